@@ -1,0 +1,39 @@
+"""The error tree. Each class carries the exit code the command line ends with."""
+
+from __future__ import annotations
+
+
+class CerwuError(Exception):
+    """Base of every error raised on purpose. The message says what, where and what to do, in one line."""
+
+    exit_code = 1
+
+
+class CheckFailed(CerwuError):
+    """A verification or budget did not hold (exit 1)."""
+
+    exit_code = 1
+
+
+class UsageError(CerwuError):
+    """The call is at fault: a missing file, an existing output, an impossible option (exit 2)."""
+
+    exit_code = 2
+
+
+class ModelError(CerwuError):
+    """The ONNX model is invalid or unsupported (exit 3)."""
+
+    exit_code = 3
+
+
+class CalibrationError(CerwuError):
+    """The calibration data is missing, malformed or does not fit the model (exit 3)."""
+
+    exit_code = 3
+
+
+class CorruptFileError(CerwuError):
+    """A .cwb file is damaged, truncated or too new (exit 4)."""
+
+    exit_code = 4

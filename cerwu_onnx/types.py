@@ -1,0 +1,143 @@
+"""Values that flow between the stages. No behaviour beyond reshaping; no heavy imports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Float64Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixLayout:
+    """How the elements of an initializer form a stack of matrices (groups G, rows M, columns N).
+
+    Rows are outputs, columns are inputs (x kernel taps). ``split`` is a reshape of the initializer, ``perm`` a transpose
+    of that, and the result is reshaped to ``(G, M, N)``.
+    """
+
+    shape: tuple[int, ...]
+    split: tuple[int, ...]
+    perm: tuple[int, ...]
+    groups: int
+    rows: int
+    cols: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    def to_matrix(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn a tensor of ``shape`` into a stack ``(G, M, N)`` of the same dtype."""
+        stacked = tensor.reshape(self.split).transpose(self.perm)
+        return np.ascontiguousarray(stacked.reshape(self.groups, self.rows, self.cols))
+
+    def to_tensor(self, matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Invert :meth:`to_matrix`."""
+        permuted = [self.split[axis] for axis in self.perm]
+        tensor = matrix.reshape(permuted).transpose(np.argsort(self.perm)).reshape(self.shape)
+        return np.ascontiguousarray(tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvPatch:
+    """Columns of a convolution's input: im2col.
+
+    ``kernel``, ``strides``, ``dilations`` have one entry per spatial axis; ``pads`` has the begins, then the ends (ONNX
+    order) and is ignored unless ``auto_pad`` is NOTSET.
+    """
+
+    groups: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    auto_pad: Literal["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"] = "NOTSET"
+
+
+@dataclass(frozen=True, slots=True)
+class MatMulPatch:
+    """Columns of a matrix product's variable operand.
+
+    ``axis`` is the axis of that operand that is summed over: -1 (the constant stands on the right) or -2 (on the left). A
+    one-dimensional operand is a single column whichever it is. ``batch`` is the batch shape of the constant; the operand
+    is broadcast against it.
+    """
+
+    axis: Literal[-1, -2]
+    batch: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place where a weight meets an activation: the node, the activation's name, and how it becomes columns."""
+
+    node: str
+    op: str
+    activation: str
+    patch: ConvPatch | MatMulPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A quantisable weight. ``weight`` is its tensor's name (unique), ``sites`` all the places that use it."""
+
+    weight: str
+    layout: MatrixLayout
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An initializer that stays exactly as it is, and why."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStats:
+    """Input statistics of one layer.
+
+    Attributes:
+        hessian: ``(G, N, N)`` float64, mean of ``x x^T`` over positions.
+        mean: ``(G, N)`` float64, mean of ``x``.
+        positions: number of columns ``x`` seen per group; 0 means no data (the Hessian is the identity).
+    """
+
+    hessian: Float64Array
+    mean: Float64Array
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedTensor:
+    """A weight on a uniform grid: ``float32(step) * symbols``.
+
+    Attributes:
+        symbols: int32, in the shape of the ONNX tensor.
+        step: the grid's step, exactly representable in float32.
+        distortion: ``tr((W - Q) H (W - Q)^T)`` summed over groups, undamped ``H``, units of the squared output.
+        energy: ``tr(W H W^T)`` likewise.
+        damping: relative damping that was used (0 when the method needs none).
+    """
+
+    symbols: npt.NDArray[np.int32]
+    step: float
+    distortion: float
+    energy: float
+    damping: float
+
+    def values(self) -> npt.NDArray[np.float32]:
+        """The reconstructed weights, float32, as every decoder computes them."""
+        return np.float32(self.step) * self.symbols.astype(np.float32)
