@@ -1,0 +1,74 @@
+"""Compress trained ONNX models by rate-constrained quantisation and entropy coding.
+
+>>> import cerwu_onnx
+>>> report = cerwu_onnx.compress("model.onnx", "model.cwb", calib="calib.npz")  # doctest: +SKIP
+>>> session = cerwu_onnx.load_session("model.cwb")  # doctest: +SKIP
+
+Names load on first use: importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from .config import METHODS, Settings
+from .errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from .calibration import ImageOptions
+    from .pipeline import compress
+    from .report import LayerReport, Report
+    from .runtime import CompressedModel, OutputError, compare, decompress, load_session, open
+
+try:
+    __version__ = version("cerwu-onnx")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+source"
+
+_LAZY = {
+    "compress": "pipeline",
+    "decompress": "runtime",
+    "open": "runtime",
+    "load_session": "runtime",
+    "compare": "runtime",
+    "CompressedModel": "runtime",
+    "OutputError": "runtime",
+    "Report": "report",
+    "LayerReport": "report",
+    "ImageOptions": "calibration",
+}
+
+__all__ = [
+    "METHODS",
+    "CalibrationError",
+    "CerwuError",
+    "CheckFailed",
+    "CompressedModel",
+    "CorruptFileError",
+    "ImageOptions",
+    "LayerReport",
+    "ModelError",
+    "OutputError",
+    "Report",
+    "Settings",
+    "UsageError",
+    "compare",
+    "compress",
+    "decompress",
+    "load_session",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, loaded or not."""
+    return sorted(__all__)

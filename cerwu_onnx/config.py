@@ -1,0 +1,58 @@
+"""Every choice a user can make about a compression, in one object: keyword arguments = command-line flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+METHODS = ("rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
+"""Names of the quantisation methods; ``docs/design.md`` tells them apart."""
+
+MAX_LEVELS = 4096
+"""The format's largest table (docs/format.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to compress.
+
+    Attributes:
+        method: one of :data:`METHODS`.
+        lambda_: price of rate, dimensionless: relative output error per (bit per weight). 0 ignores the rate.
+        levels: grid size N; the step of a layer is ``max |W| / (N / 2)``. Even numbers make the grid symmetric.
+        damping: Hessian damping relative to its mean diagonal.
+        passes: how often the rate table is re-estimated.
+        fold_bn: fold BatchNormalization into the layer before it first.
+        batch_size: samples per calibration batch; None lets the memory bound decide.
+        memory: bound in bytes on the activations held during calibration.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    method: str = "cerwu"
+    lambda_: float = 1e-3
+    levels: int = 16
+    damping: float = 0.01
+    passes: int = 3
+    fold_bn: bool = False
+    batch_size: int | None = None
+    memory: int = 512 << 20
+
+    def __post_init__(self) -> None:
+        """Refuse values no method can work with."""
+        if self.method not in METHODS:
+            raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
+        if not 0 <= self.lambda_ < float("inf"):
+            raise UsageError(f"lambda {self.lambda_} is out of range: give a finite number >= 0")
+        if not 2 <= self.levels <= MAX_LEVELS:
+            raise UsageError(f"levels {self.levels} is out of range: give 2 to {MAX_LEVELS}")
+        if not 0 < self.damping <= 1:
+            raise UsageError(f"damping {self.damping} is out of range: give a number in (0, 1]")
+        if self.passes < 1:
+            raise UsageError(f"passes {self.passes} is out of range: give at least 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch size {self.batch_size} is out of range: give at least 1")
+        if self.memory < 1 << 20:
+            raise UsageError(f"memory {self.memory} bytes is too little: give at least 1 MiB")

@@ -1,0 +1,112 @@
+"""Constants, records and byte layouts of docs/format.md, shared by writer and reader."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+MAGIC = b"\x89CWB\r\n\x1a\n"
+VERSION = 0
+HEADER = struct.Struct("<8sHHIIIII")
+RECORD = struct.Struct("<BII")
+GRID = struct.Struct("<fiHI")
+MAX_RANK = 8
+MAX_NAME = 1024
+MAX_ELEMENTS = 2**31 - 1
+MAX_FILE = 2**32 - 1
+MIN_SYMBOL, MAX_SYMBOL = -32768, 32767
+MAX_TABLE = 4096
+
+
+class Kind(IntEnum):
+    """What a directory record describes."""
+
+    RAW = 0
+    ANS = 1
+    GRAPH = 16
+    METADATA = 17
+
+
+class ElementType(IntEnum):
+    """Element types, numbered as ONNX ``TensorProto.DataType``."""
+
+    FLOAT32 = 1
+    FLOAT16 = 10
+    FLOAT64 = 11
+    BFLOAT16 = 16
+
+
+STORAGE: dict[ElementType, npt.DTypeLike] = {
+    ElementType.FLOAT32: "<f4",
+    ElementType.FLOAT16: "<f2",
+    ElementType.FLOAT64: "<f8",
+    ElementType.BFLOAT16: "<u2",  # numpy has no bfloat16: its bits
+}
+"""Little-endian numpy dtype of each element type as stored."""
+
+
+def item_size(element: ElementType) -> int:
+    """Bytes per element."""
+    return np.dtype(STORAGE[element]).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of the directory; sections use only the first four fields.
+
+    Attributes:
+        kind: what it is.
+        offset: where its payload starts in the file.
+        size: bytes of the payload.
+        crc: CRC-32 of the payload.
+        element: element type of the decoded tensor.
+        shape: dimensions.
+        name: tensor name.
+        step: grid step (ANS).
+        lo: value of symbol 0 (ANS).
+        symbols: entries K of the table (ANS).
+        decoded_crc: CRC-32 of the decoded little-endian float32 bytes (ANS).
+    """
+
+    kind: Kind
+    offset: int
+    size: int
+    crc: int
+    element: ElementType = ElementType.FLOAT32
+    shape: tuple[int, ...] = ()
+    name: str = ""
+    step: float = 1.0
+    lo: int = 0
+    symbols: int = 0
+    decoded_crc: int = 0
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is a tensor rather than a section."""
+        return self.kind in (Kind.RAW, Kind.ANS)
+
+    @property
+    def count(self) -> int:
+        """Number of elements of a tensor."""
+        return math.prod(self.shape)
+
+    def to_bytes(self) -> bytes:
+        """The record as it stands in the directory."""
+        out = RECORD.pack(self.kind, self.size, self.crc)
+        if self.is_tensor:
+            name = self.name.encode()
+            out += struct.pack(f"<BB{len(self.shape)}IH", self.element, len(self.shape), *self.shape, len(name)) + name
+        if self.kind is Kind.ANS:
+            out += GRID.pack(self.step, self.lo, self.symbols, self.decoded_crc)
+        return out
+
+
+def crc32(data: bytes | memoryview | npt.NDArray[np.generic]) -> int:
+    """CRC-32 as zip and PNG define it."""
+    return zlib.crc32(data)

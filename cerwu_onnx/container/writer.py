@@ -1,0 +1,112 @@
+"""Write a .cwb file: values in, bytes out."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..entropy import ans, tables
+from ..errors import ModelError
+from ..types import QuantizedTensor
+from . import format as f
+
+
+@dataclass(frozen=True, slots=True)
+class RawTensor:
+    """A tensor stored exactly: ``values`` in the dtype of :data:`container.format.STORAGE`."""
+
+    name: str
+    element: f.ElementType
+    values: npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsTensor:
+    """A tensor stored as entropy-coded symbols."""
+
+    name: str
+    quantized: QuantizedTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record and its payload; ``record.offset`` is 0 until the file is laid out."""
+
+    record: f.Record
+    payload: bytes
+
+    @property
+    def cost(self) -> int:
+        """Bytes the file grows by: record and payload."""
+        return len(self.record.to_bytes()) + len(self.payload)
+
+
+def encode_tensor(tensor: RawTensor | AnsTensor) -> Encoded:
+    """Code one tensor.
+
+    Raises:
+        ModelError: it exceeds a limit of the format.
+    """
+    name = tensor.name
+    if not 1 <= len(name.encode()) <= f.MAX_NAME or "\0" in name:
+        raise ModelError(f"tensor name {name[:80]!r} is empty, has a NUL or over {f.MAX_NAME} bytes: rename the tensor")
+    if isinstance(tensor, RawTensor):
+        payload = np.ascontiguousarray(tensor.values, dtype=f.STORAGE[tensor.element]).tobytes()
+        record = f.Record(f.Kind.RAW, 0, len(payload), f.crc32(payload), tensor.element, tensor.values.shape, name)
+    else:
+        quantized = tensor.quantized
+        table = tables.fit(quantized.symbols)
+        payload = table.to_bytes() + ans.encode(quantized.symbols, table)
+        record = f.Record(
+            f.Kind.ANS,
+            0,
+            len(payload),
+            f.crc32(payload),
+            f.ElementType.FLOAT32,
+            quantized.symbols.shape,
+            name,
+            quantized.step,
+            table.lo,
+            len(table.frequencies),
+            f.crc32(np.ascontiguousarray(quantized.values(), dtype="<f4")),
+        )
+    if len(record.shape) > f.MAX_RANK or record.count > f.MAX_ELEMENTS:
+        raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 8, 2^31 - 1 elements")
+    return Encoded(record, payload)
+
+
+def section(kind: f.Kind, content: bytes) -> Encoded:
+    """A compressed section."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
+    payload = deflate.compress(content) + deflate.flush()
+    return Encoded(f.Record(kind, 0, len(payload), f.crc32(payload)), payload)
+
+
+def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
+    """The metadata section for a JSON-ready mapping."""
+    text = json.dumps(metadata, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return section(f.Kind.METADATA, text.encode())
+
+
+def assemble(parts: Sequence[Encoded]) -> bytes:
+    """Lay tensors (first) and sections (last) out as a file.
+
+    Raises:
+        ModelError: the file would exceed 4 GiB, or two tensors share a name.
+    """
+    names = [part.record.name for part in parts if part.record.is_tensor]
+    if len(set(names)) != len(names):
+        raise ModelError("two tensors share a name: rename one of them")
+    directory = b"".join(part.record.to_bytes() for part in parts)
+    size = f.HEADER.size + len(directory) + sum(len(part.payload) for part in parts)
+    if size > f.MAX_FILE:
+        raise ModelError(f"the file would have {size} bytes, the format holds {f.MAX_FILE}")
+    header = f.HEADER.pack(f.MAGIC, f.VERSION, 0, len(parts), len(directory), size, f.crc32(directory), 0)[:-4]
+    header += f.crc32(header).to_bytes(4, "little")
+    return b"".join([header, directory, *(part.payload for part in parts)])

@@ -1,0 +1,1 @@
+"""Entropy coding of symbols: static frequency tables and an asymmetric numeral system (ANS)."""

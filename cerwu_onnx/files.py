@@ -1,0 +1,61 @@
+"""Writing files so that nothing is ever lost or half-written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import UsageError
+
+
+def check_target(path: str | Path, *, overwrite: bool) -> Path:
+    """Check before long work that ``path`` can be written.
+
+    Raises:
+        UsageError: it exists and ``overwrite`` is not set, is a folder, or its folder is missing or not writable.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder: give a file name")
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists: use -f (force=True) to overwrite it")
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"folder {folder} does not exist: create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"folder {folder} is not writable")
+    return target
+
+
+def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
+    """Write ``content`` beside ``path``, flush it to disk and rename it into place; an interrupted write leaves no trace.
+
+    Raises:
+        UsageError: see :func:`check_target`, or the disk refuses the bytes.
+    """
+    target = check_target(path, overwrite=overwrite)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"cannot write {target}: {error.strerror}") from None
+        raise
+
+
+def _mode(target: Path) -> int:
+    """Permission bits for the new file: those of the file it replaces, else the user's default."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

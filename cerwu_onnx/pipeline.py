@@ -1,0 +1,263 @@
+"""``compress``: the stages in order. Each stage is a function of its own, so that sweeps can reuse what they share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .calibration import CalibrationSpec, ImageOptions, collect, identity_stats, model_inputs, open_source
+from .config import Settings
+from .container import format as f
+from .container import writer
+from .entropy.tables import entropy
+from .errors import UsageError
+from .files import check_target, write_atomic
+from .fold import check_folding, fold_batch_norm
+from .graph import Graph, analyse, get_tensor, load_model
+from .quantize.methods import quantize
+from .report import LayerReport, Report
+from .skeleton import container_tensors, split, stored_tensor
+from .types import Kept, Layer, LayerStats, QuantizedTensor
+
+if TYPE_CHECKING:
+    import onnx
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None, str], None]
+"""``progress(stage, done, total, item)``; total is None where it is not known."""
+
+
+def _silent(stage: str, done: int, total: int | None, item: str) -> None:
+    """The progress of callers that want none."""
+
+
+@dataclass(slots=True)
+class Coded:
+    """A file ready to write, and what is to be said about it."""
+
+    content: bytes
+    layers: tuple[LayerReport, ...]
+    kept: tuple[Kept, ...]
+    other_bytes: dict[str, int] = field(default_factory=dict)
+
+
+def compress(
+    model: str | Path,
+    output: str | Path,
+    *,
+    calib: CalibrationSpec | None = None,
+    settings: Settings | None = None,
+    images: ImageOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress an ONNX file into a .cwb file.
+
+    Args:
+        model: path of the ONNX model.
+        output: path of the .cwb file.
+        calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an iterable of
+            feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
+        settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
+        images: how a directory of images becomes inputs.
+        force: overwrite ``output``.
+        progress: called as the stages advance.
+
+    Returns:
+        What was done, layer by layer.
+
+    Raises:
+        UsageError: a path cannot be read or written.
+        ModelError: the model is invalid.
+        CalibrationError: the calibration data does not fit the model.
+    """
+    settings = settings or Settings()
+    progress = progress or _silent
+    check_target(output, overwrite=force)
+    if Path(output).exists() and Path(model).exists() and Path(output).samefile(model):
+        raise UsageError(f"{output} is the input model itself: give another output")
+    clock = Clock()
+    with logged_warnings() as warnings:
+        with clock("load"):
+            progress("load", 0, None, str(model))
+            graph, folded = prepare(model, settings, calib, images)
+            digest = hashlib.sha256(Path(model).read_bytes())
+        with clock("calibrate"):
+            stats, samples = statistics(graph, calib, settings, images, progress)
+        with clock("quantize"):
+            quantized = quantize_layers(graph, stats, settings, progress)
+        with clock("encode"):
+            progress("encode", 0, None, str(output))
+            metadata = {
+                "tool": f"cerwu-onnx {__version__}",
+                "method": settings.method,
+                "lambda": settings.lambda_,
+                "levels": settings.levels,
+                "calibration": "data" if samples else "none",
+                "model": digest.hexdigest()[:16],
+            }
+            coded = encode(graph, quantized, metadata)
+            write_atomic(output, coded.content, overwrite=force)
+    return Report(
+        model_bytes=Path(model).stat().st_size,
+        file_bytes=len(coded.content),
+        method=settings.method,
+        lambda_=settings.lambda_,
+        levels=settings.levels,
+        calibration="data" if samples else "none",
+        calibration_samples=samples,
+        folded=folded,
+        layers=coded.layers,
+        kept=coded.kept,
+        other_bytes=coded.other_bytes,
+        warnings=tuple(warnings),
+        seconds=clock.seconds,
+    )
+
+
+def prepare(
+    model: str | Path, settings: Settings, calib: CalibrationSpec | None = None, images: ImageOptions | None = None
+) -> tuple[Graph, tuple[str, ...]]:
+    """Load, fold BatchNormalization if asked, and find the layers.
+
+    Returns:
+        The graph and the names of the folded BatchNormalization nodes.
+    """
+    loaded = load_model(model)
+    if not settings.fold_bn:
+        return analyse(loaded), ()
+    folded, names = fold_batch_norm(loaded)
+    feeds = None
+    if calib is not None:
+        feeds = next(iter(open_source(calib, model_inputs(loaded), images=images).batches(8)))
+    check_folding(loaded, folded, feeds)
+    return analyse(folded), names
+
+
+def statistics(
+    graph: Graph,
+    calib: CalibrationSpec | None,
+    settings: Settings,
+    images: ImageOptions | None = None,
+    progress: Progress = _silent,
+) -> tuple[dict[str, LayerStats], int]:
+    """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
+    if calib is None:
+        log.warning(
+            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
+            "give --calib for results worth shipping"
+        )
+        return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
+    source = open_source(calib, model_inputs(graph.model), images=images)
+    return collect(
+        graph,
+        source,
+        batch_size=settings.batch_size,
+        memory=settings.memory,
+        progress=lambda done, total: progress("calibrate", done, total, "samples"),
+    )
+
+
+def quantize_layers(
+    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = _silent
+) -> dict[str, QuantizedTensor]:
+    """Quantise every layer by the method of ``settings``."""
+    quantized = {}
+    for index, layer in enumerate(graph.layers):
+        progress("quantize", index, len(graph.layers), layer.weight)
+        weight = get_tensor(graph.model, layer.weight).astype(np.float64)
+        quantized[layer.weight] = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+    progress("quantize", len(graph.layers), len(graph.layers), "")
+    return quantized
+
+
+def encode(graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Mapping[str, Any]) -> Coded:
+    """Code tensors, graph and metadata. A weight whose coded form is not smaller than its float form stays exact."""
+    layers = {layer.weight: layer for layer in graph.layers}
+    reports, kept, parts, exact_bytes = [], list(graph.kept), [], 0
+    names = container_tensors(graph.model)
+    for name in names:
+        element, values = stored_tensor(graph.model, name)
+        exact = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
+        part = exact
+        if name in quantized:
+            part = writer.encode_tensor(writer.AnsTensor(name, quantized[name]))
+            if part.cost < exact.cost:
+                reports.append(_layer_report(layers[name], quantized[name], part.cost))
+            else:
+                part = exact
+                kept.append(
+                    Kept(name, values.shape, "float32", values.nbytes, "its coded form would not be smaller than exact floats")
+                )
+        exact_bytes += part.cost if part is exact else 0
+        parts.append(part)
+    graph_part = writer.section(f.Kind.GRAPH, split(graph.model, names))
+    metadata_part = writer.metadata_section(metadata)
+    content = writer.assemble([*parts, graph_part, metadata_part])
+    other = {
+        "exact tensors": exact_bytes,
+        "graph": graph_part.cost,
+        "metadata": metadata_part.cost,
+        "header": f.HEADER.size,
+    }
+    return Coded(content, tuple(reports), tuple(kept), other)
+
+
+def _layer_report(layer: Layer, quantized: QuantizedTensor, coded_bytes: int) -> LayerReport:
+    """What is to be said about one quantised weight."""
+    symbols = quantized.symbols
+    return LayerReport(
+        name=layer.weight,
+        op=layer.sites[0].op,
+        shape=symbols.shape,
+        weights=symbols.size,
+        coded_bytes=coded_bytes,
+        bits_per_weight=8 * coded_bytes / symbols.size,
+        entropy=entropy(symbols),
+        step=quantized.step,
+        symbols=len(np.unique(symbols)),
+        relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
+        damping=quantized.damping,
+    )
+
+
+class Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a ``with`` block under ``stage``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+@contextmanager
+def logged_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that the library logs inside a ``with`` block."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,104 @@
+"""What a compression did, as data. The command line draws it; ``to_dict`` is the JSON of ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .types import Kept
+
+SCHEMA = 1
+"""Version of the JSON layout; it grows when a key changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One quantised weight.
+
+    Attributes:
+        name: tensor name.
+        op: operator that uses it.
+        shape: tensor shape.
+        weights: number of elements.
+        coded_bytes: payload plus directory record: table, words, step, name.
+        bits_per_weight: ``8 * coded_bytes / weights``.
+        entropy: ideal order-0 entropy of the symbols, bits per weight, no table counted.
+        step: grid step.
+        symbols: number of different symbols that occur.
+        relative_error: ``D / E``, squared output error over output energy (undamped calibration Hessian).
+        damping: relative damping used by the method.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    weights: int
+    coded_bytes: int
+    bits_per_weight: float
+    entropy: float
+    step: float
+    symbols: int
+    relative_error: float
+    damping: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole compression.
+
+    Attributes:
+        model_bytes: size of the ONNX file.
+        file_bytes: size of the .cwb file.
+        method: name of the method.
+        lambda_: price of rate.
+        levels: grid size.
+        calibration: "data" or "none" (identity Hessians).
+        calibration_samples: samples seen (0 without data).
+        folded: BatchNormalization nodes folded.
+        layers: the quantised weights.
+        kept: tensors that stay exact, with reasons.
+        other_bytes: bytes of the file that are not quantised weights, by kind: "exact tensors", "graph", "metadata", "header".
+        warnings: every warning logged on the way.
+        seconds: wall time by stage.
+    """
+
+    model_bytes: int
+    file_bytes: int
+    method: str
+    lambda_: float
+    levels: int
+    calibration: str
+    calibration_samples: int
+    folded: tuple[str, ...]
+    layers: tuple[LayerReport, ...]
+    kept: tuple[Kept, ...]
+    other_bytes: dict[str, int]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def weights(self) -> int:
+        """Number of quantised weights."""
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Coded bytes of all quantised weights with their steps, tables and directory records."""
+        return sum(layer.coded_bytes for layer in self.layers)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Coded bits per quantised weight; 0 when nothing was quantised."""
+        return 8 * self.weight_bytes / self.weights if self.weights else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        body = asdict(self)
+        body["lambda"] = body.pop("lambda_")
+        totals = {
+            "schema": SCHEMA,
+            "weights": self.weights,
+            "weight_bytes": self.weight_bytes,
+            "bits_per_weight": self.bits_per_weight,
+        }
+        return totals | body

@@ -1,0 +1,216 @@
+"""Using .cwb files: open, decompress, load into onnxruntime, verify, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .container import format as f
+from .container import reader
+from .errors import CheckFailed, CorruptFileError, UsageError
+from .files import check_target, write_atomic
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+    from .calibration import CalibrationSpec, ImageOptions
+
+
+class CompressedModel(Mapping[str, npt.NDArray[Any]]):
+    """An open .cwb file: a mapping from tensor names to decoded arrays, each decoded when it is asked for.
+
+    Quantised tensors are float32; exact ones have the dtype they were stored in (bfloat16 as its bits, uint16).
+
+    Raises:
+        CorruptFileError: on access, when a check of the tensor fails.
+    """
+
+    def __init__(self, container: reader.Container) -> None:
+        """Wrap a parsed container; use :func:`open` for files."""
+        self.container = container
+        self._records = {record.name: record for record in container.tensors}
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Decode one tensor."""
+        return self.container.decode(self._records[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in file order."""
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return len(self._records)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the compressor recorded: tool, method, lambda, calibration, model id."""
+        return self.container.metadata()
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """Rebuild the float ONNX model.
+
+        Raises:
+            CorruptFileError: a check fails.
+            UsageError: the file holds weights only.
+        """
+        from .skeleton import join
+
+        skeleton = self.container.section(f.Kind.GRAPH)
+        if skeleton is None:
+            raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
+        tensors = [
+            (record.name, int(record.element), self.container.decode(record)) for record in self.container.tensors
+        ]
+        return join(skeleton, tensors)
+
+    def verify(self) -> int:
+        """Decode everything and check every CRC; return the number of tensors.
+
+        Raises:
+            CorruptFileError: a check fails.
+        """
+        for record in self.container.tensors:
+            self.container.decode(record)
+        self.container.metadata()
+        if self.container.section(f.Kind.GRAPH) is not None:
+            self.to_onnx()
+        return len(self)
+
+
+def open(path: str | Path) -> CompressedModel:
+    """Open a .cwb file; header and directory are checked, tensors are decoded on access.
+
+    Raises:
+        UsageError: it cannot be read.
+        CorruptFileError: it is not a .cwb file, damaged or too new.
+    """
+    return CompressedModel(reader.read(path))
+
+
+def decompress(path: str | Path, output: str | Path | None = None, *, force: bool = False) -> onnx.ModelProto:
+    """Rebuild the float ONNX model of a .cwb file, and write it when ``output`` is given.
+
+    Raises:
+        UsageError: a path cannot be read or written, or the file holds weights only.
+        CorruptFileError: a check fails.
+    """
+    if output is not None:
+        check_target(output, overwrite=force)
+    model = open(path).to_onnx()
+    if output is not None:
+        write_atomic(output, model.SerializeToString(deterministic=True), overwrite=force)
+    return model
+
+
+def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSession:
+    """An onnxruntime session straight from a .cwb file; ``options`` go to ``InferenceSession``.
+
+    Providers default to the CPU.
+
+    Raises:
+        UsageError: the file cannot be read or holds weights only.
+        CorruptFileError: a check fails.
+    """
+    import onnxruntime
+
+    options.setdefault("providers", ["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(open(path).to_onnx().SerializeToString(), **options)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far one output of the compressed model is from the original's.
+
+    Attributes:
+        name: output name.
+        relative: root of (squared error / energy) over all samples.
+        largest: largest absolute difference.
+        agreement: share of samples with the same argmax over the last axis; None for outputs without such an axis.
+    """
+
+    name: str
+    relative: float
+    largest: float
+    agreement: float | None
+
+
+def compare(
+    path: str | Path,
+    against: str | Path,
+    data: CalibrationSpec,
+    *,
+    images: ImageOptions | None = None,
+    batch_size: int = 64,
+) -> tuple[OutputError, ...]:
+    """Run the compressed and the original model on the same data.
+
+    Raises:
+        CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
+        UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
+    """
+    import onnxruntime
+
+    from .calibration import model_inputs, open_source
+    from .graph import load_model
+
+    original = load_model(against)
+    ours = load_session(path)
+    theirs = onnxruntime.InferenceSession(original.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in theirs.get_outputs()]
+    if names != [output.name for output in ours.get_outputs()]:
+        raise CheckFailed(f"{path} and {against} have different outputs: they are not the same model")
+    if [i.name for i in theirs.get_inputs()] != [i.name for i in ours.get_inputs()]:
+        raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
+    totals = [_Total(name) for name in names]
+    for feeds in open_source(data, model_inputs(original), images=images).batches(batch_size):
+        for total, reference, value in zip(totals, theirs.run(None, feeds), ours.run(None, feeds), strict=True):
+            total.add(np.asarray(reference), np.asarray(value))
+    return tuple(total.result() for total in totals)
+
+
+class _Total:
+    """Running comparison of one output."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.error = self.energy = self.largest = 0.0
+        self.agreed = self.rows = 0
+
+    def add(self, reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> None:
+        if reference.shape != value.shape:
+            raise CheckFailed(f"output {self.name!r} has shape {value.shape} instead of {reference.shape}")
+        if reference.dtype.kind not in "fiu":
+            return
+        reference, value = reference.astype(np.float64), value.astype(np.float64)
+        if np.isnan(value).any() and not np.isnan(reference).any():
+            raise CheckFailed(f"output {self.name!r} has NaN where the original has none")
+        difference = np.nan_to_num(value - reference)
+        self.error += float((difference**2).sum())
+        self.energy += float((np.nan_to_num(reference) ** 2).sum())
+        self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
+        if reference.ndim > 1 and reference.shape[-1] > 1:
+            same = reference.argmax(-1) == value.argmax(-1)
+            self.agreed += int(same.sum())
+            self.rows += same.size
+
+    def result(self) -> OutputError:
+        relative = (self.error / self.energy) ** 0.5 if self.energy else float(self.error > 0)
+        return OutputError(self.name, relative, self.largest, self.agreed / self.rows if self.rows else None)
+
+
+__all__ = [
+    "CompressedModel",
+    "CorruptFileError",
+    "OutputError",
+    "compare",
+    "decompress",
+    "load_session",
+    "open",
+]
