@@ -88,7 +88,7 @@ def _symbols(
     nearest = np.clip(np.rint(w), -MAX_SYMBOL, MAX_SYMBOL)
     if not method.feedback and not method.rate:
         return nearest, 0.0
-    variance = float(w.var())
+    variance = float((w**2).mean())
     gamma = 1 / (np.log(2) * variance) if method.quadratic and variance > 0 else 0.0
     ridge = price * gamma / 2
     parts = factorise(hessian, settings.damping, ridge, name) if method.feedback else None

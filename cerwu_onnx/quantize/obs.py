@@ -77,7 +77,7 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
         Symbols ``(G, M, N)``, integer-valued float64.
     """
     columns = w.shape[2]
-    rest = np.ascontiguousarray(w.transpose(0, 2, 1))  # (G, N, M): a column of all rows is contiguous
+    rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): a column of all rows is contiguous
     symbols = np.empty_like(rest)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
