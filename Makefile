@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# The habits of this repository. `make help` lists them; all of them use an environment of their own, .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
+
+# Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
+STAMP  := $(VENV)/.stamp
+INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/include/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench size docs clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+venv: $(STAMP) ## make .venv with the project (editable) and its tools
+
+$(STAMP): $(INPUTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing cerwu-onnx into $(VENV)"
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## compress the sample models, decode them in Python and C, compare
+	@$(MAKE) --no-print-directory -C decoder_c rebuild
+	@$(BIN)/python sample_models/demo.py
+
+test: $(STAMP) ## all tests, those of the C decoder included
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff (rules and format) and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+
+bench: $(STAMP) ## measure sizes and speeds
+	@$(BIN)/python -m tests.bench
+
+size: $(STAMP) ## code and scratch bytes of the C decoder (Thumb too, after `pip install -e .[size]`)
+	@$(BIN)/python tests/bench/size.py
+
+docs: $(STAMP) ## check the links between the documents
+	@$(BIN)/python tests/check_docs.py
+
+clean: ## remove .venv, build products and caches
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(MAKE) --no-print-directory -C decoder_c clean

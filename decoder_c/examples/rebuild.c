@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cwb-rebuild in.cwb out.bin: decodes every tensor of a .cwb file and writes their bytes, one tensor after the other in
+ * the order of the directory: ANS tensors as little-endian float32, raw tensors as they are. Prints one line per
+ * tensor: name, element type, dimensions, number of elements, CRC-32 of its bytes in out.bin.
+ *
+ * Exit code: 0 done, 1 out.bin cannot be written or memory is short, 2 wrong usage or no such input, 4 the file is
+ * damaged (out.bin is then removed). A host program: unlike the decoder it uses stdio and malloc.
+ */
+#include "cwb.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CORRUPT = 4 };
+
+static uint16_t scratch[CWB_MAX_SYMBOLS + 1];
+
+/* The whole file in malloced memory, or NULL. */
+static unsigned char *read_file(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *data = NULL;
+    size_t room = 0, used = 0;
+
+    if (file == NULL) {
+        return NULL;
+    }
+    for (;;) {
+        if (used == room) {
+            unsigned char *more;
+
+            room = room < 65536 ? 65536 : room * 2;
+            more = room > used ? realloc(data, room) : NULL;
+            if (more == NULL) {
+                break;
+            }
+            data = more;
+        }
+        used += fread(data + used, 1, room - used, file);
+        if (ferror(file)) {
+            break;
+        }
+        if (feof(file)) {
+            fclose(file);
+            *size = used;
+            return data;
+        }
+    }
+    fclose(file);
+    free(data);
+    return NULL;
+}
+
+/* Names come from the file: spaces, controls and backslashes are printed as \xHH so that a line stays a line. */
+static void print_name(FILE *to, const cwb_tensor *tensor)
+{
+    uint16_t i;
+
+    for (i = 0; i < tensor->name_length; i++) {
+        unsigned char c = (unsigned char)tensor->name[i];
+
+        if (c <= 0x20 || c == 0x7F || c == '\\') {
+            fprintf(to, "\\x%02X", c);
+        } else {
+            putc(c, to);
+        }
+    }
+}
+
+static void print_line(const cwb_tensor *tensor)
+{
+    uint8_t axis;
+
+    print_name(stdout, tensor);
+    printf(" %s ", tensor->type == CWB_FLOAT32   ? "float32"
+                   : tensor->type == CWB_FLOAT16 ? "float16"
+                   : tensor->type == CWB_FLOAT64 ? "float64"
+                                                 : "bfloat16");
+    if (tensor->rank == 0) {
+        printf("scalar");
+    }
+    for (axis = 0; axis < tensor->rank; axis++) {
+        printf("%s%lu", axis > 0 ? "x" : "", (unsigned long)tensor->dims[axis]);
+    }
+    printf(" %lu %08lx\n", (unsigned long)tensor->count, (unsigned long)tensor->decoded_crc);
+}
+
+static int write_floats(const float *values, uint32_t count, FILE *out)
+{
+    unsigned char bytes[4096];
+    size_t used = 0;
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        union {
+            float value;
+            uint32_t bits;
+        } element;
+
+        element.value = values[i];
+        bytes[used++] = (unsigned char)(element.bits & 0xFF);
+        bytes[used++] = (unsigned char)((element.bits >> 8) & 0xFF);
+        bytes[used++] = (unsigned char)((element.bits >> 16) & 0xFF);
+        bytes[used++] = (unsigned char)(element.bits >> 24);
+        if (used == sizeof bytes || i + 1 == count) {
+            if (fwrite(bytes, 1, used, out) != used) {
+                return 0;
+            }
+            used = 0;
+        }
+    }
+    return 1;
+}
+
+static int corrupt(const char *path, const cwb_tensor *tensor, cwb_error error)
+{
+    fprintf(stderr, "cwb-rebuild: %s: ", path);
+    if (tensor != NULL) {
+        fprintf(stderr, "tensor ");
+        print_name(stderr, tensor);
+        fprintf(stderr, ": ");
+    }
+    fprintf(stderr, "%s\n", cwb_strerror(error));
+    return EXIT_CORRUPT;
+}
+
+static int failed(const char *path, const char *what)
+{
+    fprintf(stderr, "cwb-rebuild: %s: %s\n", path, what);
+    return EXIT_FAILED;
+}
+
+static int rebuild_tensor(const cwb_tensor *tensor, const char *in_path, FILE *out, const char *out_path)
+{
+    cwb_error error;
+    int written;
+
+    if (tensor->kind == CWB_RAW) {
+        error = cwb_check(tensor, NULL, 0);
+        if (error != CWB_OK) {
+            return corrupt(in_path, tensor, error);
+        }
+        written = fwrite(tensor->payload, 1, tensor->payload_size, out) == tensor->payload_size;
+    } else {
+        size_t bytes = (size_t)tensor->count * sizeof(float);
+        float *values = bytes / sizeof(float) == tensor->count ? malloc(bytes) : NULL;
+
+        if (values == NULL) {
+            return failed(in_path, "not enough memory");
+        }
+        error = cwb_decode_f32(tensor, scratch, sizeof scratch, values, tensor->count);
+        written = error == CWB_OK && write_floats(values, tensor->count, out);
+        free(values);
+        if (error != CWB_OK) {
+            return corrupt(in_path, tensor, error);
+        }
+    }
+    if (!written) {
+        return failed(out_path, "cannot write");
+    }
+    print_line(tensor);
+    return EXIT_DONE;
+}
+
+static int rebuild(const cwb_file *file, const char *in_path, const char *out_path)
+{
+    static const cwb_kind sections[2] = {CWB_GRAPH, CWB_METADATA};
+    uint32_t index;
+    int result = EXIT_DONE;
+    FILE *out;
+
+    for (index = 0; index < 2; index++) {
+        const uint8_t *data;
+        uint32_t size;
+        cwb_error error = cwb_section(file, sections[index], &data, &size);
+
+        if (error != CWB_OK && error != CWB_ERR_NOT_FOUND) {
+            return corrupt(in_path, NULL, error);
+        }
+    }
+    out = fopen(out_path, "wb");
+    if (out == NULL) {
+        return failed(out_path, "cannot write");
+    }
+    for (index = 0; index < file->tensors && result == EXIT_DONE; index++) {
+        cwb_tensor tensor;
+
+        cwb_tensor_at(file, index, &tensor);
+        result = rebuild_tensor(&tensor, in_path, out, out_path);
+    }
+    if (fclose(out) != 0 && result == EXIT_DONE) {
+        result = failed(out_path, "cannot write");
+    }
+    if (result != EXIT_DONE) {
+        remove(out_path);
+    }
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned char *data;
+    size_t size = 0;
+    cwb_file file;
+    cwb_error error;
+    int result;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: cwb-rebuild in.cwb out.bin\n");
+        return EXIT_USAGE;
+    }
+    data = read_file(argv[1], &size);
+    if (data == NULL) {
+        fprintf(stderr, "cwb-rebuild: %s: cannot read\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    error = cwb_open(&file, data, size);
+    result = error == CWB_OK ? rebuild(&file, argv[1], argv[2]) : corrupt(argv[1], NULL, error);
+    free(data);
+    return result;
+}

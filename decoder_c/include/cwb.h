@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cwb: reads .cwb files (docs/format.md, version 0) where they lie, in flash or in memory.
+ *
+ * The library is this header and src/cwb.c. It allocates nothing, keeps no state of its own, calls no function of
+ * the C library and never reads outside the buffers it is given, whatever the file holds. Functions may run in
+ * several threads or interrupts at once as long as each has its own cwb_ans and scratch memory.
+ *
+ * Usual order: cwb_open once; cwb_tensor_at or cwb_find per tensor; then either
+ *   - cwb_decode_i16, cwb_decode_i8 or cwb_decode_f32: the whole tensor, verified; or
+ *   - cwb_check once (say, at boot), then cwb_begin, cwb_read_i16 as often as wanted, cwb_end: piece by piece.
+ *
+ * Every element of an ANS tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol.
+ *
+ * Build option: CWB_NO_FLOAT leaves out all float arithmetic, see cwb_check. Define it for cwb.c and for every file
+ * that includes this header.
+ */
+#ifndef CWB_H
+#define CWB_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CWB_VERSION "0.1.0"  /* of this library */
+#define CWB_FORMAT_VERSION 0 /* of the files it reads; any other is refused */
+
+#define CWB_MAX_RANK 8
+#define CWB_MAX_SYMBOLS 4096
+
+/* Bytes of scratch memory that decoding a tensor with K symbols takes; at most CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS). */
+#define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1) * sizeof(uint16_t))
+
+typedef enum {
+    CWB_OK = 0,
+    /* The file is not what this library can read. */
+    CWB_ERR_MAGIC = -1,     /* not a .cwb file */
+    CWB_ERR_VERSION = -2,   /* format version, flags or record kind unknown: made by a newer writer */
+    CWB_ERR_TRUNCATED = -3, /* shorter than its header says, or than a header */
+    CWB_ERR_TRAILING = -4,  /* longer than its header says */
+    /* The file is damaged or was not made by a correct writer. */
+    CWB_ERR_HEADER_CRC = -5,
+    CWB_ERR_DIRECTORY_CRC = -6,
+    CWB_ERR_DIRECTORY = -7,    /* records do not fill the directory, or stand in the wrong order */
+    CWB_ERR_LAYOUT = -8,       /* directory or payloads do not fill the file exactly */
+    CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
+    CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */
+    CWB_ERR_NAME = -11,        /* name empty, too long, not UTF-8, with a NUL, or not unique */
+    CWB_ERR_GRID = -12,        /* step, smallest symbol or number of symbols */
+    CWB_ERR_PAYLOAD_CRC = -13,
+    CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
+    CWB_ERR_STREAM = -15,      /* words of an ANS payload: they do not end where the tensor does */
+    CWB_ERR_DECODED_CRC = -16, /* decoded values are not those that were encoded */
+    /* The file is fine, the call is not. */
+    CWB_ERR_RANGE = -17,     /* the tensor's symbols do not fit int8 */
+    CWB_ERR_SPACE = -18,     /* scratch or output memory too small */
+    CWB_ERR_ARGUMENT = -19,  /* null pointer, more symbols read than there are, or end before all were read */
+    CWB_ERR_NOT_FOUND = -20, /* no such index, name or section */
+    CWB_ERR_KIND = -21       /* a raw tensor has no symbols to decode: use its payload */
+} cwb_error;
+
+/* One line of English for any value, constant, never null. */
+const char *cwb_strerror(cwb_error error);
+
+typedef enum { CWB_RAW = 0, CWB_ANS = 1, CWB_GRAPH = 16, CWB_METADATA = 17 } cwb_kind;
+
+/* Numbered as ONNX TensorProto.DataType. */
+typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16 = 16 } cwb_type;
+
+/* An open file. It points into the caller's bytes, which must stay where they are, unchanged. */
+typedef struct {
+    const uint8_t *data;
+    uint32_t size;      /* bytes */
+    uint32_t directory; /* bytes */
+    uint32_t records;   /* tensors and sections */
+    uint32_t tensors;
+} cwb_file;
+
+/* A tensor's entry in the directory. Pointers point into the file. */
+typedef struct {
+    const char *name;       /* UTF-8, NOT terminated by a NUL */
+    const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
+    uint32_t payload_size;  /* bytes */
+    uint32_t payload_crc;
+    uint32_t dims[CWB_MAX_RANK]; /* the first `rank` are set, the others are 0 */
+    uint32_t count;              /* elements: the product of dims */
+    uint32_t decoded_crc;        /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
+    uint32_t step_bits;          /* ANS: the IEEE 754 bits of the float32 step */
+    int16_t lo;                  /* ANS: the smallest symbol; the largest is lo + symbols - 1 */
+    uint16_t symbols;            /* ANS: K, how many different symbols there are; raw: 0 */
+    uint16_t name_length;        /* bytes */
+    uint8_t kind;                /* cwb_kind: CWB_RAW or CWB_ANS */
+    uint8_t type;                /* cwb_type of the decoded elements */
+    uint8_t rank;
+} cwb_tensor;
+
+/* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory and
+ * both their CRCs, once; payloads are checked when they are decoded. Time: one pass over the directory, and one
+ * comparison of names per pair of tensors. On error *file must not be used. */
+cwb_error cwb_open(cwb_file *file, const void *data, size_t size);
+
+/* Tensor number `index` (0 <= index < file->tensors), in the order of the directory, or CWB_ERR_NOT_FOUND. */
+cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor);
+
+/* The tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND. */
+cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor);
+
+/* The payload of the section CWB_GRAPH or CWB_METADATA, its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
+cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size);
+
+/* Bytes of scratch memory that decoding this tensor takes; 0 for a raw tensor. */
+size_t cwb_scratch_size(const cwb_tensor *tensor);
+
+/* Checks a tensor completely without writing it anywhere. Raw: the payload's CRC (scratch may be null). ANS: the
+ * payload's CRC, the frequency table, the end of the stream, and the CRC of the decoded float32 values.
+ *
+ * With CWB_NO_FLOAT the last of these cannot be computed and is left out, here and in cwb_decode_*. The payload's
+ * CRC and the directory's still cover every byte of the file. */
+cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes);
+
+/* Decode the whole of an ANS tensor: `tensor->count` elements, row-major, and everything cwb_check checks.
+ * `capacity` is the room at `out` in elements. If the result is not CWB_OK, `out` may hold garbage: do not use it.
+ *   CWB_ERR_KIND   the tensor is raw
+ *   CWB_ERR_SPACE  scratch_bytes < cwb_scratch_size(tensor) or capacity < tensor->count; nothing was written
+ *   CWB_ERR_RANGE  cwb_decode_i8 only: symbols outside -128..127; nothing was written
+ *   CWB_ERR_PAYLOAD_CRC, _TABLE, _STREAM, _DECODED_CRC  the file is damaged */
+cwb_error cwb_decode_i16(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                         size_t capacity);
+cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                        size_t capacity);
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                         size_t capacity);
+
+/* The step of an ANS tensor. */
+float cwb_step(const cwb_tensor *tensor);
+#endif
+
+/* A tensor being decoded piece by piece. All members are private. */
+typedef struct {
+    uint64_t state;
+    const uint8_t *words;
+    const uint16_t *cumulative;
+    uint32_t words_left;
+    uint32_t symbols_left;
+    uint16_t symbols;
+    int16_t lo;
+} cwb_ans;
+
+/* Starts decoding an ANS tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *ans until
+ * cwb_end; nothing needs to be released if decoding is given up. No CRC is checked: call cwb_check beforehand. A
+ * damaged payload then gives wrong symbols, all of them within lo .. lo + symbols - 1, but never a bad access. */
+cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_ans *ans);
+
+/* Writes the next `count` symbols to `out`. CWB_ERR_ARGUMENT if fewer are left; then nothing was written. */
+cwb_error cwb_read_i16(cwb_ans *ans, int16_t *out, size_t count);
+
+/* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
+ * CWB_ERR_STREAM if the payload is damaged. */
+cwb_error cwb_end(const cwb_ans *ans);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

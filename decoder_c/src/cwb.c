@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The decoder of .cwb files. docs/format.md says what the bytes mean; cwb.h says what the functions do.
+ *
+ * int may have 16 bits: shifts and products are done in uint32_t or uint64_t. Bytes are loaded one at a time, so
+ * neither alignment nor the machine's byte order matters.
+ */
+#include "cwb.h"
+
+#if CHAR_BIT != 8
+#error "cwb needs 8-bit bytes"
+#endif
+
+enum {
+    HEADER_SIZE = 32,
+    SECTION_RECORD_SIZE = 9, /* kind, payload size, payload CRC: how every record begins */
+    DIMS_OFFSET = 11,        /* then element type and rank */
+    ANS_FIELDS_SIZE = 14,    /* step, lo, K, decoded CRC */
+    MAX_NAME = 1024,
+    TABLE_SUM = 4096,
+    TABLE_BITS = 12,
+    PRECISION = 24
+};
+
+#define MAX_COUNT UINT32_C(0x7FFFFFFF)
+#define CRC_INIT UINT32_C(0xFFFFFFFF)
+
+/* ---- bytes ---------------------------------------------------------------------------------------------------- */
+
+static uint16_t load_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
+}
+
+static uint32_t load_u32(const uint8_t *p)
+{
+    return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
+}
+
+/* CRC-32 of ISO-HDLC, four bits at a time. Begins with CRC_INIT; the result is inverted by the caller. */
+static uint32_t crc_byte(uint32_t crc, uint8_t byte)
+{
+    static const uint32_t table[16] = {
+        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
+        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
+        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
+        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
+
+    crc ^= byte;
+    crc = (crc >> 4) ^ table[crc & 15];
+    return (crc >> 4) ^ table[crc & 15];
+}
+
+static uint32_t crc_of(const uint8_t *data, uint32_t size)
+{
+    uint32_t crc = CRC_INIT;
+
+    while (size-- > 0) {
+        crc = crc_byte(crc, *data++);
+    }
+    return (uint32_t)~crc;
+}
+
+static int same_bytes(const uint8_t *a, const uint8_t *b, uint32_t size)
+{
+    while (size-- > 0) {
+        if (*a++ != *b++) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF) without NUL? */
+static int is_name(const uint8_t *p, uint32_t size)
+{
+    while (size > 0) {
+        uint8_t lead = *p++;
+        uint8_t low = 0x80, high = 0xBF; /* what the second byte may be */
+        uint8_t more;                    /* how many bytes follow the first */
+
+        size--;
+        if (lead < 0x80) {
+            if (lead == 0) {
+                return 0;
+            }
+            continue;
+        }
+        if (lead < 0xC2 || lead > 0xF4) {
+            return 0;
+        }
+        more = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+        if (lead == 0xE0) {
+            low = 0xA0;
+        } else if (lead == 0xED) {
+            high = 0x9F;
+        } else if (lead == 0xF0) {
+            low = 0x90;
+        } else if (lead == 0xF4) {
+            high = 0x8F;
+        }
+        if (size < more) {
+            return 0;
+        }
+        size -= more;
+        while (more-- > 0) {
+            if (*p < low || *p > high) {
+                return 0;
+            }
+            p++;
+            low = 0x80;
+            high = 0xBF;
+        }
+    }
+    return 1;
+}
+
+/* ---- directory ------------------------------------------------------------------------------------------------ */
+
+static int is_section(const uint8_t *record)
+{
+    return record[0] == CWB_GRAPH || record[0] == CWB_METADATA;
+}
+
+static uint32_t payload_size(const uint8_t *record)
+{
+    return load_u32(record + 1);
+}
+
+static uint32_t payload_crc(const uint8_t *record)
+{
+    return load_u32(record + 5);
+}
+
+/* A tensor record's name length field; the name follows it. */
+static const uint8_t *name_field(const uint8_t *record)
+{
+    return record + DIMS_OFFSET + 4 * record[10];
+}
+
+static uint32_t record_size(const uint8_t *record)
+{
+    const uint8_t *name;
+
+    if (is_section(record)) {
+        return SECTION_RECORD_SIZE;
+    }
+    name = name_field(record);
+    return (uint32_t)(name - record) + 2 + load_u16(name) + (record[0] == CWB_ANS ? ANS_FIELDS_SIZE : 0);
+}
+
+/* Reads a tensor record that lies within the directory. */
+static void read_record(const uint8_t *record, cwb_tensor *tensor)
+{
+    const uint8_t *name = name_field(record);
+    const uint8_t *ans;
+    uint8_t axis;
+
+    tensor->kind = record[0];
+    tensor->payload_size = payload_size(record);
+    tensor->payload_crc = payload_crc(record);
+    tensor->type = record[9];
+    tensor->rank = record[10];
+    tensor->count = 1;
+    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
+        tensor->dims[axis] = 0;
+        if (axis < tensor->rank) {
+            uint32_t dim = load_u32(record + DIMS_OFFSET + 4 * axis);
+
+            tensor->dims[axis] = dim;
+            tensor->count *= dim; /* check_record looks after overflow */
+        }
+    }
+    tensor->name_length = load_u16(name);
+    tensor->name = (const char *)(name + 2);
+
+    ans = name + 2 + tensor->name_length;
+    if (tensor->kind == CWB_ANS) {
+        tensor->step_bits = load_u32(ans);
+        tensor->lo = (int16_t)load_u16(ans + 4); /* the upper half is the sign, says check_record */
+        tensor->symbols = load_u16(ans + 8);
+        tensor->decoded_crc = load_u32(ans + 10);
+    } else {
+        tensor->step_bits = 0;
+        tensor->lo = 0;
+        tensor->symbols = 0;
+        tensor->decoded_crc = tensor->payload_crc;
+    }
+}
+
+/* The product of the dimensions, or CWB_ERR_SHAPE. A zero dimension makes it 0, however large the others are. */
+static cwb_error check_shape(const cwb_tensor *tensor)
+{
+    uint32_t product = 1;
+    uint8_t axis, empty = 0, overflow = 0;
+    uint8_t element;
+
+    for (axis = 0; axis < tensor->rank; axis++) {
+        uint32_t dim = tensor->dims[axis];
+
+        if (dim == 0) {
+            empty = 1;
+        } else if (product > MAX_COUNT / dim) {
+            overflow = 1;
+        } else {
+            product *= dim;
+        }
+    }
+    if (empty ? tensor->kind == CWB_ANS : overflow) {
+        return CWB_ERR_SHAPE;
+    }
+    if (tensor->kind == CWB_RAW) {
+        element = tensor->type == CWB_FLOAT64 ? 8 : tensor->type == CWB_FLOAT32 ? 4 : 2;
+        if (tensor->payload_size % element != 0 || tensor->payload_size / element != tensor->count) {
+            return CWB_ERR_SHAPE;
+        }
+    }
+    return CWB_OK;
+}
+
+/* Checks the limits of the record that begins at `record` and of which at most `left` bytes lie in the directory. */
+static cwb_error check_record(const uint8_t *record, uint32_t left)
+{
+    cwb_tensor tensor;
+    const uint8_t *lo;
+    uint32_t lo_bits;
+    cwb_error error;
+    int raw;
+
+    if (left < SECTION_RECORD_SIZE) {
+        return CWB_ERR_DIRECTORY;
+    }
+    if (is_section(record)) {
+        return CWB_OK;
+    }
+    raw = record[0] == CWB_RAW;
+    if (!raw && record[0] != CWB_ANS) {
+        return CWB_ERR_VERSION;
+    }
+    if (left < DIMS_OFFSET) {
+        return CWB_ERR_DIRECTORY;
+    }
+    if (record[10] > CWB_MAX_RANK) {
+        return CWB_ERR_SHAPE;
+    }
+    if (left < (uint32_t)(name_field(record) - record) + 2 || left < record_size(record)) {
+        return CWB_ERR_DIRECTORY;
+    }
+
+    read_record(record, &tensor);
+    if (tensor.type != CWB_FLOAT32 && !(raw && (tensor.type == CWB_FLOAT16 || tensor.type == CWB_FLOAT64 ||
+                                                tensor.type == CWB_BFLOAT16))) {
+        return CWB_ERR_ELEMENT_TYPE;
+    }
+    error = check_shape(&tensor);
+    if (error != CWB_OK) {
+        return error;
+    }
+    if (tensor.name_length < 1 || tensor.name_length > MAX_NAME ||
+        !is_name((const uint8_t *)tensor.name, tensor.name_length)) {
+        return CWB_ERR_NAME;
+    }
+    if (raw) {
+        return CWB_OK;
+    }
+
+    /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
+    if (tensor.step_bits < 1 || tensor.step_bits > UINT32_C(0x7F7FFFFF)) {
+        return CWB_ERR_GRID;
+    }
+    if (tensor.symbols < 1 || tensor.symbols > CWB_MAX_SYMBOLS) {
+        return CWB_ERR_GRID;
+    }
+    /* lo + 32768, so that the int16 range becomes 0 .. 65535 and everything else lies above. */
+    lo = (const uint8_t *)tensor.name + tensor.name_length + 4;
+    lo_bits = (uint32_t)(load_u32(lo) + UINT32_C(0x8000));
+    if (lo_bits > UINT32_C(0xFFFF) || lo_bits + tensor.symbols - 1 > UINT32_C(0xFFFF)) {
+        return CWB_ERR_GRID;
+    }
+    return CWB_OK;
+}
+
+/* Does one of the `count` tensor records from `first` on bear the name of `length` bytes? If so *index tells which. */
+static int find_name(const uint8_t *first, uint32_t count, const uint8_t *name, uint32_t length, uint32_t *index)
+{
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        const uint8_t *other = name_field(first);
+
+        if (load_u16(other) == length && same_bytes(other + 2, name, length)) {
+            *index = i;
+            return 1;
+        }
+        first += record_size(first);
+    }
+    return 0;
+}
+
+static cwb_error check_directory(cwb_file *file)
+{
+    const uint8_t *first = file->data + HEADER_SIZE;
+    const uint8_t *record = first;
+    uint32_t directory_left = file->directory;
+    uint32_t payloads_left = file->size - HEADER_SIZE - file->directory;
+    uint32_t i, unused;
+    uint8_t seen = 0; /* bit 0: graph, bit 1: metadata */
+
+    file->tensors = 0;
+    for (i = 0; i < file->records; i++) {
+        uint32_t size;
+        cwb_error error = check_record(record, directory_left);
+
+        if (error != CWB_OK) {
+            return error;
+        }
+        if (is_section(record)) {
+            uint8_t bit = record[0] == CWB_GRAPH ? 1 : 2;
+
+            if (seen & bit) {
+                return CWB_ERR_DIRECTORY;
+            }
+            seen |= bit;
+        } else {
+            const uint8_t *name = name_field(record);
+
+            if (seen != 0) {
+                return CWB_ERR_DIRECTORY;
+            }
+            if (find_name(first, file->tensors, name + 2, load_u16(name), &unused)) {
+                return CWB_ERR_NAME;
+            }
+            file->tensors++;
+        }
+        if (payload_size(record) > payloads_left) {
+            return CWB_ERR_LAYOUT;
+        }
+        payloads_left -= payload_size(record);
+        size = record_size(record);
+        record += size;
+        directory_left -= size;
+    }
+    if (directory_left != 0) {
+        return CWB_ERR_DIRECTORY;
+    }
+    return payloads_left == 0 ? CWB_OK : CWB_ERR_LAYOUT;
+}
+
+cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
+{
+    static const uint8_t magic[8] = {0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A};
+    const uint8_t *bytes = (const uint8_t *)data;
+
+    if (file == NULL || (data == NULL && size > 0)) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (!same_bytes(bytes, magic, size < sizeof magic ? (uint32_t)size : (uint32_t)sizeof magic)) {
+        return CWB_ERR_MAGIC;
+    }
+    if (size < HEADER_SIZE) {
+        return CWB_ERR_TRUNCATED;
+    }
+    if (crc_of(bytes, 28) != load_u32(bytes + 28)) {
+        return CWB_ERR_HEADER_CRC;
+    }
+    if (load_u16(bytes + 8) != CWB_FORMAT_VERSION || load_u16(bytes + 10) != 0) {
+        return CWB_ERR_VERSION;
+    }
+    file->data = bytes;
+    file->records = load_u32(bytes + 12);
+    file->directory = load_u32(bytes + 16);
+    file->size = load_u32(bytes + 20);
+    if (size < file->size) {
+        return CWB_ERR_TRUNCATED;
+    }
+    if (size > file->size) {
+        return CWB_ERR_TRAILING;
+    }
+    if (file->directory > file->size - HEADER_SIZE) {
+        return CWB_ERR_LAYOUT;
+    }
+    if (crc_of(bytes + HEADER_SIZE, file->directory) != load_u32(bytes + 24)) {
+        return CWB_ERR_DIRECTORY_CRC;
+    }
+    return check_directory(file);
+}
+
+/* Record number `index`, which exists; *payload tells where its payload is. */
+static const uint8_t *record_at(const cwb_file *file, uint32_t index, const uint8_t **payload)
+{
+    const uint8_t *record = file->data + HEADER_SIZE;
+
+    *payload = record + file->directory;
+    while (index-- > 0) {
+        *payload += payload_size(record);
+        record += record_size(record);
+    }
+    return record;
+}
+
+cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
+{
+    const uint8_t *payload;
+
+    if (file == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (index >= file->tensors) {
+        return CWB_ERR_NOT_FOUND;
+    }
+    read_record(record_at(file, index, &payload), tensor);
+    tensor->payload = payload;
+    return CWB_OK;
+}
+
+cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
+{
+    uint32_t index;
+
+    if (file == NULL || name == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (name_length > MAX_NAME || !find_name(file->data + HEADER_SIZE, file->tensors, (const uint8_t *)name,
+                                             (uint32_t)name_length, &index)) {
+        return CWB_ERR_NOT_FOUND;
+    }
+    return cwb_tensor_at(file, index, tensor);
+}
+
+cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size)
+{
+    uint32_t index;
+
+    if (file == NULL || data == NULL || size == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    for (index = file->tensors; index < file->records; index++) {
+        const uint8_t *payload;
+        const uint8_t *record = record_at(file, index, &payload);
+
+        if (record[0] == (uint8_t)kind) {
+            if (crc_of(payload, payload_size(record)) != payload_crc(record)) {
+                return CWB_ERR_PAYLOAD_CRC;
+            }
+            *data = payload;
+            *size = payload_size(record);
+            return CWB_OK;
+        }
+    }
+    return CWB_ERR_NOT_FOUND;
+}
+
+/* ---- symbols -------------------------------------------------------------------------------------------------- */
+
+size_t cwb_scratch_size(const cwb_tensor *tensor)
+{
+    return tensor == NULL || tensor->kind != CWB_ANS ? 0 : CWB_SCRATCH_BYTES(tensor->symbols);
+}
+
+/* Turns the frequencies at the beginning of the payload into F_0 .. F_K; *used is how many bytes they take. */
+static cwb_error read_table(const cwb_tensor *tensor, uint16_t *cumulative, uint32_t *used)
+{
+    const uint8_t *p = tensor->payload;
+    uint32_t left = tensor->payload_size;
+    uint16_t sum = 0, frequency = 0;
+    uint16_t i;
+
+    for (i = 0; i < tensor->symbols; i++) {
+        if (left < 1) {
+            return CWB_ERR_TABLE;
+        }
+        frequency = *p++;
+        left--;
+        if (frequency & 0x80) {
+            if (left < 1 || *p == 0 || *p > 0x7F) {
+                return CWB_ERR_TABLE;
+            }
+            frequency = (uint16_t)((frequency & 0x7F) | ((uint16_t)*p++ << 7));
+            left--;
+        }
+        if (frequency > TABLE_SUM - sum || (i == 0 && frequency == 0)) {
+            return CWB_ERR_TABLE;
+        }
+        cumulative[i] = sum;
+        sum = (uint16_t)(sum + frequency);
+    }
+    cumulative[i] = sum;
+    *used = tensor->payload_size - left;
+    return sum == TABLE_SUM && frequency != 0 ? CWB_OK : CWB_ERR_TABLE;
+}
+
+/* L_i = floor(F_i (2^24 - K) / 4096) + i. Since F_i <= 4096 and K <= 4096, the same is 4096 F_i minus the quotient
+ * F_i K / 4096 rounded up, plus i; and that needs no more than 32 bits. */
+static uint32_t left_edge(const cwb_ans *ans, uint16_t i)
+{
+    uint32_t f = ans->cumulative[i];
+
+    return (f << TABLE_BITS) - ((f * ans->symbols + (TABLE_SUM - 1)) >> TABLE_BITS) + i;
+}
+
+static void refill(cwb_ans *ans)
+{
+    ans->state = (ans->state << 32) | load_u32(ans->words);
+    ans->words += 4;
+    ans->words_left--;
+}
+
+static int wants_word(const cwb_ans *ans)
+{
+    return ans->words_left > 0 && (ans->state >> 32) == 0;
+}
+
+cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_ans *ans)
+{
+    uint32_t table_size;
+    cwb_error error;
+
+    if (tensor == NULL || ans == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind != CWB_ANS) {
+        return CWB_ERR_KIND;
+    }
+    if (scratch == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    error = read_table(tensor, scratch, &table_size);
+    if (error != CWB_OK) {
+        return error;
+    }
+    if ((tensor->payload_size - table_size) % 4 != 0 || (tensor->symbols == 1 && tensor->payload_size != table_size)) {
+        return CWB_ERR_STREAM;
+    }
+    ans->state = 0;
+    ans->words = tensor->payload + table_size;
+    ans->words_left = (tensor->payload_size - table_size) / 4;
+    ans->cumulative = scratch;
+    ans->symbols_left = tensor->count;
+    ans->symbols = tensor->symbols;
+    ans->lo = tensor->lo;
+    while (wants_word(ans)) {
+        refill(ans);
+    }
+    return CWB_OK;
+}
+
+static int16_t next_symbol(cwb_ans *ans)
+{
+    uint32_t slot = (uint32_t)ans->state & ((UINT32_C(1) << PRECISION) - 1);
+    uint16_t i = 0, above = ans->symbols; /* L_i <= slot < L_above */
+    uint32_t left = 0, right = UINT32_C(1) << PRECISION;
+
+    while (above - i > 1) {
+        uint16_t middle = (uint16_t)((i + above) / 2);
+        uint32_t edge = left_edge(ans, middle);
+
+        if (slot < edge) {
+            above = middle;
+            right = edge;
+        } else {
+            i = middle;
+            left = edge;
+        }
+    }
+    ans->state = (ans->state >> PRECISION) * (right - left) + (slot - left);
+    if (wants_word(ans)) {
+        refill(ans);
+    }
+    ans->symbols_left--;
+    return (int16_t)((int32_t)ans->lo + i);
+}
+
+cwb_error cwb_read_i16(cwb_ans *ans, int16_t *out, size_t count)
+{
+    if (ans == NULL || (out == NULL && count > 0) || count > ans->symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    while (count-- > 0) {
+        *out++ = next_symbol(ans);
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_end(const cwb_ans *ans)
+{
+    if (ans == NULL || ans->symbols_left > 0) {
+        return CWB_ERR_ARGUMENT;
+    }
+    return ans->state == 0 && ans->words_left == 0 ? CWB_OK : CWB_ERR_STREAM;
+}
+
+/* ---- whole tensors -------------------------------------------------------------------------------------------- */
+
+#ifndef CWB_NO_FLOAT
+
+typedef char cwb_float_must_have_32_bits[sizeof(float) == 4 ? 1 : -1];
+
+typedef union {
+    uint32_t bits;
+    float value;
+} float_bits;
+
+float cwb_step(const cwb_tensor *tensor)
+{
+    float_bits step;
+
+    step.bits = tensor->step_bits;
+    return step.value;
+}
+
+#endif
+
+typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
+
+/* Decodes an ANS tensor to `out`, which has room for all of it, and checks whatever can be checked. */
+static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
+{
+    cwb_ans ans;
+    uint32_t i;
+    cwb_error error;
+#ifndef CWB_NO_FLOAT
+    float step = cwb_step(tensor);
+    uint32_t crc = CRC_INIT;
+#endif
+
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    if (crc_of(tensor->payload, tensor->payload_size) != tensor->payload_crc) {
+        return CWB_ERR_PAYLOAD_CRC;
+    }
+    error = cwb_begin(tensor, scratch, scratch_bytes, &ans);
+    if (error != CWB_OK) {
+        return error;
+    }
+    for (i = 0; i < tensor->count; i++) {
+        int16_t symbol = next_symbol(&ans);
+#ifndef CWB_NO_FLOAT
+        float_bits element;
+
+        element.value = step * (float)symbol;
+        crc = crc_byte(crc, (uint8_t)(element.bits & 0xFF));
+        crc = crc_byte(crc, (uint8_t)((element.bits >> 8) & 0xFF));
+        crc = crc_byte(crc, (uint8_t)((element.bits >> 16) & 0xFF));
+        crc = crc_byte(crc, (uint8_t)(element.bits >> 24));
+        if (to == TO_F32) {
+            ((float *)out)[i] = element.value;
+        }
+#endif
+        if (to == TO_I16) {
+            ((int16_t *)out)[i] = symbol;
+        } else if (to == TO_I8) {
+            ((int8_t *)out)[i] = (int8_t)symbol;
+        }
+    }
+    error = cwb_end(&ans);
+#ifndef CWB_NO_FLOAT
+    if (error == CWB_OK && (uint32_t)~crc != tensor->decoded_crc) {
+        error = CWB_ERR_DECODED_CRC;
+    }
+#endif
+    return error;
+}
+
+static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out,
+                           size_t capacity, target to)
+{
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind != CWB_ANS) {
+        return CWB_ERR_KIND;
+    }
+    if (to == TO_I8 && (tensor->lo < -128 || (int32_t)tensor->lo + tensor->symbols - 1 > 127)) {
+        return CWB_ERR_RANGE;
+    }
+    if (capacity < tensor->count) {
+        return CWB_ERR_SPACE;
+    }
+    return decode(tensor, scratch, scratch_bytes, out, to);
+}
+
+cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes)
+{
+    if (tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind != CWB_ANS) {
+        return crc_of(tensor->payload, tensor->payload_size) == tensor->payload_crc ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+    }
+    return decode(tensor, scratch, scratch_bytes, NULL, NOWHERE);
+}
+
+cwb_error cwb_decode_i16(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I16);
+}
+
+cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                        size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I8);
+}
+
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+}
+#endif
+
+const char *cwb_strerror(cwb_error error)
+{
+    switch (error) {
+    case CWB_OK:
+        return "no error";
+    case CWB_ERR_MAGIC:
+        return "not a .cwb file";
+    case CWB_ERR_VERSION:
+        return "written in a newer version of the format";
+    case CWB_ERR_TRUNCATED:
+        return "the file is shorter than its header says";
+    case CWB_ERR_TRAILING:
+        return "the file is longer than its header says";
+    case CWB_ERR_HEADER_CRC:
+        return "the header is damaged (CRC)";
+    case CWB_ERR_DIRECTORY_CRC:
+        return "the directory is damaged (CRC)";
+    case CWB_ERR_DIRECTORY:
+        return "the directory's records do not fit or are out of order";
+    case CWB_ERR_LAYOUT:
+        return "directory and payloads do not fill the file";
+    case CWB_ERR_ELEMENT_TYPE:
+        return "element type not allowed";
+    case CWB_ERR_SHAPE:
+        return "rank, dimensions or size of a tensor not allowed";
+    case CWB_ERR_NAME:
+        return "name of a tensor not allowed or not unique";
+    case CWB_ERR_GRID:
+        return "step or symbol range of a tensor not allowed";
+    case CWB_ERR_PAYLOAD_CRC:
+        return "the payload is damaged (CRC)";
+    case CWB_ERR_TABLE:
+        return "the frequency table is invalid";
+    case CWB_ERR_STREAM:
+        return "the coded stream is damaged";
+    case CWB_ERR_DECODED_CRC:
+        return "the decoded values are wrong (CRC)";
+    case CWB_ERR_RANGE:
+        return "symbols do not fit int8";
+    case CWB_ERR_SPACE:
+        return "scratch or output memory too small";
+    case CWB_ERR_ARGUMENT:
+        return "invalid argument";
+    case CWB_ERR_NOT_FOUND:
+        return "no such tensor or section";
+    case CWB_ERR_KIND:
+        return "a raw tensor has no symbols";
+    }
+    return "unknown error";
+}

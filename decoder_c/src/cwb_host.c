@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The functions that cerwu_onnx/native.py calls through ctypes. Compiled into the wheel's shared library only; firmware
+ * does without. They are flat (integers and pointers), so that no struct is described twice: an open file is an
+ * opaque block of memory of cwb_host_file_bytes() bytes, owned by the caller.
+ */
+#include "cwb.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#elif defined(__GNUC__)
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define EXPORT
+#endif
+
+/* Raised whenever a function below changes. native.py refuses a library with another number. */
+#define CWB_HOST_ABI 1
+
+EXPORT uint32_t cwb_host_abi(void);
+EXPORT uint32_t cwb_host_format_version(void);
+EXPORT const char *cwb_host_version(void);
+EXPORT const char *cwb_host_strerror(int32_t error);
+EXPORT size_t cwb_host_file_bytes(void);
+EXPORT int32_t cwb_host_open(void *file, const void *data, size_t size);
+EXPORT uint32_t cwb_host_tensors(const void *file);
+EXPORT int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], const char **name);
+EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
+EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
+EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
+EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
+
+uint32_t cwb_host_abi(void)
+{
+    return CWB_HOST_ABI;
+}
+
+uint32_t cwb_host_format_version(void)
+{
+    return CWB_FORMAT_VERSION;
+}
+
+const char *cwb_host_version(void)
+{
+    return CWB_VERSION;
+}
+
+const char *cwb_host_strerror(int32_t error)
+{
+    return cwb_strerror((cwb_error)error);
+}
+
+size_t cwb_host_file_bytes(void)
+{
+    return sizeof(cwb_file);
+}
+
+int32_t cwb_host_open(void *file, const void *data, size_t size)
+{
+    return cwb_open((cwb_file *)file, data, size);
+}
+
+uint32_t cwb_host_tensors(const void *file)
+{
+    return ((const cwb_file *)file)->tensors;
+}
+
+/* info: kind, element type, number of elements, length of the name in bytes. */
+int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], const char **name)
+{
+    cwb_tensor tensor;
+    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+
+    if (error == CWB_OK) {
+        info[0] = tensor.kind;
+        info[1] = tensor.type;
+        info[2] = tensor.count;
+        info[3] = tensor.name_length;
+        *name = tensor.name;
+    }
+    return error;
+}
+
+int32_t cwb_host_check_tensor(const void *file, uint32_t index)
+{
+    uint16_t scratch[CWB_MAX_SYMBOLS + 1];
+    cwb_tensor tensor;
+    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+
+    return error == CWB_OK ? cwb_check(&tensor, scratch, sizeof scratch) : error;
+}
+
+/* An absent section is fine. */
+int32_t cwb_host_check_section(const void *file, int32_t kind)
+{
+    const uint8_t *data;
+    uint32_t size;
+    cwb_error error = cwb_section((const cwb_file *)file, (cwb_kind)kind, &data, &size);
+
+    return error == CWB_ERR_NOT_FOUND ? CWB_OK : error;
+}
+
+int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity)
+{
+    uint16_t scratch[CWB_MAX_SYMBOLS + 1];
+    cwb_tensor tensor;
+    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+
+    return error == CWB_OK ? cwb_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
+
+int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)
+{
+    uint16_t scratch[CWB_MAX_SYMBOLS + 1];
+    cwb_tensor tensor;
+    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+
+    return error == CWB_OK ? cwb_decode_i16(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
