@@ -1,0 +1,219 @@
+"""The C decoder (decoder_c/), loaded through ctypes. Optional: an install without a C compiler has none.
+
+The library reads .cwb bytes where they are: ``bytes``, a memoryview or an ``mmap``, never copied. It checks
+everything it reads, so damaged files end in :class:`~cerwu_onnx.errors.CorruptFileError`, never in a crash.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import CorruptFileError
+
+ABI = 1
+"""``CWB_HOST_ABI`` of decoder_c/src/cwb_host.c that this module speaks."""
+
+FORMAT_VERSION = 0
+"""Version of the file format the library must read."""
+
+MAX_ELEMENTS = 2**29
+"""Elements a tensor may have unless the caller says otherwise: 2 GiB of float32, protobuf's limit for a model.
+
+A file of a hundred bytes may declare 2^31 - 1 elements, all equal, and be correct; this bounds the memory it can
+claim.
+"""
+
+Buffer = bytes | bytearray | memoryview | mmap.mmap
+
+_ANS = 1
+_SECTIONS = {16: "graph section", 17: "metadata section"}
+_NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
+
+
+def available() -> bool:
+    """Whether the decoder was built, loads, and fits this version of the package."""
+    return _load()[0] is not None
+
+
+def unavailable_reason() -> str | None:
+    """Why :func:`available` is false, in one line; None when it is true."""
+    return _load()[1]
+
+
+def library_path() -> Path | None:
+    """Where the shared library is, usable or not; None when it was not built."""
+    # In an editable install the library lies in site-packages and this file does not: look in every directory
+    # of the package.
+    folders: list[str] = list(sys.modules[__package__].__path__)
+    for folder in folders:
+        for name in _NAMES:
+            path = Path(folder, name)
+            if path.is_file():
+                return path
+    return None
+
+
+def version() -> str | None:
+    """Version of the decoder; None when it is not available."""
+    library = _load()[0]
+    return None if library is None else str(library.cwb_host_version().decode())
+
+
+class File:
+    """An open .cwb file. Header and directory are checked once, here.
+
+    The buffer must not change while this object lives, and an ``mmap`` cannot be closed before it is gone.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        CorruptFileError: the file breaks docs/format.md.
+        RuntimeError: the decoder is not :func:`available`.
+    """
+
+    def __init__(self, data: Buffer) -> None:
+        self._library = _library()
+        self._bytes = np.frombuffer(data, dtype=np.uint8) if len(data) else np.empty(0, np.uint8)
+        self._handle = ctypes.create_string_buffer(self._library.cwb_host_file_bytes())
+        self._check(self._library.cwb_host_open(self._handle, self._bytes.ctypes.data, self._bytes.size))
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return int(self._library.cwb_host_tensors(self._handle))
+
+    def name(self, index: int) -> str:
+        """Name of a tensor."""
+        return self._tensor(index)[2]
+
+    def decode_f32(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
+        """The values of an ANS tensor: float32, flat, row-major. All checks of the format are made.
+
+        Raises:
+            CorruptFileError: the tensor is damaged, or larger than ``max_elements``.
+            ValueError: the tensor is raw.
+            IndexError: there is no such tensor.
+        """
+        out = np.empty(self._count(index, max_elements), np.float32)
+        code = self._library.cwb_host_decode_f32(self._handle, index, out.ctypes.data, out.size)
+        self._check(code, index)
+        return out
+
+    def decode_symbols(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.int16]:
+        """The symbols of an ANS tensor: int16, flat, row-major.
+
+        Checks and errors are those of :meth:`decode_f32`.
+        """
+        out = np.empty(self._count(index, max_elements), np.int16)
+        code = self._library.cwb_host_decode_i16(self._handle, index, out.ctypes.data, out.size)
+        self._check(code, index)
+        return out
+
+    def verify(self) -> None:
+        """Decode every tensor without keeping it and check every CRC.
+
+        Raises:
+            CorruptFileError: with the name of the tensor or section at fault.
+        """
+        for index in range(len(self)):
+            self._check(self._library.cwb_host_check_tensor(self._handle, index), index)
+        for kind, where in _SECTIONS.items():
+            self._check(self._library.cwb_host_check_section(self._handle, kind), where=where)
+
+    def _tensor(self, index: int) -> tuple[int, int, str]:
+        """Kind, number of elements and name."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"tensor {index} of a file that has {len(self)}")
+        info = (ctypes.c_uint32 * 4)()
+        name = ctypes.c_void_p()
+        self._check(self._library.cwb_host_tensor(self._handle, index, info, ctypes.byref(name)))
+        return info[0], info[2], ctypes.string_at(name.value or 0, info[3]).decode()
+
+    def _count(self, index: int, max_elements: int) -> int:
+        """Number of elements of an ANS tensor, checked before anything is allocated."""
+        kind, count, name = self._tensor(index)
+        if kind != _ANS:
+            raise ValueError(f"tensor {name!r} is raw: its payload is its data")
+        if count > max_elements:
+            raise CorruptFileError(f"tensor {name!r}: {count} elements exceed the limit of {max_elements}")
+        return count
+
+    def _check(self, code: int, index: int | None = None, where: str = "") -> None:
+        """Turn an error code of the library into an exception."""
+        if code == 0:
+            return
+        if index is not None:
+            where = f"tensor {self.name(index)!r}"
+        text = self._library.cwb_host_strerror(code).decode()
+        raise CorruptFileError(f"{where}: {text}" if where else text)
+
+
+def decode_f32(data: Buffer, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
+    """Open a file and decode one ANS tensor, see :meth:`File.decode_f32`; for several, keep a :class:`File`."""
+    return File(data).decode_f32(index, max_elements=max_elements)
+
+
+def decode_symbols(data: Buffer, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.int16]:
+    """Open a file and decode the symbols of one ANS tensor, see :meth:`File.decode_symbols`."""
+    return File(data).decode_symbols(index, max_elements=max_elements)
+
+
+def verify(data: Buffer) -> None:
+    """Open a file and check all of it, see :meth:`File.verify`."""
+    File(data).verify()
+
+
+def _library() -> ctypes.CDLL:
+    library, reason = _load()
+    if library is None:
+        raise RuntimeError(f"the C decoder is not available: {reason}")
+    return library
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """The library, or why there is none."""
+    path = library_path()
+    if path is None:
+        return None, "it was not built (the install found no C compiler)"
+    try:
+        library = ctypes.CDLL(str(path))
+        for name in ("cwb_host_abi", "cwb_host_format_version"):
+            getattr(library, name).restype = ctypes.c_uint32
+        found = library.cwb_host_abi(), library.cwb_host_format_version()
+        if found != (ABI, FORMAT_VERSION):
+            return None, (
+                f"{path.name} is stale (interface {found[0]}, format {found[1]}; "
+                f"needed {ABI}, {FORMAT_VERSION}): reinstall cerwu-onnx"
+            )
+        _declare(library)
+    except (OSError, AttributeError) as error:
+        return None, f"{path.name} does not load: {error}"
+    return library, None
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Declare the functions of decoder_c/src/cwb_host.c."""
+    pointer, u32, i32, size = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_size_t
+    signatures: dict[str, tuple[type, list[type]]] = {
+        "version": (ctypes.c_char_p, []),
+        "strerror": (ctypes.c_char_p, [i32]),
+        "file_bytes": (size, []),
+        "open": (i32, [pointer, pointer, size]),
+        "tensors": (u32, [pointer]),
+        "tensor": (i32, [pointer, u32, pointer, pointer]),
+        "check_tensor": (i32, [pointer, u32]),
+        "check_section": (i32, [pointer, i32]),
+        "decode_f32": (i32, [pointer, u32, pointer, size]),
+        "decode_i16": (i32, [pointer, u32, pointer, size]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, f"cwb_host_{name}")
+        function.restype, function.argtypes = result, arguments
