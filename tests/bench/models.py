@@ -1,0 +1,55 @@
+"""The real models that lie beside the repository in ``../shared/models``; never copied, never needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "models"
+ABSENT = f"{SHARED.relative_to(ROOT.parent)} is not beside this repository: nothing to measure there"
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A folder with ``model.onnx``, ``calib.npz`` and ``eval.py``; ``anchors`` holds the peers' figures, if any."""
+
+    folder: Path
+    anchors: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Folder name."""
+        return self.folder.name
+
+    @property
+    def onnx(self) -> Path:
+        """The float model."""
+        return self.folder / "model.onnx"
+
+    @property
+    def calib(self) -> Path:
+        """The calibration data, the only data a compressor may see."""
+        return self.folder / "calib.npz"
+
+    def evaluate(self) -> Callable[[str], float]:
+        """The score function of its ``eval.py``."""
+        spec = importlib.util.spec_from_file_location(f"eval_{self.name}", self.folder / "eval.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        score: Callable[[str], float] = module.evaluate
+        return score
+
+
+def shared_models(names: tuple[str, ...] = ()) -> list[BenchModel]:
+    """The models of ``../shared/models`` (all, or those named); empty where the folder is absent."""
+    if not SHARED.is_dir():
+        return []
+    anchors = json.loads((SHARED / "anchors.json").read_text())
+    folders = sorted(path.parent for path in SHARED.glob("*/eval.py"))
+    return [BenchModel(path, anchors.get(path.name, {})) for path in folders if not names or path.name in names]

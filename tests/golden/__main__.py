@@ -1,0 +1,48 @@
+"""Rewrite the golden files of the draft format: ``python -m tests.golden``. Version 1 will never be rewritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
+from cerwu_onnx.types import QuantizedTensor
+
+FOLDER = Path(__file__).parent
+
+
+def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
+    """A file that uses every feature, and its tensors as little-endian arrays."""
+    lines = np.arange(-40, 56)
+    wide = np.concatenate([np.full(4000, 0), np.full(300, 1), np.full(200, -1), [2047, -2047]])
+    symbols = {
+        "conv.weight": (lines**3 // 4000).reshape(4, 3, 2, 4),
+        "constant": np.full((3, 5), -7),
+        "wide, sparse": wide.reshape(2, 2251),
+        "one": np.array([5]),
+        "scalar": np.array(-2),
+    }
+    values: dict[str, np.ndarray] = {}
+    parts = []
+    for index, (name, grid) in enumerate(symbols.items()):
+        tensor = QuantizedTensor(grid.astype(np.int32), float(np.float32(0.1 * 3**index)), 0.0, 1.0, 0.0)
+        parts.append(writer.encode_tensor(writer.AnsTensor(name, tensor)))
+        values[name] = tensor.values().astype("<f4")
+    for element, storage in f.STORAGE.items():
+        raw = (np.arange(6) * 257).astype(np.uint16).view("<u2") if storage == "<u2" else np.arange(6) / 8 - 0.25
+        values[f"exact {element.name}"] = raw.astype(storage).reshape(1, 6)
+    values["empty é"] = np.zeros((0, 4), "<f4")
+    for name, array in values.items():
+        if name not in symbols:
+            element = f.ElementType.FLOAT32 if name == "empty é" else f.ElementType[name.split()[1]]
+            parts.append(writer.encode_tensor(writer.RawTensor(name, element, array)))
+    sections = [writer.section(f.Kind.GRAPH, b"golden graph"), writer.metadata_section({"tool": "golden", "lambda": 0.25})]
+    return writer.assemble([*parts, *sections]), values
+
+
+if __name__ == "__main__":
+    content, arrays = golden_file()
+    (FOLDER / "draft0.cwb").write_bytes(content)
+    np.savez(FOLDER / "draft0.npz", **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,261 @@
+"""Writing and reading .cwb files; damage and hostile files."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cerwu_onnx import native
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader, writer
+from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
+from cerwu_onnx.types import QuantizedTensor
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def quantized(symbols: np.ndarray, step: float = 0.125) -> QuantizedTensor:
+    return QuantizedTensor(symbols.astype(np.int32), float(np.float32(step)), 0.0, 1.0, 0.01)
+
+
+def small_file() -> bytes:
+    """Two coded tensors, one exact, graph and metadata."""
+    rng = np.random.default_rng(11)
+    parts = [
+        writer.encode_tensor(writer.AnsTensor("conv.weight", quantized(np.rint(rng.laplace(size=(4, 3, 2, 2)) * 2)))),
+        writer.encode_tensor(writer.RawTensor("conv.bias", f.ElementType.FLOAT32, np.arange(4, dtype=np.float32))),
+        writer.encode_tensor(writer.AnsTensor("flat", quantized(np.full((3, 5), -7)))),
+        writer.section(f.Kind.GRAPH, b"not a real graph, but bytes all the same"),
+        writer.metadata_section({"tool": "test", "lambda": 0.5}),
+    ]
+    return writer.assemble(parts)
+
+
+coded = st.builds(
+    lambda symbols, step: (symbols, step),
+    hnp.arrays(np.int32, hnp.array_shapes(max_dims=4, max_side=9), elements=st.integers(-300, 300)),
+    st.floats(1e-20, 1e20, width=32),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(coded, max_size=4), st.lists(st.sampled_from(list(f.ElementType)), max_size=4))
+def test_round_trip(tensors: list[tuple[np.ndarray, float]], elements: list[f.ElementType]) -> None:
+    rng = np.random.default_rng(0)
+    expected: list[np.ndarray] = []
+    parts = []
+    for index, (symbols, step) in enumerate(tensors):
+        parts.append(writer.encode_tensor(writer.AnsTensor(f"coded {index}", quantized(symbols, step))))
+        expected.append(quantized(symbols, step).values())
+    for index, element in enumerate(elements):
+        values = np.frombuffer(rng.bytes(6 * f.item_size(element)), dtype=f.STORAGE[element]).reshape(2, 3)
+        parts.append(writer.encode_tensor(writer.RawTensor(f"exakt é {index}", element, values)))
+        expected.append(values)
+    container = reader.parse(writer.assemble([*parts, writer.metadata_section({"a": 1})]))
+    assert container.metadata() == {"a": 1}
+    assert container.section(f.Kind.GRAPH) is None
+    assert len(container.tensors) == len(expected)
+    for record, values in zip(container.tensors, expected, strict=True):
+        for decoded in (container.decode(record), container.decode_python(record)):
+            assert decoded.shape == values.shape
+            assert decoded.tobytes() == values.tobytes()
+
+
+def test_the_record_costs_what_it_says() -> None:
+    parts = [writer.encode_tensor(writer.AnsTensor("w", quantized(np.arange(9))))]
+    assert len(writer.assemble(parts)) == f.HEADER.size + parts[0].cost
+
+
+def test_bytes_are_the_same_every_time() -> None:
+    assert small_file() == small_file()
+
+
+def decode_everything(data: bytes) -> None:
+    container = reader.parse(data)
+    for record in container.tensors:
+        container.decode_python(record)
+        container.decode(record)
+    container.metadata()
+    container.section(f.Kind.GRAPH)
+
+
+def test_every_flipped_bit_is_detected() -> None:
+    data = small_file()
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptFileError):
+            decode_everything(bytes(damaged))
+
+
+def test_every_truncation_and_extension_is_detected() -> None:
+    data = small_file()
+    for length in range(len(data)):
+        with pytest.raises(CorruptFileError):
+            decode_everything(data[:length])
+    with pytest.raises(CorruptFileError, match="truncated or extended"):
+        decode_everything(data + b"\0")
+
+
+def seal(directory: bytes, count: int, payload: bytes = b"", version: int = 0, flags: int = 0, size: int = -1) -> bytes:
+    """A file with right CRCs around whatever is inside."""
+    size = f.HEADER.size + len(directory) + len(payload) if size < 0 else size
+    header = struct.pack("<8sHHIIII", f.MAGIC, version, flags, count, len(directory), size, zlib.crc32(directory))
+    return header + struct.pack("<I", zlib.crc32(header)) + directory + payload
+
+
+def ans_record(
+    payload: bytes = b"\x80\x20",
+    *,
+    kind: int = 1,
+    element: int = 1,
+    shape: tuple[int, ...] = (2,),
+    name: bytes = b"w",
+    step: float = 1.0,
+    lo: int = 3,
+    symbols: int = 1,
+    decoded_crc: int | None = None,
+    rank: int | None = None,
+) -> bytes:
+    """The directory record of a hostile file, any field free."""
+    if decoded_crc is None:
+        decoded_crc = zlib.crc32(np.full(math.prod(shape), np.float32(step) * np.float32(lo), "<f4").tobytes())
+    out = struct.pack("<BII", kind, len(payload), zlib.crc32(payload))
+    out += struct.pack(f"<BB{len(shape)}IH", element, len(shape) if rank is None else rank, *shape, len(name)) + name
+    return out + (struct.pack("<fiHI", step, lo, symbols, decoded_crc) if kind == 1 else b"")
+
+
+def one(payload: bytes = b"\x80\x20", **fields: object) -> bytes:
+    """A sealed file with one record."""
+    return seal(ans_record(payload, **fields), 1, payload)  # type: ignore[arg-type]
+
+
+def test_the_hostile_template_is_itself_valid() -> None:
+    container = reader.parse(one())
+    assert container.decode_python(container.tensors[0]).tolist() == [3.0, 3.0]
+
+
+metadata = writer.metadata_section({})
+HOSTILE = {
+    "not a cwb": (b"PK\3\4" + bytes(60), "wrong magic"),
+    "empty": (b"", "wrong magic"),
+    "too new": (seal(b"", 0, version=1), "too new"),
+    "unknown flag": (seal(b"", 0, flags=1), "too new"),
+    "size too small": (seal(b"", 0, size=5), "truncated or extended"),
+    "more records than directory": (seal(b"", 3), "cut short"),
+    "2^32 records": (seal(b"", 2**32 - 1), "cut short"),
+    "fewer records than directory": (seal(ans_record() * 2, 1, b"\x80\x20" * 2), "do not fill"),
+    "payload missing": (seal(ans_record(), 1), "do not fill"),
+    "payload left over": (seal(ans_record(), 1, b"\x80\x20zz"), "do not fill"),
+    "unknown kind": (one(kind=2), "kind 2 is unknown"),
+    "unknown element": (one(element=7), "element type 7"),
+    "coded float16": (one(element=10), "element type 10"),
+    "rank 9": (one(shape=(1,) * 9), "rank 9"),
+    "rank beyond the record": (one(rank=8), ""),
+    "2^31 elements": (one(shape=(2**16, 2**15)), "elements exceed"),
+    "elements overflow 64 bits": (one(shape=(2**32 - 1,) * 8), "elements exceed"),
+    "no elements": (one(shape=(0,)), "out of range"),
+    "name empty": (one(name=b""), "name of 0 bytes"),
+    "name too long": (one(name=b"n" * 1025), "name of 1025 bytes"),
+    "name not UTF-8": (one(name=b"\xff"), "not UTF-8"),
+    "name with NUL": (one(name=b"a\0b"), "NUL"),
+    "same name twice": (seal(ans_record() * 2, 2, b"\x80\x20" * 2), "two tensors are named"),
+    "step 0": (one(step=0.0), "out of range"),
+    "step negative": (one(step=-1.0), "out of range"),
+    "step NaN": (one(step=math.nan, decoded_crc=0), "out of range"),
+    "step infinite": (one(step=math.inf, decoded_crc=0), "out of range"),
+    "no symbols": (one(symbols=0), "out of range"),
+    "too many symbols": (one(symbols=4097), "out of range"),
+    "symbol below int16": (one(lo=-32769), "out of range"),
+    "symbol above int16": (one(lo=32768), "out of range"),
+    "raw size": (one(kind=0), "payload of 2 bytes for 2 elements"),
+    "table cut short": (one(b"\x80"), "cut short"),
+    "table not minimal": (one(b"\x80\x00"), "shortest form"),
+    "table sum": (one(b"\x81\x20"), "sum is not 4096"),
+    "words for one symbol": (one(b"\x80\x20\1\0\0\0"), "one symbol"),
+    "half a word": (one(b"\x80\x10\x80\x10\1\0", symbols=2), "whole number of words"),
+    "stream does not end": (one(b"\x80\x10\x80\x10\1\2\3\4\5\6\7\x08\x09\0\0\0", symbols=2), "does not end"),
+    "decoded CRC": (one(decoded_crc=1), "decoded values"),
+    "tensor after section": (
+        seal(metadata.record.to_bytes() + ans_record(), 2, metadata.payload + b"\x80\x20"),
+        "follows a section",
+    ),
+    "two metadata sections": (seal(metadata.record.to_bytes() * 2, 2, metadata.payload * 2), "two sections"),
+    "metadata is a list": (writer.assemble([writer.section(f.Kind.METADATA, b"[]")]), "not a JSON object"),
+    "metadata is not JSON": (writer.assemble([writer.section(f.Kind.METADATA, b"{")]), "not a JSON object"),
+    "metadata is not UTF-8": (writer.assemble([writer.section(f.Kind.METADATA, b"\xff")]), "not a JSON object"),
+    "metadata is deep": (writer.assemble([writer.section(f.Kind.METADATA, b"[" * 100_000)]), "not a JSON object"),
+    "deflate stream cut short": (
+        seal(struct.pack("<BII", 16, 3, zlib.crc32(metadata.payload[:3])), 1, metadata.payload[:3]),
+        "does not end|incomplete|invalid",
+    ),
+    "deflate stream is noise": (seal(struct.pack("<BII", 16, 4, zlib.crc32(b"\xff" * 4)), 1, b"\xff" * 4), "section"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_are_refused(case: str) -> None:
+    data, message = HOSTILE[case]
+    with pytest.raises(CorruptFileError, match=message):
+        decode_everything(data)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_the_c_decoder_refuses_the_same_files(case: str) -> None:
+    if not native.available():
+        pytest.skip("the C decoder was not built: no compiler at install time")
+    data, _ = HOSTILE[case]
+    if case.startswith(("metadata", "deflate")):
+        pytest.skip("the C decoder does not read the content of sections")
+    with pytest.raises(CorruptFileError):
+        native.verify(data)
+
+
+def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
+    values = np.zeros((1,) * 9, dtype=np.float32)
+    with pytest.raises(ModelError, match="exceeds the format"):
+        writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, values))
+    for name in ("", "a\0b", "n" * 1025):
+        with pytest.raises(ModelError, match="tensor name"):
+            writer.encode_tensor(writer.RawTensor(name, f.ElementType.FLOAT32, values[0]))
+    part = writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, values[0]))
+    with pytest.raises(ModelError, match="share a name"):
+        writer.assemble([part, part])
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        reader.read(tmp_path / "missing.cwb")
+    with pytest.raises(UsageError, match="cannot read"):
+        reader.read(tmp_path)
+    (tmp_path / "x.cwb").write_bytes(b"hello")
+    with pytest.raises(CorruptFileError, match=r"x\.cwb: not a \.cwb file"):
+        reader.read(tmp_path / "x.cwb")
+
+
+def test_golden_file_decodes_for_ever() -> None:
+    """The file is written by ``python -m tests.golden`` while the format is a draft (docs/format.md)."""
+    container = reader.read(GOLDEN / "draft0.cwb")
+    expected = np.load(GOLDEN / "draft0.npz")
+    assert sorted(expected.files) == sorted(record.name for record in container.tensors)
+    for record in container.tensors:
+        assert container.decode_python(record).tobytes() == expected[record.name].tobytes()
+        assert container.decode(record).tobytes() == expected[record.name].tobytes()
+    assert container.metadata() == {"tool": "golden", "lambda": 0.25}
+    assert container.section(f.Kind.GRAPH) == b"golden graph"
+
+
+def test_golden_tensors_are_what_the_writer_writes() -> None:
+    """Coded tensors are the same bytes on every machine; sections are not compared, zlib builds differ."""
+    from .golden.__main__ import golden_file
+
+    now, then = reader.parse(golden_file()[0]), reader.read(GOLDEN / "draft0.cwb")
+    assert now.tensors and [now.payload(r) for r in now.tensors] == [then.payload(r) for r in then.tensors]
