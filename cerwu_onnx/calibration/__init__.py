@@ -1,0 +1,22 @@
+"""Calibration: where the data comes from, and the statistics of each layer's input on it."""
+
+from __future__ import annotations
+
+from cerwu_onnx.calibration.collect import collect, identity_stats
+from cerwu_onnx.calibration.images import ImageOptions
+from cerwu_onnx.calibration.patches import columns, iter_columns
+from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
+from cerwu_onnx.onnx_io import InputInfo, model_inputs
+
+__all__ = [
+    "CalibrationSpec",
+    "ImageOptions",
+    "InputInfo",
+    "Source",
+    "collect",
+    "columns",
+    "identity_stats",
+    "iter_columns",
+    "model_inputs",
+    "open_source",
+]

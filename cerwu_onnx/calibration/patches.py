@@ -1,0 +1,162 @@
+"""From an operator's input to the columns ``x`` its weight multiplies.
+
+:func:`columns` gives an array ``(G, P, N)``: groups, positions, columns of the canonical matrix, such that
+``W[g] @ x[g, p]`` is one position of the operator's output. Memory behind it is ``(G, N, P)``, which copies
+fastest and suits ``x x^T`` as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from cerwu_onnx.types import ConvPatch, MatMulPatch
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A view of an activation whose axes are groups, then columns, then positions; how many of each."""
+
+    array: npt.NDArray[Any]
+    group_axes: int
+    column_axes: int
+
+    @property
+    def first_position(self) -> int:
+        return self.group_axes + self.column_axes
+
+    def copy(self) -> Float32Array:
+        """The view as an array ``(G, P, N)``, float32."""
+        shape = self.array.shape
+        groups = math.prod(shape[: self.group_axes])
+        cols = math.prod(shape[self.group_axes : self.first_position])
+        positions = math.prod(shape[self.first_position :])
+        dense: Float32Array = np.ascontiguousarray(self.array, dtype=np.float32)
+        stacked: Float32Array = dense.reshape(groups, cols, positions)
+        return np.swapaxes(stacked, 1, 2)
+
+
+def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array:
+    """All columns of one activation.
+
+    Args:
+        patch: how the operator reads its input.
+        x: the activation: ``(B, C, spatial...)`` for a convolution, any rank from 1 for a matrix product.
+
+    Returns:
+        ``(G, P, N)`` float32.
+
+    Raises:
+        ValueError: the shape of ``x`` does not fit the patch.
+    """
+    return _view(patch, x).copy()
+
+
+def iter_columns(
+    patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any], max_bytes: int = 16 << 20
+) -> Iterator[Float32Array]:
+    """The columns of one activation in pieces.
+
+    Args:
+        patch: how the operator reads its input.
+        x: the activation, as in :func:`columns`.
+        max_bytes: no piece is larger, unless it is a single position.
+
+    Yields:
+        ``(G, P_i, N)`` float32; every position is in exactly one piece, in no particular order.
+
+    Raises:
+        ValueError: the shape of ``x`` does not fit the patch.
+    """
+    whole = _view(patch, x)
+    pending = [whole.array]
+    while pending:
+        array = pending.pop()
+        if array.size == 0:
+            continue
+        sizes = array.shape[whole.first_position :]
+        if array.size * 4 <= max_bytes or max(sizes, default=1) == 1:
+            yield _View(array, whole.group_axes, whole.column_axes).copy()
+            continue
+        axis = whole.first_position + int(np.argmax(sizes))
+        half = array.shape[axis] // 2
+        pending += reversed(np.split(array, [half], axis=axis))
+
+
+def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
+    return _conv_view(patch, x) if isinstance(patch, ConvPatch) else _matmul_view(patch, x)
+
+
+def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
+    """``(g, C/g, k..., B, out...)``: channels and taps are columns, samples and outputs positions."""
+    rank = len(patch.kernel)
+    if x.ndim != rank + 2:
+        raise ValueError(f"a {rank}-D convolution reads {rank + 2} axes, got shape {x.shape}")
+    if x.shape[1] % patch.groups:
+        raise ValueError(f"{x.shape[1]} channels cannot be split in {patch.groups} groups")
+    extent = tuple((k - 1) * d + 1 for k, d in zip(patch.kernel, patch.dilations, strict=True))
+    begins, ends = _padding(patch, x.shape[2:], extent)
+    if any(begins) or any(ends):
+        x = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends, strict=True)])
+    if any(size < need for size, need in zip(x.shape[2:], extent, strict=True)):
+        raise ValueError(f"the kernel {extent} is larger than the padded input {x.shape[2:]}")
+    spatial = tuple(range(2, 2 + rank))
+    windows = sliding_window_view(x, extent, axis=spatial)
+    steps = (1, 1, *patch.strides, *patch.dilations)
+    windows = windows[tuple(slice(None, None, step) for step in steps)]
+    shape = windows.shape
+    grouped = windows.reshape(shape[0], patch.groups, shape[1] // patch.groups, *shape[2:])
+    outputs = tuple(range(3, 3 + rank))
+    taps = tuple(range(3 + rank, 3 + 2 * rank))
+    return _View(grouped.transpose(1, 2, *taps, 0, *outputs), group_axes=1, column_axes=1 + rank)
+
+
+def _padding(
+    patch: ConvPatch, sizes: tuple[int, ...], extent: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Zeros before and after each spatial axis. SAME pads to ``ceil(size / stride)`` outputs."""
+    rank = len(sizes)
+    if patch.auto_pad == "NOTSET":
+        return patch.pads[:rank], patch.pads[rank:]
+    if patch.auto_pad == "VALID":
+        return (0,) * rank, (0,) * rank
+    totals = [
+        max((-(-size // stride) - 1) * stride + span - size, 0)
+        for size, stride, span in zip(sizes, patch.strides, extent, strict=True)
+    ]
+    less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+    return (less, more) if patch.auto_pad == "SAME_UPPER" else (more, less)
+
+
+def _matmul_view(patch: MatMulPatch, x: npt.NDArray[Any]) -> _View:
+    """``(constant's batch..., N, operand's own batch..., rows)``.
+
+    A batch axis of the constant longer than 1 is a group axis: there the operand is split, or repeated if it
+    has length 1. All other batch axes of the operand are positions.
+    """
+    if x.ndim == 0:
+        raise ValueError("an operand of MatMul has at least 1 axis")
+    if x.ndim == 1:
+        x = x[None, :]
+    elif patch.axis == -2:
+        x = x.swapaxes(-1, -2)
+    own = x.shape[:-2]
+    rank = max(len(own), len(patch.batch))
+    constant = (1,) * (rank - len(patch.batch)) + patch.batch
+    own = (1,) * (rank - len(own)) + own
+    if any(c > 1 and o not in (1, c) for o, c in zip(own, constant, strict=True)):
+        raise ValueError(f"batch axes {own} do not fit the constant's {patch.batch}")
+    repeated = tuple(c if c > 1 else o for o, c in zip(own, constant, strict=True))
+    x = np.broadcast_to(x.reshape(*own, *x.shape[-2:]), (*repeated, *x.shape[-2:]))
+    group_axes = [axis for axis in range(rank) if constant[axis] > 1]
+    position_axes = [axis for axis in range(rank) if constant[axis] <= 1]
+    view = x.transpose(*group_axes, rank + 1, *position_axes, rank)
+    return _View(view, group_axes=len(group_axes), column_axes=1)

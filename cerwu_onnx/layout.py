@@ -1,0 +1,81 @@
+"""How an operator's constant operand is seen as a stack of matrices ``(G, M, N)``.
+
+One function per operator; the table in docs/design.md, "The canonical layer", is the summary. No onnx here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from cerwu_onnx.types import MatrixLayout
+
+_AS_IS = (0, 1, 2)
+_TRANSPOSED = (0, 2, 1)
+
+
+def conv_layout(shape: tuple[int, ...], groups: int) -> MatrixLayout:
+    """Layout of a convolution's weight.
+
+    Args:
+        shape: ``(O, C/g, k...)``, one kernel size per spatial axis.
+        groups: the attribute ``group``.
+
+    Returns:
+        ``g`` matrices of ``O/g`` rows and ``C/g * prod(k)`` columns; columns run over channels, then taps.
+
+    Raises:
+        ValueError: the rank is below 3 or ``groups`` does not divide ``O``.
+    """
+    if len(shape) < 3:
+        raise ValueError(f"a convolution weight has at least 3 axes, got shape {shape}")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"group = {groups} does not divide {shape[0]} output channels")
+    return _stack(shape, (groups, shape[0] // groups, math.prod(shape[1:])), transposed=False)
+
+
+def gemm_layout(shape: tuple[int, ...], side: Literal["A", "B"], transposed: bool) -> MatrixLayout:
+    """Layout of the constant operand of Gemm.
+
+    Args:
+        shape: the tensor's two dimensions, as stored.
+        side: which operand is constant.
+        transposed: the attribute ``transA`` or ``transB`` of that operand.
+
+    Returns:
+        One matrix whose rows are outputs: ``op(A)``, or ``op(B)`` transposed.
+
+    Raises:
+        ValueError: the rank is not 2.
+    """
+    if len(shape) != 2:
+        raise ValueError(f"an operand of Gemm has 2 axes, got shape {shape}")
+    return _stack(shape, (1, shape[0], shape[1]), transposed=transposed == (side == "A"))
+
+
+def matmul_layout(shape: tuple[int, ...], side: Literal["left", "right"]) -> MatrixLayout:
+    """Layout of the constant operand of MatMul.
+
+    Args:
+        shape: ``(N,)``, ``(b..., M, N)`` on the left or ``(b..., N, M)`` on the right.
+        side: where the constant stands.
+
+    Returns:
+        ``prod(b)`` matrices; a vector is one matrix of one row.
+
+    Raises:
+        ValueError: the tensor has no axis.
+    """
+    if not shape:
+        raise ValueError("an operand of MatMul has at least 1 axis")
+    if len(shape) == 1:
+        return _stack(shape, (1, 1, shape[0]), transposed=False)
+    return _stack(shape, (math.prod(shape[:-2]), shape[-2], shape[-1]), transposed=side == "right")
+
+
+def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:
+    """Reshape to ``split`` = (groups, first, second); the second axis is the rows when ``transposed``."""
+    groups, first, second = split
+    rows, cols = (second, first) if transposed else (first, second)
+    perm = _TRANSPOSED if transposed else _AS_IS
+    return MatrixLayout(shape=shape, split=split, perm=perm, groups=groups, rows=rows, cols=cols)

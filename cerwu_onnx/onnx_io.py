@@ -1,0 +1,258 @@
+"""Reading an ONNX file, and the tensors of a model by name. The lower half of :mod:`cerwu_onnx.graph`."""
+
+# ruff: noqa: TID251
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from cerwu_onnx.errors import ModelError, UsageError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+MAX_BYTES = 2**31 - 1
+"""Largest model: protobuf cannot serialise more in one message."""
+
+_BITS = {
+    2: 8,
+    3: 8,
+    9: 8,
+    4: 16,
+    5: 16,
+    10: 16,
+    16: 16,
+    1: 32,
+    6: 32,
+    12: 32,
+    7: 64,
+    11: 64,
+    13: 64,
+    14: 64,
+    15: 128,
+}
+_BITS |= dict.fromkeys((17, 18, 19, 20, 24), 8) | dict.fromkeys((21, 22, 23), 4) | dict.fromkeys((25, 26), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class InputInfo:
+    """An input a caller must feed.
+
+    Attributes:
+        name: the graph input's name.
+        dtype: what onnxruntime expects; object for strings.
+        shape: one entry per axis, an int where the model fixes it, else the symbol's name or None; None if
+            the model does not even say how many axes there are.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...] | None
+
+
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read and check an ONNX file; tensors stored beside it become part of the result.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelError: it is not a valid ONNX model, is 2 GB or larger, or refers to external data that is
+            missing or lies outside its folder.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise UsageError(f"{file}: no such file")
+    if not file.is_file():
+        raise UsageError(f"{file}: is not a file (give the .onnx file itself)")
+    if file.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{file}: models of 2 GB and more are not supported")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except DecodeError as error:
+        raise ModelError(f"{file}: not an ONNX model (protobuf does not parse)") from error
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
+    _load_external(model, file)
+    _check(model, file)
+    return model
+
+
+def _check(model: onnx.ModelProto, file: Path) -> None:
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{file}: written in ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} "
+            f"knows versions up to {onnx.IR_VERSION} (pip install -U onnx)"
+        )
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
+    except ValueError as error:
+        raise ModelError(f"{file}: models of 2 GB and more are not supported") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message that says something, or the exception's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _load_external(model: onnx.ModelProto, file: Path) -> None:
+    """Move external data into ``raw_data``, reading only files below the model's folder."""
+    folder = file.resolve().parent
+    total = file.stat().st_size
+    for tensor in all_tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        where = f"{file}: tensor {tensor.name!r}"
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        source = (folder / location).resolve()
+        if not location or not source.is_relative_to(folder):
+            raise ModelError(f"{where}: its external data {location!r} lies outside the model's folder")
+        if not source.is_file():
+            raise ModelError(f"{where}: its external data file {location!r} is missing beside the model")
+        size = tensor_bytes(tensor)
+        try:
+            offset = int(entries.get("offset", 0))
+            length = int(entries.get("length", size))
+        except ValueError:
+            raise ModelError(f"{where}: the offset or length of its external data is not a number") from None
+        if length != size or offset < 0 or offset + size > source.stat().st_size:
+            raise ModelError(
+                f"{where}: needs {size} bytes, but {location!r} does not hold them (offset {offset}, "
+                f"length {length}, file of {source.stat().st_size} bytes)"
+            )
+        total += size
+        if total > MAX_BYTES:
+            raise ModelError(f"{file}: models of 2 GB and more are not supported")
+        with source.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(size)
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def all_messages(message: Any) -> Iterator[Any]:
+    """The message itself and every protobuf message inside it, parents first."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for child in value if isinstance(value, Iterable) else (value,):
+            yield from all_messages(child)
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every dense tensor, wherever it is: initializers, attributes, bodies, local functions."""
+    return (message for message in all_messages(model) if isinstance(message, onnx.TensorProto))
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Size in bytes of the tensor's elements, stored raw; strings count their text."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return sum(len(text) for text in tensor.string_data)
+    return (int(math.prod(tensor.dims)) * _BITS.get(tensor.data_type, 0) + 7) // 8
+
+
+def type_name(elem_type: int) -> str:
+    """``float32``, ``int64``, ...: the element type as people write it."""
+    name = str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor in a Constant node's ``value``; None for any other node or form."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+
+
+def constant_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The main graph's dense constants by name: initializers, then Constant nodes (by the node's output).
+
+    Raises:
+        ModelError: two of them share a name.
+    """
+    tensors: dict[str, onnx.TensorProto] = {}
+    named = [(tensor.name, tensor) for tensor in model.graph.initializer]
+    named += [(node.output[0], tensor) for node in model.graph.node if (tensor := value_of(node)) is not None]
+    for name, tensor in named:
+        if name in tensors:
+            raise ModelError(f"the model defines the tensor {name!r} twice")
+        tensors[name] = tensor
+    return tensors
+
+
+def get_tensor(model: onnx.ModelProto, name: str) -> Array:
+    """A copy of the main graph's constant ``name``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    tensor = constant_tensors(model).get(name)
+    if tensor is None:
+        raise UsageError(f"the model has no constant tensor {name!r}")
+    return np.array(numpy_helper.to_array(tensor))
+
+
+def with_tensors(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of the model in which some constants have other values, of the same type and shape.
+
+    Raises:
+        UsageError: a name is unknown, or a value's shape or dtype differs from the tensor's.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    tensors = constant_tensors(copy)
+    for name, value in values.items():
+        if name not in tensors:
+            raise UsageError(f"the model has no constant tensor {name!r}")
+        tensor = tensors[name]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if value.shape != tuple(tensor.dims) or value.dtype != dtype:
+            raise UsageError(
+                f"tensor {name!r} is {dtype} {tuple(tensor.dims)}, its new value {value.dtype} {value.shape}"
+            )
+        set_tensor(tensor, value)
+    return copy
+
+
+def set_tensor(tensor: onnx.TensorProto, value: Array) -> None:
+    """Replace shape, type and elements; name and documentation stay."""
+    fresh = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), tensor.name)
+    fresh.doc_string = tensor.doc_string
+    tensor.CopyFrom(fresh)
+
+
+def model_inputs(model: onnx.ModelProto) -> tuple[InputInfo, ...]:
+    """The graph inputs a caller must feed: those that no initializer gives a value.
+
+    Raises:
+        ModelError: an input is not a tensor.
+    """
+    given = {tensor.name for tensor in model.graph.initializer}
+    given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
+    return tuple(_input_info(value) for value in model.graph.input if value.name not in given)
+
+
+def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
+    if not value.type.HasField("tensor_type"):
+        raise ModelError(f"the model's input {value.name!r} is not a tensor; only tensors can be fed")
+    tensor = value.type.tensor_type
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if not tensor.HasField("shape"):
+        return InputInfo(value.name, dtype, None)
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
+    return InputInfo(value.name, dtype, shape)
