@@ -24,10 +24,10 @@ FORMAT_VERSION = 0
 """Version of the file format the library must read."""
 
 MAX_ELEMENTS = 2**29
-"""Elements a tensor may have unless the caller says otherwise: 2 GiB of float32, protobuf's limit for a model.
+"""Elements a tensor may have unless the caller says otherwise: 2 GiB of float32, protobuf's limit for models.
 
-A file of a hundred bytes may declare 2^31 - 1 elements, all equal, and be correct; this bounds the memory it can
-claim.
+A file of a hundred bytes may declare 2^31 - 1 elements, all equal, and be correct; this bounds the memory it
+can claim.
 """
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
@@ -156,7 +156,7 @@ class File:
 
 
 def decode_f32(data: Buffer, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
-    """Open a file and decode one ANS tensor, see :meth:`File.decode_f32`; for several, keep a :class:`File`."""
+    """Open a file and decode one ANS tensor: :meth:`File.decode_f32`. For several, keep a :class:`File`."""
     return File(data).decode_f32(index, max_elements=max_elements)
 
 

@@ -1,0 +1,163 @@
+"""Builds .cwb files straight from docs/format.md. The product has its own writer: each checks the other.
+
+Every field can be overridden, so that tests can write files that break one rule and no other.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MAGIC = bytes([0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A])
+RAW, ANS, GRAPH, METADATA = 0, 1, 16, 17
+SIZES = {1: 4, 10: 2, 11: 8, 16: 2}
+
+
+@dataclass
+class Record:
+    """One record: ``fields`` is what follows the payload's CRC in the directory."""
+
+    kind: int
+    payload: bytes
+    fields: bytes = b""
+    name: str = ""
+    type: int = 1
+    dims: tuple[int, ...] = ()
+    decoded: bytes = b""
+    symbols: np.ndarray | None = None
+    lo: int = 0
+    table: Sequence[int] = ()
+    size: int | None = None
+    crc: int | None = None
+
+    def to_bytes(self) -> bytes:
+        size = len(self.payload) if self.size is None else self.size
+        crc = zlib.crc32(self.payload) if self.crc is None else self.crc
+        return struct.pack("<BII", self.kind, size, crc) + self.fields
+
+
+def edges(table: Sequence[int]) -> list[int]:
+    """L_0 .. L_K of the frequencies."""
+    total, out = 0, [0]
+    for i, frequency in enumerate(table, 1):
+        total += frequency
+        out.append(total * (2**24 - len(table)) // 4096 + i)
+    return out
+
+
+def encode(indices: Sequence[int], table: Sequence[int]) -> bytes:
+    """The words of symbols given by their index in the table."""
+    left, state, words = edges(table), 0, []
+    for i in reversed(indices):
+        width = left[i + 1] - left[i]
+        if state >= width << 40:
+            words.append(state & 0xFFFFFFFF)
+            state >>= 32
+        state = (state // width << 24) | (state % width + left[i])
+    while state:
+        words.append(state & 0xFFFFFFFF)
+        state >>= 32
+    return struct.pack(f"<{len(words)}I", *reversed(words))
+
+
+def leb128(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def tensor_fields(
+    name: bytes, type_: int, dims: Sequence[int], *, rank: int | None = None, length: int | None = None
+) -> bytes:
+    head = struct.pack(f"<BB{len(dims)}I", type_, len(dims) if rank is None else rank, *dims)
+    return head + struct.pack("<H", len(name) if length is None else length) + name
+
+
+def raw(name: str, type_: int, dims: tuple[int, ...], payload: bytes) -> Record:
+    fields = tensor_fields(name.encode(), type_, dims)
+    return Record(RAW, payload, fields, name, type_, dims, payload)
+
+
+def ans(
+    name: str | bytes,
+    dims: tuple[int, ...],
+    indices: Sequence[int],
+    table: Sequence[int],
+    *,
+    step: float | bytes = 0.125,
+    lo: int = 0,
+    k: int | None = None,
+    type_: int = 1,
+    table_bytes: bytes | None = None,
+    words: bytes | None = None,
+    decoded_crc: int | None = None,
+) -> Record:
+    """An ANS tensor. Pass ``words`` to skip the encoding (for tables that cannot encode)."""
+    packed = step if isinstance(step, bytes) else struct.pack("<f", step)
+    symbols = np.asarray(indices, np.int64) + lo
+    with np.errstate(over="ignore", invalid="ignore"):
+        decoded = (np.frombuffer(packed, "<f4")[0] * symbols.astype(np.float32)).astype("<f4").tobytes()
+    raw_name = name if isinstance(name, bytes) else name.encode()
+    fields = tensor_fields(raw_name, type_, dims)
+    fields += packed + struct.pack("<iH", lo, len(table) if k is None else k)
+    fields += struct.pack("<I", zlib.crc32(decoded) if decoded_crc is None else decoded_crc)
+    payload = b"".join(map(leb128, table)) if table_bytes is None else table_bytes
+    payload += encode(indices, table) if words is None else words
+    name = name if isinstance(name, str) else ""
+    return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, table)
+
+
+def build(
+    records: Sequence[Record],
+    *,
+    magic: bytes = MAGIC,
+    version: int = 0,
+    flags: int = 0,
+    count: int | None = None,
+    directory: bytes | None = None,
+    directory_size: int | None = None,
+    directory_crc: int | None = None,
+    file_size: int | None = None,
+    header_crc: int | None = None,
+    tail: bytes = b"",
+) -> bytes:
+    """The file."""
+    if directory is None:
+        directory = b"".join(record.to_bytes() for record in records)
+    body = directory + b"".join(record.payload for record in records) + tail
+    header = magic + struct.pack(
+        "<HHIIII",
+        version,
+        flags,
+        len(records) if count is None else count,
+        len(directory) if directory_size is None else directory_size,
+        32 + len(body) if file_size is None else file_size,
+        zlib.crc32(directory) if directory_crc is None else directory_crc,
+    )
+    return header + struct.pack("<I", zlib.crc32(header) if header_crc is None else header_crc) + body
+
+
+def random_table(rng: np.random.Generator, k: int) -> list[int]:
+    """K frequencies with sum 4096, zeros among them (when K > 2), the first and the last not zero."""
+    if k == 4096:
+        return [1] * k
+    weights = rng.gamma(rng.choice([0.05, 0.3, 2.0]), size=k)
+    weights[rng.random(k) < 0.2] = 0
+    spare = 4096 - min(k, 2)
+    total = weights.sum()
+    table = np.floor(weights / total * spare).astype(int) if total > 0 else np.zeros(k, int)
+    table[[0, -1]] += 1
+    if k == 1:
+        return [4096]
+    table[rng.integers(k)] += 4096 - table.sum()
+    return [int(f) for f in table]
+
+
+def random_indices(rng: np.random.Generator, table: Sequence[int], n: int) -> list[int]:
+    """Symbols drawn from the table, some of them of frequency zero."""
+    drawn = rng.choice(len(table), size=n, p=np.asarray(table) / 4096)
+    wild = rng.random(n) < 0.05
+    drawn[wild] = rng.integers(len(table), size=wild.sum())
+    return [int(i) for i in drawn]

@@ -1,0 +1,466 @@
+"""The C decoder against files of make_cwb.py: what it decodes, what it refuses, and no stray access."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from . import make_cwb as cwb
+from .conftest import DECODER, ROOT, STRICT, Compile, Run
+from .make_cwb import Record, ans, build, raw
+
+ERRORS = {
+    name: int(value)
+    for name, value in re.findall(
+        r"^    (CWB_\w+) = (-?\d+)", (DECODER / "include/cwb.h").read_text(), re.MULTILINE
+    )
+}
+
+
+def small_file() -> bytes:
+    """Both kinds of tensors and of sections in a few bytes."""
+    return build(
+        [
+            ans("ü", (2, 3), [0, 1, 2, 1, 1, 0], [1000, 2096, 1000], lo=-1),
+            raw("r", 10, (2,), b"\x00\x3c\x00\xc0"),
+            Record(cwb.GRAPH, b"graph"),
+            Record(cwb.METADATA, b""),
+        ]
+    )
+
+
+def check_dump(harness: Run, records: Sequence[Record], tmp_path: Path) -> None:
+    """Decode all tensors in every way and compare with what they were made of."""
+    path, out = tmp_path / "in.cwb", tmp_path / "out.bin"
+    path.write_bytes(build(records))
+    lines = harness("dump", path, out).stdout.decode().splitlines()
+    data = out.read_bytes()
+    tensors = [record for record in records if record.kind in (cwb.RAW, cwb.ANS)]
+    assert len(lines) == len(tensors)
+    for line, record in zip(lines, tensors, strict=True):
+        kind, type_, count, lo, k, _step, crc, *rest = line.split(" ", 7 + len(record.dims))
+        assert (int(kind), int(type_)) == (record.kind, record.type)
+        assert int(count) == np.prod(record.dims, dtype=int)
+        assert (int(lo), int(k)) == (record.lo, len(record.table))
+        assert int(crc, 16) == zlib.crc32(record.decoded)
+        assert [int(dim) for dim in rest[:-1]] == list(record.dims)
+        assert rest[-1] == record.name
+        if record.symbols is not None:
+            expected = record.symbols.astype("<i2").tobytes()
+            assert data[: len(expected)] == expected
+            data = data[len(expected) :]
+        if record.symbols is None or harness.floats:  # type: ignore[attr-defined]
+            assert data[: len(record.decoded)] == record.decoded
+            data = data[len(record.decoded) :]
+    assert data == b""
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 17, 255, 300, 4096])
+def test_round_trip(harness: Run, tmp_path: Path, k: int) -> None:
+    rng = np.random.default_rng(k)
+    records = []
+    for n in (1, 2, 3, 64, 1001):
+        for repeat in range(3):
+            table = cwb.random_table(rng, k)
+            lo = int(rng.choice([0, -(k // 2), -32768, 32768 - k]))
+            step = float(np.float32(np.exp(rng.uniform(-20, 3))))
+            indices = cwb.random_indices(rng, table, n)
+            records.append(ans(f"w{n}/{repeat}", (n,), indices, table, step=step, lo=lo))
+    check_dump(harness, records, tmp_path)
+
+
+def test_ranks_and_raw_types(harness: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    records = []
+    for rank in range(9):
+        dims = tuple(int(d) for d in rng.integers(1, 4, size=rank))
+        n = int(np.prod(dims, dtype=int))
+        indices = cwb.random_indices(rng, [2000, 96, 2000], n)
+        records.append(ans(f"ans{rank}", dims, indices, [2000, 96, 2000], lo=-1))
+        for type_, size in cwb.SIZES.items():
+            records.append(raw(f"raw{rank}/{type_}", type_, dims, rng.bytes(size * n)))
+    records.append(raw("empty", 1, (3, 0, 2), b""))
+    records.append(raw("empty and huge", 11, (2**32 - 1, 2**32 - 1, 0), b""))
+    records.append(raw("n" * 1024, 11, (), rng.bytes(8)))
+    records.append(raw("name with ünïcode \U0001f600\ue000 ", 1, (0,), b""))
+    check_dump(harness, records, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "records", [[], [Record(cwb.GRAPH, b"x")], [Record(cwb.METADATA, b"x"), Record(cwb.GRAPH, b"")]]
+)
+def test_no_tensors(harness: Run, tmp_path: Path, records: list[Record]) -> None:
+    check_dump(harness, records, tmp_path)
+
+
+def test_symbols_of_zero_frequency(harness: Run, tmp_path: Path) -> None:
+    table = [1, 0, 0, 4094, 0, 1]
+    check_dump(harness, [ans("w", (8,), [1, 1, 4, 2, 0, 5, 3, 1], table, lo=-3)], tmp_path)
+
+
+def test_extreme_steps(harness: Run, tmp_path: Path) -> None:
+    table = [1] * 4096
+    records = [
+        ans(f"{bits:08x}", (5,), [0, 1, 2047, 2048, 4095], table, lo=-2048, step=struct.pack("<I", bits))
+        for bits in (1, 0x007FFFFF, 0x00800000, 0x3F800001, 0x7F7FFFFF)
+    ]
+    check_dump(harness, records, tmp_path)
+
+
+def test_agrees_with_constriction() -> None:
+    """The encoder that the other tests rely on writes constriction's words, reversed."""
+    constriction = pytest.importorskip("constriction")
+    rng = np.random.default_rng(5)
+    for k in (2, 3, 40, 4096):
+        table = cwb.random_table(rng, k)
+        indices = cwb.random_indices(rng, table, 2000)
+        model = constriction.stream.model.Categorical(np.array(table) / 4096, perfect=False)
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(np.array(indices, np.int32), model)
+        words = coder.get_compressed()[::-1].astype("<u4").tobytes()
+        assert cwb.encode(indices, table) == words
+
+
+def test_every_truncation_is_refused(harness: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(small_file())
+    assert int(harness("cuts", tmp_path / "f").stdout) == len(small_file()) + 1
+
+
+def test_every_flipped_bit_is_refused(harness: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(small_file())
+    assert int(harness("flips", tmp_path / "f").stdout) == 8 * len(small_file())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_under_valid_crcs_stays_in_bounds(harness: Run, tmp_path: Path, seed: int) -> None:
+    (tmp_path / "f").write_bytes(small_file())
+    opened = int(harness("fuzz", tmp_path / "f", seed, 20000).stdout)
+    assert 100 < opened < 20000
+
+
+def test_misuse(harness: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(small_file())
+    harness("misuse", tmp_path / "f")
+
+
+T = [1000, 2096, 1000]
+ABC = [0, 1, 2]
+ONE = ans("a", (3,), ABC, T)
+R = raw("r", 1, (1,), b"\0\0\0\0")
+GRAPH = Record(cwb.GRAPH, b"g")
+META = Record(cwb.METADATA, b"m")
+
+
+def bad(record: Record, **changes: object) -> Record:
+    for key, value in changes.items():
+        setattr(record, key, value)
+    return record
+
+
+def named(name: bytes, length: int | None = None) -> Record:
+    return Record(cwb.RAW, b"\0\0\0\0", cwb.tensor_fields(name, 1, (1,), length=length))
+
+
+def words(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+HOSTILE = {
+    # header
+    "empty": (b"", "TRUNCATED"),
+    "one byte of magic": (b"\x89", "TRUNCATED"),
+    "another file": (b"PK\3\4", "MAGIC"),
+    "another file of 40 bytes": (b"ONNX" * 10, "MAGIC"),
+    "magic after text-mode transfer": (build([ONE], magic=b"\x89CWB\n\x1a\n\n"), "MAGIC"),
+    "header CRC": (build([ONE], header_crc=0), "HEADER_CRC"),
+    "version 1": (build([ONE], version=1), "VERSION"),
+    "version 256": (build([ONE], version=256), "VERSION"),
+    "flags": (build([ONE], flags=1), "VERSION"),
+    "flags high byte": (build([ONE], flags=0x8000), "VERSION"),
+    "declares more bytes": (build([ONE], file_size=len(build([ONE])) + 1), "TRUNCATED"),
+    "declares fewer bytes": (build([ONE], file_size=len(build([ONE])) - 1), "TRAILING"),
+    "declares no bytes": (build([ONE], file_size=0), "TRAILING"),
+    "declares 4 GiB": (build([ONE], file_size=2**32 - 1), "TRUNCATED"),
+    "directory exceeds file": (build([ONE], directory_size=len(build([ONE])) - 31), "LAYOUT"),
+    "directory of 4 GiB": (build([ONE], directory_size=2**32 - 1), "LAYOUT"),
+    "directory CRC": (build([ONE], directory_crc=0), "DIRECTORY_CRC"),
+    # how records fill the directory
+    "more records than there are": (build([ONE], count=2), "DIRECTORY"),
+    "2^32 - 1 records": (build([ONE, R], count=2**32 - 1), "DIRECTORY"),
+    "fewer records than there are": (build([ONE, R], count=1), "DIRECTORY"),
+    "no records": (build([ONE], count=0), "DIRECTORY"),
+    "kind 2": (build([Record(2, b"")]), "VERSION"),
+    "kind 18": (build([ONE, Record(18, b"")]), "VERSION"),
+    "kind 255": (build([Record(255, b"")]), "VERSION"),
+    "two graphs": (build([ONE, GRAPH, GRAPH]), "DIRECTORY"),
+    "two metadata": (build([META, GRAPH, META]), "DIRECTORY"),
+    "tensor after graph": (build([GRAPH, ONE]), "DIRECTORY"),
+    "tensor after metadata": (build([R, META, ONE]), "DIRECTORY"),
+    "gap at the end": (build([ONE], tail=b"\0"), "LAYOUT"),
+    "payload beyond the file": (build([bad(ans("a", (3,), ABC, T), size=10**6)]), "LAYOUT"),
+    "payload of 4 GiB": (build([bad(Record(cwb.GRAPH, b""), size=2**32 - 1), META]), "LAYOUT"),
+    "payloads sum to the size modulo 2^32": (
+        build(
+            [bad(Record(cwb.GRAPH, b"x" * 8), size=2**31 + 4), bad(Record(cwb.METADATA, b""), size=2**31 + 4)]
+        ),
+        "LAYOUT",
+    ),
+    # tensors
+    "raw int64": (build([raw("a", 7, (1,), b"\0" * 8)]), "ELEMENT_TYPE"),
+    "raw type 0": (build([raw("a", 0, (1,), b"\0" * 4)]), "ELEMENT_TYPE"),
+    "ANS float16": (build([ans("a", (3,), ABC, T, type_=10)]), "ELEMENT_TYPE"),
+    "rank 9": (build([raw("a", 1, (1,) * 9, b"\0" * 4)]), "SHAPE"),
+    "rank 255": (build([Record(cwb.RAW, b"\0" * 4, cwb.tensor_fields(b"a", 1, (), rank=255))]), "SHAPE"),
+    "rank beyond the record": (
+        build([Record(cwb.RAW, b"\0" * 4, cwb.tensor_fields(b"a", 1, (), rank=2))]),
+        "DIRECTORY",
+    ),
+    "2^31 elements": (build([ans("a", (2**16, 2**15), [], [4096], words=b"")]), "SHAPE"),
+    "2^32 elements": (build([ans("a", (2**16, 2**16), [], [4096], words=b"")]), "SHAPE"),
+    "2^32 + 1 elements": (build([ans("a", (641, 6700417), [], [4096], words=b"")]), "SHAPE"),
+    "2^64 elements": (build([ans("a", (2**16,) * 4, [], [4096], words=b"")]), "SHAPE"),
+    "2^31 raw elements": (build([raw("a", 1, (2**31,), b"")]), "SHAPE"),
+    "2^30 raw elements, 0 bytes modulo 2^32": (build([raw("a", 1, (2**30,), b"")]), "SHAPE"),
+    "no ANS elements": (build([ans("a", (3, 0), [], T, words=b"")]), "SHAPE"),
+    "raw payload short": (build([raw("a", 1, (2,), b"\0" * 4)]), "SHAPE"),
+    "raw payload long": (build([raw("a", 10, (2,), b"\0" * 5)]), "SHAPE"),
+    "raw empty with payload": (build([raw("a", 1, (0,), b"\0" * 4)]), "SHAPE"),
+    # names
+    "no name": (build([named(b"")]), "NAME"),
+    "name of 1025 bytes": (build([named(b"n" * 1025)]), "NAME"),
+    "name beyond the directory": (build([named(b"abc", length=4)]), "DIRECTORY"),
+    "name of 65535 bytes beyond the directory": (build([named(b"abc", length=65535)]), "DIRECTORY"),
+    "NUL alone": (build([named(b"\0")]), "NAME"),
+    "NUL inside": (build([named(b"a\0b")]), "NAME"),
+    "lone continuation": (build([named(b"a\x80")]), "NAME"),
+    "overlong 2": (build([named(b"\xc1\xbf")]), "NAME"),
+    "overlong NUL": (build([named(b"\xc0\x80")]), "NAME"),
+    "overlong 3": (build([named(b"\xe0\x9f\xbf")]), "NAME"),
+    "overlong 4": (build([named(b"\xf0\x8f\xbf\xbf")]), "NAME"),
+    "surrogate": (build([named(b"\xed\xa0\x80")]), "NAME"),
+    "above U+10FFFF": (build([named(b"\xf4\x90\x80\x80")]), "NAME"),
+    "lead byte F5": (build([named(b"\xf5\x80\x80\x80")]), "NAME"),
+    "sequence cut": (build([named(b"\xe2\x82")]), "NAME"),
+    "second continuation missing": (build([named(b"\xe2\x82a")]), "NAME"),
+    "same name twice": (build([named(b"same"), named(b"other"), named(b"same")]), "NAME"),
+    # grid
+    "step 0": (build([ans("a", (3,), ABC, T, step=0.0)]), "GRID"),
+    "step -0": (build([ans("a", (3,), ABC, T, step=-0.0)]), "GRID"),
+    "step negative": (build([ans("a", (3,), ABC, T, step=-1.0)]), "GRID"),
+    "step infinite": (build([ans("a", (3,), ABC, T, step=float("inf"))]), "GRID"),
+    "step NaN": (build([ans("a", (3,), ABC, T, step=float("nan"))]), "GRID"),
+    "lo too small": (build([ans("a", (3,), ABC, T, lo=-32769)]), "GRID"),
+    "lo + K too large": (build([ans("a", (3,), ABC, T, lo=32766)]), "GRID"),
+    "lo of 32768": (build([ans("a", (3,), [0, 0, 0], [4096], lo=32768)]), "GRID"),
+    "lo smallest": (build([ans("a", (3,), ABC, T, lo=-(2**31))]), "GRID"),
+    "lo largest": (build([ans("a", (3,), ABC, T, lo=2**31 - 1)]), "GRID"),
+    "K 0": (build([ans("a", (3,), ABC, T, k=0)]), "GRID"),
+    "K 4097": (build([ans("a", (3,), ABC, T, k=4097)]), "GRID"),
+    "K 65535": (build([ans("a", (3,), ABC, T, k=65535, lo=-32768)]), "GRID"),
+    # payloads
+    "section CRC": (build([ONE, bad(Record(cwb.GRAPH, b"g"), crc=1)]), "PAYLOAD_CRC"),
+    "metadata CRC": (build([ONE, bad(Record(cwb.METADATA, b""), crc=1)]), "PAYLOAD_CRC"),
+    "raw CRC": (build([bad(raw("r", 10, (1,), b"\0\0"), crc=1)]), "PAYLOAD_CRC"),
+    "ANS CRC": (build([bad(ans("a", (3,), ABC, T), crc=1)]), "PAYLOAD_CRC"),
+    "table sums to 4095": (build([ans("a", (3,), ABC, [1000, 2095, 1000])]), "TABLE"),
+    "table sums to 4097": (build([ans("a", (3,), ABC, [1000, 2097, 1000])]), "TABLE"),
+    "table sums to 4096 modulo 2^16": (
+        build([ans("a", (1,), [0], [16383] * 4 + [4100], words=b"")]),
+        "TABLE",
+    ),
+    "frequency above 4096": (build([ans("a", (1,), [0], [1, 16383, 1], words=b"")]), "TABLE"),
+    "first frequency 0": (build([ans("a", (1,), [0], [0, 4096], words=b"")]), "TABLE"),
+    "last frequency 0": (build([ans("a", (1,), [0], [4096, 0], words=b"")]), "TABLE"),
+    "K 1 of frequency 0": (build([ans("a", (1,), [0], [0], words=b"")]), "TABLE"),
+    "no payload": (build([ans("a", (1,), [0], [4096], table_bytes=b"", words=b"")]), "TABLE"),
+    "table cut": (build([ans("a", (1,), [0], T, table_bytes=b"\xe8\x07", words=b"")]), "TABLE"),
+    "table cut inside a frequency": (
+        build([ans("a", (1,), [0], [4096], table_bytes=b"\x80", words=b"")]),
+        "TABLE",
+    ),
+    "three bytes": (build([ans("a", (1,), [0], [4096], table_bytes=b"\x80\xa0\x01", words=b"")]), "TABLE"),
+    "three bytes, last needless": (
+        build([ans("a", (1,), [0], [4096], table_bytes=b"\x80\xa0\x00", words=b"")]),
+        "TABLE",
+    ),
+    "needless byte": (
+        build([ans("a", (1,), [0], [1, 4095], table_bytes=b"\x81\x00\xff\x1f", words=b"")]),
+        "TABLE",
+    ),
+    "words not whole": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + b"\0")]), "STREAM"),
+    "K 1 with a word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(1))]), "STREAM"),
+    "K 1 with a zero word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(0))]), "STREAM"),
+    "a word too many": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + words(0))]), "STREAM"),
+    "no words": (build([ans("a", (3,), ABC, T, words=b"")]), "DECODED_CRC"),
+    "stream of other symbols": (
+        build([ans("a", (3,), ABC, T, words=words(0x12345678, 0x9ABCDEF0))]),
+        "STREAM",
+    ),
+    "decoded CRC": (build([ans("a", (3,), ABC, T, decoded_crc=0)]), "DECODED_CRC"),
+}
+
+
+def test_each_broken_rule_has_its_error(harness: Run, tmp_path: Path) -> None:
+    paths = []
+    for i, (data, _) in enumerate(HOSTILE.values()):
+        paths.append(tmp_path / f"{i}.cwb")
+        paths[-1].write_bytes(data)
+    codes = [int(line) for line in harness("status", *paths).stdout.split()]
+    names = {value: name for name, value in ERRORS.items()}
+    found = {rule: names[code] for rule, code in zip(HOSTILE, codes, strict=True)}
+    expected = {rule: f"CWB_ERR_{error}" for rule, (_, error) in HOSTILE.items()}
+    if not harness.floats:  # type: ignore[attr-defined]
+        expected |= {rule: "CWB_OK" for rule, error in expected.items() if error == "CWB_ERR_DECODED_CRC"}
+    assert found == expected
+
+
+def test_hostile_files_cover_every_file_error() -> None:
+    provoked = {f"CWB_ERR_{error}" for _, error in HOSTILE.values()}
+    assert provoked == {name for name, code in ERRORS.items() if -16 <= code < 0}
+
+
+@pytest.fixture(scope="session")
+def rebuild(compile_c: Compile) -> Path:
+    return compile_c("cwb-rebuild", DECODER / "examples/rebuild.c", DECODER / "src/cwb.c")
+
+
+def run_rebuild(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_rebuild(rebuild: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    table = cwb.random_table(rng, 100)
+    records = [
+        ans("conv.weight", (4, 3, 10, 11), cwb.random_indices(rng, table, 1320), table, lo=-50),
+        raw("bias\n 1", 1, (2,), bytes(8)),
+        raw("scale", 16, (), bytes(2)),
+        raw("none", 11, (0, 3), b""),
+        Record(cwb.GRAPH, b"g"),
+    ]
+    (tmp_path / "in.cwb").write_bytes(build(records))
+    done = run_rebuild(rebuild, tmp_path / "in.cwb", tmp_path / "out.bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.bin").read_bytes() == b"".join(record.decoded for record in records)
+    assert done.stdout.splitlines() == [
+        f"conv.weight float32 4x3x10x11 1320 {zlib.crc32(records[0].decoded):08x}",
+        f"bias\\x0A\\x201 float32 2 2 {zlib.crc32(bytes(8)):08x}",
+        f"scale bfloat16 scalar 1 {zlib.crc32(bytes(2)):08x}",
+        "none float64 0x3 0 00000000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the file is shorter than its header says"),
+        (build([R, bad(ans("w", (3,), ABC, T), crc=1)]), "tensor w: the payload is damaged (CRC)"),
+        (build([R, bad(raw("x", 10, (1,), b"ab"), crc=1)]), "tensor x: the payload is damaged (CRC)"),
+        (build([bad(Record(cwb.GRAPH, b""), crc=1)]), "the payload is damaged (CRC)"),
+    ],
+)
+def test_rebuild_refuses_damage(rebuild: Path, tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "in.cwb"
+    path.write_bytes(data)
+    done = run_rebuild(rebuild, path, tmp_path / "out.bin")
+    assert done.returncode == 4
+    assert done.stderr == f"cwb-rebuild: {path}: {message}\n"
+    assert not (tmp_path / "out.bin").exists()
+
+
+def test_rebuild_usage(rebuild: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.cwb").write_bytes(small_file())
+    assert run_rebuild(rebuild).returncode == 2
+    assert run_rebuild(rebuild, tmp_path / "absent", tmp_path / "out.bin").returncode == 2
+    done = run_rebuild(rebuild, tmp_path / "in.cwb", tmp_path / "absent" / "out.bin")
+    assert (done.returncode, done.stderr.endswith(": cannot write\n")) == (1, True)
+
+
+def test_strict_warnings(cc: str) -> None:
+    done = subprocess.run(["make", "-s", "-C", DECODER, "check", f"CC={cc}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_needs_no_other_header() -> None:
+    included = {
+        match
+        for path in ("include/cwb.h", "src/cwb.c")
+        for match in re.findall(r"#include (\S+)", (DECODER / path).read_text())
+    }
+    assert included == {"<limits.h>", "<stddef.h>", "<stdint.h>", '"cwb.h"'}
+
+
+def test_calls_no_libc(cc: str, tmp_path: Path) -> None:
+    """Nothing undefined is left in the object file but what the compiler itself may call."""
+    source = DECODER / "src/cwb.c"
+    command = [
+        cc,
+        "-std=c99",
+        "-Os",
+        "-ffreestanding",
+        f"-I{DECODER / 'include'}",
+        "-c",
+        source,
+        "-o",
+        tmp_path / "o",
+    ]
+    subprocess.run(command, check=True)
+    try:
+        listed = subprocess.run(
+            ["nm", "-u", tmp_path / "o"], capture_output=True, text=True, check=True
+        ).stdout
+    except FileNotFoundError:
+        pytest.skip("no nm: binutils are not installed")
+    compilers = {"memset", "memcpy", "_GLOBAL_OFFSET_TABLE_"}
+    assert {name.lstrip("_") for name in listed.split() if len(name) > 1} <= {
+        name.lstrip("_") for name in compilers
+    }
+
+
+def test_readme_example_compiles(cc: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```c\n(.*?)^```", (DECODER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for i, block in enumerate(blocks):
+        source = tmp_path / f"example{i}.c"
+        source.write_text(block)
+        command = [cc, *STRICT, f"-I{DECODER / 'include'}", "-c", source, "-o", tmp_path / "o"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_readme_lists_every_error() -> None:
+    listed = re.findall(r"^\| `(CWB_\w+)` \| (-?\d+) \|", (DECODER / "README.md").read_text(), re.MULTILINE)
+    assert {name: int(code) for name, code in listed} == ERRORS | {"CWB_OK": 0}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ["-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0"],
+        ["-target", "powerpc-freestanding-none"],
+        ["-target", "avr-freestanding-none", "-mmcu=atmega328p"],
+        ["-target", "msp430-freestanding-none"],
+    ],
+    ids=["cortex_m0", "powerpc", "avr", "msp430"],
+)
+def test_compiles_for_other_machines(tmp_path: Path, target: list[str]) -> None:
+    """32-bit, big-endian and 16-bit ints, all warnings being errors (pip install ziglang)."""
+    pytest.importorskip("ziglang", reason="cross-compiler absent: pip install ziglang")
+    flags = [*STRICT, "-Os", "-ffreestanding", "-fno-sanitize=undefined", f"-I{DECODER / 'include'}"]
+    command = [sys.executable, "-m", "ziglang", "cc", *target, *flags]
+    for extra in ([], ["-DCWB_NO_FLOAT"]):
+        done = subprocess.run(
+            [*command, *extra, "-c", DECODER / "src/cwb.c", "-o", tmp_path / "o"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr
