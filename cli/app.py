@@ -1,0 +1,136 @@
+"""The program: its commands, its global options, and what an exception becomes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.main
+
+from cerwu_onnx import __version__
+from cerwu_onnx.errors import CerwuError
+
+from . import compress, console, decompress, doctor, inspect, verify
+from .options import Verbose
+
+NAME = "cerwu-onnx"
+
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+EXIT_CODES = {
+    0: "done",
+    1: "a check or a budget failed (verify, doctor)",
+    2: "usage: unknown option, missing file, output exists (use -f)",
+    3: "the model or the calibration data is invalid or unsupported",
+    4: "the .cwb file is damaged or too new",
+    INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
+    INTERRUPTED: "interrupted; no output was written",
+    BROKEN_PIPE: "the reader of stdout went away (| head)",
+}
+
+_EPILOG = "\n".join(
+    [
+        "\b\nExit codes:",  # \b: leave the line breaks as they are
+        *(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()),
+        "\n\b\nData goes to stdout, everything else to stderr. NO_COLOR is honoured.\n",
+    ]
+)
+
+app = typer.Typer(
+    name=NAME,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    """Answer ``--version``."""
+    if wanted:
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=_EPILOG)
+def _global(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make trained ONNX models small on disk.
+
+    Weights are quantised where a bit saved costs the least output error, then entropy-coded into a .cwb file
+    that decodes to float weights anywhere.
+
+    Example: cerwu-onnx compress model.onnx model.cwb --calib calib.npz
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _function, _example in (
+    (compress.compress, compress.EXAMPLE),
+    (decompress.decompress, decompress.EXAMPLE),
+    (inspect.inspect, inspect.EXAMPLE),
+    (verify.verify, verify.EXAMPLE),
+    (doctor.doctor, doctor.EXAMPLE),
+):
+    app.command(epilog=f"\b\nExample:\n  {_example}\n")(_function)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; every failure has been told on stderr in one line."""
+    console.start()
+    try:
+        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
+    except Exception as error:
+        return _explain(error)
+    except KeyboardInterrupt:
+        console.say("interrupted")
+        return INTERRUPTED
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    """Parse and execute. Not by ``app()``, which would translate exceptions its own way."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(NAME, list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    """One line on stderr about an exception, and the exit code for it."""
+    if console.is_verbose():
+        console.print_traceback()
+    if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough: `| head`
+        console.silence_stdout()
+        return BROKEN_PIPE
+    if isinstance(error, CerwuError):
+        console.note("error", str(error))
+        return error.exit_code
+    if hasattr(error, "format_message"):  # usage errors of typer, whose base class differs between versions
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else NAME
+        console.note("error", f"{error.format_message().rstrip('.')} (see '{where} --help')")
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError) and error.filename is not None:
+        console.note("error", f"{error.filename}: {error.strerror}")
+        return 2
+    if isinstance(error, MemoryError):
+        console.note("error", f"out of memory: try a smaller --memory or --batch-size ({error})")
+        return INTERNAL_ERROR
+    hint = "" if console.is_verbose() else "; run again with -v for the traceback"
+    console.note("error", f"unexpected {type(error).__name__}: {error}{hint}")
+    return INTERNAL_ERROR

@@ -1,0 +1,64 @@
+"""Progress bars: one line per stage of the pipeline, gone when it is done."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from .tables import shorten
+
+_LABELS = {
+    "load": "reading the model",
+    "calibrate": "calibrating",
+    "quantize": "quantising",
+    "encode": "writing",
+}
+_ITEM_WIDTH = 24
+
+
+class Bars:
+    """A :data:`cerwu_onnx.pipeline.Progress` that draws on stderr."""
+
+    def __init__(self) -> None:
+        self._drawing = Progress(
+            SpinnerColumn("line", finished_text=" "),
+            TextColumn("{task.description:<17}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[count]:>11}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[item]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        """Start drawing."""
+        self._drawing.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wipe the bars."""
+        self._drawing.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None, item: str) -> None:
+        """Draw a step of a stage; what came before it is finished."""
+        if stage not in self._tasks:
+            for task in self._tasks.values():
+                self._finish(task)
+            label = _LABELS.get(stage, stage)
+            self._tasks[stage] = self._drawing.add_task(label, total=total, count="", item="")
+        count = f"{done}/{total}" if total else str(done or "")
+        # A bar of a stage whose end is unknown pulses: total=None.
+        self._drawing.update(
+            self._tasks[stage], completed=done, total=total, count=count, item=shorten(item, _ITEM_WIDTH)
+        )
+
+    def _finish(self, task: TaskID) -> None:
+        """Fill the bar and forget its item."""
+        shown = self._drawing.tasks[self._drawing.task_ids.index(task)]
+        self._drawing.update(task, total=shown.total or 1, completed=shown.total or 1, item="")

@@ -1,0 +1,97 @@
+"""``cerwu-onnx compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cerwu_onnx.config import METHODS, Settings
+
+from . import console
+from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_size
+
+EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 2e-3"
+
+_DEFAULT = Settings()
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The trained model, float32.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.cwb", show_default=False, help="The file to write.")],
+    calib: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Calibration data: a .npz with one array per input, a folder of .npz, .npy or images, "
+            "module:function or file.py:function that yields feeds. Without it accuracy suffers.",
+        ),
+    ] = None,
+    lambda_: Annotated[
+        float,
+        typer.Option("--lambda", metavar="NUMBER", help="Price of rate: more means smaller and less accurate."),
+    ] = _DEFAULT.lambda_,
+    levels: Annotated[
+        int, typer.Option(metavar="N", help="Grid points per weight, 2 to 4096: the finest step on offer.")
+    ] = _DEFAULT.levels,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help=f"How to quantise: {', '.join(METHODS)}.")
+    ] = _DEFAULT.method,
+    damping: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Damping of the Hessian relative to its mean diagonal.")
+    ] = _DEFAULT.damping,
+    passes: Annotated[
+        int, typer.Option(metavar="N", help="How often the code lengths are estimated anew.")
+    ] = _DEFAULT.passes,
+    fold_bn: Annotated[
+        bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
+    ] = _DEFAULT.fold_bn,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default=False, help="Samples per calibration batch; else --memory decides."),
+    ] = _DEFAULT.batch_size,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="Bound on the activations held during calibration.")
+    ] = f"{_DEFAULT.memory >> 20}MiB",
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compress an ONNX model into a .cwb file.
+
+    Prints what that did to each layer. Long names are cut in the middle; --json has them whole.
+    """
+    settings = Settings(
+        method=method,
+        lambda_=lambda_,
+        levels=levels,
+        damping=damping,
+        passes=passes,
+        fold_bn=fold_bn,
+        batch_size=batch_size,
+        memory=parse_size(memory),
+    )
+    images = image_options(mean, std, layout)
+    with console.progress(enabled=not quiet) as progress:
+        from cerwu_onnx.pipeline import compress as run
+
+        report = run(
+            model,
+            output,
+            calib=calib,
+            settings=settings,
+            images=images,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        console.show_json(report.to_dict() | {"output": str(output)})
+    elif not quiet:
+        from .render import draw_report
+
+        console.show(lambda width: draw_report(report, model, output, width))

@@ -1,0 +1,144 @@
+"""What reaches the terminal: data on stdout, everything else on stderr, decoration only on terminals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cerwu_onnx.pipeline import Progress
+
+_COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "debug": "blue"}
+_log = logging.getLogger("cerwu_onnx")
+
+
+class _Handler(logging.Handler):
+    """Shows the library's messages on stderr, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[tuple[str, str]] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        key = (record.levelname.lower(), record.getMessage())
+        if key not in self._seen:
+            self._seen.add(key)
+            note(*key)
+
+
+def start() -> None:
+    """Show warnings, the library's and Python's, as one line each; survive characters the terminal lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    _log.handlers[:] = [_Handler()]
+    _log.setLevel(logging.WARNING)
+    _log.propagate = False
+    warnings.showwarning = lambda message, *_args, **_kwargs: _log.warning("%s", message)
+
+
+def set_verbose() -> None:
+    """Show debug messages and tracebacks from now on."""
+    _log.setLevel(logging.DEBUG)
+
+
+def is_verbose() -> bool:
+    """Whether ``-v`` was given."""
+    return _log.isEnabledFor(logging.DEBUG)
+
+
+def note(kind: str, text: str) -> None:
+    """``kind: text`` as one line on stderr, whatever line breaks ``text`` has."""
+    label = f"{kind}:"
+    if is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:
+        label = typer.style(label, fg=_COLOURS.get(kind), bold=True)
+    say(f"{label} {printable(' '.join(text.split()))}")
+
+
+def say(line: str) -> None:
+    """A line on stderr; a closed stderr is nobody's business."""
+    with suppress(OSError):
+        typer.echo(line, err=True)
+
+
+def print_traceback() -> None:
+    """The traceback of the exception being handled, on stderr."""
+    say(traceback.format_exc().rstrip())
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody watches the stream on a terminal that can redraw."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def silence_stdout() -> None:
+    """Send what is still buffered for a closed pipe to nowhere, or the interpreter complains as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """``text`` with every control character escaped: names come from files nobody vouches for."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def show(draw: Callable[[int], RenderableType]) -> None:
+    """Print on stdout what ``draw`` returns for the width of the terminal."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as captured:
+        console.print(draw(console.width))
+    lines = (line.rstrip(" ") for line in captured.get().split("\n"))  # rich pads them
+    sys.stdout.write("\n".join(lines))
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(_strict(value), indent=2) + "\n")
+
+
+def _strict(value: Any) -> Any:
+    """``value`` in the words JSON has: numpy scalars become numbers, NaN and infinity null."""
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def progress(*, enabled: bool) -> Iterator[Progress | None]:
+    """A drawing of the pipeline's progress on stderr; None, and silence, where nobody watches."""
+    if not (enabled and is_terminal(sys.stderr)):
+        yield None
+        return
+    from .bars import Bars
+
+    with Bars() as bars:
+        yield bars
+
+
+@contextmanager
+def status(text: str, *, enabled: bool) -> Iterator[None]:
+    """A spinner on stderr around something that takes a while; silence where nobody watches."""
+    if not (enabled and is_terminal(sys.stderr)):
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield

@@ -1,0 +1,124 @@
+"""``cerwu-onnx doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import typer
+
+from cerwu_onnx.errors import CheckFailed
+
+from . import console
+from .options import Verbose
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+EXAMPLE = "cerwu-onnx doctor"
+
+_REQUIRED = ("numpy", "scipy", "onnx", "onnxruntime")
+_PLAIN_CODER = "missing: plain Python coder, same bytes, about 50 times slower"
+_FIX = "To fix: install a C compiler, then pip install --force-reinstall --no-deps cerwu-onnx"
+
+
+def doctor(verbose: Verbose = False) -> None:
+    """Check this installation.
+
+    Shows versions and decoders, and lets each decoder rebuild a test tensor. Exit code 1 if something fails.
+    """
+    lines = [("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")]
+    lines.append(("cerwu-onnx", _installed("cerwu-onnx")))
+    broken = []
+    for name in _REQUIRED:
+        version, works = _state(name)
+        lines.append((name, version))
+        broken += [] if works else [name]
+    version, constriction = _state("constriction")
+    lines.append(("constriction", _PLAIN_CODER if version == "missing" else version))
+    if broken:
+        _show(lines)
+        names = " ".join(broken)
+        raise CheckFailed(f"cannot be used: {names} (try: pip install --force-reinstall {names})")
+    lines.append(("C decoder", _native(constriction=constriction)))
+    failed = []
+    for decoder, identical in self_test(constriction=constriction):
+        lines.append(("self-test", f"{decoder}: {'identical' if identical else 'DIFFERS'}"))
+        failed += [] if identical else [decoder]
+    _show(lines)
+    if failed:
+        raise CheckFailed(f"{' and '.join(failed)}: not what was encoded; please report this with the lines above")
+
+
+def _show(lines: list[tuple[str, str]]) -> None:
+    """Print what was found."""
+    for name, value in lines:
+        typer.echo(f"{name:<14}{console.printable(value)}")
+
+
+def _installed(distribution: str) -> str:
+    """The version of an installed distribution."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "source tree, not installed"
+
+
+def _state(module: str) -> tuple[str, bool]:
+    """Version of a module, or what is wrong with it; and whether it can be imported."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return ("missing" if error.name == module else f"broken: {error}"), False
+    except Exception as error:  # a damaged or foreign binary raises nearly anything
+        return f"broken: {error}", False
+    return _installed(module), True
+
+
+def _native(*, constriction: bool) -> str:
+    """The decoder in C: where it is, or why it is not."""
+    from cerwu_onnx import native
+
+    if native.available():
+        return f"version {native.version()}, {native.library_path()}"
+    speed = "with constriction, as fast" if constriction else "about 50 times slower"
+    return f"not used: {native.unavailable_reason()}. Python decodes instead, {speed}. {_FIX}"
+
+
+def self_test(*, constriction: bool) -> Iterator[tuple[str, bool]]:
+    """Code a tensor and let each decoder rebuild it: its name, and whether every bit is right."""
+    import numpy as np
+
+    from cerwu_onnx import native
+    from cerwu_onnx.container import reader, writer
+    from cerwu_onnx.entropy import ans
+    from cerwu_onnx.types import QuantizedTensor
+
+    symbols = np.random.default_rng(0).laplace(scale=3, size=(64, 65)).round().astype(np.int32)
+    quantized = QuantizedTensor(symbols, float(np.float32(0.01)), distortion=0.0, energy=0.0, damping=0.0)
+    content = writer.assemble([writer.encode_tensor(writer.AnsTensor("test", quantized))])
+    container = reader.parse(content)
+    record = container.tensors[0]
+    table, words = container.table(record)
+
+    def plain() -> npt.NDArray[np.float32]:
+        values = ans.decode_plain(words, table, record.count).reshape(record.shape)
+        result: npt.NDArray[np.float32] = np.float32(record.step) * values.astype(np.float32)
+        return result
+
+    decoders: dict[str, Callable[[], npt.NDArray[np.float32]]] = {"plain Python": plain}
+    if constriction:
+        decoders["constriction"] = lambda: container.decode_python(record)
+    if native.available():
+        decoders["C"] = lambda: native.decode_f32(content, 0).reshape(record.shape)
+    for name, decode in decoders.items():
+        try:
+            result = decode()
+        except Exception:  # whatever it is, it is the finding
+            yield name, False
+        else:
+            yield name, result.tobytes() == quantized.values().tobytes()

@@ -1,0 +1,152 @@
+"""``cerwu-onnx inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cerwu_onnx.errors import UsageError
+
+from . import console
+from .options import AsJson, Verbose
+
+if TYPE_CHECKING:
+    from cerwu_onnx.container.reader import Container
+
+EXAMPLE = "cerwu-onnx inspect model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """What the directory of a .cwb file says about a tensor; the last three are None for exact tensors."""
+
+    name: str
+    coding: str
+    type: str
+    shape: tuple[int, ...]
+    weights: int
+    bytes: int
+    bits_per_weight: float
+    step: float | None = None
+    lowest: int | None = None
+    highest: int | None = None
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="An ONNX model or a .cwb file.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a .cwb file or an ONNX model holds.
+
+    Of a model: which weights compress would quantise, and why the other tensors stay exact. The content tells
+    the two kinds of file apart, not the name. Long names are cut in the middle; --json has them whole.
+    """
+    if _first_bytes(file) == b"\x89CWB":
+        _show_container(file, as_json)
+    else:
+        _show_plan(file, as_json)
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The four bytes every .cwb file begins with, even one mangled by a transfer in text mode."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _show_container(path: Path, as_json: bool) -> None:
+    from cerwu_onnx.container import format as f
+    from cerwu_onnx.container import reader
+
+    container = reader.read(path)
+    rows = tensor_rows(container)
+    metadata = container.metadata()
+    sections = {record.kind.name.lower(): record.size for record in container.records if not record.is_tensor}
+    if as_json:
+        body: dict[str, Any] = {
+            "kind": "cwb",
+            "file": str(path),
+            "file_bytes": len(container.data),
+            "format_version": f.VERSION,
+            "sections": sections,
+            "metadata": metadata,
+            "tensors": [asdict(row) for row in rows],
+        }
+        console.show_json(body)
+        return
+    from .render import draw_container
+    from .tables import counted, size
+
+    coded = [row for row in rows if row.step is not None]
+    weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
+    exact = sum(row.bytes for row in rows if row.step is None)
+    head = {
+        "file": path.name,
+        "size": f"{len(container.data):,} bytes ({size(len(container.data))})",
+        "format": f"version {f.VERSION}",
+        "quantised": f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes"
+        + (f", {8 * used / weights:.2f} bits/weight" if weights else ""),
+        "exact": f"{counted(len(rows) - len(coded), 'tensor')}, {exact:,} bytes",
+        "sections": ", ".join(f"{name} {count:,} bytes" for name, count in sections.items()) or "none",
+    } | metadata
+    console.show(lambda width: draw_container(head, rows, width))
+
+
+def tensor_rows(container: Container) -> list[TensorRow]:
+    """The tensors of a file, in its order; bytes count the record in the directory as well as the payload."""
+    from cerwu_onnx.container.format import Kind
+
+    rows = []
+    for record in container.tensors:
+        cost = len(record.to_bytes()) + record.size
+        ans = record.kind is Kind.ANS
+        row = TensorRow(
+            name=record.name,
+            coding="ans" if ans else "exact",
+            type=record.element.name.lower(),
+            shape=record.shape,
+            weights=record.count,
+            bytes=cost,
+            bits_per_weight=8 * cost / record.count if record.count else 0.0,
+            step=record.step if ans else None,
+            lowest=record.lo if ans else None,
+            highest=record.lo + record.symbols - 1 if ans else None,
+        )
+        rows.append(row)
+    return rows
+
+
+def _show_plan(path: Path, as_json: bool) -> None:
+    from cerwu_onnx.graph import analyse, load_model
+
+    graph = analyse(load_model(path))
+    if not as_json:
+        from .render import draw_plan
+
+        console.show(lambda width: draw_plan(graph, path.stat().st_size, path, width))
+        return
+    layers = [
+        {
+            "name": layer.weight,
+            "op": layer.sites[0].op,
+            "shape": layer.layout.shape,
+            "weights": layer.layout.size,
+            "nodes": [site.node for site in layer.sites],
+        }
+        for layer in graph.layers
+    ]
+    body = {
+        "kind": "onnx",
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "weights": sum(layer.layout.size for layer in graph.layers),
+        "layers": layers,
+        "kept": [asdict(tensor) for tensor in graph.kept],
+    }
+    console.show_json(body)

@@ -1,0 +1,191 @@
+"""What the commands show: values in, rich renderables out. Every ``width`` is in terminal columns."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from .console import printable
+from .tables import Column, counted, dims, facts, grid, percent, size
+
+if TYPE_CHECKING:
+    from cerwu_onnx.graph import Graph
+    from cerwu_onnx.report import Report
+    from cerwu_onnx.runtime import OutputError
+    from cerwu_onnx.types import Kept
+
+    from .inspect import TensorRow
+
+
+def draw_report(report: Report, model: Path, output: Path, width: int) -> RenderableType:
+    """What ``compress`` did: the layers, then where the bytes of the file went."""
+    data = report.calibration == "data"
+    columns = [
+        Column("layer", flexible=True),
+        Column("op"),
+        Column("shape"),
+        Column("weights", right=True),
+        Column("bits/\nweight", right=True),
+        Column("bytes", right=True),
+        Column("output\nerror" if data else "weight\nerror", right=True),
+    ]
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            dims(layer.shape),
+            f"{layer.weights:,}",
+            f"{layer.bits_per_weight:.2f}",
+            f"{layer.coded_bytes:,}",
+            percent(math.sqrt(max(layer.relative_error, 0.0))),
+        )
+        for layer in report.layers
+    ]
+    total = (
+        counted(len(rows), "layer"),
+        "",
+        "",
+        f"{report.weights:,}",
+        f"{report.bits_per_weight:.2f}",
+        f"{report.weight_bytes:,}",
+        "",
+    )
+    parts: list[RenderableType] = [
+        grid(columns, {"": rows}, width, total=total) if rows else Text("no weight was quantised"),
+        Text(),
+        facts(_totals(report, model, output)),
+    ]
+    if rows:
+        where = "output (calibration data)" if data else "weights (no calibration data)"
+        parts += [Text(), Text(f"Errors: root mean square, relative to the layer's {where}.", style="dim")]
+    if report.kept:
+        parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
+    return Group(*parts)
+
+
+def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
+    """The lines below the table of ``compress``."""
+    ratio = report.model_bytes / report.file_bytes
+    kept = sum(tensor.nbytes for tensor in report.kept)
+    other = ", ".join(f"{name} {count:,}" for name, count in report.other_bytes.items())
+    calibration = counted(report.calibration_samples, "sample") if report.calibration == "data" else "none"
+    settings = f"{report.method}, lambda {report.lambda_:g}, {report.levels} levels, calibration {calibration}"
+    lines = [
+        (model.name, f"{report.model_bytes:,} bytes"),
+        (output.name, f"{report.file_bytes:,} bytes, {ratio:.2f} times smaller"),
+        ("of which", f"weights {report.weight_bytes:,}, {other}"),
+        ("settings", settings),
+    ]
+    if report.folded:
+        lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
+    if report.kept:
+        lines.append(("kept exact", f"{counted(len(report.kept), 'tensor')}, {kept:,} bytes"))
+    lines.append(("time", f"{sum(report.seconds.values()):.1f} s"))
+    return lines
+
+
+def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> RenderableType:
+    """What ``compress`` would do with a model: the weights it quantises, and why the rest stays exact."""
+    weights = sum(layer.layout.size for layer in graph.layers)
+    kept = sum(tensor.nbytes for tensor in graph.kept)
+    coded = counted(len(graph.layers), "tensor")
+    head = [
+        ("model", path.name),
+        ("size", f"{model_bytes:,} bytes ({size(model_bytes)})"),
+        ("to quantise", f"{coded}, {weights:,} weights, {4 * weights:,} bytes as float32"),
+        ("kept exact", f"{counted(len(graph.kept), 'tensor')}, {kept:,} bytes"),
+    ]
+    parts: list[RenderableType] = [facts(head)]
+    if graph.layers:
+        columns = [
+            Column("to quantise", flexible=True),
+            Column("op"),
+            Column("shape"),
+            Column("weights", right=True),
+            Column("node", flexible=True),
+        ]
+        rows = [
+            (layer.weight, site.op, dims(layer.layout.shape), f"{layer.layout.size:,}", site.node)
+            if index == 0
+            else ("", site.op, "", "", site.node)
+            for layer in graph.layers
+            for index, site in enumerate(layer.sites)
+        ]
+        parts += [Text(), grid(columns, {"": rows}, width)]
+    if graph.kept:
+        columns = [
+            Column("kept exact", flexible=True),
+            Column("shape"),
+            Column("type"),
+            Column("bytes", right=True),
+        ]
+        parts += [Text(), grid(columns, _by_reason(graph.kept), width)]
+    return Group(*parts)
+
+
+def _by_reason(tensors: Sequence[Kept]) -> dict[str, list[tuple[str, ...]]]:
+    """Rows by reason, that which keeps the most bytes first. The names of nodes are left out of reasons."""
+    found: dict[str, list[Kept]] = {}
+    for tensor in tensors:
+        found.setdefault(re.sub(r"\b([A-Z]\w*) (['\"]).*?\2", r"\1", tensor.reason), []).append(tensor)
+    largest_first = sorted(found.items(), key=lambda item: -sum(tensor.nbytes for tensor in item[1]))
+    return {
+        f"{reason}:": [(f"  {t.name}", dims(t.shape), t.dtype, f"{t.nbytes:,}") for t in group]
+        for reason, group in largest_first
+    }
+
+
+def draw_container(head: Mapping[str, Any], tensors: Sequence[TensorRow], width: int) -> RenderableType:
+    """What a .cwb file says of itself and holds."""
+    columns = [
+        Column("tensor", flexible=True),
+        Column("coding"),
+        Column("shape"),
+        Column("bits/\nweight", right=True),
+        Column("bytes", right=True),
+        Column("step", right=True),
+        Column("symbols", right=True),
+    ]
+    rows = [
+        (
+            row.name,
+            row.coding if row.type == "float32" else f"{row.coding} {row.type}",
+            dims(row.shape),
+            f"{row.bits_per_weight:.2f}",
+            f"{row.bytes:,}",
+            f"{row.step:.3g}" if row.step is not None else "",
+            f"{row.lowest}..{row.highest}" if row.step is not None else "",
+        )
+        for row in tensors
+    ]
+    pairs = [(name, str(value)) for name, value in head.items()]
+    parts: list[RenderableType] = [facts(pairs)]
+    if rows:
+        parts += [Text(), grid(columns, {"": rows}, width)]
+    return Group(*parts)
+
+
+def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:
+    """How far each output is from the original's."""
+    columns = [
+        Column("output", flexible=True),
+        Column("relative\nerror", right=True),
+        Column("largest\ndifference", right=True),
+        Column("same\nargmax", right=True),
+    ]
+    rows = [
+        (
+            output.name,
+            percent(output.relative),
+            f"{output.largest:.3g}",
+            "" if output.agreement is None else f"{100 * output.agreement:.2f}%",
+        )
+        for output in outputs
+    ]
+    return grid(columns, {"": rows}, width)

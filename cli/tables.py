@@ -1,0 +1,150 @@
+"""The parts of a terminal report: numbers as text, and tables that fit a width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .console import printable
+
+_NARROWEST = 12
+"""No name is cut below this many characters, however narrow the terminal."""
+
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: numbers stand right, a ``flexible`` one takes the room that is left."""
+
+    head: str
+    right: bool = False
+    flexible: bool = False
+
+
+def shorten(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters, cut in the middle, where names differ least."""
+    text = printable(text)
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    return f"{text[:head]}…{text[len(text) - tail :]}"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them: ``1.05 MiB``; below a KiB exactly."""
+    value, unit = float(count), "bytes"
+    for bigger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, bigger
+    if unit == "bytes":
+        return f"{count} bytes"
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``, ``0 tensors``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share of 1, three significant digits: ``1.23%``; tiny ones are told apart from none at all."""
+    if math.isnan(share):
+        return "NaN"
+    value = 100 * share
+    if value == 0 or value >= 100:
+        return f"{value:.0f}%"
+    return f"{value:#.3g}%".replace(".%", "%") if value >= 0.01 else "<0.01%"
+
+
+def dims(shape: Sequence[int]) -> str:
+    """``16x3x3x3``."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def grid(
+    columns: Sequence[Column],
+    groups: Mapping[str, Sequence[Sequence[str]]],
+    width: int,
+    *,
+    total: Sequence[str] = (),
+) -> RenderableType:
+    """A table that fits ``width``.
+
+    Args:
+        columns: what stands over each column and how it behaves.
+        groups: rows (one string per column) under the heading of their group; the heading "" is not shown.
+        width: columns of the terminal.
+        total: a last row, set apart.
+    """
+    groups = {heading: [[printable(cell) for cell in row] for row in rows] for heading, rows in groups.items()}
+    everything = [row for rows in groups.values() for row in rows] + ([total] if total else [])
+    widths = _widths(columns, everything, width)
+    parts: list[RenderableType] = []
+    for heading, rows in groups.items():
+        if heading:
+            parts.append(Text(printable(heading), style="bold"))
+        table = _table(columns, widths, show_header=False)
+        for row in rows:
+            table.add_row(*_cells(columns, row, widths))
+        parts.append(table)
+    head = _table(columns, widths, show_header=True)
+    if not total:
+        return Group(head, *parts)
+    foot = _table(columns, widths, show_header=False)
+    foot.add_row(*_cells(columns, total, widths), style="bold")
+    return Group(head, *parts, foot)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """What each column gets: all it needs, save the flexible ones, which share what is left of ``width``."""
+    widths = [
+        max(len(line) for text in (column.head, *(row[index] for row in rows)) for line in text.split("\n"))
+        for index, column in enumerate(columns)
+    ]
+    flexible = [index for index, column in enumerate(columns) if column.flexible]
+    room = width - _GAP * (len(columns) - 1) - sum(widths) + sum(widths[index] for index in flexible)
+    flexible.sort(key=widths.__getitem__)  # the short ones leave room to the long ones
+    for taken, index in enumerate(flexible):
+        widths[index] = min(widths[index], max(_NARROWEST, room // (len(flexible) - taken)))
+        room -= widths[index]
+    return widths
+
+
+def _table(columns: Sequence[Column], widths: Sequence[int], *, show_header: bool) -> Table:
+    """An empty table of the given widths."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=show_header,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # the box adds one
+        header_style="bold",
+    )
+    for column, cells in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(Text(column.head), justify=justify, no_wrap=True, width=cells, vertical="bottom")
+    return table
+
+
+def _cells(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> list[Text]:
+    """The row's strings, cut to the columns' widths."""
+    return [Text(shorten(text, width)) for text, width in zip(row, widths, strict=True)]
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Two columns without a head: what, and its value, which may take several lines."""
+    table = Table.grid(padding=(0, _GAP))
+    table.add_column(no_wrap=True, style="bold")
+    for name, value in pairs:
+        table.add_row(Text(shorten(name, 2 * _NARROWEST)), Text(printable(value)))
+    return table

@@ -1,0 +1,183 @@
+"""Help, version, exit codes of the program as a whole, and that it starts without the library."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cerwu_onnx.cli import app as program
+
+from cerwu_onnx import __version__
+
+from .. import gen_cli_docs
+from .conftest import Run, command, run_process
+
+COMMANDS = ("compress", "decompress", "inspect", "verify", "doctor")
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    result = run()
+    assert result.code == 0
+    assert result.out == run("--help").out == run("-h").out
+    assert not result.err
+    for command_name in COMMANDS:
+        assert command_name in result.out
+    for code in ("2    usage", "3    the model", "4    the .cwb", "130  interrupted"):
+        assert code in result.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_has_an_example(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert result.code == 0
+    assert f"  cerwu-onnx {name}" in result.out.split("Example:")[1]
+
+
+def test_version(run: Run) -> None:
+    result = run("--version")
+    assert (result.code, result.out, result.err) == (0, f"cerwu-onnx {__version__}\n", "")
+
+
+def test_help_imports_neither_the_library_nor_rich() -> None:
+    code = (
+        "import sys; from cerwu_onnx.cli.app import run; run(['compress', '--help']); "
+        "print([m for m in ('numpy', 'scipy', 'onnx', 'onnxruntime', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_inspecting_a_cwb_file_needs_no_onnx(cwb: Path) -> None:
+    code = (
+        f"import sys; from cerwu_onnx.cli.app import run; run(['inspect', {str(cwb)!r}]); "
+        "print([m for m in ('scipy', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["explode"], "No such command 'explode'"),
+        (["compress"], "Missing argument 'IN.onnx'"),
+        (["compress", "a", "b", "--levels", "many"], "--levels"),
+        (["compress", "a", "b", "--levels", "1"], "levels 1 is out of range"),
+        (["compress", "a", "b", "--method", "magic"], "method 'magic' is unknown"),
+        (["compress", "a", "b", "--memory", "much"], "size 'much' is not understood"),
+        (["compress", "a.onnx", "b.cwb", "--mean", "0.5,x"], "--mean '0.5,x' is not understood"),
+        (["compress", "a.onnx", "b.cwb", "--layout", "CHWN"], "--layout 'CHWN' is unknown"),
+        (["verify", "a.cwb", "--data", "d.npz"], "--data needs --against"),
+        (["verify", "a.cwb", "--max-error", "0.1"], "--max-error needs --against and --data"),
+        (
+            ["verify", "a", "--against", "b", "--data", "c", "--max-error", "-1"],
+            "--max-error '-1' is not understood",
+        ),
+        (["inspect", "missing.cwb"], "cannot read missing.cwb: No such file"),
+        (["verify", "missing.cwb"], "cannot read missing.cwb: No such file"),
+        (["decompress", "missing.cwb", "out.onnx"], "cannot read missing.cwb: No such file"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_code_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.code == 2
+    assert not result.out
+    assert message in result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (
+            ZeroDivisionError("x\ny"),
+            70,
+            "error: unexpected ZeroDivisionError: x y; run again with -v for the traceback\n",
+        ),
+        (MemoryError("2 TiB"), 70, "error: out of memory: try a smaller --memory or --batch-size (2 TiB)\n"),
+        (PermissionError(13, "Permission denied", "a\x1b[2J"), 2, "error: a\\x1b[2J: Permission denied\n"),
+    ],
+)
+def test_unexpected_exceptions(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, message: str
+) -> None:
+    monkeypatch.setattr("cerwu_onnx.cli.doctor.self_test", lambda **_: _fail(error))
+    result = run("doctor")
+    assert (result.code, result.err) == (code, message)
+
+
+def test_verbose_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cerwu_onnx.cli.doctor.self_test", lambda **_: _fail(ZeroDivisionError("x")))
+    for arguments in (["-v", "doctor"], ["doctor", "-v"]):
+        result = run(*arguments)
+        assert "Traceback" in result.err
+        assert result.err.endswith("error: unexpected ZeroDivisionError: x\n")
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
+    from cerwu_onnx import errors
+
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.CerwuError)]
+    assert {c.exit_code for c in classes} == {1, 2, 3, 4}
+    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 70, 130, 141}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_interrupting_compress_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(
+        "import pathlib, time\n"
+        "def feeds():\n"
+        f"    pathlib.Path({str(tmp_path / 'started')!r}).touch()\n"
+        "    time.sleep(600)\n"
+        "    yield {}\n"
+    )
+    process = subprocess.Popen(
+        command("compress", model, tmp_path / "out.cwb", "--calib", f"{tmp_path / 'endless.py'}:feeds"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert not list(tmp_path.glob("*.cwb")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_has_seen_enough_is_no_error(cwb: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command("inspect", cwb), stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_output_survives_a_terminal_without_unicode(cwb: Path) -> None:
+    result = run_process("inspect", cwb, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert result.code == 0
+    assert "conv.weight" in result.out
+
+
+def test_docs_are_up_to_date() -> None:
+    assert gen_cli_docs.PAGE.read_text(encoding="utf-8") == gen_cli_docs.page(), (
+        "run python -m tests.gen_cli_docs and commit docs/cli.md"
+    )
