@@ -29,7 +29,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
 
 
 def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
-    """Write ``content`` beside ``path``, flush it to disk and rename it into place; an interrupted write leaves no trace.
+    """Write ``content`` beside ``path``, flush it to disk and rename it into place; interrupted, it leaves no trace.
 
     Raises:
         UsageError: see :func:`check_target`, or the disk refuses the bytes.

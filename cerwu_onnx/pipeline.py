@@ -7,9 +7,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from .report import LayerReport, Report
 from .skeleton import container_tensors, split, stored_tensor
 from .types import Kept, Layer, LayerStats, QuantizedTensor
 
-if TYPE_CHECKING:
-    import onnx
-
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None, str], None]
@@ -48,7 +45,7 @@ class Coded:
     content: bytes
     layers: tuple[LayerReport, ...]
     kept: tuple[Kept, ...]
-    other_bytes: dict[str, int] = field(default_factory=dict)
+    other_bytes: dict[str, int]
 
 
 def compress(
@@ -66,8 +63,8 @@ def compress(
     Args:
         model: path of the ONNX model.
         output: path of the .cwb file.
-        calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an iterable of
-            feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
+        calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an
+            iterable of feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
         images: how a directory of images becomes inputs.
         force: overwrite ``output``.
@@ -98,7 +95,7 @@ def compress(
             quantized = quantize_layers(graph, stats, settings, progress)
         with clock("encode"):
             progress("encode", 0, None, str(output))
-            metadata = {
+            metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
                 "method": settings.method,
                 "lambda": settings.lambda_,
@@ -106,6 +103,8 @@ def compress(
                 "calibration": "data" if samples else "none",
                 "model": digest.hexdigest()[:16],
             }
+            if folded:
+                metadata["folded"] = len(folded)
             coded = encode(graph, quantized, metadata)
             write_atomic(output, coded.content, overwrite=force)
     return Report(
@@ -184,7 +183,7 @@ def quantize_layers(
 def encode(graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Mapping[str, Any]) -> Coded:
     """Code tensors, graph and metadata. A weight whose coded form is not smaller than its float form stays exact."""
     layers = {layer.weight: layer for layer in graph.layers}
-    reports, kept, parts, exact_bytes = [], list(graph.kept), [], 0
+    reports, kept, parts = [], list(graph.kept), []
     names = container_tensors(graph.model)
     for name in names:
         element, values = stored_tensor(graph.model, name)
@@ -193,23 +192,28 @@ def encode(graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Map
         if name in quantized:
             part = writer.encode_tensor(writer.AnsTensor(name, quantized[name]))
             if part.cost < exact.cost:
-                reports.append(_layer_report(layers[name], quantized[name], part.cost))
+                reports.append(_layer_report(layers[name], quantized[name], part.value_bytes))
             else:
                 part = exact
                 kept.append(
-                    Kept(name, values.shape, "float32", values.nbytes, "its coded form would not be smaller than exact floats")
+                    Kept(
+                        name,
+                        values.shape,
+                        "float32",
+                        values.nbytes,
+                        "its coded form would not be smaller than exact floats",
+                    )
                 )
-        exact_bytes += part.cost if part is exact else 0
         parts.append(part)
     graph_part = writer.section(f.Kind.GRAPH, split(graph.model, names))
     metadata_part = writer.metadata_section(metadata)
     content = writer.assemble([*parts, graph_part, metadata_part])
     other = {
-        "exact tensors": exact_bytes,
-        "graph": graph_part.cost,
-        "metadata": metadata_part.cost,
-        "header": f.HEADER.size,
+        "exact tensors": sum(part.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
+        "graph": graph_part.value_bytes,
+        "metadata": metadata_part.value_bytes,
     }
+    other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
     return Coded(content, tuple(reports), tuple(kept), other)
 
 

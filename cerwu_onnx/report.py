@@ -20,7 +20,7 @@ class LayerReport:
         op: operator that uses it.
         shape: tensor shape.
         weights: number of elements.
-        coded_bytes: payload plus directory record: table, words, step, name.
+        coded_bytes: frequency table, coded words, step and table bounds.
         bits_per_weight: ``8 * coded_bytes / weights``.
         entropy: ideal order-0 entropy of the symbols, bits per weight, no table counted.
         step: grid step.
@@ -57,7 +57,8 @@ class Report:
         folded: BatchNormalization nodes folded.
         layers: the quantised weights.
         kept: tensors that stay exact, with reasons.
-        other_bytes: bytes of the file that are not quantised weights, by kind: "exact tensors", "graph", "metadata", "header".
+        other_bytes: the rest of the file by kind: "exact tensors", "graph", "metadata", "directory" (header, names,
+            shapes, sizes, CRCs).
         warnings: every warning logged on the way.
         seconds: wall time by stage.
     """
@@ -83,7 +84,7 @@ class Report:
 
     @property
     def weight_bytes(self) -> int:
-        """Coded bytes of all quantised weights with their steps, tables and directory records."""
+        """Coded bytes of all quantised weights with their steps and tables."""
         return sum(layer.coded_bytes for layer in self.layers)
 
     @property

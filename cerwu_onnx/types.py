@@ -18,8 +18,8 @@ IntArray = npt.NDArray[np.integer[Any]]
 class MatrixLayout:
     """How the elements of an initializer form a stack of matrices (groups G, rows M, columns N).
 
-    Rows are outputs, columns are inputs (x kernel taps). ``split`` is a reshape of the initializer, ``perm`` a transpose
-    of that, and the result is reshaped to ``(G, M, N)``.
+    Rows are outputs, columns are inputs (x kernel taps). ``split`` is a reshape of the initializer, ``perm`` a
+    transpose of that, and the result is reshaped to ``(G, M, N)``.
     """
 
     shape: tuple[int, ...]
@@ -66,9 +66,9 @@ class ConvPatch:
 class MatMulPatch:
     """Columns of a matrix product's variable operand.
 
-    ``axis`` is the axis of that operand that is summed over: -1 (the constant stands on the right) or -2 (on the left). A
-    one-dimensional operand is a single column whichever it is. ``batch`` is the batch shape of the constant; the operand
-    is broadcast against it.
+    ``axis`` is the axis of that operand that is summed over: -1 (the constant stands on the right) or -2 (on the left).
+    A one-dimensional operand is a single column whichever it is. ``batch`` is the batch shape of the constant; the
+    operand is broadcast against it.
     """
 
     axis: Literal[-1, -2]
@@ -140,4 +140,5 @@ class QuantizedTensor:
 
     def values(self) -> npt.NDArray[np.float32]:
         """The reconstructed weights, float32, as every decoder computes them."""
-        return np.float32(self.step) * self.symbols.astype(np.float32)
+        values: npt.NDArray[np.float32] = np.float32(self.step) * self.symbols.astype(np.float32)
+        return values

@@ -12,7 +12,9 @@ from cerwu_onnx.entropy import ans, tables
 from cerwu_onnx.errors import CerwuError, CorruptFileError
 
 symbol_arrays = st.integers(1, 400).flatmap(
-    lambda spread: hnp.arrays(np.int32, hnp.array_shapes(max_dims=3, max_side=12), elements=st.integers(-spread, spread))
+    lambda spread: hnp.arrays(
+        np.int32, hnp.array_shapes(max_dims=3, max_side=12), elements=st.integers(-spread, spread)
+    )
 )
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ VERSION = 0
 HEADER = struct.Struct("<8sHHIIIII")
 RECORD = struct.Struct("<BII")
 GRID = struct.Struct("<fiHI")
+GRID_VALUE_BYTES = GRID.size - 4  # without the CRC
 MAX_RANK = 8
 MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1
@@ -107,6 +109,6 @@ class Record:
         return out
 
 
-def crc32(data: bytes | memoryview | npt.NDArray[np.generic]) -> int:
-    """CRC-32 as zip and PNG define it."""
+def crc32(data: Any) -> int:
+    """CRC-32, as zip and PNG define it, of any contiguous buffer."""
     return zlib.crc32(data)

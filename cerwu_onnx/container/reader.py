@@ -43,7 +43,9 @@ class Container:
         """
         payload = self.data[record.offset : record.offset + record.size]
         if f.crc32(payload) != record.crc:
-            raise CorruptFileError(f"{_where(record)}: payload CRC mismatch at byte {record.offset}: the file is damaged")
+            raise CorruptFileError(
+                f"{_where(record)}: payload CRC mismatch at byte {record.offset}: the file is damaged"
+            )
         return payload
 
     def section(self, kind: f.Kind) -> bytes | None:
@@ -110,7 +112,7 @@ class Container:
         """Like :meth:`decode`, never with the C library."""
         if record.kind is f.Kind.RAW:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
-        values = np.float32(record.step) * self.symbols(record).astype(np.float32)
+        values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
         if f.crc32(np.ascontiguousarray(values, dtype="<f4")) != record.decoded_crc:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of the decoded values: the file is damaged")
         return values

@@ -46,6 +46,14 @@ class Encoded:
         """Bytes the file grows by: record and payload."""
         return len(self.record.to_bytes()) + len(self.payload)
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes that say the tensor's values: payload and, when it is coded, step and table bounds.
+
+        The rest of :attr:`cost` is directory: kind, name, shape, sizes and CRCs.
+        """
+        return len(self.payload) + (f.GRID_VALUE_BYTES if self.record.kind is f.Kind.ANS else 0)
+
 
 def encode_tensor(tensor: RawTensor | AnsTensor) -> Encoded:
     """Code one tensor.

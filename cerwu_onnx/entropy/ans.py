@@ -1,7 +1,8 @@
 """The coder: a stack of 64-bit state and 32-bit words (asymmetric numeral system, Duda 2013), as docs/format.md says.
 
-constriction does the work where it is installed. It has no wheel for some platforms (Linux aarch64, musl, Windows arm64);
-``encode_plain`` and ``decode_plain`` give the same words there, slower, and are the readable form of the specification.
+constriction does the work where it is installed. It has no wheel for some platforms (Linux aarch64, musl, Windows
+arm64); ``encode_plain`` and ``decode_plain`` give the same words there, slower, and are the specification in readable
+form.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def encode(symbols: IntArray, table: FrequencyTable) -> bytes:
         return encode_plain(symbols, table)
     coder = constriction.stream.stack.AnsCoder()
     coder.encode_reverse((symbols.ravel() - table.lo).astype(np.int32), _model(table))
-    return coder.get_compressed()[::-1].astype("<u4").tobytes()
+    words: IntArray = coder.get_compressed()[::-1]
+    return words.astype("<u4").tobytes()
 
 
 def decode(data: bytes, table: FrequencyTable, count: int) -> IntArray:
@@ -47,10 +49,11 @@ def decode(data: bytes, table: FrequencyTable, count: int) -> IntArray:
     if constriction is None:
         return decode_plain(data, table, count)
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(data, dtype="<u4")[::-1].astype(np.uint32))
-    symbols = coder.decode(_model(table), count)
+    symbols: IntArray = coder.decode(_model(table), count)
     if not coder.is_empty():
         raise CorruptFileError("coded words: the stream does not end with the last symbol")
-    return np.asarray(symbols, dtype=np.int32) + np.int32(table.lo)
+    symbols += np.int32(table.lo)
+    return symbols
 
 
 def encode_plain(symbols: IntArray, table: FrequencyTable) -> bytes:
@@ -94,6 +97,6 @@ def decode_plain(data: bytes, table: FrequencyTable, count: int) -> IntArray:
 
 
 def _model(table: FrequencyTable) -> object:
-    """constriction's model with the slots of ``table.cumulative``: exact only for float64 frequencies over a power of two."""
+    """The model of constriction with the slots of ``table.cumulative``; float32 frequencies would move them."""
     probabilities = np.array(table.frequencies, dtype=np.float64) / TOTAL
     return constriction.stream.model.Categorical(probabilities, perfect=False)

@@ -50,7 +50,7 @@ class FrequencyTable:
         return lengths
 
     def bits(self, symbols: IntArray) -> float:
-        """Ideal code length in bits of integer ``symbols`` (any shape); the coded words exceed it by less than 64 bits."""
+        """Ideal code length in bits of ``symbols`` (any shape); the coded words exceed it by less than 64 bits."""
         if symbols.size and not (self.lo <= symbols.min() and symbols.max() <= self.hi):
             raise CerwuError(f"symbols leave the table's range {self.lo}..{self.hi}")
         return float(self.code_lengths[symbols.ravel() - self.lo].sum())

@@ -21,9 +21,9 @@ def damped(hessian: Float64Array, relative: float) -> Float64Array:
         hessian: ``(G, N, N)``.
         relative: damping relative to the mean diagonal.
     """
-    out = hessian.copy()
-    diagonal = np.einsum("gnn->gn", out)
-    mean = diagonal.mean(axis=1, keepdims=True)
+    out: Float64Array = hessian.copy()
+    diagonal: Float64Array = np.einsum("gnn->gn", out)
+    mean: Float64Array = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, max(float(mean.mean()), np.finfo(np.float64).tiny) if mean.any() else 1.0)
     diagonal[...] = np.where(diagonal > 0, diagonal, mean) + relative * mean
     return out
@@ -40,15 +40,13 @@ def inverse_factor(hessian: Float64Array) -> Float64Array:
     """
     upper = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
     identity = np.eye(hessian.shape[1])
-    factor = np.stack([solve_triangular(group, identity, check_finite=False) for group in upper])
+    factor: Float64Array = np.stack([solve_triangular(group, identity, check_finite=False) for group in upper])
     if not np.isfinite(factor).all():
         raise np.linalg.LinAlgError("singular factor")
     return factor
 
 
-def factorise(
-    hessian: Float64Array, relative: float, ridge: float, layer: str
-) -> tuple[Float64Array, Float64Array, float] | None:
+def factorise(hessian: Float64Array, relative: float, ridge: float, layer: str) -> tuple[Float64Array, float] | None:
     """Damp until ``H' = H + ridge * I`` factorises.
 
     Args:
@@ -58,18 +56,18 @@ def factorise(
         layer: name for the warnings.
 
     Returns:
-        The damped Hessian without the ridge, the inverse factor ``U`` of ``H'``, and the damping; None when every
-        damping failed.
+        The inverse factor ``U`` of ``H'`` and the damping; None when every damping failed.
     """
     first = relative
     while relative <= first * MAX_ESCALATION * 1.0001:
-        damp = damped(hessian, relative)
         try:
-            factor = inverse_factor(damp + ridge * np.eye(hessian.shape[1]))
+            factor = inverse_factor(damped(hessian, relative) + ridge * np.eye(hessian.shape[1]))
         except np.linalg.LinAlgError:
-            log.warning("layer %s: the Hessian does not factorise with damping %g, trying ten times more", layer, relative)
+            log.warning(
+                "layer %s: the Hessian does not factorise with damping %g, trying ten times more", layer, relative
+            )
             relative *= 10
             continue
-        return damp, factor, relative
+        return factor, relative
     log.warning("layer %s: the Hessian never factorised, quantised without feedback between columns", layer)
     return None

@@ -95,7 +95,7 @@ def _symbols(
     target, damping = w, 0.0
     weight = np.einsum("gnn->gn", damped(hessian, settings.damping))
     if parts is not None:
-        damp, factor, damping = parts
+        factor, damping = parts
         if ridge:  # w' = w H H'^-1 = w - ridge * w H'^-1, and H'^-1 = U^T U
             target = w - ridge * (w @ factor.transpose(0, 2, 1) @ factor)
         if method.curvature != "diagonal":
@@ -105,10 +105,7 @@ def _symbols(
     symbols = nearest
     for _ in range(settings.passes if method.rate else 1):
         rate = Rate(price, code_lengths(symbols), gamma) if method.rate else None
-        if parts is not None:
-            symbols = obs(target, factor, weight, rate)
-        else:
-            symbols = decide(target, weight[:, None, :], rate)
+        symbols = decide(target, weight[:, None, :], rate) if parts is None else obs(target, factor, weight, rate)
         symbols = np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
     return symbols, damping
 

@@ -1,7 +1,7 @@
 """The kernel: one Optimal-Brain-Surgeon pass over the columns of a layer with a rate-aware decision.
 
 OBS: Hassibi & Stork 1993; column order and lazy blocks: Frantar et al., GPTQ (arXiv 2210.17323); rate in the decision
-and its quadratic part in the Hessian: Conzelmann & Bamler, CERWU (arXiv 2505.18758). Everything is in units of the step.
+and its quadratic part in the Hessian: Conzelmann & Bamler, CERWU (arXiv 2505.18758). All is in units of the step.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class BenchModel:
     def evaluate(self) -> Callable[[str], float]:
         """The score function of its ``eval.py``."""
         spec = importlib.util.spec_from_file_location(f"eval_{self.name}", self.folder / "eval.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         score: Callable[[str], float] = module.evaluate

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +29,9 @@ SWEEPS = {
     "rtn": [Settings(method="rtn", levels=n) for n in (8, 16, 32)],
     "optq": [Settings(method="optq", levels=n) for n in (8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 48, 64)],
     "cerwu": [
-        Settings(method="cerwu", levels=n, lambda_=lam) for n in (16, 24, 32, 64, 128) for lam in (1e-3, 3e-3, 1e-2, 3e-2)
+        Settings(method="cerwu", levels=n, lambda_=lam)
+        for n in (16, 24, 32, 64, 128)
+        for lam in (1e-3, 3e-3, 1e-2, 3e-2)
     ],
 }
 
@@ -42,9 +45,7 @@ class Point:
     score: float
 
 
-def measure(
-    graph: Graph, stats: dict[str, LayerStats], settings: Settings, score: Callable[[str], float]
-) -> Point:
+def measure(graph: Graph, stats: dict[str, LayerStats], settings: Settings, score: Callable[[str], float]) -> Point:
     """Compress with given statistics, rebuild, evaluate."""
     coded = encode(graph, quantize_layers(graph, stats, settings), {})
     rebuilt = CompressedModel(reader.parse(coded.content)).to_onnx()
@@ -69,7 +70,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 def rate_at(points: Iterable[Point], score: float) -> float | None:
     """Bits per weight at ``score``, interpolated linearly on the Pareto front; None when the front does not cross it."""
     front = pareto(points)
-    for low, high in zip(front, front[1:], strict=False):
+    for low, high in pairwise(front):
         if low.score < score <= high.score:
             share = (score - low.score) / (high.score - low.score)
             return low.bits_per_weight + share * (high.bits_per_weight - low.bits_per_weight)
@@ -96,12 +97,11 @@ def run(models: list[BenchModel], console: Console) -> None:
                 ours = rate_at(points, float_score * percent / 100)
                 anchor = model.anchors.get(method, {}).get(f"bpw{percent}")
                 ratio = f"{ours / anchor:.3f}" if ours and anchor else "-"
-                table.add_row(model.name, method, str(len(points)), f"{percent} %", _number(ours), _number(anchor), ratio)
+                table.add_row(
+                    model.name, method, str(len(points)), f"{percent} %", _number(ours), _number(anchor), ratio
+                )
     console.print(table)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-
