@@ -16,10 +16,12 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.layout import conv_layout, gemm_layout, matmul_layout
 from cerwu_onnx.onnx_io import (
     InputInfo,
+    bodies,
     constant_tensors,
     get_tensor,
     load_model,
     model_inputs,
+    subgraph_reads,
     tensor_bytes,
     type_name,
     value_of,
@@ -108,9 +110,8 @@ def analyse(model: onnx.ModelProto) -> Graph:
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             uses[name].append(_Use(node, index))
-        for body in _bodies(node):
-            for name in _free_names(body):
-                captured.setdefault(name, node_label(node))
+        for name in subgraph_reads(node):
+            captured.setdefault(name, node_label(node))
 
     layers: list[Layer] = []
     kept: list[Kept] = []
@@ -166,11 +167,7 @@ def _reason_by_value(tensor: onnx.TensorProto) -> str | None:
     if tensor.data_type != _FLOAT:
         if kind.startswith("float") or kind == "bfloat16":
             return f"{kind} is left exact (only float32 is quantised)"
-        return (
-            f"{kind} tensor (shape, index or flag)"
-            if kind in ("int64", "int32", "bool")
-            else f"{kind} tensor"
-        )
+        return f"{kind} tensor (shape, index or flag)" if kind in ("int64", "int32", "bool") else f"{kind} tensor"
     if 0 in tensor.dims:
         return "empty tensor"
     if all(dim == 1 for dim in tensor.dims):
@@ -269,27 +266,6 @@ def _reason_by_use(use: _Use) -> str:
     return f"operand of {label}, which is not a matrix product"
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs among a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _free_names(body: onnx.GraphProto) -> set[str]:
-    """Names a body reads (or returns) without defining them."""
-    defined = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-    defined |= {sparse.values.name for sparse in body.sparse_initializer}
-    read = {value.name for value in body.output}
-    for node in body.node:
-        defined.update(node.output)
-        read.update(node.input)
-        for inner in _bodies(node):
-            read |= _free_names(inner)
-    return read - defined - {""}
-
-
 def _kept_elsewhere(model: onnx.ModelProto) -> Iterator[Kept]:
     """Sparse constants, and constants inside bodies and local functions."""
     yield from _sparse(model.graph.sparse_initializer, model.graph.node, "sparse tensor")
@@ -301,7 +277,7 @@ def _kept_elsewhere(model: onnx.ModelProto) -> Iterator[Kept]:
 
 
 def _kept_in_bodies(node: onnx.NodeProto) -> Iterator[Kept]:
-    for body in _bodies(node):
+    for body in bodies(node):
         where = f"inside the body of {node_label(node)}"
         for tensor in body.initializer:
             yield _kept(tensor.name, tensor, where)

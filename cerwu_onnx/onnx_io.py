@@ -193,6 +193,32 @@ def constant_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     return tensors
 
 
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs among a node's attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def subgraph_reads(node: onnx.NodeProto) -> set[str]:
+    """Names of the surrounding graph that the bodies of a node (If, Loop, Scan) read."""
+    return set().union(*(_free_names(body) for body in bodies(node)))
+
+
+def _free_names(body: onnx.GraphProto) -> set[str]:
+    """Names a body reads (or returns) without defining them."""
+    defined = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+    defined |= {sparse.values.name for sparse in body.sparse_initializer}
+    read = {value.name for value in body.output}
+    for node in body.node:
+        defined.update(node.output)
+        read.update(node.input)
+        for inner in bodies(node):
+            read |= _free_names(inner)
+    return read - defined - {""}
+
+
 def get_tensor(model: onnx.ModelProto, name: str) -> Array:
     """A copy of the main graph's constant ``name``.
 
@@ -252,7 +278,5 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return InputInfo(value.name, dtype, None)
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
     return InputInfo(value.name, dtype, shape)

@@ -48,7 +48,7 @@ def constant(name: str, array: np.ndarray, inner: str = "") -> onnx.NodeProto:
 
 
 def conv_net(ir_version: int = 8) -> onnx.ModelProto:
-    """Conv - BatchNormalization - Relu - depthwise Conv - GlobalAveragePool - Gemm (weight in a Constant node)."""
+    """Conv - BatchNormalization - Relu - depthwise Conv - pool - Gemm (its weight in a Constant node)."""
     rng = np.random.default_rng(1)
     tensors = {
         "conv.w": normal(4, 3, 3, 3, seed=2),
@@ -86,7 +86,7 @@ def conv_net(ir_version: int = 8) -> onnx.ModelProto:
 
 @st.composite
 def random_models(draw: st.DrawFn) -> onnx.ModelProto:
-    """A chain of elementwise and matrix nodes on a (2, n) input, with constants of several types in both homes."""
+    """A chain of elementwise and matrix nodes on a (2, n) input, constants of several types in both homes."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     width = draw(st.integers(1, 5))
     nodes: list[onnx.NodeProto] = []
@@ -102,9 +102,7 @@ def random_models(draw: st.DrawFn) -> onnx.ModelProto:
             array = rng.standard_normal((size, following)).astype(np.float32)
             size = following
         elif kind == "Add":
-            array = rng.standard_normal(draw(st.sampled_from([(), (1,), (size,), (1, size)]))).astype(
-                np.float32
-            )
+            array = rng.standard_normal(draw(st.sampled_from([(), (1,), (size,), (1, size)]))).astype(np.float32)
         if kind == "Cast":  # a constant of another type, cast and added
             dtype = draw(st.sampled_from([np.float16, np.float64, np.int64]))
             array = (rng.standard_normal(size) * 3).astype(dtype)
