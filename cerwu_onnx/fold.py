@@ -224,7 +224,7 @@ def check_folding(
             if not error <= TOLERANCE:
                 raise ModelError(
                     f"folding BatchNormalization changes the output {name!r} by {error:.1e} of its largest "
-                    "value: switch folding off (fold_bn=False, --no-fold-bn)"
+                    "value: do without --fold-bn"
                 )
     log.debug("folding changes outputs by at most %.1e of their largest value", worst)
     return worst

@@ -139,7 +139,7 @@ def _load_external(model: onnx.ModelProto, file: Path) -> None:
             stream.seek(offset)
             tensor.raw_data = stream.read(size)
         del tensor.external_data[:]
-        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.ClearField("data_location")
 
 
 def all_messages(message: Any) -> Iterator[Any]:
