@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Code and scratch sizes of the C decoder: ``make size``.
 
-Compiles decoder_c/src/cwb.c at -Os with the host's compiler and, when ``ziglang`` is installed (extra ``size``),
-for Cortex-M0 and M4. Sizes are those of the whole object file, constants included; a linker that drops unused
-functions (--gc-sections) keeps less.
+Compiles decoder_c/src/cwb.c at -Os with the host's compiler and, when ``ziglang`` is installed (extra
+``size``), for Cortex-M0 and M4. Sizes are those of the whole object file, constants included; a linker that
+drops unused functions (--gc-sections) keeps less.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ Compile = Callable[..., Path]
 def cc() -> str:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        pytest.skip(
-            "no C compiler: install one (cc, gcc or clang) or set CC to run the tests of the C decoder"
-        )
+        pytest.skip("no C compiler: install one (cc, gcc or clang) or set CC to run the tests of the C decoder")
     return compiler
 
 

@@ -390,6 +390,10 @@ static void misuse(const char *path)
     REQUIRE(cwb_tensor_at(&file, 0xFFFFFFFFu, &tensor) == CWB_ERR_NOT_FOUND);
     REQUIRE(cwb_find(&file, NULL, 1, &tensor) == CWB_ERR_ARGUMENT);
     REQUIRE(cwb_find(&file, "x", (size_t)-1, &tensor) == CWB_ERR_NOT_FOUND);
+    REQUIRE(cwb_find(&file, "r", 1, &tensor) == CWB_OK);
+    if ((size_t)-1 > 0xFFFFFFFFu) {
+        REQUIRE(cwb_find(&file, "r", (size_t)-1 - 0xFFFFFFFFu + 1, &tensor) == CWB_ERR_NOT_FOUND);
+    }
     REQUIRE(cwb_section(&file, CWB_RAW, &payload, &size) == CWB_ERR_NOT_FOUND);
     REQUIRE(cwb_section(&file, CWB_GRAPH, NULL, &size) == CWB_ERR_ARGUMENT);
     REQUIRE(cwb_section(&file, CWB_GRAPH, &payload, &size) == CWB_OK);

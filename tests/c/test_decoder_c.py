@@ -19,9 +19,7 @@ from .make_cwb import Record, ans, build, raw
 
 ERRORS = {
     name: int(value)
-    for name, value in re.findall(
-        r"^    (CWB_\w+) = (-?\d+)", (DECODER / "include/cwb.h").read_text(), re.MULTILINE
-    )
+    for name, value in re.findall(r"^    (CWB_\w+) = (-?\d+)", (DECODER / "include/cwb.h").read_text(), re.MULTILINE)
 }
 
 
@@ -208,9 +206,7 @@ HOSTILE = {
     "payload beyond the file": (build([bad(ans("a", (3,), ABC, T), size=10**6)]), "LAYOUT"),
     "payload of 4 GiB": (build([bad(Record(cwb.GRAPH, b""), size=2**32 - 1), META]), "LAYOUT"),
     "payloads sum to the size modulo 2^32": (
-        build(
-            [bad(Record(cwb.GRAPH, b"x" * 8), size=2**31 + 4), bad(Record(cwb.METADATA, b""), size=2**31 + 4)]
-        ),
+        build([bad(Record(cwb.GRAPH, b"x" * 8), size=2**31 + 4), bad(Record(cwb.METADATA, b""), size=2**31 + 4)]),
         "LAYOUT",
     ),
     # tensors
@@ -249,6 +245,10 @@ HOSTILE = {
     "above U+10FFFF": (build([named(b"\xf4\x90\x80\x80")]), "NAME"),
     "lead byte F5": (build([named(b"\xf5\x80\x80\x80")]), "NAME"),
     "sequence cut": (build([named(b"\xe2\x82")]), "NAME"),
+    "sequence cut, the payload would complete it": (
+        build([Record(cwb.RAW, b"\x80\x80aa", cwb.tensor_fields(b"\xf0\x90", 1, (1,)))]),
+        "NAME",
+    ),
     "second continuation missing": (build([named(b"\xe2\x82a")]), "NAME"),
     "same name twice": (build([named(b"same"), named(b"other"), named(b"same")]), "NAME"),
     # grid
@@ -305,6 +305,11 @@ HOSTILE = {
         "STREAM",
     ),
     "decoded CRC": (build([ans("a", (3,), ABC, T, decoded_crc=0)]), "DECODED_CRC"),
+}
+HOSTILE |= {
+    f"{what} record cut to {size} bytes": (build([], count=1, directory=record.to_bytes()[:size]), "DIRECTORY")
+    for what, record in {"raw": R, "ANS": ONE, "graph": GRAPH}.items()
+    for size in range(len(record.to_bytes()))
 }
 
 
@@ -414,15 +419,11 @@ def test_calls_no_libc(cc: str, tmp_path: Path) -> None:
     ]
     subprocess.run(command, check=True)
     try:
-        listed = subprocess.run(
-            ["nm", "-u", tmp_path / "o"], capture_output=True, text=True, check=True
-        ).stdout
+        listed = subprocess.run(["nm", "-u", tmp_path / "o"], capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
         pytest.skip("no nm: binutils are not installed")
     compilers = {"memset", "memcpy", "_GLOBAL_OFFSET_TABLE_"}
-    assert {name.lstrip("_") for name in listed.split() if len(name) > 1} <= {
-        name.lstrip("_") for name in compilers
-    }
+    assert {name.lstrip("_") for name in listed.split() if len(name) > 1} <= {name.lstrip("_") for name in compilers}
 
 
 def test_readme_example_compiles(cc: str, tmp_path: Path) -> None:
