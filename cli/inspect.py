@@ -68,44 +68,52 @@ def _show_container(path: Path, as_json: bool) -> None:
     rows = tensor_rows(container)
     metadata = container.metadata()
     sections = {record.kind.name.lower(): record.size for record in container.records if not record.is_tensor}
+    coded = [row for row in rows if row.step is not None]
+    weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
+    exact = sum(row.bytes for row in rows if row.step is None)
+    directory = len(container.data) - used - exact - sum(sections.values())
     if as_json:
         body: dict[str, Any] = {
             "kind": "cwb",
             "file": str(path),
             "file_bytes": len(container.data),
             "format_version": f.VERSION,
-            "sections": sections,
+            "weights": weights,
+            "weight_bytes": used,
+            "bits_per_weight": 8 * used / weights if weights else 0.0,
+            "other_bytes": {"exact tensors": exact, **sections, "directory": directory},
             "metadata": metadata,
             "tensors": [asdict(row) for row in rows],
         }
         console.show_json(body)
         return
     from .render import draw_container
-    from .tables import counted, size
+    from .tables import counted, shorten, size
 
-    coded = [row for row in rows if row.step is not None]
-    weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
-    exact = sum(row.bytes for row in rows if row.step is None)
-    head = {
-        "file": path.name,
-        "size": f"{len(container.data):,} bytes ({size(len(container.data))})",
-        "format": f"version {f.VERSION}",
-        "quantised": f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes"
-        + (f", {8 * used / weights:.2f} bits/weight" if weights else ""),
-        "exact": f"{counted(len(rows) - len(coded), 'tensor')}, {exact:,} bytes",
-        "sections": ", ".join(f"{name} {count:,} bytes" for name, count in sections.items()) or "none",
-    } | metadata
-    console.show(lambda width: draw_container(head, rows, width))
+    rate = f", {8 * used / weights:.2f} bits/weight" if weights else ""
+    facts = [
+        ("file", path.name),
+        ("size", size(len(container.data))),
+        ("format", f"version {f.VERSION}"),
+        ("quantised", f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes{rate}"),
+        ("exact", f"{counted(len(rows) - len(coded), 'tensor')}, {exact:,} bytes"),
+        (
+            "the rest",
+            ", ".join(f"{name} {count:,} bytes" for name, count in (sections | {"directory": directory}).items()),
+        ),
+    ]
+    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items()]
+    console.show(lambda width: draw_container(facts, rows, width))
 
 
 def tensor_rows(container: Container) -> list[TensorRow]:
-    """The tensors of a file, in its order; bytes count the record in the directory as well as the payload."""
-    from cerwu_onnx.container.format import Kind
+    """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
+    from cerwu_onnx.container.format import GRID_VALUE_BYTES, Kind
 
     rows = []
     for record in container.tensors:
-        cost = len(record.to_bytes()) + record.size
         ans = record.kind is Kind.ANS
+        cost = record.size + (GRID_VALUE_BYTES if ans else 0)
         row = TensorRow(
             name=record.name,
             coding="ans" if ans else "exact",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -97,7 +97,7 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
     coded = counted(len(graph.layers), "tensor")
     head = [
         ("model", path.name),
-        ("size", f"{model_bytes:,} bytes ({size(model_bytes)})"),
+        ("size", size(model_bytes)),
         ("to quantise", f"{coded}, {weights:,} weights, {4 * weights:,} bytes as float32"),
         ("kept exact", f"{counted(len(graph.kept), 'tensor')}, {kept:,} bytes"),
     ]
@@ -141,7 +141,7 @@ def _by_reason(tensors: Sequence[Kept]) -> dict[str, list[tuple[str, ...]]]:
     }
 
 
-def draw_container(head: Mapping[str, Any], tensors: Sequence[TensorRow], width: int) -> RenderableType:
+def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow], width: int) -> RenderableType:
     """What a .cwb file says of itself and holds."""
     columns = [
         Column("tensor", flexible=True),
@@ -164,8 +164,7 @@ def draw_container(head: Mapping[str, Any], tensors: Sequence[TensorRow], width:
         )
         for row in tensors
     ]
-    pairs = [(name, str(value)) for name, value in head.items()]
-    parts: list[RenderableType] = [facts(pairs)]
+    parts: list[RenderableType] = [facts(head)]
     if rows:
         parts += [Text(), grid(columns, {"": rows}, width)]
     return Group(*parts)

@@ -40,15 +40,14 @@ def shorten(text: str, width: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as people say them: ``1.05 MiB``; below a KiB exactly."""
-    value, unit = float(count), "bytes"
+    """Bytes exactly and, from a KiB on, as people say them: ``1,103,541 bytes (1.05 MiB)``."""
+    value, unit = float(count), ""
     for bigger in ("KiB", "MiB", "GiB"):
         if value < 1024:
             break
         value, unit = value / 1024, bigger
-    if unit == "bytes":
-        return f"{count} bytes"
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+    about = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return f"{count:,} bytes ({about} {unit})" if unit else f"{count} bytes"
 
 
 def counted(count: int, noun: str) -> str:

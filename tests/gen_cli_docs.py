@@ -35,8 +35,8 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `schema` | version of this layout; grows when a key changes its meaning |
 | `output` | path of the .cwb file |
 | `model_bytes`, `file_bytes` | sizes of the ONNX file and of the .cwb file |
-| `weights`, `weight_bytes`, `bits_per_weight` | of all quantised weights; bytes include tables, steps, names |
-| `other_bytes` | what the rest of the file is: exact tensors, graph, metadata, header |
+| `weights`, `weight_bytes`, `bits_per_weight` | of all quantised weights; bytes include tables and steps |
+| `other_bytes` | what the rest of the file is: exact tensors, graph, metadata, directory (with the header) |
 | `layers` | the quantised weights: LAYER_KEYS |
 | `kept` | the exact tensors: KEPT_KEYS |
 | `method`, `lambda`, `levels` | the settings |

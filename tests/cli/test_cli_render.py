@@ -54,10 +54,10 @@ def test_percentages(share: float, expected: str) -> None:
     [
         (0, "0 bytes"),
         (1023, "1023 bytes"),
-        (1024, "1 KiB"),
-        (1103541, "1.05 MiB"),
-        (1023 << 10, "1023 KiB"),
-        (5 << 40, "5120 GiB"),
+        (1024, "1,024 bytes (1 KiB)"),
+        (1103541, "1,103,541 bytes (1.05 MiB)"),
+        (1023 << 10, "1,047,552 bytes (1023 KiB)"),
+        (5 << 40, "5,497,558,138,880 bytes (5120 GiB)"),
     ],
 )
 def test_sizes(count: int, expected: str) -> None:

@@ -189,6 +189,26 @@ def test_inspect_a_cwb_file(run: Run, cwb: Path) -> None:
     assert weight["lowest"] < 0 < weight["highest"]
 
 
+def test_inspect_and_compress_count_alike(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    report = json.loads(run("compress", model, tmp_path / "a.cwb", "--calib", calib, "--json").out)
+    body = json.loads(run("inspect", tmp_path / "a.cwb", "--json").out)
+    keys = ("file_bytes", "weights", "weight_bytes", "bits_per_weight", "other_bytes")
+    assert {key: body[key] for key in keys} == {key: report[key] for key in keys}
+    inspected = {tensor["name"]: tensor["bytes"] for tensor in body["tensors"] if tensor["coding"] == "ans"}
+    assert inspected == {layer["name"]: layer["coded_bytes"] for layer in report["layers"]}
+
+
+def test_metadata_cannot_pass_for_facts(run: Run, cwb: Path, tmp_path: Path) -> None:
+    from cerwu_onnx.container import writer
+
+    path = forge(tmp_path / "a.cwb", writer.assemble([writer.metadata_section({"file": "x\x1b[2J" + "y" * 9999})]))
+    result = run("inspect", path)
+    assert result.code == 0
+    assert "file       a.cwb" in result.out
+    assert "\x1b" not in result.out
+    assert len(result.out) < 999
+
+
 def test_names_cannot_write_to_the_terminal(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     onnx.save(small_model(suffix="\x1b[2J[bold]\n"), model)
