@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .container import format as f
 from .container import reader
-from .errors import CheckFailed, CorruptFileError, UsageError
+from .errors import CheckFailed, UsageError
 from .files import check_target, write_atomic
 
 if TYPE_CHECKING:
@@ -203,14 +203,3 @@ class _Total:
     def result(self) -> OutputError:
         relative = (self.error / self.energy) ** 0.5 if self.energy else float(self.error > 0)
         return OutputError(self.name, relative, self.largest, self.agreed / self.rows if self.rows else None)
-
-
-__all__ = [
-    "CompressedModel",
-    "CorruptFileError",
-    "OutputError",
-    "compare",
-    "decompress",
-    "load_session",
-    "open",
-]

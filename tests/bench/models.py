@@ -36,14 +36,14 @@ class BenchModel:
         """The calibration data, the only data a compressor may see."""
         return self.folder / "calib.npz"
 
-    def evaluate(self) -> Callable[[str], float]:
-        """The score function of its ``eval.py``."""
+    def evaluate(self) -> Callable[..., float]:
+        """The score function of its ``eval.py``: ``evaluate(onnx_path, limit=None)``."""
         spec = importlib.util.spec_from_file_location(f"eval_{self.name}", self.folder / "eval.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        score: Callable[[str], float] = module.evaluate
+        score: Callable[..., float] = module.evaluate
         return score
 
 

@@ -1,0 +1,277 @@
+"""The whole path on small models: compress, open, decompress, load_session, compare."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import cerwu_onnx
+from cerwu_onnx import METHODS, Settings
+from cerwu_onnx.config import Settings as ConfigSettings
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader
+from cerwu_onnx.onnx_io import constant_tensors
+from cerwu_onnx.pipeline import prepare, quantize_layers, statistics
+
+from .bench.models import ABSENT, BenchModel, shared_models
+
+
+def build_model(seed: int = 0) -> onnx.ModelProto:
+    """Conv + BatchNormalization + depthwise Conv + MatMul from a Constant node + Gemm, on 1x4x8x8 inputs."""
+    rng = np.random.default_rng(seed)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array(rng.laplace(size=shape).astype(np.float32) * 0.2, name)
+
+    positive = numpy_helper.from_array(rng.uniform(0.5, 2, 16).astype(np.float32), "bn.var")
+    constant = weight("", 16, 24)
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.w", "conv.b"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "bn.s", "bn.b", "bn.m", "bn.var"], ["n"], "bn"),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "dw.w"], ["d"], "depthwise", group=16, strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["d"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["v"]),
+        helper.make_node("Constant", [], ["mm.w"], value=constant),
+        helper.make_node("MatMul", ["v", "mm.w"], ["m"], "matmul"),
+        helper.make_node("Gemm", ["m", "fc.w", "fc.b"], ["y"], "fc", transB=1),
+    ]
+    initializers = [
+        weight("conv.w", 16, 4, 3, 3),
+        weight("conv.b", 16),
+        weight("bn.s", 16),
+        weight("bn.b", 16),
+        weight("bn.m", 16),
+        positive,
+        weight("dw.w", 16, 1, 3, 3),
+        weight("fc.w", 10, 24),
+        weight("fc.b", 10),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 10])],
+        initializers,
+        doc_string="not worth its bytes",
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The model as a file."""
+    path = tmp_path / "model.onnx"
+    onnx.save(build_model(), path)
+    return path
+
+
+@pytest.fixture
+def calib(tmp_path: Path) -> Path:
+    """40 samples for it."""
+    path = tmp_path / "calib.npz"
+    np.savez(path, x=np.random.default_rng(1).normal(size=(40, 4, 8, 8)).astype(np.float32))
+    return path
+
+
+def test_what_is_rebuilt_is_what_was_quantised(model: Path, calib: Path, tmp_path: Path) -> None:
+    """Weights are the quantiser's, bit for bit; everything else is the original's, bit for bit."""
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    graph, _ = prepare(model, Settings())
+    stats, _ = statistics(graph, calib, Settings())
+    expected = quantize_layers(graph, stats, Settings())
+    assert {layer.name for layer in report.layers} == {"conv.w", "mm.w", "fc.w", "dw.w"} == set(expected)
+    original = constant_tensors(onnx.load(model))
+    rebuilt_model = cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
+    assert onnx.load(tmp_path / "o.onnx") == rebuilt_model
+    onnx.checker.check_model(rebuilt_model, full_check=True)
+    rebuilt = constant_tensors(rebuilt_model)
+    assert rebuilt.keys() == original.keys()
+    for name, tensor in rebuilt.items():
+        values = expected[name].values() if name in expected else numpy_helper.to_array(original[name])
+        assert numpy_helper.to_array(tensor).tobytes() == values.tobytes(), name
+
+
+def test_the_report_accounts_for_every_byte(model: Path, calib: Path, tmp_path: Path) -> None:
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    assert report.file_bytes == (tmp_path / "o.cwb").stat().st_size
+    assert report.file_bytes == report.weight_bytes + sum(report.other_bytes.values())
+    assert report.model_bytes == model.stat().st_size
+    assert report.weights == 16 * 4 * 9 + 16 * 9 + 16 * 24 + 240
+    assert report.calibration_samples == 40
+    assert {kept.name for kept in report.kept} == {"conv.b", "bn.s", "bn.b", "bn.m", "bn.var", "fc.b"}
+    assert all(kept.reason for kept in report.kept)
+    assert set(report.seconds) == {"load", "calibrate", "quantize", "encode"}
+    body = report.to_dict()
+    assert {"schema", "file_bytes", "weights", "weight_bytes", "bits_per_weight", "layers", "lambda"} <= set(body)
+    assert body["bits_per_weight"] == pytest.approx(8 * report.weight_bytes / report.weights)
+
+
+def test_a_session_gives_what_the_rebuilt_model_gives(model: Path, calib: Path, tmp_path: Path) -> None:
+    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
+    x = np.random.default_rng(2).normal(size=(3, 4, 8, 8)).astype(np.float32)
+    ours = cerwu_onnx.load_session(tmp_path / "o.cwb").run(None, {"x": x})[0]
+    session = ort.InferenceSession(str(tmp_path / "o.onnx"), providers=["CPUExecutionProvider"])
+    assert np.array_equal(ours, session.run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_at_high_rate_hardly_changes_the_output(
+    method: str, model: Path, calib: Path, tmp_path: Path
+) -> None:
+    settings = Settings(method=method, levels=1024, lambda_=1e-9)
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=settings)
+    assert report.method == method
+    (error,) = cerwu_onnx.compare(tmp_path / "o.cwb", model, calib)
+    assert error.name == "y"
+    assert error.relative < 0.02
+    assert error.agreement is not None
+    assert error.agreement > 0.9
+
+
+def test_lambda_moves_along_the_curve(model: Path, calib: Path, tmp_path: Path) -> None:
+    sizes, errors = [], []
+    for lam in (1e-4, 3e-2, 0.3):
+        report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=Settings(lambda_=lam), force=True)
+        sizes.append(report.file_bytes)
+        errors.append(max(layer.relative_error for layer in report.layers))
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+    assert sizes[0] > 1.1 * sizes[-1]
+
+
+def test_without_data_it_warns_and_says_so_in_the_file(model: Path, tmp_path: Path) -> None:
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb")
+    assert report.calibration == "none"
+    assert report.calibration_samples == 0
+    assert any("no calibration data" in warning for warning in report.warnings)
+    assert cerwu_onnx.open(tmp_path / "o.cwb").metadata["calibration"] == "none"
+
+
+def test_data_beats_no_data(model: Path, calib: Path, tmp_path: Path) -> None:
+    settings = Settings(method="optq", levels=8)
+    cerwu_onnx.compress(model, tmp_path / "a.cwb", calib=calib, settings=settings)
+    cerwu_onnx.compress(model, tmp_path / "b.cwb", settings=settings)
+    with_data, without = (cerwu_onnx.compare(tmp_path / n, model, calib)[0].relative for n in ("a.cwb", "b.cwb"))
+    assert with_data < without
+
+
+def test_folding_is_recorded_and_keeps_the_output(model: Path, calib: Path, tmp_path: Path) -> None:
+    settings = Settings(fold_bn=True, levels=1024, lambda_=0.0)
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=settings)
+    assert report.folded == ("bn",)
+    opened = cerwu_onnx.open(tmp_path / "o.cwb")
+    assert opened.metadata["folded"] == 1
+    assert "BatchNormalization" not in {node.op_type for node in opened.to_onnx().graph.node}
+    assert cerwu_onnx.compare(tmp_path / "o.cwb", model, calib)[0].relative < 0.02
+
+
+def test_same_input_same_bytes_in_this_and_another_process(model: Path, calib: Path, tmp_path: Path) -> None:
+    for name in ("a.cwb", "b.cwb"):
+        cerwu_onnx.compress(model, tmp_path / name, calib=calib)
+    code = f"import cerwu_onnx; cerwu_onnx.compress({str(model)!r}, {str(tmp_path / 'c.cwb')!r}, calib={str(calib)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.cwb", "b.cwb", "c.cwb"))
+    assert a == b == c
+
+
+def test_metadata_holds_no_path_and_says_what_was_done(model: Path, calib: Path, tmp_path: Path) -> None:
+    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    metadata = cerwu_onnx.open(tmp_path / "o.cwb").metadata
+    defaults = ConfigSettings()
+    assert metadata["tool"] == f"cerwu-onnx {cerwu_onnx.__version__}"
+    assert (metadata["method"], metadata["lambda"], metadata["levels"]) == (
+        defaults.method,
+        defaults.lambda_,
+        defaults.levels,
+    )
+    assert metadata["calibration"] == "data"
+    assert len(metadata["model"]) == 16
+    assert str(tmp_path) not in str(metadata)
+
+
+def test_a_weight_too_small_to_gain_stays_exact(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.array([[1.0, 2.5], [-3.25, 4.0]], np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [weight],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m.onnx")
+    report = cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "o.cwb")
+    assert not report.layers
+    assert report.bits_per_weight == 0
+    assert "would not be smaller" in report.kept[0].reason
+    assert reader.read(tmp_path / "o.cwb").tensors[0].kind is f.Kind.RAW
+
+
+def test_an_open_file_is_a_mapping(model: Path, calib: Path, tmp_path: Path) -> None:
+    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    opened = cerwu_onnx.open(tmp_path / "o.cwb")
+    assert len(opened) == 10 == len(list(opened)) == opened.verify()
+    assert opened["conv.w"].shape == (16, 4, 3, 3)
+    assert opened["conv.w"].dtype == np.float32
+    assert "nothing" not in opened
+    with pytest.raises(KeyError):
+        opened["nothing"]
+
+
+def test_outputs_are_never_lost_or_overwritten_by_surprise(model: Path, calib: Path, tmp_path: Path) -> None:
+    target = tmp_path / "o.cwb"
+    target.write_bytes(b"precious")
+    with pytest.raises(cerwu_onnx.UsageError, match="exists"):
+        cerwu_onnx.compress(model, target, calib=calib)
+    with pytest.raises(cerwu_onnx.UsageError, match="is the input model itself"):
+        cerwu_onnx.compress(model, model, calib=calib, force=True)
+    with pytest.raises(cerwu_onnx.UsageError, match="does not exist"):
+        cerwu_onnx.compress(model, tmp_path / "missing" / "o.cwb", calib=calib)
+    with pytest.raises(cerwu_onnx.UsageError, match="is a folder"):
+        cerwu_onnx.compress(model, tmp_path, calib=calib, force=True)
+    bad = tmp_path / "bad.npz"
+    np.savez(bad, wrong=np.zeros((3, 4, 8, 8), np.float32))
+    with pytest.raises(cerwu_onnx.CalibrationError):
+        cerwu_onnx.compress(model, target, calib=bad, force=True)
+    assert target.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.npz", "calib.npz", "model.onnx", "o.cwb"]
+
+
+def test_compare_refuses_another_model(model: Path, calib: Path, tmp_path: Path) -> None:
+    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    other = build_model()
+    other.graph.output[0].name = "z"
+    other.graph.node[-1].output[0] = "z"
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(cerwu_onnx.CheckFailed, match="different outputs"):
+        cerwu_onnx.compare(tmp_path / "o.cwb", tmp_path / "other.onnx", calib)
+
+
+@pytest.mark.parametrize("case", shared_models() or [None], ids=lambda case: case.name if case else "absent")
+def test_real_models_come_back_as_they_were_quantised(case: BenchModel | None, tmp_path: Path) -> None:
+    """The score of the decompressed file is that of the quantised weights before coding."""
+    if case is None:
+        pytest.skip(ABSENT)
+    from cerwu_onnx.onnx_io import with_tensors
+
+    settings = Settings(method="optq", levels=16)
+    cerwu_onnx.compress(case.onnx, tmp_path / "o.cwb", calib=case.calib, settings=settings)
+    cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
+    graph, _ = prepare(case.onnx, settings)
+    stats, _ = statistics(graph, case.calib, settings)
+    quantized = quantize_layers(graph, stats, settings)
+    onnx.save(with_tensors(graph.model, {n: q.values() for n, q in quantized.items()}), tmp_path / "before.onnx")
+    rebuilt, before = (constant_tensors(onnx.load(tmp_path / name)) for name in ("o.onnx", "before.onnx"))
+    assert all(
+        numpy_helper.to_array(rebuilt[n]).tobytes() == numpy_helper.to_array(before[n]).tobytes() for n in before
+    )
+    score = case.evaluate()
+    assert score(str(tmp_path / "o.onnx"), limit=500) == score(str(tmp_path / "before.onnx"), limit=500)
