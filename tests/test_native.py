@@ -85,9 +85,7 @@ class TestDecoding:
 
     def test_size_is_bounded_before_allocation(self) -> None:
         data = cwb.build([cwb.ans("bomb", (2**31 - 1,), [], [4096], words=b"")])
-        with pytest.raises(
-            CorruptFileError, match=r"'bomb': 2147483647 elements exceed the limit of 536870912"
-        ):
+        with pytest.raises(CorruptFileError, match=r"'bomb': 2147483647 elements exceed the limit of 536870912"):
             native.decode_f32(data, 0)
         with pytest.raises(CorruptFileError, match=r"exceed the limit of 10$"):
             native.decode_symbols(data, 0, max_elements=10)
@@ -171,9 +169,7 @@ class TestLibrary:
         assert "does not load" in str(native.unavailable_reason())
 
     @pytest.mark.parametrize(("abi", "format_version"), [(native.ABI + 1, 0), (native.ABI, 9)])
-    def test_stale(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, abi: int, format_version: int
-    ) -> None:
+    def test_stale(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, abi: int, format_version: int) -> None:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             pytest.skip("no C compiler")
