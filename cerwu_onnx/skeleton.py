@@ -86,9 +86,7 @@ def split(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     wanted = set(names)
     order = [name for name in constant_tensors(model) if name in wanted]
     if order != list(names):
-        raise UsageError(
-            "the tensors to take out must be constants of the main graph, each once, in its order"
-        )
+        raise UsageError("the tensors to take out must be constants of the main graph, each once, in its order")
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model)
     for name, tensor, in_node in _places(skeleton):

@@ -22,9 +22,7 @@ def rebuild(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def contents(model: onnx.ModelProto) -> list[tuple]:
-    return [
-        (t.name, t.data_type, tuple(t.dims), numpy_helper.to_array(t).tobytes()) for t in all_tensors(model)
-    ]
+    return [(t.name, t.data_type, tuple(t.dims), numpy_helper.to_array(t).tobytes()) for t in all_tensors(model)]
 
 
 @given(random_models(), st.integers(0, 1000))
@@ -36,9 +34,7 @@ def test_round_trip(model: onnx.ModelProto, seed: int) -> None:
     assert contents(back) == contents(model)
     assert split(back, container_tensors(back)) == split(model, container_tensors(model))
     onnx.checker.check_model(back)
-    x = np.random.default_rng(seed).standard_normal(
-        (2, model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
-    )
+    x = np.random.default_rng(seed).standard_normal((2, model.graph.input[0].type.tensor_type.shape.dim[1].dim_value))
     feeds = {"x": x.astype(np.float32)}
     for ours, theirs in zip(run(back, feeds), run(model, feeds), strict=True):
         assert ours.tobytes() == theirs.tobytes()

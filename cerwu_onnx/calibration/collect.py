@@ -35,6 +35,7 @@ class _Sum:
     activation: str
     patch: ConvPatch | MatMulPatch
     layer: str
+    shape: tuple[int, int]
     gram: Float64Array | None = None
     total: Float64Array | None = None
     positions: int = 0
@@ -49,11 +50,11 @@ class _Sum:
             for cols in iter_columns(self.patch, x, _CHUNK):
                 self._add_columns(cols)
         except ValueError as error:
-            raise CalibrationError(
-                f"layer {self.layer!r}: {error} (activation {self.activation!r})"
-            ) from error
+            raise CalibrationError(f"layer {self.layer!r}: {error} (activation {self.activation!r})") from error
 
     def _add_columns(self, cols: Float32Array) -> None:
+        if (cols.shape[0], cols.shape[2]) != self.shape:
+            raise ValueError(f"its input has {cols.shape[2]} columns, the weight {self.shape[1]}")
         by_column = cols.swapaxes(1, 2)
         gram: npt.NDArray[Any]
         total: npt.NDArray[Any]
@@ -147,7 +148,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         model = shown
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, not printed
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Spinning threads would take the cores away from the matrix products between two runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -162,11 +163,12 @@ def _plan(graph: Graph) -> _Sums:
     constants = set(constant_tensors(graph.model))
     sums: _Sums = {}
     for layer in graph.layers:
+        shape = (layer.layout.groups, layer.layout.cols)
         for site in layer.sites:
             if site.activation in constants:
                 log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
             else:
-                sums.setdefault(_key(site), _Sum(site.activation, site.patch, layer.weight))
+                sums.setdefault(_key(site), _Sum(site.activation, site.patch, layer.weight, shape))
     return sums
 
 
@@ -186,9 +188,7 @@ def _run(session: ort.InferenceSession, names: list[str], feed: Feed) -> dict[st
     try:
         return dict(zip(names, session.run(names, dict(feed)), strict=True))
     except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise CalibrationError(
-            f"onnxruntime cannot run the model on the data: {first_line(error)}"
-        ) from error
+        raise CalibrationError(f"onnxruntime cannot run the model on the data: {first_line(error)}") from error
 
 
 def _choose_batch(session: ort.InferenceSession, source: Source, names: list[str], memory: int) -> int:

@@ -54,8 +54,7 @@ def is_stacked(info: InputInfo, shape: tuple[int, ...], where: str) -> bool:
     if shape and info.shape is not None and _fits(info.shape, shape[1:]):
         return True
     raise CalibrationError(
-        f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)} "
-        "with samples along the first axis"
+        f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)} with samples along the first axis"
     )
 
 
@@ -103,8 +102,7 @@ def convert(info: InputInfo, array: Array, where: str, first_sample: int = 0) ->
     if _family(info.dtype) == "integer" and cast is not array and not (cast == array).all():
         bad = _first(cast != array, first_sample)
         raise CalibrationError(
-            f"{where}: {info.name!r} is {array.dtype} and holds a value in sample {bad} that does not fit "
-            f"{info.dtype}"
+            f"{where}: {info.name!r} is {array.dtype} and holds a value in sample {bad} that does not fit {info.dtype}"
         )
     return cast
 

@@ -55,9 +55,7 @@ def image_parts(files: Sequence[Path], info: InputInfo, options: ImageOptions) -
     channels, height, width = info.shape[1:] if layout == "NCHW" else (info.shape[3], *info.shape[1:3])
     depth = channels if isinstance(channels, int) else 3
     if depth not in _MODES:
-        raise CalibrationError(
-            f"images have 1, 3 or 4 channels; as {layout} the model needs {describe(info)}"
-        )
+        raise CalibrationError(f"images have 1, 3 or 4 channels; as {layout} the model needs {describe(info)}")
     raw = info.dtype == np.uint8
     if not raw and info.dtype.kind != "f":
         raise CalibrationError(f"images feed float or uint8 inputs, the model needs {describe(info)}")

@@ -229,9 +229,7 @@ class Rows:
             if stacked and first:
                 self._stacked.add(info.name)
             if stacked != (info.name in self._stacked):
-                raise CalibrationError(
-                    f"{part.where}: {info.name!r} has another number of axes than in other files"
-                )
+                raise CalibrationError(f"{part.where}: {info.name!r} has another number of axes than in other files")
             counts[info.name] = shape[0]
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{name!r} {count}" for name, count in counts.items())
@@ -273,5 +271,5 @@ class Rows:
         feed = {}
         for name in held[0]:
             rows = held[0][name] if len(held) == 1 else np.concatenate([piece[name] for piece in held])
-            feed[name] = rows[0] if name in self._stacked else rows
+            feed[name] = np.asarray(rows[0] if name in self._stacked else rows)
         yield feed

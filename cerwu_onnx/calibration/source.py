@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 Array: TypeAlias = npt.NDArray[Any]
 Feed: TypeAlias = dict[str, Array]
-CalibrationSpec: TypeAlias = (
-    "str | os.PathLike[str] | Mapping[str, Any] | Callable[[], Iterable[Any]] | Iterable[Any]"
-)
+CalibrationSpec: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Callable[[], Iterable[Any]] | Iterable[Any]"
 
 
 class Source(Protocol):
@@ -161,9 +159,7 @@ def _function(module: str, name: str) -> Callable[[], Iterable[Any]]:
             raise UsageError(f"calibration data {module}:{name}: there is no module {module!r}") from error
         raise CalibrationError(f"importing {module} failed: {first_line(error)}") from error
     except Exception as error:  # anything the user's module may raise
-        raise CalibrationError(
-            f"importing {module} failed: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise CalibrationError(f"importing {module} failed: {type(error).__name__}: {first_line(error)}") from error
     function = getattr(loaded, name, None)
     if not callable(function):
         raise UsageError(f"calibration data {module}:{name}: {module} has no function {name!r}")
@@ -236,16 +232,12 @@ class Feeds:
         except (CalibrationError, UsageError):
             raise
         except Exception as error:  # anything the user's function may raise
-            raise CalibrationError(
-                f"{self._where}: failed with {type(error).__name__}: {first_line(error)}"
-            ) from error
+            raise CalibrationError(f"{self._where}: failed with {type(error).__name__}: {first_line(error)}") from error
 
     def _checked(self, item: Any, where: str) -> Feed:
         if not isinstance(item, Mapping):
             if len(self._inputs) != 1:
-                raise CalibrationError(
-                    f"{where}: is a {type(item).__name__}, not a mapping from inputs to arrays"
-                )
+                raise CalibrationError(f"{where}: is a {type(item).__name__}, not a mapping from inputs to arrays")
             item = {self._inputs[0].name: item}
         check_keys([str(key) for key in item], self._inputs, where)
         feed = {}
