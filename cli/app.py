@@ -52,7 +52,7 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     """Answer ``--version``."""
     if wanted:
-        typer.echo(f"{NAME} {__version__}")
+        console.write(f"{NAME} {__version__}\n")
         raise typer.Exit
 
 
@@ -72,7 +72,7 @@ def _global(
     Example: cerwu-onnx compress model.onnx model.cwb --calib calib.npz
     """
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        console.write(f"{context.get_help()}\n")
 
 
 for _function, _example in (
@@ -89,9 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; every failure has been told on stderr in one line."""
     console.start()
     try:
-        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-        return code
+        return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except Exception as error:
         return _explain(error)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -14,6 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
+
+from cerwu_onnx.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,9 +43,11 @@ class _Handler(logging.Handler):
 
 def start() -> None:
     """Show warnings, the library's and Python's, as one line each; survive characters the terminal lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - lives as long as the program
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="replace")
     _log.handlers[:] = [_Handler()]
     _log.setLevel(logging.WARNING)
     _log.propagate = False
@@ -93,20 +98,50 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def write(text: str) -> None:
+    """Print on stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        UsageError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        silence_stdout()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"cannot write to stdout: {error.strerror}") from None
+
+
 def show(draw: Callable[[int], RenderableType]) -> None:
     """Print on stdout what ``draw`` returns for the width of the terminal."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False)
-    with console.capture() as captured:
-        console.print(draw(console.width))
-    lines = (line.rstrip(" ") for line in captured.get().split("\n"))  # rich pads them
-    sys.stdout.write("\n".join(lines))
+    sheet = _Sheet()
+    console = Console(file=sheet, highlight=False)
+    console.print(draw(console.width))
+    lines = (line.rstrip(" ") for line in sheet.getvalue().split("\n"))  # rich pads them
+    write("\n".join(lines))
+
+
+class _Sheet(io.StringIO):
+    """Holds what rich draws for stdout, so that only :func:`write` writes there."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of stdout: whether there are box characters."""
+        return sys.stdout.encoding
+
+    def isatty(self) -> bool:
+        """That of stdout: whether there are colours."""
+        return sys.stdout.isatty()
 
 
 def show_json(value: Any) -> None:
     """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(_strict(value), indent=2) + "\n")
+    write(json.dumps(_strict(value), indent=2) + "\n")
 
 
 def _strict(value: Any) -> Any:

@@ -33,4 +33,4 @@ def decompress(
     model = run(file, output, force=force)
     if not quiet:
         size = output.stat().st_size
-        typer.echo(f"{console.printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes")
+        console.write(f"{console.printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes\n")

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-import typer
-
 from cerwu_onnx.errors import CheckFailed
 
 from . import console
@@ -57,7 +55,7 @@ def doctor(verbose: Verbose = False) -> None:
 def _show(lines: list[tuple[str, str]]) -> None:
     """Print what was found."""
     for name, value in lines:
-        typer.echo(f"{name:<14}{console.printable(value)}")
+        console.write(f"{name:<14}{console.printable(value)}\n")
 
 
 def _installed(distribution: str) -> str:

@@ -72,13 +72,14 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
 def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
     """The lines below the table of ``compress``."""
     ratio = report.model_bytes / report.file_bytes
+    change = f"{ratio:.2f} times smaller" if ratio >= 1 else f"{1 / ratio:.2f} times LARGER than the model"
     kept = sum(tensor.nbytes for tensor in report.kept)
     other = ", ".join(f"{name} {count:,}" for name, count in report.other_bytes.items())
     calibration = counted(report.calibration_samples, "sample") if report.calibration == "data" else "none"
     settings = f"{report.method}, lambda {report.lambda_:g}, {report.levels} levels, calibration {calibration}"
     lines = [
         (model.name, f"{report.model_bytes:,} bytes"),
-        (output.name, f"{report.file_bytes:,} bytes, {ratio:.2f} times smaller"),
+        (output.name, f"{report.file_bytes:,} bytes, {change}"),
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]

@@ -104,10 +104,8 @@ def _show(
     from .render import draw_outputs
     from .tables import counted
 
-    typer.echo(
-        f"{console.printable(file.name)}: structure and CRCs are right, "
-        f"{counted(len(model), 'tensor')} decoded by the {decoder} decoder"
-    )
+    decoded = f"{counted(len(model), 'tensor')} decoded by the {decoder} decoder"
+    console.write(f"{console.printable(file.name)}: structure and CRCs are right, {decoded}\n")
     if against is not None and exactness is not None:
         found = [
             f"{counted(exactness.quantised, 'quantised tensor')} of the right shape",
@@ -115,7 +113,7 @@ def _show(
         ]
         found += [f"{len(exactness.folded)} folded"] if exactness.folded else []
         found += [f"{len(exactness.differing)} wrong"] if exactness.differing else []
-        typer.echo(f"{console.printable(against.name)}: {', '.join(found)}")
+        console.write(f"{console.printable(against.name)}: {', '.join(found)}\n")
     if outputs:
-        typer.echo()
+        console.write("\n")
         console.show(lambda width: draw_outputs(outputs, width))

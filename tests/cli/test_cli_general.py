@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,10 +44,10 @@ def test_version(run: Run) -> None:
     assert (result.code, result.out, result.err) == (0, f"cerwu-onnx {__version__}\n", "")
 
 
-def test_help_imports_neither_the_library_nor_rich() -> None:
+def test_help_does_not_import_the_library() -> None:
     code = (
         "import sys; from cerwu_onnx.cli.app import run; run(['compress', '--help']); "
-        "print([m for m in ('numpy', 'scipy', 'onnx', 'onnxruntime', 'rich') if m in sys.modules])"
+        "print([m for m in ('numpy', 'scipy', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -169,6 +170,22 @@ def test_a_reader_that_has_seen_enough_is_no_error(cwb: Path) -> None:
     done = subprocess.run(command("inspect", cwb), stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_behind_stdout(cwb: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("inspect", cwb), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: cannot write to stdout: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_closed_streams(cwb: Path, tmp_path: Path) -> None:
+    for redirection, code in ((">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)):
+        line = f"{shlex.join(command('inspect', cwb))} {redirection}"
+        assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == code
+    line = f"{shlex.join(command('inspect', tmp_path / 'missing'))} 2>&-"
+    assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == 2
 
 
 def test_output_survives_a_terminal_without_unicode(cwb: Path) -> None:
