@@ -30,6 +30,9 @@ from .types import Kept, Layer, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
+LOST = 0.5
+"""Root-mean-square output error, relative, above which a layer is worth a warning."""
+
 Progress = Callable[[str, int, int | None, str], None]
 """``progress(stage, done, total, item)``; total is None where it is not known."""
 
@@ -170,12 +173,20 @@ def statistics(
 def quantize_layers(
     graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = _silent
 ) -> dict[str, QuantizedTensor]:
-    """Quantise every layer by the method of ``settings``."""
+    """Quantise every layer by the method of ``settings``; warn of layers that lose most of their output."""
     quantized = {}
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
         weight = get_tensor(graph.model, layer.weight).astype(np.float64)
-        quantized[layer.weight] = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+        result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+        quantized[layer.weight] = result
+        if result.distortion > LOST**2 * result.energy:
+            log.warning(
+                "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
+                "raise --levels or lower --lambda",
+                layer.weight,
+                100 * (result.distortion / result.energy) ** 0.5,
+            )
     progress("quantize", len(graph.layers), len(graph.layers), "")
     return quantized
 

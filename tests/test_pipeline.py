@@ -275,3 +275,8 @@ def test_real_models_come_back_as_they_were_quantised(case: BenchModel | None, t
     )
     score = case.evaluate()
     assert score(str(tmp_path / "o.onnx"), limit=500) == score(str(tmp_path / "before.onnx"), limit=500)
+
+
+def test_a_layer_that_loses_its_output_is_named(model: Path, calib: Path, tmp_path: Path) -> None:
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=Settings(method="rtn", levels=2))
+    assert any("layer dw.w loses" in warning or "layer conv.w loses" in warning for warning in report.warnings)

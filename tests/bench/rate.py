@@ -68,7 +68,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 
 
 def rate_at(points: Iterable[Point], score: float) -> float | None:
-    """Bits per weight at ``score``, interpolated linearly on the Pareto front; None when the front does not cross it."""
+    """Bits per weight at ``score``, interpolated on the Pareto front; None when it does not reach so far."""
     front = pareto(points)
     for low, high in pairwise(front):
         if low.score < score <= high.score:
