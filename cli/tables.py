@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from rich import box
@@ -29,14 +30,22 @@ class Column:
     flexible: bool = False
 
 
-def shorten(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters, cut in the middle, where names differ least."""
+def shorten(text: str, width: int, head: int | None = None) -> str:
+    """``text`` in at most ``width`` characters: its first ``head`` (half of them), an ellipsis, its last."""
     text = printable(text)
     if len(text) <= width:
         return text
-    head = (width - 1) // 2
+    head = (width - 1) // 2 if head is None else head
     tail = width - 1 - head
     return f"{text[:head]}…{text[len(text) - tail :]}"
+
+
+def shorten_all(texts: Sequence[str], width: int) -> list[str]:
+    """Each text in at most ``width`` characters, cut where most of them stay different, else in the middle."""
+    middle = (width - 1) // 2
+    heads = sorted(range(width), key=lambda head: abs(head - middle))
+    head = max(heads, key=lambda head: len({shorten(text, width, head) for text in texts}))
+    return [shorten(text, width, head) for text in texts]
 
 
 def size(count: int) -> str:
@@ -85,22 +94,22 @@ def grid(
         width: columns of the terminal.
         total: a last row, set apart.
     """
-    groups = {heading: [[printable(cell) for cell in row] for row in rows] for heading, rows in groups.items()}
-    everything = [row for rows in groups.values() for row in rows] + ([total] if total else [])
-    widths = _widths(columns, everything, width)
+    everything = [[printable(cell) for cell in row] for rows in groups.values() for row in rows]
+    widths = _widths(columns, [*everything, total] if total else everything, width)
+    cells = zip(*map(shorten_all, zip(*everything, strict=True), widths), strict=True)
     parts: list[RenderableType] = []
     for heading, rows in groups.items():
         if heading:
             parts.append(Text(printable(heading), style="bold"))
         table = _table(columns, widths, show_header=False)
-        for row in rows:
-            table.add_row(*_cells(columns, row, widths))
+        for row in islice(cells, len(rows)):
+            table.add_row(*map(Text, row))
         parts.append(table)
     head = _table(columns, widths, show_header=True)
     if not total:
         return Group(head, *parts)
     foot = _table(columns, widths, show_header=False)
-    foot.add_row(*_cells(columns, total, widths), style="bold")
+    foot.add_row(*map(Text, map(shorten, total, widths)), style="bold")
     return Group(head, *parts, foot)
 
 
@@ -133,11 +142,6 @@ def _table(columns: Sequence[Column], widths: Sequence[int], *, show_header: boo
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(Text(column.head), justify=justify, no_wrap=True, width=cells, vertical="bottom")
     return table
-
-
-def _cells(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int]) -> list[Text]:
-    """The row's strings, cut to the columns' widths."""
-    return [Text(shorten(text, width)) for text, width in zip(row, widths, strict=True)]
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import sys
 from pathlib import Path
 
@@ -183,6 +182,7 @@ def test_calibration_data_that_is_missing(run: Run, model: Path, tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
 def test_progress_is_drawn_on_a_terminal_only(model: Path, calib: Path, tmp_path: Path) -> None:
+    import pty
     import subprocess
 
     leader, follower = pty.openpty()

@@ -31,6 +31,13 @@ def test_names_are_cut_in_the_middle(text: str, width: int, expected: str) -> No
     assert tables.shorten(text, width) == expected
 
 
+def test_names_are_cut_where_they_stay_different() -> None:
+    names = [f"network/conv_{index}/BiasAdd_weights_fused_bn" for index in range(9)]
+    assert tables.shorten_all(names, 24)[4] == "network/conv_4…_fused_bn"
+    assert tables.shorten_all(["a" * 30, "short"], 8) == ["aaa…aaaa", "short"]
+    assert tables.shorten_all([], 8) == []
+
+
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
