@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 # Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
 STAMP  := $(VENV)/.stamp
+TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/include/*.h)
 
 .DEFAULT_GOAL := help
@@ -16,22 +17,27 @@ INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/i
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-venv: $(STAMP) ## make .venv with the project (editable) and its tools
+venv: $(TOOLS) ## make .venv with the project (editable) and the tools
 
 $(STAMP): $(INPUTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing cerwu-onnx into $(VENV)"
+	@$(PIP) install -e .
+	@touch $@
+
+$(TOOLS): $(STAMP)
+	@echo "installing the developers' tools into $(VENV)"
 	@$(PIP) install -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## compress the sample models, decode them in Python and C, compare
+demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compare
 	@$(MAKE) --no-print-directory -C decoder_c rebuild
 	@$(BIN)/python sample_models/demo.py
 
-test: $(STAMP) ## all tests, those of the C decoder included
+test: $(TOOLS) ## all tests, those of the C decoder included
 	@$(BIN)/python -m pytest
 
-lint: $(STAMP) ## ruff (rules and format) and mypy --strict
+lint: $(TOOLS) ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
@@ -42,7 +48,7 @@ bench: $(STAMP) ## measure sizes and speeds
 size: $(STAMP) ## code and scratch bytes of the C decoder (Thumb too, after `pip install -e .[size]`)
 	@$(BIN)/python tests/bench/size.py
 
-docs: $(STAMP) ## check the links between the documents
+docs: $(TOOLS) ## check the links between the documents
 	@$(BIN)/python tests/check_docs.py
 
 clean: ## remove .venv, build products and caches

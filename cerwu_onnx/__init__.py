@@ -13,14 +13,14 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from .config import METHODS, Settings
-from .errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
+from cerwu_onnx.config import METHODS, Settings
+from cerwu_onnx.errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
 
 if TYPE_CHECKING:
-    from .calibration import ImageOptions
-    from .pipeline import compress
-    from .report import LayerReport, Report
-    from .runtime import CompressedModel, OutputError, compare, decompress, load_session, open
+    from cerwu_onnx.calibration import ImageOptions
+    from cerwu_onnx.pipeline import compress
+    from cerwu_onnx.report import LayerReport, Report
+    from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
 
 try:
     __version__ = version("cerwu-onnx")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import UsageError
+from cerwu_onnx.errors import UsageError
 
 METHODS = ("rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
 """Names of the quantisation methods; ``docs/design.md`` tells them apart."""

@@ -6,18 +6,21 @@ import os
 import tempfile
 from pathlib import Path
 
-from .errors import UsageError
+from cerwu_onnx.errors import UsageError
 
 
-def check_target(path: str | Path, *, overwrite: bool) -> Path:
+def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None = None) -> Path:
     """Check before long work that ``path`` can be written.
 
     Raises:
-        UsageError: it exists and ``overwrite`` is not set, is a folder, or its folder is missing or not writable.
+        UsageError: it exists and ``overwrite`` is not set, is ``source`` itself or a folder, or its folder is missing
+            or not writable.
     """
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target} is a folder: give a file name")
+    if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
+        raise UsageError(f"{target} is the input itself: give another output")
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists: use -f (force=True) to overwrite it")
     folder = target.resolve().parent

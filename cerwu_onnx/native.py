@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CorruptFileError
+from cerwu_onnx.errors import CorruptFileError
 
 ABI = 1
 """``CWB_HOST_ABI`` of decoder_c/src/cwb_host.c that this module speaks."""

@@ -1,7 +1,5 @@
 """Reading an ONNX file, and the tensors of a model by name. The lower half of :mod:`cerwu_onnx.graph`."""
 
-# ruff: noqa: TID251
-
 from __future__ import annotations
 
 import math

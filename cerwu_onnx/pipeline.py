@@ -13,20 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__
-from .calibration import CalibrationSpec, ImageOptions, collect, identity_stats, model_inputs, open_source
-from .config import Settings
-from .container import format as f
-from .container import writer
-from .entropy.tables import entropy
-from .errors import UsageError
-from .files import check_target, write_atomic
-from .fold import check_folding, fold_batch_norm
-from .graph import Graph, analyse, get_tensor, load_model
-from .quantize.methods import quantize
-from .report import LayerReport, Report
-from .skeleton import container_tensors, split, stored_tensor
-from .types import Kept, Layer, LayerStats, QuantizedTensor
+from cerwu_onnx import __version__
+from cerwu_onnx.calibration import (
+    CalibrationSpec,
+    ImageOptions,
+    Source,
+    collect,
+    identity_stats,
+    model_inputs,
+    open_source,
+)
+from cerwu_onnx.config import Settings
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
+from cerwu_onnx.entropy.tables import entropy
+from cerwu_onnx.files import check_target, write_atomic
+from cerwu_onnx.fold import check_folding, fold_batch_norm
+from cerwu_onnx.graph import Graph, analyse, get_tensor, load_model
+from cerwu_onnx.quantize.methods import quantize
+from cerwu_onnx.report import LayerReport, Report
+from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
+from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -83,17 +90,15 @@ def compress(
     """
     settings = settings or Settings()
     progress = progress or _silent
-    check_target(output, overwrite=force)
-    if Path(output).exists() and Path(model).exists() and Path(output).samefile(model):
-        raise UsageError(f"{output} is the input model itself: give another output")
+    check_target(output, overwrite=force, source=model)
     clock = Clock()
     with logged_warnings() as warnings:
         with clock("load"):
             progress("load", 0, None, str(model))
-            graph, folded = prepare(model, settings, calib, images)
+            graph, folded, source = prepare(model, settings, calib, images)
             digest = hashlib.sha256(Path(model).read_bytes())
         with clock("calibrate"):
-            stats, samples = statistics(graph, calib, settings, images, progress)
+            stats, samples = statistics(graph, source, settings, progress)
         with clock("quantize"):
             quantized = quantize_layers(graph, stats, settings, progress)
         with clock("encode"):
@@ -129,38 +134,31 @@ def compress(
 
 def prepare(
     model: str | Path, settings: Settings, calib: CalibrationSpec | None = None, images: ImageOptions | None = None
-) -> tuple[Graph, tuple[str, ...]]:
-    """Load, fold BatchNormalization if asked, and find the layers.
+) -> tuple[Graph, tuple[str, ...], Source | None]:
+    """Load the model, open the calibration data, fold BatchNormalization if asked, and find the layers.
 
     Returns:
-        The graph and the names of the folded BatchNormalization nodes.
+        The graph, the names of the folded BatchNormalization nodes, and the opened data (None without ``calib``).
     """
     loaded = load_model(model)
+    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images)
     if not settings.fold_bn:
-        return analyse(loaded), ()
+        return analyse(loaded), (), source
     folded, names = fold_batch_norm(loaded)
-    feeds = None
-    if calib is not None:
-        feeds = next(iter(open_source(calib, model_inputs(loaded), images=images).batches(8)))
-    check_folding(loaded, folded, feeds)
-    return analyse(folded), names
+    check_folding(loaded, folded, source.first() if source else None)
+    return analyse(folded), names, source
 
 
 def statistics(
-    graph: Graph,
-    calib: CalibrationSpec | None,
-    settings: Settings,
-    images: ImageOptions | None = None,
-    progress: Progress = _silent,
+    graph: Graph, source: Source | None, settings: Settings, progress: Progress = _silent
 ) -> tuple[dict[str, LayerStats], int]:
     """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
-    if calib is None:
+    if source is None:
         log.warning(
             "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
             "give --calib for results worth shipping"
         )
         return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
-    source = open_source(calib, model_inputs(graph.model), images=images)
     return collect(
         graph,
         source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .types import Kept
+from cerwu_onnx.types import Kept
 
 SCHEMA = 1
 """Version of the JSON layout; it grows when a key changes its meaning."""

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .container import format as f
-from .container import reader
-from .errors import CheckFailed, UsageError
-from .files import check_target, write_atomic
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader
+from cerwu_onnx.errors import CheckFailed, UsageError
+from cerwu_onnx.files import check_target, write_atomic
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-    from .calibration import CalibrationSpec, ImageOptions
+    from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
 
 
 class CompressedModel(Mapping[str, npt.NDArray[Any]]):
@@ -60,8 +60,9 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
             CorruptFileError: a check fails.
             UsageError: the file holds weights only.
         """
-        from .skeleton import join
+        from cerwu_onnx.skeleton import join
 
+        self.container.metadata()  # damage anywhere in the file is an error, whatever is asked of it
         skeleton = self.container.section(f.Kind.GRAPH)
         if skeleton is None:
             raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
@@ -102,7 +103,7 @@ def decompress(path: str | Path, output: str | Path | None = None, *, force: boo
         CorruptFileError: a check fails.
     """
     if output is not None:
-        check_target(output, overwrite=force)
+        check_target(output, overwrite=force, source=path)
     model = open(path).to_onnx()
     if output is not None:
         write_atomic(output, model.SerializeToString(deterministic=True), overwrite=force)
@@ -157,8 +158,8 @@ def compare(
     """
     import onnxruntime
 
-    from .calibration import model_inputs, open_source
-    from .graph import load_model
+    from cerwu_onnx.calibration import model_inputs, open_source
+    from cerwu_onnx.graph import load_model
 
     original = load_model(against)
     ours = load_session(path)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.errors import UsageError
-
 from . import console
 from .options import CwbFile, Force, Quiet, Verbose
 
@@ -28,8 +26,6 @@ def decompress(
     """
     from cerwu_onnx.runtime import decompress as run
 
-    if file.exists() and output.exists() and output.samefile(file):
-        raise UsageError(f"{output} is the input itself: give another output")
     model = run(file, output, force=force)
     if not quiet:
         size = output.stat().st_size

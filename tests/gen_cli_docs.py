@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-from cerwu_onnx.cli import app as program
 
+from cerwu_onnx.cli import app as program
 from cerwu_onnx.report import LayerReport
 from cerwu_onnx.types import Kept
 

@@ -153,7 +153,8 @@ HOSTILE = {
     "unknown flag": (seal(b"", 0, flags=1), "too new"),
     "size too small": (seal(b"", 0, size=5), "truncated or extended"),
     "more records than directory": (seal(b"", 3), "cut short"),
-    "2^32 records": (seal(b"", 2**32 - 1), "cut short"),
+    "2^32 records": (seal(b"", 2**32 - 1), "the format allows 16384"),
+    "16385 records": (seal(b"", 16385), "the format allows 16384"),
     "fewer records than directory": (seal(ans_record() * 2, 1, b"\x80\x20" * 2), "do not fill"),
     "payload missing": (seal(ans_record(), 1), "do not fill"),
     "payload left over": (seal(ans_record(), 1, b"\x80\x20zz"), "do not fill"),
@@ -161,10 +162,11 @@ HOSTILE = {
     "unknown element": (one(element=7), "element type 7"),
     "coded float16": (one(element=10), "element type 10"),
     "rank 9": (one(shape=(1,) * 9), "rank 9"),
-    "rank beyond the record": (one(rank=8), "elements exceed|name of|cut short"),
-    "2^31 elements": (one(shape=(2**16, 2**15)), "elements exceed"),
-    "elements overflow 64 bits": (one(shape=(2**32 - 1,) * 8), "elements exceed"),
+    "rank beyond the record": (one(rank=8), "elements of shape|name of|cut short"),
+    "2^31 elements": (one(shape=(2**16, 2**15)), "elements of shape"),
+    "elements overflow 64 bits": (one(shape=(2**32 - 1,) * 8), "elements of shape"),
     "no elements": (one(shape=(0,)), "out of range"),
+    "empty but huge": (one(b"", kind=0, shape=(0, 2**16, 2**15)), "elements of shape"),
     "name empty": (one(name=b""), "name of 0 bytes"),
     "name too long": (one(name=b"n" * 1025), "name of 1025 bytes"),
     "name not UTF-8": (one(name=b"\xff"), "not UTF-8"),
@@ -210,15 +212,13 @@ def test_hostile_files_are_refused(case: str) -> None:
         decode_everything(data)
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("case", [case for case in HOSTILE if not case.startswith(("metadata", "deflate"))])
 def test_the_c_decoder_refuses_the_same_files(case: str) -> None:
+    """All but those with bad content inside a section, which C does not look into."""
     if not native.available():
         pytest.skip("the C decoder was not built: no compiler at install time")
-    data, _ = HOSTILE[case]
-    if case.startswith(("metadata", "deflate")):
-        pytest.skip("the C decoder does not read the content of sections")
     with pytest.raises(CorruptFileError):
-        native.verify(data)
+        native.verify(HOSTILE[case][0])
 
 
 def test_the_writer_refuses_what_the_format_cannot_hold() -> None:

@@ -84,8 +84,8 @@ def calib(tmp_path: Path) -> Path:
 def test_what_is_rebuilt_is_what_was_quantised(model: Path, calib: Path, tmp_path: Path) -> None:
     """Weights are the quantiser's, bit for bit; everything else is the original's, bit for bit."""
     report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
-    graph, _ = prepare(model, Settings())
-    stats, _ = statistics(graph, calib, Settings())
+    graph, _, source = prepare(model, Settings(), calib)
+    stats, _ = statistics(graph, source, Settings())
     expected = quantize_layers(graph, stats, Settings())
     assert {layer.name for layer in report.layers} == {"conv.w", "mm.w", "fc.w", "dw.w"} == set(expected)
     original = constant_tensors(onnx.load(model))
@@ -231,7 +231,7 @@ def test_outputs_are_never_lost_or_overwritten_by_surprise(model: Path, calib: P
     target.write_bytes(b"precious")
     with pytest.raises(cerwu_onnx.UsageError, match="exists"):
         cerwu_onnx.compress(model, target, calib=calib)
-    with pytest.raises(cerwu_onnx.UsageError, match="is the input model itself"):
+    with pytest.raises(cerwu_onnx.UsageError, match="is the input itself"):
         cerwu_onnx.compress(model, model, calib=calib, force=True)
     with pytest.raises(cerwu_onnx.UsageError, match="does not exist"):
         cerwu_onnx.compress(model, tmp_path / "missing" / "o.cwb", calib=calib)
@@ -243,6 +243,25 @@ def test_outputs_are_never_lost_or_overwritten_by_surprise(model: Path, calib: P
         cerwu_onnx.compress(model, target, calib=bad, force=True)
     assert target.read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.npz", "calib.npz", "model.onnx", "o.cwb"]
+
+
+def test_a_one_shot_iterator_of_feeds_loses_none(model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    feeds = ({"x": rng.normal(size=(4, 4, 8, 8)).astype(np.float32)} for _ in range(5))
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=feeds, settings=Settings(fold_bn=True))
+    assert report.calibration_samples == 20
+
+
+def test_decompress_never_overwrites_its_input_and_sees_all_damage(model: Path, calib: Path, tmp_path: Path) -> None:
+    path = tmp_path / "o.cwb"
+    cerwu_onnx.compress(model, path, calib=calib)
+    with pytest.raises(cerwu_onnx.UsageError, match="is the input itself"):
+        cerwu_onnx.decompress(path, path, force=True)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in the metadata
+    path.write_bytes(content)
+    with pytest.raises(cerwu_onnx.CorruptFileError, match="metadata section"):
+        cerwu_onnx.decompress(path)
 
 
 def test_compare_refuses_another_model(model: Path, calib: Path, tmp_path: Path) -> None:
@@ -265,8 +284,8 @@ def test_real_models_come_back_as_they_were_quantised(case: BenchModel | None, t
     settings = Settings(method="optq", levels=16)
     cerwu_onnx.compress(case.onnx, tmp_path / "o.cwb", calib=case.calib, settings=settings)
     cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
-    graph, _ = prepare(case.onnx, settings)
-    stats, _ = statistics(graph, case.calib, settings)
+    graph, _, source = prepare(case.onnx, settings, case.calib)
+    stats, _ = statistics(graph, source, settings)
     quantized = quantize_layers(graph, stats, settings)
     onnx.save(with_tensors(graph.model, {n: q.values() for n, q in quantized.items()}), tmp_path / "before.onnx")
     rebuilt, before = (constant_tensors(onnx.load(tmp_path / name)) for name in ("o.onnx", "before.onnx"))

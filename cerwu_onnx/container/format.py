@@ -18,6 +18,7 @@ HEADER = struct.Struct("<8sHHIIIII")
 RECORD = struct.Struct("<BII")
 GRID = struct.Struct("<fiHI")
 GRID_VALUE_BYTES = GRID.size - 4  # without the CRC
+MAX_RECORDS = 16384
 MAX_RANK = 8
 MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1

@@ -7,33 +7,39 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import native
-from ..entropy import ans
-from ..entropy.tables import FrequencyTable
-from ..errors import CorruptFileError, UsageError
-from . import format as f
+from cerwu_onnx import native
+from cerwu_onnx.container import format as f
+from cerwu_onnx.entropy import ans
+from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.errors import CorruptFileError, UsageError
 
 MAX_SECTION = 2**31 - 1
 """Largest decompressed section: protobuf's own limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Container:
     """A parsed file: ``data`` is the whole file, ``records`` its directory in order."""
 
     data: bytes
     records: tuple[f.Record, ...]
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[f.Record, ...]:
         """The tensor records, in file order."""
         return tuple(record for record in self.records if record.is_tensor)
+
+    @cached_property
+    def _native(self) -> tuple[native.File, dict[str, int]]:
+        """The file as the C decoder sees it, and the index of each tensor there."""
+        return native.File(self.data), {record.name: index for index, record in enumerate(self.tensors)}
 
     def payload(self, record: f.Record) -> bytes:
         """The payload of a record, its CRC checked.
@@ -126,8 +132,8 @@ class Container:
             CorruptFileError: any check fails.
         """
         if record.kind is f.Kind.ANS and native.available():
-            self.payload(record)
-            return native.decode_f32(self.data, self.records.index(record)).reshape(record.shape)
+            file, indices = self._native
+            return file.decode_f32(indices[record.name]).reshape(record.shape)
         return self.decode_python(record)
 
 
@@ -165,6 +171,8 @@ def parse(data: bytes) -> Container:
         raise CorruptFileError(f"format version {version} (flags {flags}) is too new: update cerwu-onnx")
     if file_size != len(data):
         raise CorruptFileError(f"the file has {len(data)} bytes and should have {file_size}: truncated or extended")
+    if count > f.MAX_RECORDS:
+        raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
     directory = data[f.HEADER.size : f.HEADER.size + directory_size]
     if len(directory) != directory_size or f.crc32(directory) != directory_crc:
         raise CorruptFileError("directory CRC mismatch or directory cut short: the file is damaged")
@@ -226,9 +234,9 @@ def _record(cursor: _Cursor, offset: int) -> f.Record:
     if rank > f.MAX_RANK:
         raise CorruptFileError(f"directory: rank {rank} exceeds {f.MAX_RANK}")
     *shape, name_length = cursor.unpack(f"<{rank}IH")
+    if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
+        raise CorruptFileError(f"directory: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
     count = math.prod(shape)
-    if count > f.MAX_ELEMENTS:
-        raise CorruptFileError(f"directory: {count} elements exceed {f.MAX_ELEMENTS}")
     if not 1 <= name_length <= f.MAX_NAME:
         raise CorruptFileError(f"directory: a name of {name_length} bytes")
     raw_name = cursor.take(name_length)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..entropy import ans, tables
-from ..errors import ModelError
-from ..types import QuantizedTensor
-from . import format as f
+from cerwu_onnx.container import format as f
+from cerwu_onnx.entropy import ans, tables
+from cerwu_onnx.errors import ModelError
+from cerwu_onnx.types import QuantizedTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,13 @@ def assemble(parts: Sequence[Encoded]) -> bytes:
     """Lay tensors (first) and sections (last) out as a file.
 
     Raises:
-        ModelError: the file would exceed 4 GiB, or two tensors share a name.
+        ModelError: the file would exceed 4 GiB or 16384 records, or two tensors share a name.
     """
     names = [part.record.name for part in parts if part.record.is_tensor]
     if len(set(names)) != len(names):
         raise ModelError("two tensors share a name: rename one of them")
+    if len(parts) > f.MAX_RECORDS:
+        raise ModelError(f"the model has {len(parts)} tensors and sections, the format holds {f.MAX_RECORDS}")
     directory = b"".join(part.record.to_bytes() for part in parts)
     size = f.HEADER.size + len(directory) + sum(len(part.payload) for part in parts)
     if size > f.MAX_FILE:

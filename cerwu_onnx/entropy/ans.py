@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import CorruptFileError
-from ..types import IntArray
-from .tables import SLOT_BITS, SLOTS, TOTAL, FrequencyTable
+from cerwu_onnx.entropy.tables import SLOT_BITS, SLOTS, TOTAL, FrequencyTable
+from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.types import IntArray
 
 try:
     import constriction

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import CerwuError, CorruptFileError
-from ..types import Float64Array, IntArray
+from cerwu_onnx.errors import CerwuError, CorruptFileError
+from cerwu_onnx.types import Float64Array, IntArray
 
 FREQUENCY_BITS = 12
 TOTAL = 1 << FREQUENCY_BITS

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from ..types import Float64Array
+from cerwu_onnx.types import Float64Array
 
 log = logging.getLogger(__name__)
 

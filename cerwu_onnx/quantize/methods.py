@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from ..config import Settings
-from ..types import Float64Array, LayerStats, MatrixLayout, QuantizedTensor
-from .hessian import damped, factorise
-from .obs import Rate, decide, obs
+from cerwu_onnx.config import Settings
+from cerwu_onnx.quantize.hessian import damped, factorise
+from cerwu_onnx.quantize.obs import Rate, decide, obs
+from cerwu_onnx.types import Float64Array, LayerStats, MatrixLayout, QuantizedTensor
 
 MAX_SYMBOL = 2047
 """Symbols are clipped to this magnitude, so that a table never has more than the format's 4096 entries."""

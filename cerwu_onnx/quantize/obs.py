@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Float64Array
+from cerwu_onnx.types import Float64Array
 
 BLOCK = 128
 """Columns between two lazy updates of all the columns to come."""

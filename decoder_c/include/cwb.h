@@ -31,6 +31,7 @@ extern "C" {
 
 #define CWB_MAX_RANK 8
 #define CWB_MAX_SYMBOLS 4096
+#define CWB_MAX_RECORDS UINT32_C(16384)
 
 /* Bytes of scratch memory that decoding a tensor with K symbols takes; at most CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS). */
 #define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1) * sizeof(uint16_t))
@@ -45,7 +46,7 @@ typedef enum {
     /* The file is damaged or was not made by a correct writer. */
     CWB_ERR_HEADER_CRC = -5,
     CWB_ERR_DIRECTORY_CRC = -6,
-    CWB_ERR_DIRECTORY = -7,    /* records do not fill the directory, or stand in the wrong order */
+    CWB_ERR_DIRECTORY = -7,    /* too many records, or they do not fill the directory, or stand in the wrong order */
     CWB_ERR_LAYOUT = -8,       /* directory or payloads do not fill the file exactly */
     CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
     CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */

@@ -188,7 +188,7 @@ static void read_record(const uint8_t *record, cwb_tensor *tensor)
     }
 }
 
-/* The product of the dimensions, or CWB_ERR_SHAPE. A zero dimension makes it 0, however large the others are. */
+/* CWB_OK, or CWB_ERR_SHAPE: the product of the dimensions that are not 0 has a limit, and raw payloads their size. */
 static cwb_error check_shape(const cwb_tensor *tensor)
 {
     uint32_t product = 1;
@@ -206,7 +206,7 @@ static cwb_error check_shape(const cwb_tensor *tensor)
             product *= dim;
         }
     }
-    if (empty ? tensor->kind == CWB_ANS : overflow) {
+    if (overflow || (empty && tensor->kind == CWB_ANS)) {
         return CWB_ERR_SHAPE;
     }
     if (tensor->kind == CWB_RAW) {
@@ -370,6 +370,9 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     file->records = load_u32(bytes + 12);
     file->directory = load_u32(bytes + 16);
     file->size = load_u32(bytes + 20);
+    if (file->records > CWB_MAX_RECORDS) {
+        return CWB_ERR_DIRECTORY;
+    }
     if (size < file->size) {
         return CWB_ERR_TRUNCATED;
     }
@@ -537,6 +540,9 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     ans->state = 0;
     ans->words = tensor->payload + table_size;
     ans->words_left = (tensor->payload_size - table_size) / 4;
+    if (ans->words_left > 0 && load_u32(ans->words) == 0) {
+        return CWB_ERR_STREAM;
+    }
     ans->cumulative = scratch;
     ans->symbols_left = tensor->count;
     ans->symbols = tensor->symbols;

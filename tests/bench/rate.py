@@ -82,8 +82,8 @@ def run(models: list[BenchModel], console: Console) -> None:
     table = Table("model", "method", "points", "at", "bits/weight", "anchor", "ratio", title="The papers' methods")
     for model in models:
         score = model.evaluate()
-        graph, _ = prepare(model.onnx, Settings())
-        stats, _ = statistics(graph, model.calib, Settings())
+        graph, _, source = prepare(model.onnx, Settings(), model.calib)
+        stats, _ = statistics(graph, source, Settings())
         float_score = score(str(model.onnx))
         for method, sweep in SWEEPS.items():
             points = [measure(graph, stats, settings, score) for settings in sweep]

@@ -86,7 +86,7 @@ def test_ranks_and_raw_types(harness: Run, tmp_path: Path) -> None:
         for type_, size in cwb.SIZES.items():
             records.append(raw(f"raw{rank}/{type_}", type_, dims, rng.bytes(size * n)))
     records.append(raw("empty", 1, (3, 0, 2), b""))
-    records.append(raw("empty and huge", 11, (2**32 - 1, 2**32 - 1, 0), b""))
+    records.append(raw("empty and large", 11, (2**16, 2**14, 0), b""))
     records.append(raw("n" * 1024, 11, (), rng.bytes(8)))
     records.append(raw("name with ünïcode \U0001f600\ue000 ", 1, (0,), b""))
     check_dump(harness, records, tmp_path)
@@ -192,6 +192,7 @@ HOSTILE = {
     "directory CRC": (build([ONE], directory_crc=0), "DIRECTORY_CRC"),
     # how records fill the directory
     "more records than there are": (build([ONE], count=2), "DIRECTORY"),
+    "empty but huge": (build([raw("e", 1, (0, 2**16, 2**15), b"")]), "SHAPE"),
     "2^32 - 1 records": (build([ONE, R], count=2**32 - 1), "DIRECTORY"),
     "fewer records than there are": (build([ONE, R], count=1), "DIRECTORY"),
     "no records": (build([ONE], count=0), "DIRECTORY"),
@@ -298,6 +299,7 @@ HOSTILE = {
     "words not whole": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + b"\0")]), "STREAM"),
     "K 1 with a word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(1))]), "STREAM"),
     "K 1 with a zero word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(0))]), "STREAM"),
+    "first word 0": (build([ans("a", (3,), ABC, T, words=words(0) + cwb.encode(ABC, T))]), "STREAM"),
     "a word too many": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + words(0))]), "STREAM"),
     "no words": (build([ans("a", (3,), ABC, T, words=b"")]), "DECODED_CRC"),
     "stream of other symbols": (

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cerwu_onnx.cli.app import run as run_app
 from onnx import TensorProto, helper, numpy_helper
+
+from cerwu_onnx.cli.app import run as run_app
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cerwu_onnx.cli.options import parse_numbers, parse_share, parse_size
 
 from cerwu_onnx import Settings
+from cerwu_onnx.cli.options import parse_numbers, parse_share, parse_size
 from cerwu_onnx.errors import UsageError
 
 from .conftest import Run, command, run_process, small_model

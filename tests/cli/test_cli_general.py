@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cerwu_onnx.cli import app as program
 
 from cerwu_onnx import __version__
+from cerwu_onnx.cli import app as program
 
 from .. import gen_cli_docs
 from .conftest import Run, command, run_process

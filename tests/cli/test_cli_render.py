@@ -7,8 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from cerwu_onnx.cli import console, tables
 from rich.console import Console
+
+from cerwu_onnx.cli import console, tables
 
 
 def draw(renderable: object, width: int) -> list[str]:
