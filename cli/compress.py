@@ -33,7 +33,7 @@ def compress(
         typer.Option("--lambda", metavar="NUMBER", help="Price of rate: more means smaller and less accurate."),
     ] = _DEFAULT.lambda_,
     levels: Annotated[
-        int, typer.Option(metavar="N", help="Grid points per weight, 2 to 4096: the finest step on offer.")
+        int, typer.Option(metavar="N", help="Grid: the step of a layer is its largest weight / (N/2); 2 to 4096.")
     ] = _DEFAULT.levels,
     method: Annotated[
         str, typer.Option(metavar="NAME", help=f"How to quantise: {', '.join(METHODS)}.")
