@@ -33,7 +33,7 @@ class Settings:
 
     method: str = "cerwu"
     lambda_: float = 1e-3
-    levels: int = 24
+    levels: int = 32
     damping: float = 0.01
     passes: int = 3
     fold_bn: bool = False

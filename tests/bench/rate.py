@@ -26,12 +26,12 @@ from .models import BenchModel
 
 ANCHORED = ("mlperf_ic01_resnet8", "mlperf_kws01_dscnn", "cifar10_resnet20")
 SWEEPS = {
-    "rtn": [Settings(method="rtn", levels=n) for n in (8, 16, 32)],
-    "optq": [Settings(method="optq", levels=n) for n in (8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 48, 64)],
+    "rtn": [Settings(method="rtn", levels=n) for n in (8, 16, 32, 64)],
+    "optq": [Settings(method="optq", levels=n) for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48)],
     "cerwu": [
         Settings(method="cerwu", levels=n, lambda_=lam)
-        for n in (16, 24, 32, 64, 128)
-        for lam in (1e-3, 3e-3, 1e-2, 3e-2)
+        for n in (10, 12, 14, 16, 20, 24, 28, 32, 40)
+        for lam in (3e-4, 1e-3, 3e-3, 1e-2)
     ],
 }
 
