@@ -45,8 +45,8 @@ lint: $(TOOLS) ## ruff (rules and format) and mypy --strict
 bench: $(STAMP) ## measure sizes and speeds
 	@$(BIN)/python -m tests.bench
 
-size: $(STAMP) ## code and scratch bytes of the C decoder (Thumb too, after `pip install -e .[size]`)
-	@$(BIN)/python tests/bench/size.py
+size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes docs/mcu.md and docs/benchmarks/size.json
+	@$(BIN)/python -m tests.bench.size
 
 docs: $(TOOLS) ## check the links between the documents
 	@$(BIN)/python tests/check_docs.py

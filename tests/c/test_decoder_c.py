@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from . import make_cwb as cwb
-from .conftest import DECODER, ROOT, STRICT, Compile, Run
+from .conftest import DECODER, STRICT, Compile, Run
 from .make_cwb import Record, ans, build, raw
 
 ERRORS = {
@@ -442,28 +441,3 @@ def test_readme_example_compiles(cc: str, tmp_path: Path) -> None:
 def test_readme_lists_every_error() -> None:
     listed = re.findall(r"^\| `(CWB_\w+)` \| (-?\d+) \|", (DECODER / "README.md").read_text(), re.MULTILINE)
     assert {name: int(code) for name, code in listed} == ERRORS | {"CWB_OK": 0}
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        ["-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0"],
-        ["-target", "powerpc-freestanding-none"],
-        ["-target", "avr-freestanding-none", "-mmcu=atmega328p"],
-        ["-target", "msp430-freestanding-none"],
-    ],
-    ids=["cortex_m0", "powerpc", "avr", "msp430"],
-)
-def test_compiles_for_other_machines(tmp_path: Path, target: list[str]) -> None:
-    """32-bit, big-endian and 16-bit ints, all warnings being errors (pip install ziglang)."""
-    pytest.importorskip("ziglang", reason="cross-compiler absent: pip install ziglang")
-    flags = [*STRICT, "-Os", "-ffreestanding", "-fno-sanitize=undefined", f"-I{DECODER / 'include'}"]
-    command = [sys.executable, "-m", "ziglang", "cc", *target, *flags]
-    for extra in ([], ["-DCWB_NO_FLOAT"]):
-        done = subprocess.run(
-            [*command, *extra, "-c", DECODER / "src/cwb.c", "-o", tmp_path / "o"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        assert done.returncode == 0, done.stderr
