@@ -65,13 +65,13 @@ def decoder_object(target: Target, folder: Path, level: str, *flags: str) -> Pat
     return compile_object(target.zig, DECODER / "src" / "cwb.c", output.with_suffix(".o"), level, *flags)
 
 
-def program(target: Target, folder: Path, level: str, entries: Sequence[str], source: Path = STUB) -> Elf:
-    """The decoder and ``source``, linked for ``entries``."""
+def program(target: Target, folder: Path, level: str, entries: Sequence[str], *flags: str) -> Elf:
+    """The decoder, built with ``flags``, and stub.c, linked for ``entries``."""
     objects = [
-        compile_object(target.zig, source, folder / f"{source.stem}-{target.name}{level}.o", level),
-        decoder_object(target, folder, level),
+        compile_object(target.zig, STUB, folder / f"stub-{target.name}{level}.o", level),
+        decoder_object(target, folder, level, *flags),
     ]
-    return link(target, objects, entries, folder / f"{source.stem}-{target.name}{level}-{len(entries)}.elf")
+    return link(target, objects, entries, folder / f"{objects[1].stem}-{len(entries)}.elf")
 
 
 def _run(arguments: Sequence[str], output: Path) -> Path:

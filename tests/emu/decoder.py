@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .machine import Machine, Place
 from .targets import Target
 
 _JOB_WORDS, _INPUTS = 16, 8
-ALL = ("emu_open", "emu_tensor", "emu_check", "emu_decode_i16", "emu_decode_f32", "emu_stream_i16")
+ALL = ("emu_open", "emu_sections", "emu_tensor", "emu_check", "emu_decode_i16", "emu_decode_f32", "emu_stream_i16")
 """The functions of stub.c that :class:`Decoder` calls."""
 MINIMAL = "emu_minimal"
 
@@ -41,7 +41,7 @@ class Cost:
 
     stack: int = 0
     instructions: int = 0
-    blocks: Counter[tuple[int, int]] | None = None
+    blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
 
 
 class Decoder:
@@ -65,6 +65,10 @@ class Decoder:
         self._size = len(data)
         self._job = self.machine.buffer(4 * _JOB_WORDS, "end")
         self.tensors, self.struct_bytes = self._call("emu_open")[:2]
+
+    def sections(self) -> int:
+        """Check the sections; bytes in them."""
+        return self._call("emu_sections")[0]
 
     def tensor(self, index: int) -> Tensor:
         """Select a tensor: the methods below decode it."""

@@ -58,6 +58,21 @@ uint32_t emu_open(struct job *job)
     return told(error);
 }
 
+/* Checks the sections that there are; number of bytes in them. */
+uint32_t emu_sections(struct job *job)
+{
+    const uint8_t *data;
+    uint32_t size = 0;
+    cwb_error error = cwb_section(&file, CWB_GRAPH, &data, &size);
+
+    job->result[0] = error == CWB_OK ? size : 0;
+    if (error == CWB_OK || error == CWB_ERR_NOT_FOUND) {
+        error = cwb_section(&file, CWB_METADATA, &data, &size);
+        job->result[0] += error == CWB_OK ? size : 0;
+    }
+    return told(error == CWB_ERR_NOT_FOUND ? CWB_OK : error);
+}
+
 /* The tensor that the functions below decode: is it coded, elements, scratch bytes, payload. */
 uint32_t emu_tensor(struct job *job)
 {

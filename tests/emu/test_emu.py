@@ -18,7 +18,7 @@ pytest.importorskip("unicorn", reason="no emulation of microcontrollers: pip ins
 import unicorn
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import reader
+from cerwu_onnx.container import reader, writer
 
 from . import build, targets
 from .decoder import ALL, Decoder, DecoderError
@@ -175,6 +175,7 @@ class TestDecoder:
         for place in places:
             decoder = Decoder(target, program(target, level), container.data, place)
             assert decoder.tensors == len(container.tensors)
+            assert decoder.sections() == sum(record.size for record in container.records if not record.is_tensor)
             for index, record in enumerate(container.tensors):
                 tensor = decoder.tensor(index)
                 assert (tensor.count, tensor.coded) == (record.count, record.kind is not f.Kind.RAW)
@@ -189,6 +190,21 @@ class TestDecoder:
                 assert np.array_equal(decoder.whole(tensor, "i16"), symbols)
                 for chunk in (1, 7, 0, 1001):
                     assert np.array_equal(decoder.stream(tensor, chunk), symbols)
+
+    @each_target
+    def test_last_byte_of_every_payload(self, program: Programs, target: Target) -> None:
+        """Each tensor of the golden files alone in a file: behind its last byte there is nothing to read."""
+        for path in GOLDEN:
+            container = reader.read(path)
+            for record in container.tensors:
+                alone = writer.assemble([writer.Encoded(record, container.payload(record))])
+                decoder = Decoder(target, program(target, "-Os"), alone)
+                tensor = decoder.tensor(0)
+                assert tensor.payload + tensor.payload_size == len(alone)
+                assert decoder.sections() == 0
+                decoder.check(tensor)
+                if tensor.coded:
+                    assert np.array_equal(decoder.stream(tensor, 7), decoder.whole(tensor, "i16"))
 
     @pytest.mark.parametrize("target", [M0, RV32, PPC], ids=lambda target: target.name)
     def test_damage(self, program: Programs, target: Target) -> None:
