@@ -1,97 +1,340 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Code and scratch sizes of the C decoder: ``make size``.
+"""``make size``: what the C decoder costs on microcontrollers, counted on emulated ones (tests/emu).
 
-Compiles decoder_c/src/cwb.c at -Os with the host's compiler and, when ``ziglang`` is installed (extra
-``size``), for Cortex-M0 and M4. Sizes are those of the whole object file, constants included; a linker that
-drops unused functions (--gc-sections) keeps less.
+Prints the tables, writes docs/benchmarks/size.json and the tables of docs/mcu.md, which says what they mean.
+``python -m tests.bench.size --profile`` prints where the instructions go instead.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import importlib.util
-import os
-import shutil
-import struct
-import subprocess
+import json
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cerwu_onnx.config import Settings
+from cerwu_onnx.container import writer
+from cerwu_onnx.entropy.tables import entropy
+from cerwu_onnx.pipeline import prepare, quantize_layers, statistics
+from cerwu_onnx.types import QuantizedTensor
+
+if TYPE_CHECKING:
+    from tests.emu.elf import Elf, Sizes
+    from tests.emu.targets import Target
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "decoder_c/src/cwb.c"
-FLAGS = ["-std=c99", "-Os", "-ffreestanding", "-ffunction-sections", "-fdata-sections"]
-FLAGS += ["-fno-asynchronous-unwind-tables", f"-I{ROOT / 'decoder_c/include'}"]
-SYMBOLS = (2, 16, 64, 256, 1024, 4096)
+MODEL = ROOT / "sample_models" / "fashion_cnn"
+REAL = (Settings(lambda_=1e-3, levels=24, fold_bn=True), Settings(lambda_=1e-4, levels=40, fold_bn=True))
+WEIGHTS = 16384
+"""Weights of a real layer that are decoded: emulation takes its time."""
+TILE = 64
+"""Symbols per read when streaming."""
+LEVELS = ("-Os", "-O2")
+CODERS = {"ans": "-DCWB_NO_ADAPTIVE", "adaptive": "-DCWB_NO_ANS"}
+"""The coders, and what leaves the other one out of the decoder."""
+
+JSON = ROOT / "docs" / "benchmarks" / "size.json"
+PAGE = ROOT / "docs" / "mcu.md"
+BEGIN, END = "<!-- make size: begin -->", "<!-- make size: end -->"
+
+REFERENCE = (
+    # coder, bits/weight, instructions per weight on M4 -O2 and M0 -Os, code bytes (M4 -Os), RAM bytes
+    ("4-bit look-up table (lossy)", 4.00, 3.4, 6.4, 434, 0),
+    ("Huffman, 12-bit table", 3.085, 13.1, 18.4, 556, 8_500),
+    ("Golomb-Rice", 3.085, 34.5, 55.7, 206, 0),
+    ("tANS, 2^10 states", 3.036, 15.7, 27.6, 280, 4_600),
+    ("rANS, 32-bit state, 12-bit slots", 3.027, 15.8, 25.0, 404, 5_100),
+    ("adaptive binary range coder", 3.055, 54.8, 104, 504, 68),
+    ("deflate (miniz)", 3.657, 28, 36, 4_500, 8_400),
+    ("deflate (tinf)", 3.657, 59, 88, 1_600, 0),
+    ("heatshrink, window 8", 5.171, 107, 184, 1_200, 302),
+    ("LZ4", 4.897, 7.3, 52, 960, 0),
+    ("zstd -19", 3.099, 19.2, 56, 16_600, 96_000),
+    ("Arm Vela mlw reference", 3.258, 162, 240, 1_800, None),
+)
+"""Other decoders: measured earlier in the same way on 65,536 Laplace weights, H = 3.018 bits, not by this program."""
 
 
-def section_sizes(path: Path) -> tuple[int, int, int]:
-    """Bytes of code, of constants and of variables in an ELF object file."""
-    elf = path.read_bytes()
-    if elf[:4] != b"\x7fELF":
-        raise ValueError("not an ELF object file")
-    order = "<" if elf[5] == 1 else ">"
-    wide = elf[4] == 2
-    (table,) = struct.unpack_from(order + ("Q" if wide else "I"), elf, 0x28 if wide else 0x20)
-    entry_size, count = struct.unpack_from(order + "HH", elf, 0x3A if wide else 0x2E)
-    code = constants = variables = 0
-    for i in range(count):
-        layout = order + ("IIQQQQ" if wide else "IIIIII")
-        _name, _type, flags, _address, _offset, size = struct.unpack_from(layout, elf, table + i * entry_size)
-        writable, allocated, executable = flags & 1, flags & 2, flags & 4
-        if allocated and executable:
-            code += size
-        elif allocated and writable:
-            variables += size
-        elif allocated:
-            constants += size
-    return code, constants, variables
+@dataclass(frozen=True)
+class Payload:
+    """A file of one tensor. ``entropy``: of its symbols, order 0, bits."""
+
+    name: str
+    coder: str
+    weights: int
+    entropy: float
+    content: bytes
 
 
-def compilers() -> dict[str, list[str]]:
-    """Name of the machine -> command."""
-    found = {}
-    host = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if host:
-        found["host"] = [host]
-    if importlib.util.find_spec("ziglang"):
-        zig = [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "cc",
-            "-fno-sanitize=undefined",
-            "-target",
-            "thumb-freestanding-eabi",
-        ]
-        for cpu in ("cortex_m0", "cortex_m4"):
-            found[cpu] = [*zig, f"-mcpu={cpu}"]
-    return found
+@dataclass(frozen=True)
+class Row:
+    """One line of size.json. Sizes in bytes, instructions per weight.
+
+    ``instructions``: streamed to int16, no CRC. ``_checked``: cwb_decode_i16, all CRCs. ``_float``: cwb_decode_f32.
+    The last two are None where they were not measured. ``code`` and ``const``: the least link, open and stream.
+    ``_whole``: everything in cwb.c. ``ram``: structs and scratch memory. ``stack``: open and stream. ``stack_checked``:
+    the most of all calls.
+    """
+
+    target: str
+    coder: str
+    level: str
+    payload: str
+    weights: int
+    entropy: float
+    bits_per_weight: float
+    instructions: float
+    instructions_checked: float | None
+    instructions_float: float | None
+    code: int
+    const: int
+    code_whole: int
+    const_whole: int
+    ram: int
+    stack: int
+    stack_checked: int
+
+
+def payloads() -> list[Payload]:
+    """The largest layer of a sample model at two rates, and the synthetic tensor of the reference figures."""
+    graph, _, source = prepare(MODEL / "model.onnx", REAL[0], MODEL / "calib.npz")
+    stats, _ = statistics(graph, source, REAL[0])
+    largest = max(graph.layers, key=lambda layer: layer.layout.size).weight
+    made = []
+    for settings in REAL:
+        quantized = quantize_layers(graph, stats, settings)[largest]
+        symbols = quantized.symbols.ravel()[:WEIGHTS]
+        made += files(f"{entropy(symbols):.0f} bits", dataclasses.replace(quantized, symbols=symbols))
+    laplace = np.rint(np.random.default_rng(0).laplace(0, 1.49, 65536)).astype(np.int32)
+    return made + files("Laplace", QuantizedTensor(laplace, 0.01, 0.0, 1.0, 0.0))
+
+
+def files(name: str, tensor: QuantizedTensor) -> list[Payload]:
+    """A file per coder."""
+    return [
+        Payload(
+            name,
+            coder,
+            tensor.symbols.size,
+            entropy(tensor.symbols),
+            writer.assemble([writer.encode_tensor(writer.CodedTensor("w", tensor, coder))]),
+        )
+        for coder in CODERS
+    ]
+
+
+def measure(target: Target, level: str, everything: Sequence[Payload], folder: Path) -> list[Row]:
+    """Compile the decoder and run it on every payload."""
+    from tests.emu import build
+    from tests.emu.decoder import ALL, MINIMAL, Decoder
+    from tests.emu.elf import Elf
+
+    program = build.program(target, folder, level, ALL)
+    whole = Elf(build.decoder_object(target, folder, level)).sizes()
+    least = {
+        coder: least_sizes(build.program(target, folder, level, [MINIMAL], flag)) for coder, flag in CODERS.items()
+    }
+    rows = []
+    for payload in everything:
+        decoder = Decoder(target, program, payload.content, count=True)
+        calls = {"open": decoder.cost}
+        tensor = decoder.tensor(0)
+        symbols = decoder.stream(tensor, TILE)
+        calls["stream"] = decoder.cost
+        if payload.weights <= WEIGHTS:
+            if not np.array_equal(symbols, decoder.whole(tensor, "i16")):
+                raise AssertionError(f"{target.name} {level}: streaming and whole decode differ")
+            calls["checked"] = decoder.cost
+            decoder.whole(tensor, "f32")
+            calls["float"] = decoder.cost
+        each = {call: round(cost.instructions / tensor.count, 1) for call, cost in calls.items()}
+        rows.append(
+            Row(
+                target=target.name,
+                coder=payload.coder,
+                level=level,
+                payload=payload.name,
+                weights=tensor.count,
+                entropy=round(payload.entropy, 4),
+                bits_per_weight=round(8 * tensor.payload_size / tensor.count, 4),
+                instructions=each["stream"],
+                instructions_checked=each.get("checked"),
+                instructions_float=each.get("float"),
+                code=least[payload.coder].code,
+                const=least[payload.coder].const,
+                code_whole=whole.code,
+                const_whole=whole.const,
+                ram=decoder.struct_bytes + tensor.scratch,
+                stack=max(calls["open"].stack, calls["stream"].stack),
+                stack_checked=max(cost.stack for cost in calls.values()),
+            )
+        )
+    return rows
+
+
+def least_sizes(elf: Elf) -> Sizes:
+    """Sizes of a program without the test's own functions; what it needs of the compiler's library counts."""
+    stub = sum(symbol.size for symbol in elf.symbols() if symbol.code and symbol.name.startswith(("emu_", "read_all")))
+    sizes = elf.sizes()
+    return dataclasses.replace(sizes, code=sizes.code - stub)
+
+
+def groups(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """The rows of each target, coder and optimisation level, by payload."""
+    made: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in sorted(rows, key=lambda row: list(CODERS).index(row.coder)):
+        made.setdefault((row.coder, row.target, row.level), {})[row.payload] = row
+    return list(made.values())
+
+
+def payload_table(rows: Sequence[Row]) -> list[list[str]]:
+    """What was decoded."""
+    table = [["weights", "coder", "number", "entropy", "bits/weight", "RAM"]]
+    for row in rows:
+        if (row.target, row.level) == (rows[0].target, rows[0].level):
+            entropy, bits = f"{row.entropy:.3f}", f"{row.bits_per_weight:.3f}"
+            table.append([row.payload, row.coder, f"{row.weights:,}", entropy, bits, f"{row.ram:,}"])
+    return table
+
+
+def byte_table(rows: Sequence[Row]) -> list[list[str]]:
+    """Flash and RAM."""
+    table = [["coder", "target", "level", "least code", "+ const", "all code", "+ const", "stack", "stack, checked"]]
+    for group in groups(rows):
+        row = next(iter(group.values()))
+        sizes = [row.code, row.const, row.code_whole, row.const_whole]
+        stacks = [max(row.stack for row in group.values()), max(row.stack_checked for row in group.values())]
+        table.append([row.coder, row.target, row.level, *(f"{size:,}" for size in sizes + stacks)])
+    return table
+
+
+def instruction_table(rows: Sequence[Row]) -> list[list[str]]:
+    """Instructions per weight."""
+    names = list(dict.fromkeys(row.payload for row in rows))
+    checked = [name for name in names if any(row.payload == name and row.instructions_checked for row in rows)][-1]
+    table = [["coder", "target", "level", *names, f"{checked}, checked", f"{checked}, float32"]]
+    for group in groups(rows):
+        row = group[checked]
+        figures = [group[name].instructions for name in names] + [row.instructions_checked, row.instructions_float]
+        table.append([row.coder, row.target, row.level, *(f"{figure:.1f}" for figure in figures)])
+    return table
+
+
+def reference_table() -> list[list[str]]:
+    """The figures of others."""
+    table = [["reference decoder", "bits/weight", "M4 -O2", "M0 -Os", "code (M4 -Os)", "RAM"]]
+    for coder, bits, m4, m0, code, ram in REFERENCE:
+        memory = "O(n)" if ram is None else f"{ram:,}"
+        table.append([coder, f"{bits:.3f}", f"{m4:g}", f"{m0:g}", f"{code:,}", memory])
+    return table
+
+
+def markdown(table: Sequence[Sequence[str]], text_columns: int) -> str:
+    """A table, its figures to the right."""
+    rule = ["---"] * text_columns + ["---:"] * (len(table[0]) - text_columns)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (table[0], rule, *table[1:]))
+
+
+def show(console: Console, title: str, table: Sequence[Sequence[str]], text_columns: int) -> None:
+    """Draw a table."""
+    drawn = Table(title=title)
+    for index, name in enumerate(table[0]):
+        drawn.add_column(name, justify="left" if index < text_columns else "right")
+    for line in table[1:]:
+        drawn.add_row(*line)
+    console.print(drawn)
+
+
+def tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]], int]]:
+    """Title, cells and number of text columns of each table."""
+    return [
+        ("What was decoded", payload_table(rows), 2),
+        ("Instructions per weight", instruction_table(rows), 3),
+        ("Bytes", byte_table(rows), 3),
+        ("Others, measured earlier: 65,536 Laplace weights, H = 3.018 bits", reference_table(), 1),
+    ]
+
+
+def publish(rows: Sequence[Row]) -> None:
+    """Write docs/benchmarks/size.json and the tables of docs/mcu.md."""
+    fields = ("coder", "bits_per_weight", "instructions_m4_O2", "instructions_m0_Os", "code", "ram")
+    content = {
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "reference": [dict(zip(fields, line, strict=True)) for line in REFERENCE],
+    }
+    JSON.parent.mkdir(parents=True, exist_ok=True)
+    JSON.write_text(json.dumps(content, indent=1) + "\n")
+    text = PAGE.read_text()
+    head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
+    parts = [f"### {title}\n\n{markdown(table, columns)}" for title, table, columns in tables(rows)]
+    PAGE.write_text(f"{head}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{tail}")
+
+
+def profile(target: Target, level: str, everything: Sequence[Payload], folder: Path, console: Console) -> None:
+    """Print instructions per weight by function, streaming."""
+    from tests.emu import build
+    from tests.emu.decoder import ALL, Decoder
+
+    program = build.program(target, folder, level, ALL)
+    functions = [symbol for symbol in program.symbols() if symbol.code]
+    for payload in everything:
+        decoder = Decoder(target, program, payload.content, count=True)
+        tensor = decoder.tensor(0)
+        for part in ("stream", "checked"):
+            if part == "stream":
+                decoder.stream(tensor, TILE)
+            else:
+                decoder.whole(tensor, "i16")
+            by_function: Counter[str] = Counter()
+            for block, times in decoder.cost.blocks.items():
+                name = next((f.name for f in functions if f.address <= block[0] < f.address + f.size), "?")
+                by_function[name] += decoder.machine.instructions(Counter({block: times}))
+            console.print(f"{target.name} {level} {payload.coder} {payload.name}, {part}:", highlight=False)
+            for name, count in by_function.most_common(8):
+                console.print(f"  {count / tensor.count:8.2f}  {name}", highlight=False)
 
 
 def main() -> int:
-    """Print the tables; 1 if nothing could be compiled."""
-    machines = compilers()
-    if not machines:
-        print("no C compiler found", file=sys.stderr)
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", action="append", default=[], help="only this target (may be repeated)")
+    parser.add_argument("--profile", action="store_true", help="print instructions by function; write nothing")
+    arguments = parser.parse_args()
+    console = Console(width=120)
+    if not all(map(importlib.util.find_spec, ("ziglang", "unicorn"))):
+        console.print("ziglang or unicorn is not installed: pip install -e '.[emu]'")
         return 1
-    print(f"{'bytes of cwb.c at -Os':24}{'code':>8}{'const':>8}{'variables':>11}")
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "cwb.o")
-        for machine, command in machines.items():
-            for label, extra in (("", []), (", no float", ["-DCWB_NO_FLOAT"])):
-                done = subprocess.run([*command, *FLAGS, *extra, "-c", SOURCE, "-o", output])
-                if done.returncode:
-                    return 1
-                try:
-                    code, constants, variables = section_sizes(output)
-                except ValueError as error:  # macOS, Windows
-                    print(f"{machine + label:24} {error}")
-                    continue
-                print(f"{machine + label:24}{code:8}{constants:8}{variables:11}")
-    if "cortex_m0" not in machines:
-        print("(for Thumb code sizes: pip install -e '.[size]')")
-    print(f"\n{'symbols K':24}" + "".join(f"{k:>8}" for k in SYMBOLS))
-    print(f"{'bytes of scratch':24}" + "".join(f"{2 * (k + 1):>8}" for k in SYMBOLS))
+    from tests.emu import targets
+
+    everything = payloads()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        for target in targets.EMULATED:
+            if arguments.target and target.name not in arguments.target:
+                continue
+            for level in LEVELS:
+                if arguments.profile:
+                    profile(target, level, everything, Path(name), console)
+                else:
+                    print(f"{target.name} {level}", file=sys.stderr)
+                    rows += measure(target, level, everything, Path(name))
+    if arguments.profile:
+        return 0
+    for title, table, columns in tables(rows):
+        show(console, title, table, columns)
+    if not arguments.target:
+        publish(rows)
+        console.print(f"written: {JSON.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
     return 0
 
 
