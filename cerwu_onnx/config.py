@@ -9,6 +9,12 @@ from cerwu_onnx.errors import UsageError
 METHODS = ("rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
 """Names of the quantisation methods; ``docs/design.md`` tells them apart."""
 
+CODERS = ("auto", "ans", "adaptive")
+"""Entropy coders: "auto" takes whichever makes a tensor smaller."""
+
+FLOAT_PARAMS = ("auto", "exact")
+"""What may happen to biases and BatchNormalization parameters."""
+
 MAX_LEVELS = 4096
 """The format's largest table (docs/format.md)."""
 
@@ -23,7 +29,10 @@ class Settings:
         levels: grid size N; the step of a layer is ``max |W| / (N / 2)``. Even numbers make the grid symmetric.
         damping: Hessian damping relative to its mean diagonal.
         passes: how often the rate table is re-estimated.
+        coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
         fold_bn: fold BatchNormalization into the layer before it first.
+        float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
+            beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
         memory: bound in bytes on the activations held during calibration.
 
@@ -36,7 +45,9 @@ class Settings:
     levels: int = 32
     damping: float = 0.01
     passes: int = 3
+    coder: str = "auto"
     fold_bn: bool = False
+    float_params: str = "auto"
     batch_size: int | None = None
     memory: int = 512 << 20
 
@@ -50,8 +61,12 @@ class Settings:
             raise UsageError(f"levels {self.levels} is out of range: give 2 to {MAX_LEVELS}")
         if not 0 < self.damping <= 1:
             raise UsageError(f"damping {self.damping} is out of range: give a number in (0, 1]")
+        if self.float_params not in FLOAT_PARAMS:
+            raise UsageError(f"float params {self.float_params!r} is unknown: choose one of {', '.join(FLOAT_PARAMS)}")
         if self.passes < 1:
             raise UsageError(f"passes {self.passes} is out of range: give at least 1")
+        if self.coder not in CODERS:
+            raise UsageError(f"coder {self.coder!r} is unknown: choose one of {', '.join(CODERS)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size} is out of range: give at least 1")
         if self.memory < 1 << 20:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from cerwu_onnx.affine import with_parameters
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.layout import conv_layout, gemm_layout, matmul_layout
 from cerwu_onnx.onnx_io import (
@@ -79,12 +80,18 @@ class Graph:
     Attributes:
         model: the model itself; treat it as read-only.
         layers: its quantisable weights, initializers first, then Constant nodes, in the model's order.
-        kept: all other constants, likewise, then those inside bodies and local functions.
+        kept: all other constants, likewise, then those inside bodies and local functions. The biases and
+            normalisation parameters of layers are among them.
     """
 
     model: onnx.ModelProto
     layers: tuple[Layer, ...]
     kept: tuple[Kept, ...]
+
+    @property
+    def parameters(self) -> dict[str, Layer]:
+        """The layer of each bias and normalisation parameter that may be coded."""
+        return {name: layer for layer in self.layers for name in layer.parameters}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,13 @@ def analyse(model: onnx.ModelProto) -> Graph:
         else:
             kept.append(_kept(name, tensor, layer))
     kept.extend(_kept_elsewhere(model))
-    return Graph(model, tuple(layers), tuple(kept))
+    completed = with_parameters(model, layers)
+    biases = {layer.bias.name: layer for layer in completed if layer.bias}
+    for index, constant in enumerate(kept):
+        if constant.name in biases:
+            site = biases[constant.name].sites[0]
+            kept[index] = replace(constant, reason=f"bias of {site.op} {site.node!r}")
+    return Graph(model, completed, tuple(kept))
 
 
 def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 1
+ABI = 2
 """``CWB_HOST_ABI`` of decoder_c/src/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -32,7 +32,7 @@ can claim.
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
-_ANS = 1
+_CODED = (1, 2)
 _SECTIONS = {16: "graph section", 17: "metadata section"}
 _NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
 
@@ -94,7 +94,7 @@ class File:
         return self._tensor(index)[2]
 
     def decode_f32(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
-        """The values of an ANS tensor: float32, flat, row-major. All checks of the format are made.
+        """The values of a coded tensor: float32, flat, row-major. All checks of the format are made.
 
         Raises:
             CorruptFileError: the tensor is damaged, or larger than ``max_elements``.
@@ -107,7 +107,7 @@ class File:
         return out
 
     def decode_symbols(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.int16]:
-        """The symbols of an ANS tensor: int16, flat, row-major.
+        """The symbols of a coded tensor: int16, flat, row-major.
 
         Checks and errors are those of :meth:`decode_f32`.
         """
@@ -137,9 +137,9 @@ class File:
         return info[0], info[2], ctypes.string_at(name.value or 0, info[3]).decode()
 
     def _count(self, index: int, max_elements: int) -> int:
-        """Number of elements of an ANS tensor, checked before anything is allocated."""
+        """Number of elements of a coded tensor, checked before anything is allocated."""
         kind, count, name = self._tensor(index)
-        if kind != _ANS:
+        if kind not in _CODED:
             raise ValueError(f"tensor {name!r} is raw: its payload is its data")
         if count > max_elements:
             raise CorruptFileError(f"tensor {name!r}: {count} elements exceed the limit of {max_elements}")
@@ -156,18 +156,35 @@ class File:
 
 
 def decode_f32(data: Buffer, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
-    """Open a file and decode one ANS tensor: :meth:`File.decode_f32`. For several, keep a :class:`File`."""
+    """Open a file and decode one coded tensor: :meth:`File.decode_f32`. For several, keep a :class:`File`."""
     return File(data).decode_f32(index, max_elements=max_elements)
 
 
 def decode_symbols(data: Buffer, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.int16]:
-    """Open a file and decode the symbols of one ANS tensor, see :meth:`File.decode_symbols`."""
+    """Open a file and decode the symbols of one coded tensor, see :meth:`File.decode_symbols`."""
     return File(data).decode_symbols(index, max_elements=max_elements)
 
 
 def verify(data: Buffer) -> None:
     """Open a file and check all of it, see :meth:`File.verify`."""
     File(data).verify()
+
+
+def encode_adaptive(symbols: npt.NDArray[np.int16], header: int) -> bytes:
+    """The adaptive payload (docs/format.md) of flat ``symbols`` that begins with the byte ``header``.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+    """
+    library = _library()
+    symbols = np.ascontiguousarray(symbols, np.int16)
+    room = 64 + symbols.size
+    while True:
+        out = np.empty(room, np.uint8)
+        size = library.cwb_host_encode_adaptive(symbols.ctypes.data, symbols.size, header, out.ctypes.data, room)
+        if size <= room:
+            return out[:size].tobytes()
+        room = size
 
 
 def _library() -> ctypes.CDLL:
@@ -213,6 +230,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "check_section": (i32, [pointer, i32]),
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
+        "encode_adaptive": (size, [pointer, size, u32, pointer, size]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"cwb_host_{name}")

@@ -30,8 +30,9 @@ from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, get_tensor, load_model
+from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
-from cerwu_onnx.report import LayerReport, Report
+from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
 from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
 
@@ -54,6 +55,7 @@ class Coded:
 
     content: bytes
     layers: tuple[LayerReport, ...]
+    parameters: tuple[ParameterReport, ...]
     kept: tuple[Kept, ...]
     other_bytes: dict[str, int]
 
@@ -113,7 +115,7 @@ def compress(
             }
             if folded:
                 metadata["folded"] = len(folded)
-            coded = encode(graph, quantized, metadata)
+            coded = encode(graph, quantized, metadata, settings.coder)
             write_atomic(output, coded.content, overwrite=force)
     return Report(
         model_bytes=Path(model).stat().st_size,
@@ -125,6 +127,7 @@ def compress(
         calibration_samples=samples,
         folded=folded,
         layers=coded.layers,
+        parameters=coded.parameters,
         kept=coded.kept,
         other_bytes=coded.other_bytes,
         warnings=tuple(warnings),
@@ -171,13 +174,19 @@ def statistics(
 def quantize_layers(
     graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = _silent
 ) -> dict[str, QuantizedTensor]:
-    """Quantise every layer by the method of ``settings``; warn of layers that lose most of their output."""
+    """Quantise every layer by the method of ``settings``; warn of layers that lose most of their output.
+
+    Biases and normalisation parameters are among the results where ``settings`` and the error allow it.
+    """
     quantized = {}
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
-        weight = get_tensor(graph.model, layer.weight).astype(np.float64)
+        tensors = {name: get_tensor(graph.model, name) for name in (layer.weight, *layer.parameters)}
+        weight = tensors[layer.weight].astype(np.float64)
         result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
         quantized[layer.weight] = result
+        if settings.float_params == "auto":
+            quantized |= quantize_floats(layer, tensors, stats[layer.weight], result)
         if result.distortion > LOST**2 * result.energy:
             log.warning(
                 "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
@@ -189,44 +198,54 @@ def quantize_layers(
     return quantized
 
 
-def encode(graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Mapping[str, Any]) -> Coded:
-    """Code tensors, graph and metadata. A weight whose coded form is not smaller than its float form stays exact."""
-    layers = {layer.weight: layer for layer in graph.layers}
-    reports, kept, parts = [], list(graph.kept), []
+def encode(
+    graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Mapping[str, Any], coder: str = "auto"
+) -> Coded:
+    """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
+
+    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small.
+    """
+    layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
+    reports, parameters, unchanged, places = [], [], [], {}
+    coded_weights: set[str] = set()
     names = container_tensors(graph.model)
-    for name in names:
+    for name in sorted(names, key=owners.__contains__):  # weights before their parameters
         element, values = stored_tensor(graph.model, name)
-        exact = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
-        part = exact
-        if name in quantized:
-            part = writer.encode_tensor(writer.AnsTensor(name, quantized[name]))
-            if part.cost < exact.cost:
-                reports.append(_layer_report(layers[name], quantized[name], part.value_bytes))
-            else:
-                part = exact
-                kept.append(
-                    Kept(
-                        name,
-                        values.shape,
-                        "float32",
-                        values.nbytes,
-                        "its coded form would not be smaller than exact floats",
-                    )
-                )
-        parts.append(part)
+        places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
+        if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
+            continue
+        part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], coder))
+        if part.cost >= places[name].cost:
+            reason = "its coded form would not be smaller than exact floats"
+            unchanged.append(Kept(name, values.shape, "float32", values.nbytes, reason))
+            continue
+        places[name] = part
+        if name in owners:
+            parameters.append(_parameter_report(owners[name], quantized[name], part))
+        else:
+            reports.append(_layer_report(layers[name], quantized[name], part))
+            coded_weights.add(name)
+    parts = [places[name] for name in names]
+    coded_parameters = {parameter.name for parameter in parameters}
+    if coded_parameters:
+        mask = sum(1 << index for index, name in enumerate(names) if name in coded_parameters)
+        metadata = {**metadata, "params": f"{mask:x}"}
+    replaced = coded_parameters | {tensor.name for tensor in unchanged}
+    kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
     graph_part = writer.section(f.Kind.GRAPH, split(graph.model, names))
     metadata_part = writer.metadata_section(metadata)
     content = writer.assemble([*parts, graph_part, metadata_part])
     other = {
         "exact tensors": sum(part.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
+        "float parameters": sum(parameter.coded_bytes for parameter in parameters),
         "graph": graph_part.value_bytes,
         "metadata": metadata_part.value_bytes,
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
-    return Coded(content, tuple(reports), tuple(kept), other)
+    return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
 
 
-def _layer_report(layer: Layer, quantized: QuantizedTensor, coded_bytes: int) -> LayerReport:
+def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:
     """What is to be said about one quantised weight."""
     symbols = quantized.symbols
     return LayerReport(
@@ -234,13 +253,26 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, coded_bytes: int) ->
         op=layer.sites[0].op,
         shape=symbols.shape,
         weights=symbols.size,
-        coded_bytes=coded_bytes,
-        bits_per_weight=8 * coded_bytes / symbols.size,
+        coder=part.record.kind.name.lower(),
+        coded_bytes=part.value_bytes,
+        bits_per_weight=8 * part.value_bytes / symbols.size,
         entropy=entropy(symbols),
         step=quantized.step,
         symbols=len(np.unique(symbols)),
         relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
         damping=quantized.damping,
+    )
+
+
+def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:
+    """What is to be said about one coded float parameter."""
+    return ParameterReport(
+        name=part.record.name,
+        layer=layer.weight,
+        shape=quantized.symbols.shape,
+        coder=part.record.kind.name.lower(),
+        coded_bytes=part.value_bytes,
+        step=quantized.step,
     )
 
 

@@ -20,6 +20,7 @@ class LayerReport:
         op: operator that uses it.
         shape: tensor shape.
         weights: number of elements.
+        coder: "ans" or "adaptive".
         coded_bytes: frequency table, coded words, step and table bounds.
         bits_per_weight: ``8 * coded_bytes / weights``.
         entropy: ideal order-0 entropy of the symbols, bits per weight, no table counted.
@@ -33,6 +34,7 @@ class LayerReport:
     op: str
     shape: tuple[int, ...]
     weights: int
+    coder: str
     coded_bytes: int
     bits_per_weight: float
     entropy: float
@@ -40,6 +42,27 @@ class LayerReport:
     symbols: int
     relative_error: float
     damping: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterReport:
+    """One bias or normalisation parameter that is coded; it does not count as a weight.
+
+    Attributes:
+        name: tensor name.
+        layer: the weight whose outputs it acts on.
+        shape: tensor shape.
+        coder: "ans" or "adaptive".
+        coded_bytes: as in :class:`LayerReport`.
+        step: grid step.
+    """
+
+    name: str
+    layer: str
+    shape: tuple[int, ...]
+    coder: str
+    coded_bytes: int
+    step: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +79,10 @@ class Report:
         calibration_samples: samples seen (0 without data).
         folded: BatchNormalization nodes folded.
         layers: the quantised weights.
+        parameters: the float parameters (biases, BatchNormalization) that are coded.
         kept: tensors that stay exact, with reasons.
-        other_bytes: the rest of the file by kind: "exact tensors", "graph", "metadata", "directory" (header, names,
-            shapes, sizes, CRCs).
+        other_bytes: the rest of the file by kind: "exact tensors", "float parameters" (coded), "graph", "metadata",
+            "directory" (header, names, shapes, sizes, CRCs).
         warnings: every warning logged on the way.
         seconds: wall time by stage.
     """
@@ -72,6 +96,7 @@ class Report:
     calibration_samples: int
     folded: tuple[str, ...]
     layers: tuple[LayerReport, ...]
+    parameters: tuple[ParameterReport, ...]
     kept: tuple[Kept, ...]
     other_bytes: dict[str, int]
     warnings: tuple[str, ...]

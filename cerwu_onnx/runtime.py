@@ -53,6 +53,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """What the compressor recorded: tool, method, lambda, calibration, model id."""
         return self.container.metadata()
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Names of the coded tensors that are float parameters (biases, BatchNormalization), not weights."""
+        return coded_parameters(self.container)
+
     def to_onnx(self) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
 
@@ -83,6 +88,17 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         if self.container.section(f.Kind.GRAPH) is not None:
             self.to_onnx()
         return len(self)
+
+
+def coded_parameters(container: reader.Container) -> frozenset[str]:
+    """Names of the coded tensors that the metadata's ``params`` marks: bit i stands for tensor i."""
+    try:
+        mask = int(str(container.metadata().get("params", "0")), 16)
+    except ValueError:
+        return frozenset()
+    return frozenset(
+        record.name for index, record in enumerate(container.tensors) if record.is_coded and mask >> index & 1
+    )
 
 
 def open(path: str | Path) -> CompressedModel:

@@ -86,12 +86,51 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Bias:
+    """A constant that is added, times ``factor``, to the outputs of one layer and to nothing else."""
+
+    name: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """BatchNormalization of a layer's outputs u: ``scale * (u - mean) / sqrt(variance + epsilon) + shift``.
+
+    All but ``epsilon`` are names of constants, one value per output, that nothing else reads.
+    """
+
+    scale: str
+    shift: str
+    mean: str
+    variance: str
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
-    """A quantisable weight. ``weight`` is its tensor's name (unique), ``sites`` all the places that use it."""
+    """A quantisable weight.
+
+    Attributes:
+        weight: its tensor's name (unique).
+        layout: how it forms matrices.
+        sites: all the places that use it.
+        bias: what is added to its outputs, if the weight has one site.
+        norm: what normalises its outputs (bias included), likewise.
+    """
 
     weight: str
     layout: MatrixLayout
     sites: tuple[Site, ...]
+    bias: Bias | None = None
+    norm: Norm | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the float constants that go with the weight."""
+        norm = self.norm
+        names = () if self.bias is None else (self.bias.name,)
+        return names if norm is None else (*names, norm.scale, norm.shift, norm.mean, norm.variance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ class Exactness:
     """What the comparison found.
 
     Attributes:
-        quantised: tensors stored as symbols; only their shapes are compared.
+        quantised: weights stored as symbols; only their shapes are compared.
+        parameters: biases and BatchNormalization parameters stored as symbols, likewise.
         identical: tensors stored exactly, bit-identical to the original's.
         folded: tensors that differ or are gone, which folding BatchNormalization explains.
         differing: tensors that differ or are gone, without that excuse.
@@ -26,6 +27,7 @@ class Exactness:
     """
 
     quantised: int
+    parameters: int
     identical: int
     folded: tuple[str, ...]
     differing: tuple[str, ...]
@@ -39,13 +41,13 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         UsageError: ``original`` cannot be read.
         ModelError: it is not a valid ONNX model.
     """
-    from cerwu_onnx.container.format import Kind
     from cerwu_onnx.graph import load_model
     from cerwu_onnx.skeleton import container_tensors, stored_tensor
 
     model = load_model(original)
     absent = dict.fromkeys(container_tensors(model))
-    quantised = identical = 0
+    coded_parameters = compressed.parameters
+    quantised = parameters = identical = 0
     found: dict[str, str] = {}
     misfits: dict[str, str] = {}
     for record in compressed.container.tensors:
@@ -57,7 +59,9 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         element, values = stored_tensor(model, name)
         if (element, values.shape) != (record.element, record.shape):
             misfits[name] = f"tensor {name!r} has another shape or type than in {original}: {record.shape}"
-        elif record.kind is Kind.ANS:
+        elif name in coded_parameters:
+            parameters += 1
+        elif record.is_coded:
             quantised += 1
         elif _bits(values, record.element) == compressed.container.payload(record):
             identical += 1
@@ -68,7 +72,7 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
     if compressed.metadata.get("folded"):  # folding changes and adds biases, removes scales, reshapes nothing
         folded, found = tuple(found), {}
     misfits |= found
-    return Exactness(quantised, identical, folded, tuple(misfits), tuple(misfits.values()))
+    return Exactness(quantised, parameters, identical, folded, tuple(misfits), tuple(misfits.values()))
 
 
 def _bits(values: npt.NDArray[Any], element: ElementType) -> bytes:

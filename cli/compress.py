@@ -44,9 +44,22 @@ def compress(
     passes: Annotated[
         int, typer.Option(metavar="N", help="How often the code lengths are estimated anew.")
     ] = _DEFAULT.passes,
+    coder: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Entropy coder: ans decodes faster, adaptive is smaller, auto takes the smaller."
+        ),
+    ] = _DEFAULT.coder,
     fold_bn: Annotated[
         bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
     ] = _DEFAULT.fold_bn,
+    float_params: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Biases and BatchNormalization: auto codes them where the error is negligible, exact keeps them.",
+        ),
+    ] = _DEFAULT.float_params,
     batch_size: Annotated[
         int | None,
         typer.Option(metavar="N", show_default=False, help="Samples per calibration batch; else --memory decides."),
@@ -72,7 +85,9 @@ def compress(
         levels=levels,
         damping=damping,
         passes=passes,
+        coder=coder,
         fold_bn=fold_bn,
+        float_params=float_params,
         batch_size=batch_size,
         memory=parse_size(memory),
     )

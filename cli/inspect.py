@@ -21,7 +21,10 @@ EXAMPLE = "cerwu-onnx inspect model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """What the directory of a .cwb file says about a tensor; the last three are None for exact tensors."""
+    """What a .cwb file says about a tensor; step and symbols are None for exact tensors.
+
+    ``parameter`` marks coded biases and BatchNormalization parameters, which do not count as weights.
+    """
 
     name: str
     coding: str
@@ -33,6 +36,7 @@ class TensorRow:
     step: float | None = None
     lowest: int | None = None
     highest: int | None = None
+    parameter: bool = False
 
 
 def inspect(
@@ -68,10 +72,12 @@ def _show_container(path: Path, as_json: bool) -> None:
     rows = tensor_rows(container)
     metadata = container.metadata()
     sections = {record.kind.name.lower(): record.size for record in container.records if not record.is_tensor}
-    coded = [row for row in rows if row.step is not None]
+    coded = [row for row in rows if row.step is not None and not row.parameter]
+    parameters = [row for row in rows if row.parameter]
     weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
     exact = sum(row.bytes for row in rows if row.step is None)
-    directory = len(container.data) - used - exact - sum(sections.values())
+    floats = sum(row.bytes for row in parameters)
+    directory = len(container.data) - used - exact - floats - sum(sections.values())
     if as_json:
         body: dict[str, Any] = {
             "kind": "cwb",
@@ -81,7 +87,7 @@ def _show_container(path: Path, as_json: bool) -> None:
             "weights": weights,
             "weight_bytes": used,
             "bits_per_weight": 8 * used / weights if weights else 0.0,
-            "other_bytes": {"exact tensors": exact, **sections, "directory": directory},
+            "other_bytes": {"exact tensors": exact, "float parameters": floats, **sections, "directory": directory},
             "metadata": metadata,
             "tensors": [asdict(row) for row in rows],
         }
@@ -96,35 +102,40 @@ def _show_container(path: Path, as_json: bool) -> None:
         ("size", size(len(container.data))),
         ("format", f"version {f.VERSION}"),
         ("quantised", f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes{rate}"),
-        ("exact", f"{counted(len(rows) - len(coded), 'tensor')}, {exact:,} bytes"),
+        ("exact", f"{counted(len(rows) - len(coded) - len(parameters), 'tensor')}, {exact:,} bytes"),
         (
             "the rest",
             ", ".join(f"{name} {count:,} bytes" for name, count in (sections | {"directory": directory}).items()),
         ),
     ]
-    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items()]
+    if parameters:
+        facts.insert(4, ("parameters", f"{counted(len(parameters), 'float tensor')} coded too, {floats:,} bytes"))
+    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key != "params"]
     console.show(lambda width: draw_container(facts, rows, width))
 
 
 def tensor_rows(container: Container) -> list[TensorRow]:
     """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
-    from cerwu_onnx.container.format import GRID_VALUE_BYTES, Kind
+    from cerwu_onnx.container.format import GRID_VALUE_BYTES
+    from cerwu_onnx.runtime import coded_parameters
 
+    parameters = coded_parameters(container)
     rows = []
     for record in container.tensors:
-        ans = record.kind is Kind.ANS
-        cost = record.size + (GRID_VALUE_BYTES if ans else 0)
+        coded = record.is_coded
+        cost = record.size + (GRID_VALUE_BYTES if coded else 0)
         row = TensorRow(
             name=record.name,
-            coding="ans" if ans else "exact",
+            coding=record.kind.name.lower() if coded else "exact",
             type=record.element.name.lower(),
             shape=record.shape,
             weights=record.count,
             bytes=cost,
             bits_per_weight=8 * cost / record.count if record.count else 0.0,
-            step=record.step if ans else None,
-            lowest=record.lo if ans else None,
-            highest=record.lo + record.symbols - 1 if ans else None,
+            step=record.step if coded else None,
+            lowest=record.lo if coded else None,
+            highest=record.lo + record.symbols - 1 if coded else None,
+            parameter=record.name in parameters,
         )
         rows.append(row)
     return rows
@@ -146,6 +157,7 @@ def _show_plan(path: Path, as_json: bool) -> None:
             "shape": layer.layout.shape,
             "weights": layer.layout.size,
             "nodes": [site.node for site in layer.sites],
+            "parameters": layer.parameters,
         }
         for layer in graph.layers
     ]

@@ -74,7 +74,7 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
     ratio = report.model_bytes / report.file_bytes
     change = f"{ratio:.2f} times smaller" if ratio >= 1 else f"{1 / ratio:.2f} times LARGER than the model"
     kept = sum(tensor.nbytes for tensor in report.kept)
-    other = ", ".join(f"{name} {count:,}" for name, count in report.other_bytes.items())
+    other = ", ".join(f"{name} {count:,}" for name, count in report.other_bytes.items() if count)
     calibration = counted(report.calibration_samples, "sample") if report.calibration == "data" else "none"
     settings = f"{report.method}, lambda {report.lambda_:g}, {report.levels} levels, calibration {calibration}"
     lines = [
@@ -85,6 +85,11 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
     ]
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
+    if report.parameters:
+        values = sum(math.prod(parameter.shape) for parameter in report.parameters)
+        coded = report.other_bytes["float parameters"]
+        about = f"{counted(len(report.parameters), 'tensor')}, {values:,} values, {8 * coded / values:.2f} bits each"
+        lines.append(("float parameters", about))
     if report.kept:
         lines.append(("kept exact", f"{counted(len(report.kept), 'tensor')}, {kept:,} bytes"))
     lines.append(("time", f"{sum(report.seconds.values()):.1f} s"))
@@ -94,13 +99,19 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
 def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> RenderableType:
     """What ``compress`` would do with a model: the weights it quantises, and why the rest stays exact."""
     weights = sum(layer.layout.size for layer in graph.layers)
-    kept = sum(tensor.nbytes for tensor in graph.kept)
+    floats = [tensor for tensor in graph.kept if tensor.name in graph.parameters]
+    rest = [tensor for tensor in graph.kept if tensor.name not in graph.parameters]
+    kept = sum(tensor.nbytes for tensor in rest)
     coded = counted(len(graph.layers), "tensor")
     head = [
         ("model", path.name),
         ("size", size(model_bytes)),
         ("to quantise", f"{coded}, {weights:,} weights, {4 * weights:,} bytes as float32"),
-        ("kept exact", f"{counted(len(graph.kept), 'tensor')}, {kept:,} bytes"),
+        (
+            "coded if harmless",
+            f"{counted(len(floats), 'float parameter')}, {sum(tensor.nbytes for tensor in floats):,} bytes",
+        ),
+        ("kept exact", f"{counted(len(rest), 'tensor')}, {kept:,} bytes"),
     ]
     parts: list[RenderableType] = [facts(head)]
     if graph.layers:
@@ -119,14 +130,15 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
             for index, site in enumerate(layer.sites)
         ]
         parts += [Text(), grid(columns, {"": rows}, width)]
-    if graph.kept:
+    for title, tensors in (("coded if harmless", floats), ("kept exact", rest)):
         columns = [
-            Column("kept exact", flexible=True),
+            Column(title, flexible=True),
             Column("shape"),
             Column("type"),
             Column("bytes", right=True),
         ]
-        parts += [Text(), grid(columns, _by_reason(graph.kept), width)]
+        if tensors:
+            parts += [Text(), grid(columns, _by_reason(tensors), width)]
     return Group(*parts)
 
 

@@ -111,6 +111,8 @@ def _show(
             f"{counted(exactness.quantised, 'quantised tensor')} of the right shape",
             f"{counted(exactness.identical, 'exact tensor')} bit-identical",
         ]
+        if exactness.parameters:
+            found.insert(1, f"{counted(exactness.parameters, 'float parameter')} coded")
         found += [f"{len(exactness.folded)} folded"] if exactness.folded else []
         found += [f"{len(exactness.differing)} wrong"] if exactness.differing else []
         console.write(f"{console.printable(against.name)}: {', '.join(found)}\n")

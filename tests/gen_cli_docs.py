@@ -9,7 +9,7 @@ from typing import Any
 import typer.main
 
 from cerwu_onnx.cli import app as program
-from cerwu_onnx.report import LayerReport
+from cerwu_onnx.report import LayerReport, ParameterReport
 from cerwu_onnx.types import Kept
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -36,8 +36,9 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `output` | path of the .cwb file |
 | `model_bytes`, `file_bytes` | sizes of the ONNX file and of the .cwb file |
 | `weights`, `weight_bytes`, `bits_per_weight` | of all quantised weights; bytes include tables and steps |
-| `other_bytes` | what the rest of the file is: exact tensors, graph, metadata, directory (with the header) |
+| `other_bytes` | what the rest of the file is: exact tensors, float parameters, graph, metadata, directory (with header) |
 | `layers` | the quantised weights: LAYER_KEYS |
+| `parameters` | the biases and BatchNormalization parameters that are coded: PARAMETER_KEYS |
 | `kept` | the exact tensors: KEPT_KEYS |
 | `method`, `lambda`, `levels` | the settings |
 | `calibration`, `calibration_samples` | `"data"` or `"none"`, and how many samples |
@@ -68,7 +69,9 @@ def page() -> str:
         ]
     parts += ["## Exit codes\n\n| code | meaning |\n|---|---|\n"]
     parts += [f"| {code} | {meaning.replace('|', '&#124;')} |\n" for code, meaning in program.EXIT_CODES.items()]
-    tail = _TAIL.replace("LAYER_KEYS", _keys(LayerReport)).replace("KEPT_KEYS", _keys(Kept))
+    tail = _TAIL
+    for word, kind in (("LAYER_KEYS", LayerReport), ("PARAMETER_KEYS", ParameterReport), ("KEPT_KEYS", Kept)):
+        tail = tail.replace(word, _keys(kind))
     return "".join([*parts, "\n", tail])
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cerwu_onnx import native
+from cerwu_onnx.config import CODERS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
@@ -30,30 +31,33 @@ def small_file() -> bytes:
     """Two coded tensors, one exact, graph and metadata."""
     rng = np.random.default_rng(11)
     parts = [
-        writer.encode_tensor(writer.AnsTensor("conv.weight", quantized(np.rint(rng.laplace(size=(4, 3, 2, 2)) * 2)))),
+        writer.encode_tensor(
+            writer.CodedTensor("conv.weight", quantized(np.rint(rng.laplace(size=(4, 3, 2, 2)) * 2)), "ans")
+        ),
         writer.encode_tensor(writer.RawTensor("conv.bias", f.ElementType.FLOAT32, np.arange(4, dtype=np.float32))),
-        writer.encode_tensor(writer.AnsTensor("flat", quantized(np.full((3, 5), -7)))),
+        writer.encode_tensor(writer.CodedTensor("flat", quantized(np.full((3, 5), -7)), "ans")),
+        writer.encode_tensor(writer.CodedTensor("fc", quantized(np.rint(rng.laplace(size=(7, 9)) * 3)), "adaptive")),
         writer.section(f.Kind.GRAPH, b"not a real graph, but bytes all the same"),
         writer.metadata_section({"tool": "test", "lambda": 0.5}),
     ]
     return writer.assemble(parts)
 
 
-coded = st.builds(
-    lambda symbols, step: (symbols, step),
+coded = st.tuples(
     hnp.arrays(np.int32, hnp.array_shapes(max_dims=4, max_side=9), elements=st.integers(-300, 300)),
     st.floats(2.0**-60, 2.0**60, width=32),
+    st.sampled_from(CODERS),
 )
 
 
 @settings(deadline=None)
 @given(st.lists(coded, max_size=4), st.lists(st.sampled_from(list(f.ElementType)), max_size=4))
-def test_round_trip(tensors: list[tuple[np.ndarray, float]], elements: list[f.ElementType]) -> None:
+def test_round_trip(tensors: list[tuple[np.ndarray, float, str]], elements: list[f.ElementType]) -> None:
     rng = np.random.default_rng(0)
     expected: list[np.ndarray] = []
     parts = []
-    for index, (symbols, step) in enumerate(tensors):
-        parts.append(writer.encode_tensor(writer.AnsTensor(f"coded {index}", quantized(symbols, step))))
+    for index, (symbols, step, coder) in enumerate(tensors):
+        parts.append(writer.encode_tensor(writer.CodedTensor(f"coded {index}", quantized(symbols, step), coder)))
         expected.append(quantized(symbols, step).values())
     for index, element in enumerate(elements):
         values = np.frombuffer(rng.bytes(6 * f.item_size(element)), dtype=f.STORAGE[element]).reshape(2, 3)
@@ -70,7 +74,7 @@ def test_round_trip(tensors: list[tuple[np.ndarray, float]], elements: list[f.El
 
 
 def test_the_record_costs_what_it_says() -> None:
-    parts = [writer.encode_tensor(writer.AnsTensor("w", quantized(np.arange(9))))]
+    parts = [writer.encode_tensor(writer.CodedTensor("w", quantized(np.arange(9))))]
     assert len(writer.assemble(parts)) == f.HEADER.size + parts[0].cost
 
 
@@ -132,7 +136,7 @@ def ans_record(
         decoded_crc = zlib.crc32(np.full(math.prod(shape), np.float32(step) * np.float32(lo), "<f4").tobytes())
     out = struct.pack("<BII", kind, len(payload), zlib.crc32(payload))
     out += struct.pack(f"<BB{len(shape)}IH", element, len(shape) if rank is None else rank, *shape, len(name)) + name
-    return out + (struct.pack("<fiHI", step, lo, symbols, decoded_crc) if kind == 1 else b"")
+    return out + (struct.pack("<fiHI", step, lo, symbols, decoded_crc) if kind in (1, 2) else b"")
 
 
 def one(payload: bytes = b"\x80\x20", **fields: object) -> bytes:
@@ -158,7 +162,13 @@ HOSTILE = {
     "fewer records than directory": (seal(ans_record() * 2, 1, b"\x80\x20" * 2), "do not fill"),
     "payload missing": (seal(ans_record(), 1), "do not fill"),
     "payload left over": (seal(ans_record(), 1, b"\x80\x20zz"), "do not fill"),
-    "unknown kind": (one(kind=2), "kind 2 is unknown"),
+    "unknown kind": (one(kind=3), "kind 3 is unknown"),
+    "adaptive float16": (one(kind=2, element=10), "element type 10"),
+    "adaptive, nothing": (one(b"", kind=2), "empty"),
+    "adaptive, zero byte": (one(b"\x38\x01\0", kind=2), "zero byte"),
+    "adaptive, symbol out of range": (one(b"\x00\xff\xff\xff\xff", kind=2), "not in 3..3"),
+    "adaptive, bytes left over": (one(b"\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff", kind=2, lo=0), "does not end"),
+    "adaptive, endless escape": (one(b"\x7f" + b"\0" * 40 + b"\1", kind=2, lo=0, symbols=4096), "too long"),
     "unknown element": (one(element=7), "element type 7"),
     "coded float16": (one(element=10), "element type 10"),
     "rank 9": (one(shape=(1,) * 9), "rank 9"),
@@ -221,6 +231,13 @@ def test_the_c_decoder_refuses_the_same_files(case: str) -> None:
         native.verify(HOSTILE[case][0])
 
 
+def test_auto_takes_the_smaller_coder() -> None:
+    for values in (np.full((40, 50), -7), np.rint(np.random.default_rng(1).laplace(size=3000) * 3)):
+        sizes = {c: writer.encode_tensor(writer.CodedTensor("w", quantized(values), c)).cost for c in CODERS}
+        assert sizes["auto"] == min(sizes["ans"], sizes["adaptive"])
+        assert sizes["ans"] != sizes["adaptive"]
+
+
 def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
     values = np.zeros((1,) * 9, dtype=np.float32)
     with pytest.raises(ModelError, match="exceeds the format"):
@@ -228,6 +245,8 @@ def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
     for name in ("", "a\0b", "n" * 1025):
         with pytest.raises(ModelError, match="tensor name"):
             writer.encode_tensor(writer.RawTensor(name, f.ElementType.FLOAT32, values[0]))
+    with pytest.raises(ModelError, match="exceed the format"):
+        writer.encode_tensor(writer.CodedTensor("w", quantized(np.array([0, 4096]))))
     part = writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, values[0]))
     with pytest.raises(ModelError, match="share a name"):
         writer.assemble([part, part])
@@ -260,5 +279,5 @@ def test_golden_tensors_are_what_the_writer_writes() -> None:
     from .golden.__main__ import golden_file
 
     now, then = reader.parse(golden_file()[0]), reader.read(GOLDEN / "draft0.cwb")
-    assert len(now.tensors) == 10
+    assert len(now.tensors) == 13
     assert [now.payload(r) for r in now.tensors] == [then.payload(r) for r in then.tensors]

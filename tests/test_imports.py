@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native"),
     ("container", "quantize", "report", "onnx_io"),
-    ("graph", "fold", "skeleton", "calibration"),
+    ("graph", "affine", "fold", "skeleton", "calibration"),
     ("pipeline", "runtime"),
 )
 FORBIDDEN = {

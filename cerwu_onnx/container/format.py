@@ -24,7 +24,7 @@ MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1
 MAX_FILE = 2**32 - 1
 MIN_SYMBOL, MAX_SYMBOL = -32768, 32767
-MAX_TABLE = 4096
+MAX_SYMBOLS = 4096
 
 
 class Kind(IntEnum):
@@ -32,6 +32,7 @@ class Kind(IntEnum):
 
     RAW = 0
     ANS = 1
+    ADAPTIVE = 2
     GRAPH = 16
     METADATA = 17
 
@@ -71,10 +72,10 @@ class Record:
         element: element type of the decoded tensor.
         shape: dimensions.
         name: tensor name.
-        step: grid step (ANS).
-        lo: value of symbol 0 (ANS).
-        symbols: entries K of the table (ANS).
-        decoded_crc: CRC-32 of the decoded little-endian float32 bytes (ANS).
+        step: grid step (coded tensors).
+        lo: smallest symbol (coded tensors).
+        symbols: K, the largest symbol is ``lo + K - 1`` (coded tensors).
+        decoded_crc: CRC-32 of the decoded little-endian float32 bytes (coded tensors).
     """
 
     kind: Kind
@@ -92,7 +93,12 @@ class Record:
     @property
     def is_tensor(self) -> bool:
         """Whether it is a tensor rather than a section."""
-        return self.kind in (Kind.RAW, Kind.ANS)
+        return self.kind is Kind.RAW or self.is_coded
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether it is a tensor of entropy-coded symbols."""
+        return self.kind in (Kind.ANS, Kind.ADAPTIVE)
 
     @property
     def count(self) -> int:
@@ -105,7 +111,7 @@ class Record:
         if self.is_tensor:
             name = self.name.encode()
             out += struct.pack(f"<BB{len(self.shape)}IH", self.element, len(self.shape), *self.shape, len(name)) + name
-        if self.kind is Kind.ANS:
+        if self.is_coded:
             out += GRID.pack(self.step, self.lo, self.symbols, self.decoded_crc)
         return out
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cerwu_onnx import native
 from cerwu_onnx.container import format as f
-from cerwu_onnx.entropy import ans
+from cerwu_onnx.entropy import adaptive, ans
 from cerwu_onnx.entropy.tables import FrequencyTable
 from cerwu_onnx.errors import CorruptFileError, UsageError
 
@@ -89,30 +89,23 @@ class Container:
             raise CorruptFileError("metadata section: not a JSON object")
         return value
 
-    def table(self, record: f.Record) -> tuple[FrequencyTable, bytes]:
-        """The frequency table of an ANS tensor and the coded words behind it.
-
-        Raises:
-            CorruptFileError: CRC mismatch, or a table that breaks the format.
-        """
-        payload = self.payload(record)
-        try:
-            table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
-        except CorruptFileError as error:
-            raise CorruptFileError(f"{_where(record)}: {error}") from None
-        return table, payload[used:]
-
     def symbols(self, record: f.Record) -> npt.NDArray[np.int32]:
-        """The symbols of an ANS tensor in its shape, int32, decoded in Python.
+        """The symbols of a coded tensor in its shape, int32, decoded in Python.
 
         Raises:
             CorruptFileError: any check fails.
         """
-        table, words = self.table(record)
+        payload = self.payload(record)
         try:
-            return ans.decode(words, table, record.count).astype(np.int32).reshape(record.shape)
+            if record.kind is f.Kind.ANS:
+                table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
+                symbols = ans.decode(payload[used:], table, record.count)
+            else:
+                hi = record.lo + record.symbols - 1
+                symbols = adaptive.decode_plain(payload, record.count, record.lo, hi)
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
+        return symbols.astype(np.int32).reshape(record.shape)
 
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, never with the C library."""
@@ -124,14 +117,14 @@ class Container:
         return values
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
-        """The tensor: float32 for ANS, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
+        """The tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
 
         The C decoder does the work where it was built.
 
         Raises:
             CorruptFileError: any check fails.
         """
-        if record.kind is f.Kind.ANS and native.available():
+        if record.is_coded and native.available():
             file, indices = self._native
             return file.decode_f32(indices[record.name]).reshape(record.shape)
         return self.decode_python(record)
@@ -226,10 +219,10 @@ def _record(cursor: _Cursor, offset: int) -> f.Record:
     if code not in list(f.Kind):
         raise CorruptFileError(f"directory: record kind {code} is unknown: update cerwu-onnx")
     kind = f.Kind(code)
-    if kind not in (f.Kind.RAW, f.Kind.ANS):
+    if kind in (f.Kind.GRAPH, f.Kind.METADATA):
         return f.Record(kind, offset, size, crc)
     element, rank = cursor.unpack("<BB")
-    if element not in list(f.ElementType) or (kind is f.Kind.ANS and element != f.ElementType.FLOAT32):
+    if element not in list(f.ElementType) or (kind is not f.Kind.RAW and element != f.ElementType.FLOAT32):
         raise CorruptFileError(f"directory: element type {element} is unknown: update cerwu-onnx")
     if rank > f.MAX_RANK:
         raise CorruptFileError(f"directory: rank {rank} exceeds {f.MAX_RANK}")
@@ -252,7 +245,7 @@ def _record(cursor: _Cursor, offset: int) -> f.Record:
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
         return f.Record(kind, offset, size, crc, element, tuple(shape), name)
     step, lo, symbols, decoded_crc = cursor.unpack("<fiHI")
-    if not (math.isfinite(step) and step > 0 and count > 0 and 1 <= symbols <= f.MAX_TABLE):
+    if not (math.isfinite(step) and step > 0 and count > 0 and 1 <= symbols <= f.MAX_SYMBOLS):
         raise CorruptFileError(f"tensor {name!r}: step, element count or table size out of range")
     if lo < f.MIN_SYMBOL or lo + symbols - 1 > f.MAX_SYMBOL:
         raise CorruptFileError(f"tensor {name!r}: symbols {lo}..{lo + symbols - 1} out of range")

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.entropy import ans, tables
+from cerwu_onnx.entropy import adaptive, ans, tables
 from cerwu_onnx.errors import ModelError
-from cerwu_onnx.types import QuantizedTensor
+from cerwu_onnx.types import IntArray, QuantizedTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class RawTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class AnsTensor:
-    """A tensor stored as entropy-coded symbols."""
+class CodedTensor:
+    """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes."""
 
     name: str
     quantized: QuantizedTensor
+    coder: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class Encoded:
 
         The rest of :attr:`cost` is directory: kind, name, shape, sizes and CRCs.
         """
-        return len(self.payload) + (f.GRID_VALUE_BYTES if self.record.kind is f.Kind.ANS else 0)
+        return len(self.payload) + (f.GRID_VALUE_BYTES if self.record.is_coded else 0)
 
 
-def encode_tensor(tensor: RawTensor | AnsTensor) -> Encoded:
+def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
     """Code one tensor.
 
     Raises:
@@ -69,10 +70,12 @@ def encode_tensor(tensor: RawTensor | AnsTensor) -> Encoded:
         record = f.Record(f.Kind.RAW, 0, len(payload), f.crc32(payload), tensor.element, tensor.values.shape, name)
     else:
         quantized = tensor.quantized
-        table = tables.fit(quantized.symbols)
-        payload = table.to_bytes() + ans.encode(quantized.symbols, table)
+        lo, hi = int(quantized.symbols.min()), int(quantized.symbols.max())
+        if hi - lo >= f.MAX_SYMBOLS or lo < f.MIN_SYMBOL or hi > f.MAX_SYMBOL:
+            raise ModelError(f"tensor {name!r}: symbols {lo}..{hi} exceed the format: use a coarser grid")
+        kind, payload = _coded(quantized.symbols, tensor.coder)
         record = f.Record(
-            f.Kind.ANS,
+            kind,
             0,
             len(payload),
             f.crc32(payload),
@@ -80,13 +83,24 @@ def encode_tensor(tensor: RawTensor | AnsTensor) -> Encoded:
             quantized.symbols.shape,
             name,
             quantized.step,
-            table.lo,
-            len(table.frequencies),
+            lo,
+            hi - lo + 1,
             f.crc32(np.ascontiguousarray(quantized.values(), dtype="<f4")),
         )
     if len(record.shape) > f.MAX_RANK or record.count > f.MAX_ELEMENTS:
         raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 8, 2^31 - 1 elements")
     return Encoded(record, payload)
+
+
+def _coded(symbols: IntArray, coder: str) -> tuple[f.Kind, bytes]:
+    """Kind and payload of coded symbols."""
+    candidates = []
+    if coder in ("auto", "adaptive"):
+        candidates.append((f.Kind.ADAPTIVE, adaptive.encode(symbols)))
+    if coder in ("auto", "ans"):
+        table = tables.fit(symbols)
+        candidates.append((f.Kind.ANS, table.to_bytes() + ans.encode(symbols, table)))
+    return min(candidates, key=lambda candidate: len(candidate[1]))
 
 
 def section(kind: f.Kind, content: bytes) -> Encoded:

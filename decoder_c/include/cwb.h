@@ -33,8 +33,10 @@ extern "C" {
 #define CWB_MAX_SYMBOLS 4096
 #define CWB_MAX_RECORDS UINT32_C(16384)
 
-/* Bytes of scratch memory that decoding a tensor with K symbols takes; at most CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS). */
+/* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, an adaptive tensor. No tensor takes more
+ * than CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS); cwb_scratch_size tells what one takes. */
 #define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1) * sizeof(uint16_t))
+#define CWB_SCRATCH_ADAPTIVE ((size_t)172)
 
 typedef enum {
     CWB_OK = 0,
@@ -54,7 +56,7 @@ typedef enum {
     CWB_ERR_GRID = -12,        /* step, smallest symbol or number of symbols */
     CWB_ERR_PAYLOAD_CRC = -13,
     CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
-    CWB_ERR_STREAM = -15,      /* words of an ANS payload: they do not end where the tensor does */
+    CWB_ERR_STREAM = -15,      /* the coded stream does not end where the tensor does, or leaves its range */
     CWB_ERR_DECODED_CRC = -16, /* decoded values are not those that were encoded */
     /* The file is fine, the call is not. */
     CWB_ERR_RANGE = -17,     /* the tensor's symbols do not fit int8 */
@@ -67,7 +69,8 @@ typedef enum {
 /* One line of English for any value, constant, never null. */
 const char *cwb_strerror(cwb_error error);
 
-typedef enum { CWB_RAW = 0, CWB_ANS = 1, CWB_GRAPH = 16, CWB_METADATA = 17 } cwb_kind;
+/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE. */
+typedef enum { CWB_RAW = 0, CWB_ANS = 1, CWB_ADAPTIVE = 2, CWB_GRAPH = 16, CWB_METADATA = 17 } cwb_kind;
 
 /* Numbered as ONNX TensorProto.DataType. */
 typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16 = 16 } cwb_type;
@@ -90,11 +93,11 @@ typedef struct {
     uint32_t dims[CWB_MAX_RANK]; /* the first `rank` are set, the others are 0 */
     uint32_t count;              /* elements: the product of dims */
     uint32_t decoded_crc;        /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
-    uint32_t step_bits;          /* ANS: the IEEE 754 bits of the float32 step */
-    int16_t lo;                  /* ANS: the smallest symbol; the largest is lo + symbols - 1 */
-    uint16_t symbols;            /* ANS: K, how many different symbols there are; raw: 0 */
+    uint32_t step_bits;          /* coded: the IEEE 754 bits of the float32 step */
+    int16_t lo;                  /* coded: the smallest symbol; the largest is lo + symbols - 1 */
+    uint16_t symbols;            /* coded: K, from the smallest symbol to the largest; raw: 0 */
     uint16_t name_length;        /* bytes */
-    uint8_t kind;                /* cwb_kind: CWB_RAW or CWB_ANS */
+    uint8_t kind;                /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
     uint8_t type;                /* cwb_type of the decoded elements */
     uint8_t rank;
 } cwb_tensor;
@@ -116,14 +119,14 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
 /* Bytes of scratch memory that decoding this tensor takes; 0 for a raw tensor. */
 size_t cwb_scratch_size(const cwb_tensor *tensor);
 
-/* Checks a tensor completely without writing it anywhere. Raw: the payload's CRC (scratch may be null). ANS: the
- * payload's CRC, the frequency table, the end of the stream, and the CRC of the decoded float32 values.
+/* Checks a tensor completely without writing it anywhere. Raw: the payload's CRC (scratch may be null).
+ * Coded: the payload's CRC, the model, the end of the stream, and the CRC of the decoded float32 values.
  *
  * With CWB_NO_FLOAT the last of these cannot be computed and is left out, here and in cwb_decode_*. The payload's
  * CRC and the directory's still cover every byte of the file. */
 cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes);
 
-/* Decode the whole of an ANS tensor: `tensor->count` elements, row-major, and everything cwb_check checks.
+/* Decode the whole of a coded tensor: `tensor->count` elements, row-major, and everything cwb_check checks.
  * `capacity` is the room at `out` in elements. If the result is not CWB_OK, `out` may hold garbage: do not use it.
  *   CWB_ERR_KIND   the tensor is raw
  *   CWB_ERR_SPACE  scratch_bytes < cwb_scratch_size(tensor) or capacity < tensor->count; nothing was written
@@ -137,32 +140,38 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity);
 
-/* The step of an ANS tensor. */
+/* The step of a coded tensor. */
 float cwb_step(const cwb_tensor *tensor);
 #endif
 
 /* A tensor being decoded piece by piece. All members are private. */
 typedef struct {
-    uint64_t state;
-    const uint8_t *words;
-    const uint16_t *cumulative;
-    uint32_t words_left;
+    uint64_t state;     /* ANS: its state; adaptive: the code register */
+    const uint8_t *next;
+    uint16_t *scratch;  /* ANS: F_0 .. F_K; adaptive: probabilities, then counts */
+    uint32_t left;      /* bytes of the payload not yet read */
+    uint32_t range;     /* adaptive */
     uint32_t symbols_left;
     uint16_t symbols;
     int16_t lo;
-} cwb_ans;
+    uint16_t previous;  /* adaptive: |q| of the last symbol and of the one before */
+    uint16_t before;
+    uint8_t kind;
+    uint8_t contexts;   /* adaptive: do neighbours choose the model? */
+    uint8_t damaged;    /* adaptive: a symbol left the tensor's range */
+} cwb_stream;
 
-/* Starts decoding an ANS tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *ans until
+/* Starts decoding a coded tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *stream until
  * cwb_end; nothing needs to be released if decoding is given up. No CRC is checked: call cwb_check beforehand. A
  * damaged payload then gives wrong symbols, all of them within lo .. lo + symbols - 1, but never a bad access. */
-cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_ans *ans);
+cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_stream *stream);
 
 /* Writes the next `count` symbols to `out`. CWB_ERR_ARGUMENT if fewer are left; then nothing was written. */
-cwb_error cwb_read_i16(cwb_ans *ans, int16_t *out, size_t count);
+cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count);
 
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
  * CWB_ERR_STREAM if the payload is damaged. */
-cwb_error cwb_end(const cwb_ans *ans);
+cwb_error cwb_end(const cwb_stream *stream);
 
 #ifdef __cplusplus
 }

@@ -15,11 +15,17 @@ enum {
     HEADER_SIZE = 32,
     SECTION_RECORD_SIZE = 9, /* kind, payload size, payload CRC: how every record begins */
     DIMS_OFFSET = 11,        /* then element type and rank */
-    ANS_FIELDS_SIZE = 14,    /* step, lo, K, decoded CRC */
+    CODED_FIELDS_SIZE = 14,  /* step, lo, K, decoded CRC */
     MAX_NAME = 1024,
     TABLE_SUM = 4096,
     TABLE_BITS = 12,
-    PRECISION = 24
+    PRECISION = 24,
+    BINS = 14,           /* adaptive: magnitudes below this are coded in unary, the rest escapes */
+    CONTEXTS = 4,
+    SIGN = CONTEXTS * BINS,
+    PROBABILITIES = SIGN + 1,
+    FIRST_COUNT = 6,
+    MAX_ESCAPE_BITS = 15
 };
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
@@ -122,6 +128,11 @@ static int is_section(const uint8_t *record)
     return record[0] == CWB_GRAPH || record[0] == CWB_METADATA;
 }
 
+static int is_coded(uint8_t kind)
+{
+    return kind == CWB_ANS || kind == CWB_ADAPTIVE;
+}
+
 static uint32_t payload_size(const uint8_t *record)
 {
     return load_u32(record + 1);
@@ -146,14 +157,14 @@ static uint32_t record_size(const uint8_t *record)
         return SECTION_RECORD_SIZE;
     }
     name = name_field(record);
-    return (uint32_t)(name - record) + 2 + load_u16(name) + (record[0] == CWB_ANS ? ANS_FIELDS_SIZE : 0);
+    return (uint32_t)(name - record) + 2 + load_u16(name) + (is_coded(record[0]) ? CODED_FIELDS_SIZE : 0);
 }
 
 /* Reads a tensor record that lies within the directory. */
 static void read_record(const uint8_t *record, cwb_tensor *tensor)
 {
     const uint8_t *name = name_field(record);
-    const uint8_t *ans;
+    const uint8_t *coded;
     uint8_t axis;
 
     tensor->kind = record[0];
@@ -174,12 +185,12 @@ static void read_record(const uint8_t *record, cwb_tensor *tensor)
     tensor->name_length = load_u16(name);
     tensor->name = (const char *)(name + 2);
 
-    ans = name + 2 + tensor->name_length;
-    if (tensor->kind == CWB_ANS) {
-        tensor->step_bits = load_u32(ans);
-        tensor->lo = (int16_t)load_u16(ans + 4); /* the upper half is the sign, says check_record */
-        tensor->symbols = load_u16(ans + 8);
-        tensor->decoded_crc = load_u32(ans + 10);
+    coded = name + 2 + tensor->name_length;
+    if (is_coded(tensor->kind)) {
+        tensor->step_bits = load_u32(coded);
+        tensor->lo = (int16_t)load_u16(coded + 4); /* the upper half is the sign, says check_record */
+        tensor->symbols = load_u16(coded + 8);
+        tensor->decoded_crc = load_u32(coded + 10);
     } else {
         tensor->step_bits = 0;
         tensor->lo = 0;
@@ -206,7 +217,7 @@ static cwb_error check_shape(const cwb_tensor *tensor)
             product *= dim;
         }
     }
-    if (overflow || (empty && tensor->kind == CWB_ANS)) {
+    if (overflow || (empty && is_coded(tensor->kind))) {
         return CWB_ERR_SHAPE;
     }
     if (tensor->kind == CWB_RAW) {
@@ -234,7 +245,7 @@ static cwb_error check_record(const uint8_t *record, uint32_t left)
         return CWB_OK;
     }
     raw = record[0] == CWB_RAW;
-    if (!raw && record[0] != CWB_ANS) {
+    if (!raw && !is_coded(record[0])) {
         return CWB_ERR_VERSION;
     }
     if (left < DIMS_OFFSET) {
@@ -457,8 +468,13 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
 {
-    return tensor == NULL || tensor->kind != CWB_ANS ? 0 : CWB_SCRATCH_BYTES(tensor->symbols);
+    if (tensor == NULL || !is_coded(tensor->kind)) {
+        return 0;
+    }
+    return tensor->kind == CWB_ANS ? CWB_SCRATCH_BYTES(tensor->symbols) : CWB_SCRATCH_ADAPTIVE;
 }
+
+/* ANS */
 
 /* Turns the frequencies at the beginning of the payload into F_0 .. F_K; *used is how many bytes they take. */
 static cwb_error read_table(const cwb_tensor *tensor, uint16_t *cumulative, uint32_t *used)
@@ -494,74 +510,53 @@ static cwb_error read_table(const cwb_tensor *tensor, uint16_t *cumulative, uint
 
 /* L_i = floor(F_i (2^24 - K) / 4096) + i. Since F_i <= 4096 and K <= 4096, the same is 4096 F_i minus the quotient
  * F_i K / 4096 rounded up, plus i; and that needs no more than 32 bits. */
-static uint32_t left_edge(const cwb_ans *ans, uint16_t i)
+static uint32_t left_edge(const cwb_stream *stream, uint16_t i)
 {
-    uint32_t f = ans->cumulative[i];
+    uint32_t f = stream->scratch[i];
 
-    return (f << TABLE_BITS) - ((f * ans->symbols + (TABLE_SUM - 1)) >> TABLE_BITS) + i;
+    return (f << TABLE_BITS) - ((f * stream->symbols + (TABLE_SUM - 1)) >> TABLE_BITS) + i;
 }
 
-static void refill(cwb_ans *ans)
+static void refill_ans(cwb_stream *stream)
 {
-    ans->state = (ans->state << 32) | load_u32(ans->words);
-    ans->words += 4;
-    ans->words_left--;
+    stream->state = (stream->state << 32) | load_u32(stream->next);
+    stream->next += 4;
+    stream->left -= 4;
 }
 
-static int wants_word(const cwb_ans *ans)
+static int wants_word(const cwb_stream *stream)
 {
-    return ans->words_left > 0 && (ans->state >> 32) == 0;
+    return stream->left > 0 && (stream->state >> 32) == 0;
 }
 
-cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_ans *ans)
+static cwb_error begin_ans(const cwb_tensor *tensor, cwb_stream *stream)
 {
     uint32_t table_size;
-    cwb_error error;
+    cwb_error error = read_table(tensor, stream->scratch, &table_size);
 
-    if (tensor == NULL || ans == NULL) {
-        return CWB_ERR_ARGUMENT;
-    }
-    if (tensor->kind != CWB_ANS) {
-        return CWB_ERR_KIND;
-    }
-    if (scratch == NULL) {
-        return CWB_ERR_ARGUMENT;
-    }
-    if (scratch_bytes < cwb_scratch_size(tensor)) {
-        return CWB_ERR_SPACE;
-    }
-    error = read_table(tensor, scratch, &table_size);
     if (error != CWB_OK) {
         return error;
     }
-    if ((tensor->payload_size - table_size) % 4 != 0 || (tensor->symbols == 1 && tensor->payload_size != table_size)) {
+    stream->next += table_size;
+    stream->left -= table_size;
+    if (stream->left % 4 != 0 || (stream->left > 0 && (tensor->symbols == 1 || load_u32(stream->next) == 0))) {
         return CWB_ERR_STREAM;
     }
-    ans->state = 0;
-    ans->words = tensor->payload + table_size;
-    ans->words_left = (tensor->payload_size - table_size) / 4;
-    if (ans->words_left > 0 && load_u32(ans->words) == 0) {
-        return CWB_ERR_STREAM;
-    }
-    ans->cumulative = scratch;
-    ans->symbols_left = tensor->count;
-    ans->symbols = tensor->symbols;
-    ans->lo = tensor->lo;
-    while (wants_word(ans)) {
-        refill(ans);
+    while (wants_word(stream)) {
+        refill_ans(stream);
     }
     return CWB_OK;
 }
 
-static int16_t next_symbol(cwb_ans *ans)
+static int16_t next_ans(cwb_stream *stream)
 {
-    uint32_t slot = (uint32_t)ans->state & ((UINT32_C(1) << PRECISION) - 1);
-    uint16_t i = 0, above = ans->symbols; /* L_i <= slot < L_above */
+    uint32_t slot = (uint32_t)stream->state & ((UINT32_C(1) << PRECISION) - 1);
+    uint16_t i = 0, above = stream->symbols; /* L_i <= slot < L_above */
     uint32_t left = 0, right = UINT32_C(1) << PRECISION;
 
     while (above - i > 1) {
         uint16_t middle = (uint16_t)((i + above) / 2);
-        uint32_t edge = left_edge(ans, middle);
+        uint32_t edge = left_edge(stream, middle);
 
         if (slot < edge) {
             above = middle;
@@ -571,31 +566,190 @@ static int16_t next_symbol(cwb_ans *ans)
             left = edge;
         }
     }
-    ans->state = (ans->state >> PRECISION) * (right - left) + (slot - left);
-    if (wants_word(ans)) {
-        refill(ans);
+    stream->state = (stream->state >> PRECISION) * (right - left) + (slot - left);
+    if (wants_word(stream)) {
+        refill_ans(stream);
     }
-    ans->symbols_left--;
-    return (int16_t)((int32_t)ans->lo + i);
+    return (int16_t)((int32_t)stream->lo + i);
 }
 
-cwb_error cwb_read_i16(cwb_ans *ans, int16_t *out, size_t count)
+/* Adaptive binary range coder */
+
+static void shift_in(cwb_stream *stream)
 {
-    if (ans == NULL || (out == NULL && count > 0) || count > ans->symbols_left) {
-        return CWB_ERR_ARGUMENT;
+    uint8_t byte = 0; /* trailing zero bytes are left out of the payload */
+
+    if (stream->left > 0) {
+        byte = *stream->next++;
+        stream->left--;
     }
-    while (count-- > 0) {
-        *out++ = next_symbol(ans);
+    stream->state = (uint32_t)((uint32_t)stream->state << 8) | byte;
+}
+
+static cwb_error begin_adaptive(cwb_stream *stream)
+{
+    uint8_t *counts = (uint8_t *)(stream->scratch + PROBABILITIES);
+    uint8_t header, i;
+
+    if (stream->left < 1 || (stream->left > 1 && stream->next[stream->left - 1] == 0)) {
+        return CWB_ERR_STREAM;
+    }
+    header = *stream->next++;
+    stream->left--;
+    stream->contexts = header >> 7;
+    for (i = 0; i < PROBABILITIES; i++) {
+        uint8_t bin = i % BINS;
+        uint32_t zero = (2 * (uint32_t)(header >> 3 & 15) + 1) << 11;
+        uint32_t more = (2 * (uint32_t)(header & 7) + 1) << 12;
+        uint32_t less = (uint32_t)bin << 10;
+
+        stream->scratch[i] = (uint16_t)(bin == 0 ? zero : more < less + 2048 ? 2048 : more - less);
+        counts[i] = FIRST_COUNT;
+    }
+    stream->scratch[SIGN] = 0x8000;
+    stream->range = UINT32_C(0xFFFFFFFF);
+    stream->previous = 0;
+    stream->before = 0;
+    stream->damaged = 0;
+    for (i = 0; i < 4; i++) {
+        shift_in(stream);
     }
     return CWB_OK;
 }
 
-cwb_error cwb_end(const cwb_ans *ans)
+/* Splits the range: 1 if the code lies in the lower part, of width `bound`. */
+static int take_bit(cwb_stream *stream, uint32_t bound)
 {
-    if (ans == NULL || ans->symbols_left > 0) {
+    int bit = (uint32_t)stream->state < bound;
+
+    if (bit) {
+        stream->range = bound;
+    } else {
+        stream->state = (uint32_t)stream->state - bound;
+        stream->range -= bound;
+    }
+    while (stream->range < UINT32_C(0x1000000)) {
+        stream->range <<= 8;
+        shift_in(stream);
+    }
+    return bit;
+}
+
+/* A bit whose probability of being 1, in units of 2^-16, adapts: by 1/8 at first, ever slower, down to 1/128. */
+static int adaptive_bit(cwb_stream *stream, uint8_t index)
+{
+    uint16_t *p = stream->scratch + index;
+    uint8_t *count = (uint8_t *)(stream->scratch + PROBABILITIES) + index;
+    uint8_t rate = *count < 10 ? 3 : *count < 22 ? 4 : *count < 44 ? 5 : *count < 89 ? 6 : 7;
+    int bit = take_bit(stream, (stream->range >> 12) * (uint32_t)(*p >> 4));
+
+    *p = (uint16_t)(bit ? *p + ((UINT32_C(0x10000) - *p) >> rate) : *p - (uint32_t)(*p >> rate));
+    if (*count < 89) {
+        ++*count;
+    }
+    return bit;
+}
+
+/* The excess over BINS: Exp-Golomb code of equiprobable bits. */
+static uint32_t escape(cwb_stream *stream)
+{
+    uint32_t value = 1;
+    uint8_t bits = 0;
+
+    while (take_bit(stream, stream->range >> 1)) {
+        if (++bits > MAX_ESCAPE_BITS) {
+            stream->damaged = 1;
+            return 0;
+        }
+    }
+    while (bits-- > 0) {
+        value = value << 1 | (uint32_t)take_bit(stream, stream->range >> 1);
+    }
+    return value - 1;
+}
+
+static int16_t next_adaptive(cwb_stream *stream)
+{
+    uint32_t nearby = 2 * (uint32_t)stream->previous + stream->before;
+    uint8_t first = 0; /* bin of this context */
+    uint32_t magnitude = 0;
+    int32_t symbol;
+
+    if (stream->contexts) {
+        first = (uint8_t)(nearby == 0 ? 0 : nearby <= 3 ? BINS : nearby <= 8 ? 2 * BINS : 3 * BINS);
+    }
+    while (magnitude < BINS && adaptive_bit(stream, (uint8_t)(first + magnitude))) {
+        magnitude++;
+    }
+    if (magnitude == BINS) {
+        magnitude += escape(stream);
+    }
+    symbol = (int32_t)magnitude;
+    if (magnitude > 0 && !adaptive_bit(stream, SIGN)) {
+        symbol = -symbol;
+    }
+    if (symbol < stream->lo || symbol > (int32_t)stream->lo + stream->symbols - 1) {
+        stream->damaged = 1;
+        symbol = stream->lo;
+    }
+    stream->before = stream->previous;
+    stream->previous = (uint16_t)(symbol < 0 ? -symbol : symbol);
+    return (int16_t)symbol;
+}
+
+/* Either coder */
+
+cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_stream *stream)
+{
+    if (tensor == NULL || stream == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    return ans->state == 0 && ans->words_left == 0 ? CWB_OK : CWB_ERR_STREAM;
+    if (!is_coded(tensor->kind)) {
+        return CWB_ERR_KIND;
+    }
+    if (scratch == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    stream->state = 0;
+    stream->next = tensor->payload;
+    stream->left = tensor->payload_size;
+    stream->scratch = scratch;
+    stream->symbols_left = tensor->count;
+    stream->symbols = tensor->symbols;
+    stream->lo = tensor->lo;
+    stream->kind = tensor->kind;
+    return tensor->kind == CWB_ANS ? begin_ans(tensor, stream) : begin_adaptive(stream);
+}
+
+static int16_t next_symbol(cwb_stream *stream)
+{
+    stream->symbols_left--;
+    return stream->kind == CWB_ANS ? next_ans(stream) : next_adaptive(stream);
+}
+
+cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
+{
+    if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    while (count-- > 0) {
+        *out++ = next_symbol(stream);
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_end(const cwb_stream *stream)
+{
+    int complete;
+
+    if (stream == NULL || stream->symbols_left > 0) {
+        return CWB_ERR_ARGUMENT;
+    }
+    complete = stream->kind == CWB_ANS ? stream->state == 0 : !stream->damaged;
+    return complete && stream->left == 0 ? CWB_OK : CWB_ERR_STREAM;
 }
 
 /* ---- whole tensors -------------------------------------------------------------------------------------------- */
@@ -621,10 +775,10 @@ float cwb_step(const cwb_tensor *tensor)
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 
-/* Decodes an ANS tensor to `out`, which has room for all of it, and checks whatever can be checked. */
+/* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
 static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
 {
-    cwb_ans ans;
+    cwb_stream stream;
     uint32_t i;
     cwb_error error;
 #ifndef CWB_NO_FLOAT
@@ -638,12 +792,12 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     if (crc_of(tensor->payload, tensor->payload_size) != tensor->payload_crc) {
         return CWB_ERR_PAYLOAD_CRC;
     }
-    error = cwb_begin(tensor, scratch, scratch_bytes, &ans);
+    error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
     if (error != CWB_OK) {
         return error;
     }
     for (i = 0; i < tensor->count; i++) {
-        int16_t symbol = next_symbol(&ans);
+        int16_t symbol = next_symbol(&stream);
 #ifndef CWB_NO_FLOAT
         float_bits element;
 
@@ -662,7 +816,7 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
             ((int8_t *)out)[i] = (int8_t)symbol;
         }
     }
-    error = cwb_end(&ans);
+    error = cwb_end(&stream);
 #ifndef CWB_NO_FLOAT
     if (error == CWB_OK && (uint32_t)~crc != tensor->decoded_crc) {
         error = CWB_ERR_DECODED_CRC;
@@ -677,7 +831,7 @@ static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t s
     if (tensor == NULL || out == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (tensor->kind != CWB_ANS) {
+    if (!is_coded(tensor->kind)) {
         return CWB_ERR_KIND;
     }
     if (to == TO_I8 && (tensor->lo < -128 || (int32_t)tensor->lo + tensor->symbols - 1 > 127)) {
@@ -694,7 +848,7 @@ cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (tensor->kind != CWB_ANS) {
+    if (!is_coded(tensor->kind)) {
         return crc_of(tensor->payload, tensor->payload_size) == tensor->payload_crc ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
     }
     return decode(tensor, scratch, scratch_bytes, NULL, NOWHERE);

@@ -5,6 +5,7 @@
  * opaque block of memory of cwb_host_file_bytes() bytes, owned by the caller.
  */
 #include "cwb.h"
+#include "cwb_encode.h"
 
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
@@ -15,7 +16,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 1
+#define CWB_HOST_ABI 2
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_format_version(void);
@@ -29,6 +30,8 @@ EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
 EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
+EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, size_t count, uint32_t header, uint8_t *out,
+                                       size_t capacity);
 
 uint32_t cwb_host_abi(void)
 {
@@ -116,4 +119,9 @@ int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
 
     return error == CWB_OK ? cwb_decode_i16(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
+
+size_t cwb_host_encode_adaptive(const int16_t *symbols, size_t count, uint32_t header, uint8_t *out, size_t capacity)
+{
+    return cwb_encode_adaptive(symbols, count, (uint8_t)header, out, capacity);
 }

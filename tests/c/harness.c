@@ -137,7 +137,7 @@ static void status(int count, char **paths)
 static void stream(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_size, const int16_t *whole, size_t k)
 {
     int16_t *out = allocate(k * sizeof *out);
-    cwb_ans ans;
+    cwb_stream ans;
     size_t done = 0;
 
     REQUIRE(cwb_begin(tensor, scratch, scratch_size, &ans) == CWB_OK);
@@ -162,13 +162,13 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     int16_t *symbols = allocate(n * sizeof *symbols);
     int8_t *narrow = allocate(n);
     int fits = tensor->lo >= -128 && tensor->lo + tensor->symbols - 1 <= 127;
-    cwb_ans ans;
+    cwb_stream ans;
     size_t i;
 #ifndef CWB_NO_FLOAT
     float *floats = allocate(n * sizeof *floats);
 #endif
 
-    REQUIRE(scratch_size == CWB_SCRATCH_BYTES(tensor->symbols));
+    REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? CWB_SCRATCH_BYTES(tensor->symbols) : CWB_SCRATCH_ADAPTIVE));
     REQUIRE(cwb_check(tensor, scratch, scratch_size - 1) == CWB_ERR_SPACE);
     REQUIRE(cwb_check(tensor, NULL, 0) == CWB_ERR_SPACE);
     REQUIRE(cwb_begin(tensor, scratch, scratch_size - 1, &ans) == CWB_ERR_SPACE);
@@ -243,13 +243,13 @@ static void dump(const char *path, const char *out_path)
             }
         }
         printf(" %.*s\n", tensor.name_length, tensor.name);
-        if (tensor.kind == CWB_ANS) {
+        if (tensor.kind != CWB_RAW) {
             dump_ans(&tensor, out);
         } else {
             int16_t unused16;
             int8_t unused8;
             uint16_t scratch = 0;
-            cwb_ans ans;
+            cwb_stream ans;
 
             REQUIRE(cwb_scratch_size(&tensor) == 0);
             REQUIRE(cwb_check(&tensor, NULL, 0) == CWB_OK);
@@ -312,7 +312,7 @@ static void try_stream(const cwb_tensor *tensor)
 {
     uint16_t *scratch = allocate(cwb_scratch_size(tensor));
     uint32_t left = tensor->count < 2000 ? tensor->count : 2000;
-    cwb_ans ans;
+    cwb_stream ans;
 
     if (cwb_begin(tensor, scratch, cwb_scratch_size(tensor), &ans) == CWB_OK) {
         while (left-- > 0) {
@@ -359,7 +359,7 @@ static void fuzz(const char *path, uint32_t seed, long rounds)
                 REQUIRE(cwb_tensor_at(&opened_file, i, &tensor) == CWB_OK);
                 REQUIRE(tensor.payload >= copy.data + 32 && tensor.payload <= copy.data + copy.size);
                 REQUIRE(tensor.payload_size <= (size_t)(copy.data + copy.size - tensor.payload));
-                if (tensor.kind == CWB_ANS) {
+                if (tensor.kind != CWB_RAW) {
                     try_stream(&tensor);
                 }
             }
@@ -378,7 +378,7 @@ static void misuse(const char *path)
     uint32_t size;
     cwb_file file;
     cwb_tensor tensor;
-    cwb_ans ans;
+    cwb_stream ans;
     int code;
 
     REQUIRE(cwb_open(NULL, data.data, data.size) == CWB_ERR_ARGUMENT);

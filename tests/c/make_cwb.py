@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cerwu_onnx.entropy.adaptive import encode_plain
+
 MAGIC = bytes([0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A])
-RAW, ANS, GRAPH, METADATA = 0, 1, 16, 17
+RAW, ANS, ADAPTIVE, GRAPH, METADATA = 0, 1, 2, 16, 17
 SIZES = {1: 4, 10: 2, 11: 8, 16: 2}
 
 
@@ -107,6 +109,20 @@ def ans(
     payload += encode(indices, table) if words is None else words
     name = name if isinstance(name, str) else ""
     return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, table)
+
+
+def adaptive(
+    name: str, symbols: Sequence[int], *, header: int = 0xB9, step: float = 0.125, payload: bytes | None = None
+) -> Record:
+    """A flat adaptive tensor, by the readable form of the specification in cerwu_onnx/entropy/adaptive.py."""
+    values = np.asarray(symbols, np.int64)
+    lo, k = int(values.min()), int(np.ptp(values)) + 1
+    decoded = (np.float32(step) * values.astype(np.float32)).astype("<f4").tobytes()
+    fields = tensor_fields(name.encode(), 1, (len(values),))
+    fields += struct.pack("<fiHI", step, lo, k, zlib.crc32(decoded))
+    if payload is None:
+        payload = encode_plain(values, header)
+    return Record(ADAPTIVE, payload, fields, name, 1, (len(values),), decoded, values, lo, range(k))
 
 
 def build(

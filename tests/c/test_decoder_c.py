@@ -14,7 +14,7 @@ import pytest
 
 from . import make_cwb as cwb
 from .conftest import DECODER, STRICT, Compile, Run
-from .make_cwb import Record, ans, build, raw
+from .make_cwb import Record, adaptive, ans, build, raw
 
 ERRORS = {
     name: int(value)
@@ -28,6 +28,7 @@ def small_file() -> bytes:
         [
             ans("ü", (2, 3), [0, 1, 2, 1, 1, 0], [1000, 2096, 1000], lo=-1),
             raw("r", 10, (2,), b"\x00\x3c\x00\xc0"),
+            adaptive("d", [0, 3, -1, 0, 20, 0]),
             Record(cwb.GRAPH, b"graph"),
             Record(cwb.METADATA, b""),
         ]
@@ -40,7 +41,7 @@ def check_dump(harness: Run, records: Sequence[Record], tmp_path: Path) -> None:
     path.write_bytes(build(records))
     lines = harness("dump", path, out).stdout.decode().splitlines()
     data = out.read_bytes()
-    tensors = [record for record in records if record.kind in (cwb.RAW, cwb.ANS)]
+    tensors = [record for record in records if record.kind < cwb.GRAPH]
     assert len(lines) == len(tensors)
     for line, record in zip(lines, tensors, strict=True):
         kind, type_, count, lo, k, _step, crc, *rest = line.split(" ", 7 + len(record.dims))
@@ -71,6 +72,20 @@ def test_round_trip(harness: Run, tmp_path: Path, k: int) -> None:
             step = float(np.float32(np.exp(rng.uniform(-20, 3))))
             indices = cwb.random_indices(rng, table, n)
             records.append(ans(f"w{n}/{repeat}", (n,), indices, table, step=step, lo=lo))
+    check_dump(harness, records, tmp_path)
+
+
+@pytest.mark.parametrize("scale", [0, 0.02, 0.5, 3, 40, 600])
+def test_adaptive_round_trip(harness: Run, tmp_path: Path, scale: float) -> None:
+    rng = np.random.default_rng(int(10 * scale))
+    records = []
+    for header in (0x00, 0x39, 0x7F, 0x80, 0xC2, 0xFF):
+        for n in (1, 2, 5, 1000):
+            symbols = np.clip(np.rint(rng.laplace(size=n) * scale), -2000, 2000).astype(int)
+            records.append(adaptive(f"{header:02x}/{n}", symbols.tolist(), header=header))
+    records.append(adaptive("zeros", [0] * 5000))
+    records.append(adaptive("far", [-32768, -32768]))
+    records.append(adaptive("up", [32767, 32767, 32766]))
     check_dump(harness, records, tmp_path)
 
 
@@ -195,7 +210,7 @@ HOSTILE = {
     "2^32 - 1 records": (build([ONE, R], count=2**32 - 1), "DIRECTORY"),
     "fewer records than there are": (build([ONE, R], count=1), "DIRECTORY"),
     "no records": (build([ONE], count=0), "DIRECTORY"),
-    "kind 2": (build([Record(2, b"")]), "VERSION"),
+    "kind 3": (build([Record(3, b"")]), "VERSION"),
     "kind 18": (build([ONE, Record(18, b"")]), "VERSION"),
     "kind 255": (build([Record(255, b"")]), "VERSION"),
     "two graphs": (build([ONE, GRAPH, GRAPH]), "DIRECTORY"),
@@ -304,6 +319,22 @@ HOSTILE = {
     "stream of other symbols": (
         build([ans("a", (3,), ABC, T, words=words(0x12345678, 0x9ABCDEF0))]),
         "STREAM",
+    ),
+    "adaptive, nothing": (build([adaptive("d", [0], payload=b"")]), "STREAM"),
+    "adaptive, last byte 0": (build([adaptive("d", [0], payload=b"\x38\0")]), "STREAM"),
+    "adaptive, symbol too large": (
+        build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([0, 2]), 0))]),
+        "STREAM",
+    ),
+    "adaptive, symbol too small": (
+        build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([-1, 0]), 0))]),
+        "STREAM",
+    ),
+    "adaptive, endless escape": (build([adaptive("d", [0], payload=b"\x7f" + bytes(40) + b"\1")]), "STREAM"),
+    "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\x38" + b"\xff" * 9)]), "STREAM"),
+    "adaptive, other symbols": (
+        build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([1, 0]), 0))]),
+        "DECODED_CRC",
     ),
     "decoded CRC": (build([ans("a", (3,), ABC, T, decoded_crc=0)]), "DECODED_CRC"),
 }

@@ -35,8 +35,8 @@ def test_the_table_and_the_totals(run: Run, model: Path, calib: Path, tmp_path: 
     assert f"{model.stat().st_size:,} bytes" in result.out
     assert f"{output.stat().st_size:,} bytes, " in result.out
     assert "times smaller" in result.out
-    assert "exact tensors" in result.out
-    assert "inspect model.onnx" in result.out
+    assert "float parameters" in result.out
+    assert "inspect model.onnx" not in result.out
     assert "40 samples" in result.out
 
 
@@ -73,8 +73,21 @@ def test_json_is_one_object_with_everything(run: Run, model: Path, calib: Path, 
     assert report["bits_per_weight"] == pytest.approx(8 * report["weight_bytes"] / report["weights"])
     assert report["weight_bytes"] + sum(report["other_bytes"].values()) == report["file_bytes"]
     assert [layer["name"] for layer in report["layers"]] == ["conv.weight", "fc.weight"]
-    assert {kept["name"] for kept in report["kept"]} == {"conv.bias", "fc.bias"}
+    assert [parameter["name"] for parameter in report["parameters"]] == ["conv.bias", "fc.bias"]
+    assert not report["kept"]
     assert (report["lambda"], report["levels"], report["method"]) == (0.002, 32, "cerwu")
+
+
+def test_float_parameters_stay_exact_when_asked(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    arguments = ["compress", model, tmp_path / "small.cwb", "--calib", calib, "--float-params"]
+    result = run(*arguments, "exact")
+    assert "exact tensors" in result.out
+    assert "inspect model.onnx" in result.out
+    assert "float parameters" not in result.out
+    report = json.loads(run(*arguments, "exact", "--json", "--force").out)
+    assert {kept["name"] for kept in report["kept"]} == {"conv.bias", "fc.bias"}
+    assert not report["parameters"]
+    assert run(*arguments, "some", "--force").code == 2
 
 
 def test_without_calibration_there_is_a_warning(run: Run, model: Path, tmp_path: Path) -> None:

@@ -94,10 +94,13 @@ def test_inspecting_a_mangled_cwb_does_not_call_it_a_bad_model(run: Run, cwb: Pa
 def test_against_its_model(run: Run, cwb: Path, model: Path) -> None:
     result = run("verify", cwb, "--against", model)
     assert (result.code, result.err) == (0, "")
-    assert "2 quantised tensors of the right shape, 2 exact tensors bit-identical" in result.out
+    assert "2 quantised tensors of the right shape, 2 float parameters coded, 0 exact tensors" in result.out
 
 
-def test_against_another_model(run: Run, cwb: Path, model: Path) -> None:
+def test_against_another_model(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    cwb = tmp_path / "exact.cwb"
+    assert run("compress", model, cwb, "--calib", calib, "--float-params", "exact").code == 0
+    assert "2 exact tensors bit-identical" in run("verify", cwb, "--against", model).out
     change_model(model, "fc.bias", 0.5)
     result = run("verify", cwb, "--against", model)
     assert result.code == 1
@@ -194,8 +197,12 @@ def test_inspect_and_compress_count_alike(run: Run, model: Path, calib: Path, tm
     body = json.loads(run("inspect", tmp_path / "a.cwb", "--json").out)
     keys = ("file_bytes", "weights", "weight_bytes", "bits_per_weight", "other_bytes")
     assert {key: body[key] for key in keys} == {key: report[key] for key in keys}
-    inspected = {tensor["name"]: tensor["bytes"] for tensor in body["tensors"] if tensor["coding"] == "ans"}
-    assert inspected == {layer["name"]: layer["coded_bytes"] for layer in report["layers"]}
+    for key, flag in (("layers", False), ("parameters", True)):
+        coded = [tensor for tensor in body["tensors"] if tensor["coding"] != "exact" and tensor["parameter"] is flag]
+        inspected = {tensor["name"]: tensor["bytes"] for tensor in coded}
+        assert inspected == {entry["name"]: entry["coded_bytes"] for entry in report[key]}
+        assert len(inspected) == 2
+    assert "2 float tensors coded too" in run("inspect", tmp_path / "a.cwb").out
 
 
 def test_metadata_cannot_pass_for_facts(run: Run, cwb: Path, tmp_path: Path) -> None:
@@ -231,7 +238,8 @@ def test_doctor(run: Run) -> None:
         "C decoder",
     ):
         assert f"\n{name} " in f"\n{result.out}"
-    assert "plain Python: identical" in result.out
+    assert "plain Python, ans: identical" in result.out
+    assert "C, adaptive: identical" in result.out
     assert "DIFFERS" not in result.out
 
 
@@ -255,8 +263,8 @@ def test_doctor_finds_a_wrong_decoder(run: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ans, "decode_plain", lambda words, table, count: np.zeros(count, np.int32))
     result = run("doctor")
     assert result.code == 1
-    assert "plain Python: DIFFERS" in result.out
-    assert result.err.startswith("error: plain Python: not what was encoded")
+    assert "plain Python, ans: DIFFERS" in result.out
+    assert result.err.startswith("error: plain Python, ans: not what was encoded")
 
 
 def test_doctor_finds_a_broken_dependency(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

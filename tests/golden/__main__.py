@@ -23,12 +23,16 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
         "wide, sparse": wide.reshape(2, 2251),
         "one": np.array([5]),
         "scalar": np.array(-2),
+        "adaptive": (lines**3 // 4000).reshape(4, 3, 2, 4),
+        "adaptive wide": wide.reshape(2, 2251),
+        "adaptive scalar": np.array(1),
     }
     values: dict[str, np.ndarray] = {}
     parts = []
     for index, (name, grid) in enumerate(symbols.items()):
         tensor = QuantizedTensor(grid.astype(np.int32), float(np.float32(0.1 * 3**index)), 0.0, 1.0, 0.0)
-        parts.append(writer.encode_tensor(writer.AnsTensor(name, tensor)))
+        coder = "adaptive" if name.startswith("adaptive") else "ans"
+        parts.append(writer.encode_tensor(writer.CodedTensor(name, tensor, coder)))
         values[name] = tensor.values().astype("<f4")
     for element, storage in f.STORAGE.items():
         raw = (np.arange(6) * 257).astype(np.uint16).view("<u2") if storage == "<u2" else np.arange(6) / 8 - 0.25

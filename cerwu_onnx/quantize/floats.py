@@ -1,0 +1,112 @@
+"""Biases and BatchNormalization parameters on uniform grids, as coarse as the error of the weights leaves room for.
+
+Quantising a layer's weights has already put an error into its outputs. A parameter that acts on the same outputs gets
+the step at which it adds the share ``ETA`` of that error: ``docs/design.md``, "Float parameters".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from cerwu_onnx.quantize.methods import MAX_SYMBOL
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, QuantizedTensor
+
+ETA = 0.002
+"""Mean squared error that one parameter may add to a layer's outputs, relative to what the weights have added."""
+
+MAX_VARIANCE_CHANGE = 0.1
+"""Relative change of ``variance + epsilon`` that is allowed in any channel."""
+
+
+def quantize_floats(
+    layer: Layer, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
+) -> dict[str, QuantizedTensor]:
+    """Quantise the float parameters of a layer; those that are missing in the result stay exact.
+
+    Args:
+        layer: the weight and what goes with it.
+        tensors: the original float32 values of the weight and of ``layer.parameters``.
+        stats: input statistics; without data (no positions) nothing says how large the outputs are: all stay exact.
+        quantized: what became of the weight.
+    """
+    if not stats.positions or not quantized.distortion > 0:
+        return {}
+    found: dict[str, QuantizedTensor | None] = {}
+    if layer.bias is not None:
+        rows = layer.layout.groups * layer.layout.rows
+        room = ETA * quantized.distortion / rows / layer.bias.factor**2
+        found[layer.bias.name] = on_grid(tensors[layer.bias.name], room)
+    if layer.norm is not None:
+        found |= _norm(layer, layer.norm, tensors, stats, quantized)
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> QuantizedTensor | None:
+    """Round to the grid on which a uniform error has a variance: ``step = sqrt(12 variance)``.
+
+    Args:
+        values: float32, finite or not.
+        variance: bound on the mean squared error; the step shrinks a little where few values miss it by chance.
+        coarsest: bound on the step.
+
+    Returns:
+        None when there is no such grid within the format's range of symbols.
+    """
+    exact = values.astype(np.float64)
+    if not np.isfinite(exact).all() or not 0 < variance < np.inf:
+        return None
+    step = np.float32(min(np.sqrt(12 * variance), coarsest)) if exact.any() else np.float32(1)
+    while step > 0 and np.isfinite(step):
+        symbols = np.rint(exact / float(step))
+        if np.abs(symbols).max(initial=0) > MAX_SYMBOL:
+            return None
+        result = QuantizedTensor(symbols.astype(np.int32), float(step), 0.0, float((exact**2).sum()), 0.0)
+        error = float(((result.values() - exact) ** 2).sum())
+        if error <= variance * exact.size:
+            return replace(result, distortion=error)
+        step = np.float32(0.8 * step)
+    return None
+
+
+def _norm(
+    layer: Layer, norm: Norm, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
+) -> dict[str, QuantizedTensor | None]:
+    """The four parameters of BatchNormalization ``y = s (u - m) / sqrt(v + eps) + t``.
+
+    To first order y changes by the error of a parameter times 1 for t, ``g = s / d`` for m, ``z = (u - m) / d`` for s
+    and ``g z / (2 d)`` for v, where ``d^2 = v + eps``.
+    """
+    s, m, v = (tensors[name].astype(np.float64) for name in (norm.scale, norm.mean, norm.variance))
+    d2 = v + norm.epsilon
+    if not (d2 > 0).all():
+        return {}
+    first, second, error = _moments(layer, tensors, stats, quantized)
+    gain2 = s**2 / d2
+    # A channel that calibration leaves dark counts as one with the variance that training saw.
+    z2 = np.maximum((second - 2 * m * first + m**2) / d2, 1.0)
+    room = ETA * float((gain2 * error).mean())
+    found = {
+        norm.scale: on_grid(tensors[norm.scale], room / float(z2.mean())),
+        norm.shift: on_grid(tensors[norm.shift], room),
+    }
+    if gain2.any():
+        found[norm.mean] = on_grid(tensors[norm.mean], room / float(gain2.mean()))
+        coarsest = 2 * MAX_VARIANCE_CHANGE * float(d2.min())
+        found[norm.variance] = on_grid(tensors[norm.variance], room / float((gain2 * z2 / d2).mean() / 4), coarsest)
+    return found
+
+
+def _moments(
+    layer: Layer, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Per output: mean and mean square (bias included), and mean squared error by the weights' quantisation."""
+    weight = tensors[layer.weight].astype(np.float64)
+    matrix = layer.layout.to_matrix(weight)
+    error = matrix - layer.layout.to_matrix(quantized.values())
+    product = np.einsum("gmn,gn->gm", matrix, stats.mean).ravel()
+    square = ((matrix @ stats.hessian) * matrix).sum(-1).ravel()
+    bias = 0.0 if layer.bias is None else tensors[layer.bias.name].astype(np.float64).ravel() * layer.bias.factor
+    return product + bias, square + 2 * bias * product + bias**2, ((error @ stats.hessian) * error).sum(-1).ravel()

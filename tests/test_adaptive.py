@@ -1,0 +1,87 @@
+"""The adaptive coder: its Python and C forms, and damaged payloads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cerwu_onnx import native
+from cerwu_onnx.entropy import adaptive, tables
+from cerwu_onnx.errors import CorruptFileError
+
+arrays = st.sampled_from([1, 3, 20, 32767]).flatmap(
+    lambda spread: hnp.arrays(np.int16, st.integers(1, 200), elements=st.integers(-spread, spread))
+)
+
+
+@given(arrays, st.integers(0, 255))
+@example(np.full(3000, 0, np.int16), 0x78)
+@example(np.full(300, 32767, np.int16), 0xFF)
+@example(np.array([-32768, 32767, 0], np.int16), 0)
+def test_every_header_round_trips(symbols: np.ndarray, header: int) -> None:
+    payload = adaptive.encode_plain(symbols, header)
+    assert payload[0] == header
+    assert payload[-1] != 0 or len(payload) == 1
+    lo, hi = int(symbols.min()), int(symbols.max())
+    assert np.array_equal(adaptive.decode_plain(payload, symbols.size, lo, hi), symbols)
+
+
+@given(arrays, st.integers(0, 255))
+@example(np.repeat(np.array([0, 9000, 0, -1], np.int16), 400), 0x81)
+def test_c_writes_the_same_bytes(symbols: np.ndarray, header: int) -> None:
+    if not native.available():
+        pytest.skip("the C library was not built: no compiler at install time")
+    assert native.encode_adaptive(symbols, header) == adaptive.encode_plain(symbols, header)
+
+
+def test_carries_run_through_many_bytes() -> None:
+    """Improbable bits of an extreme model make long runs of 0xFF that a carry turns over."""
+    rng = np.random.default_rng(4)
+    for seed_header in (0x00, 0x7F, 0x87):
+        symbols = np.where(rng.random(4000) < 0.004, 40, 0).astype(np.int16)
+        payload = adaptive.encode_plain(symbols, seed_header)
+        assert np.array_equal(adaptive.decode_plain(payload, symbols.size, 0, 40), symbols)
+        if native.available():
+            assert native.encode_adaptive(symbols, seed_header) == payload
+
+
+def test_encode_without_the_library_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    symbols = np.rint(np.random.default_rng(5).laplace(size=(30, 40)) * 2).astype(np.int32)
+    payload = adaptive.encode(symbols)
+    monkeypatch.setattr(native, "available", lambda: False)
+    assert adaptive.encode(symbols) == payload
+
+
+@pytest.mark.parametrize(("count", "scale", "most"), [(500, 2.0, 1.03), (20_000, 2.0, 1.004), (20_000, 0.2, 1.01)])
+def test_size_is_near_the_entropy_without_any_table(count: int, scale: float, most: float) -> None:
+    symbols = np.rint(np.random.default_rng(6).laplace(size=count) * scale).astype(np.int32)
+    assert 8 * len(adaptive.encode(symbols)) < most * tables.entropy(symbols) * count + 24
+
+
+def test_contexts_pay_where_scales_drift() -> None:
+    rng = np.random.default_rng(7)
+    symbols = np.rint(rng.laplace(size=(40, 200)) * np.tile([0.3, 4.0], 20)[:, None]).astype(np.int16).ravel()
+    without, with_contexts = (len(adaptive.encode_plain(symbols, 0x38 | bit)) for bit in (0, 0x80))
+    assert with_contexts < 0.95 * without
+    assert adaptive.encode(symbols)[0] >> 7 == 1
+
+
+def test_damaged_payloads_are_refused() -> None:
+    symbols = np.rint(np.random.default_rng(8).laplace(size=300) * 3).astype(np.int16)
+    lo, hi = int(symbols.min()), int(symbols.max())
+    payload = adaptive.encode(symbols)
+    for damaged, message in [
+        (b"", "empty"),
+        (payload + b"\0", "zero byte"),
+        (payload + b"\1\1\1\1\1", "does not end"),
+        (bytes([payload[0]]) + b"\0\0\0\1", "too long|not in"),
+    ]:
+        with pytest.raises(CorruptFileError, match=message):
+            adaptive.decode_plain(damaged, symbols.size, lo, hi)
+    with pytest.raises(CorruptFileError, match="not in"):
+        adaptive.decode_plain(payload, symbols.size, lo + 1, hi)
+    with pytest.raises(CorruptFileError, match="does not end"):
+        adaptive.decode_plain(payload, symbols.size // 2, lo, hi)
