@@ -10,6 +10,7 @@ import ctypes
 import functools
 import mmap
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ can claim.
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 _CODED = (1, 2)
-_SECTIONS = {16: "graph section", 17: "metadata section"}
+_SECTIONS = {16: "graph section", 17: "metadata section", 18: "names section", 19: "names section"}
 _NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
 
 
@@ -73,14 +74,16 @@ class File:
 
     Args:
         data: the whole file.
+        names: of the tensors, for messages; else those of the file where they are plain, else "#3" and so on.
 
     Raises:
         CorruptFileError: the file breaks docs/format.md.
         RuntimeError: the decoder is not :func:`available`.
     """
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, names: Sequence[str] = ()) -> None:
         self._library = _library()
+        self._names = names
         self._bytes = np.frombuffer(data, dtype=np.uint8) if len(data) else np.empty(0, np.uint8)
         self._handle = ctypes.create_string_buffer(self._library.cwb_host_file_bytes())
         self._check(self._library.cwb_host_open(self._handle, self._bytes.ctypes.data, self._bytes.size))
@@ -134,7 +137,9 @@ class File:
         info = (ctypes.c_uint32 * 4)()
         name = ctypes.c_void_p()
         self._check(self._library.cwb_host_tensor(self._handle, index, info, ctypes.byref(name)))
-        return info[0], info[2], ctypes.string_at(name.value or 0, info[3]).decode()
+        if self._names:
+            return info[0], info[2], self._names[index]
+        return info[0], info[2], ctypes.string_at(name.value or 0, info[3]).decode() if info[3] else f"#{index}"
 
     def _count(self, index: int, max_elements: int) -> int:
         """Number of elements of a coded tensor, checked before anything is allocated."""

@@ -232,13 +232,14 @@ def encode(
         metadata = {**metadata, "params": f"{mask:x}"}
     replaced = coded_parameters | {tensor.name for tensor in unchanged}
     kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    graph_part = writer.section(f.Kind.GRAPH, split(graph.model, names))
+    graph_part = writer.packed_section(f.Kind.GRAPH, split(graph.model, names))
+    names_part = writer.names_section(names, packed=True)
     metadata_part = writer.metadata_section(metadata)
-    content = writer.assemble([*parts, graph_part, metadata_part])
+    content = writer.assemble([*parts, graph_part, names_part, metadata_part])
     other = {
         "exact tensors": sum(part.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": graph_part.value_bytes,
+        "graph": graph_part.value_bytes + names_part.value_bytes,
         "metadata": metadata_part.value_bytes,
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)

@@ -83,7 +83,7 @@ def _native(*, constriction: bool) -> str:
 
     if native.available():
         return f"version {native.version()}, {native.library_path()}"
-    speed = "about 50 times slower (streams of ans are fast with constriction)" if constriction else "about 50 times slower"
+    speed = "about 50 times slower" + (" (ans: as fast, with constriction)" if constriction else "")
     return f"not used: {native.unavailable_reason()}. Python decodes instead, {speed}. {_FIX}"
 
 
@@ -112,7 +112,7 @@ def self_test(*, constriction: bool) -> Iterator[tuple[str, bool]]:
         decoders["constriction, ans"] = lambda: ans.decode(words, table, symbols.size)
     if native.available():
         for index, record in enumerate(container.tensors):
-            decoders[f"C, {record.name}"] = partial(native.decode_symbols, content, index)
+            decoders[f"C, {record.kind.name.lower()}"] = partial(native.decode_symbols, content, index)
     for name, decode in decoders.items():
         try:
             result = decode()

@@ -71,7 +71,10 @@ def _show_container(path: Path, as_json: bool) -> None:
     container = reader.read(path)
     rows = tensor_rows(container)
     metadata = container.metadata()
-    sections = {record.kind.name.lower(): record.size for record in container.records if not record.is_tensor}
+    sections = {"graph": 0, "metadata": 0}  # the tensors' names are part of the graph
+    for record in container.records:
+        if not record.is_tensor:
+            sections["metadata" if record.kind is f.Kind.METADATA else "graph"] += record.size
     coded = [row for row in rows if row.step is not None and not row.parameter]
     parameters = [row for row in rows if row.parameter]
     weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
@@ -116,14 +119,13 @@ def _show_container(path: Path, as_json: bool) -> None:
 
 def tensor_rows(container: Container) -> list[TensorRow]:
     """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
-    from cerwu_onnx.container.format import GRID_VALUE_BYTES
     from cerwu_onnx.runtime import coded_parameters
 
     parameters = coded_parameters(container)
     rows = []
     for record in container.tensors:
         coded = record.is_coded
-        cost = record.size + (GRID_VALUE_BYTES if coded else 0)
+        cost = record.size + (len(record.grid_bytes()) if coded else 0)
         row = TensorRow(
             name=record.name,
             coding=record.kind.name.lower() if coded else "exact",

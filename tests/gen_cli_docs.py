@@ -36,7 +36,7 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `output` | path of the .cwb file |
 | `model_bytes`, `file_bytes` | sizes of the ONNX file and of the .cwb file |
 | `weights`, `weight_bytes`, `bits_per_weight` | of all quantised weights; bytes include tables and steps |
-| `other_bytes` | what the rest of the file is: exact tensors, float parameters, graph, metadata, directory (with header) |
+| `other_bytes` | the rest: exact tensors, float parameters, graph (with names), metadata, directory (with header) |
 | `layers` | the quantised weights: LAYER_KEYS |
 | `parameters` | the biases and BatchNormalization parameters that are coded: PARAMETER_KEYS |
 | `kept` | the exact tensors: KEPT_KEYS |

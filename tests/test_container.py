@@ -37,7 +37,8 @@ def small_file() -> bytes:
         writer.encode_tensor(writer.RawTensor("conv.bias", f.ElementType.FLOAT32, np.arange(4, dtype=np.float32))),
         writer.encode_tensor(writer.CodedTensor("flat", quantized(np.full((3, 5), -7)), "ans")),
         writer.encode_tensor(writer.CodedTensor("fc", quantized(np.rint(rng.laplace(size=(7, 9)) * 3)), "adaptive")),
-        writer.section(f.Kind.GRAPH, b"not a real graph, but bytes all the same"),
+        writer.packed_section(f.Kind.GRAPH, b"not a real graph, but bytes all the same"),
+        writer.names_section(["conv.weight", "conv.bias", "flat", "fc"], packed=True),
         writer.metadata_section({"tool": "test", "lambda": 0.5}),
     ]
     return writer.assemble(parts)
@@ -116,13 +117,17 @@ def seal(directory: bytes, count: int, payload: bytes = b"", version: int = 0, f
     return header + struct.pack("<I", zlib.crc32(header)) + directory + payload
 
 
+def section_record(kind: int, payload: bytes) -> bytes:
+    """The directory record of a section."""
+    return bytes([kind]) + f.varint(len(payload)) + zlib.crc32(payload).to_bytes(4, "little")
+
+
 def ans_record(
     payload: bytes = b"\x80\x20",
     *,
     kind: int = 1,
-    element: int = 1,
+    element: int = 0,
     shape: tuple[int, ...] = (2,),
-    name: bytes = b"w",
     step: float = 1.0,
     lo: int = 3,
     symbols: int = 1,
@@ -134,9 +139,12 @@ def ans_record(
         decoded_crc = 0  # refused before anyone decodes
     if decoded_crc is None:
         decoded_crc = zlib.crc32(np.full(math.prod(shape), np.float32(step) * np.float32(lo), "<f4").tobytes())
-    out = struct.pack("<BII", kind, len(payload), zlib.crc32(payload))
-    out += struct.pack(f"<BB{len(shape)}IH", element, len(shape) if rank is None else rank, *shape, len(name)) + name
-    return out + (struct.pack("<fiHI", step, lo, symbols, decoded_crc) if kind in (1, 2) else b"")
+    out = section_record(kind, payload) + bytes([element << 4 | (len(shape) if rank is None else rank)])
+    out += b"".join(f.varint(dim) for dim in shape)
+    if kind == 0:
+        return out
+    grid = struct.pack("<f", step) + f.varint(f.zigzag(lo)) + f.varint(symbols - 1)
+    return out + grid + decoded_crc.to_bytes(4, "little")
 
 
 def one(payload: bytes = b"\x80\x20", **fields: object) -> bytes:
@@ -144,9 +152,17 @@ def one(payload: bytes = b"\x80\x20", **fields: object) -> bytes:
     return seal(ans_record(payload, **fields), 1, payload)  # type: ignore[arg-type]
 
 
+def names(content: bytes, tensors: int = 1) -> bytes:
+    """A sealed file of some equal tensors and a section of plain names."""
+    directory = ans_record() * tensors + section_record(18, content)
+    return seal(directory, tensors + 1, b"\x80\x20" * tensors + content)
+
+
 def test_the_hostile_template_is_itself_valid() -> None:
     container = reader.parse(one())
     assert container.decode_python(container.tensors[0]).tolist() == [3.0, 3.0]
+    assert container.tensors[0].name == "#0"
+    assert [record.name for record in reader.parse(names(b"\1a\2bc", 2)).tensors] == ["a", "bc"]
 
 
 metadata = writer.metadata_section({})
@@ -163,30 +179,42 @@ HOSTILE = {
     "payload missing": (seal(ans_record(), 1), "do not fill"),
     "payload left over": (seal(ans_record(), 1, b"\x80\x20zz"), "do not fill"),
     "unknown kind": (one(kind=3), "kind 3 is unknown"),
-    "adaptive float16": (one(kind=2, element=10), "element type 10"),
+    "adaptive float16": (one(kind=2, element=1), "element type 1"),
     "adaptive, nothing": (one(b"", kind=2), "empty"),
     "adaptive, zero byte": (one(b"\x38\x01\0", kind=2), "zero byte"),
     "adaptive, symbol out of range": (one(b"\x00\xff\xff\xff\xff", kind=2), "not in 3..3"),
     "adaptive, bytes left over": (one(b"\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff", kind=2, lo=0), "does not end"),
     "adaptive, endless escape": (one(b"\x7f" + b"\0" * 40 + b"\1", kind=2, lo=0, symbols=4096), "too long"),
-    "unknown element": (one(element=7), "element type 7"),
-    "coded float16": (one(element=10), "element type 10"),
+    "unknown element": (one(b"", kind=0, element=4), "element type 4"),
+    "coded float16": (one(element=1), "element type 1"),
     "rank 9": (one(shape=(1,) * 9), "rank 9"),
-    "rank beyond the record": (one(rank=8), "elements of shape|name of|cut short"),
+    "rank beyond the record": (one(rank=8), "elements of shape|shortest form|cut short"),
     "2^31 elements": (one(shape=(2**16, 2**15)), "elements of shape"),
     "elements overflow 64 bits": (one(shape=(2**32 - 1,) * 8), "elements of shape"),
     "no elements": (one(shape=(0,)), "out of range"),
     "empty but huge": (one(b"", kind=0, shape=(0, 2**16, 2**15)), "elements of shape"),
-    "name empty": (one(name=b""), "name of 0 bytes"),
-    "name too long": (one(name=b"n" * 1025), "name of 1025 bytes"),
-    "name not UTF-8": (one(name=b"\xff"), "not UTF-8"),
-    "name with NUL": (one(name=b"a\0b"), "NUL"),
-    "same name twice": (seal(ans_record() * 2, 2, b"\x80\x20" * 2), "two tensors are named"),
+    "dimension of 33 bits": (one(shape=(2**32,)), "shortest form or exceeds 32 bits"),
+    "dimension with a needless byte": (
+        seal(ans_record().replace(b"\1\2\0\0\x80\x3f", b"\1\x82\0\0\0\x80\x3f"), 1, b"\x80\x20"),
+        "shortest form",
+    ),
+    "name empty": (names(b"\0"), "name of 0 bytes"),
+    "name too long": (names(b"\x81\x08" + b"n" * 1025), "name of 1025 bytes"),
+    "name not UTF-8": (names(b"\1\xff"), "not UTF-8"),
+    "name with NUL": (names(b"\3a\0b"), "NUL"),
+    "name cut short": (names(b"\3ab"), "cut short"),
+    "same name twice": (names(b"\1w\1w", 2), "two tensors are named"),
+    "a name too few": (names(b"\1w", 2), "cut short"),
+    "a name too many": (names(b"\1v\1w"), "more names than tensors"),
+    "names damaged": (names(b"\1w")[:-1] + b"v", "CRC"),
+    "names plain and packed": (
+        seal(ans_record() + section_record(18, b"\1w") + section_record(19, b""), 3, b"\x80\x20\1w"),
+        "two sections of names",
+    ),
     "step 0": (one(step=0.0), "out of range"),
     "step negative": (one(step=-1.0), "out of range"),
     "step NaN": (one(step=math.nan, decoded_crc=0), "out of range"),
     "step infinite": (one(step=math.inf, decoded_crc=0), "out of range"),
-    "no symbols": (one(symbols=0), "out of range"),
     "too many symbols": (one(symbols=4097), "out of range"),
     "symbol below int16": (one(lo=-32769), "out of range"),
     "symbol above int16": (one(lo=32768), "out of range"),
@@ -203,15 +231,18 @@ HOSTILE = {
         "follows a section",
     ),
     "two metadata sections": (seal(metadata.record.to_bytes() * 2, 2, metadata.payload * 2), "two sections"),
-    "metadata is a list": (writer.assemble([writer.section(f.Kind.METADATA, b"[]")]), "not a JSON object"),
-    "metadata is not JSON": (writer.assemble([writer.section(f.Kind.METADATA, b"{")]), "not a JSON object"),
-    "metadata is not UTF-8": (writer.assemble([writer.section(f.Kind.METADATA, b"\xff")]), "not a JSON object"),
-    "metadata is deep": (writer.assemble([writer.section(f.Kind.METADATA, b"[" * 100_000)]), "not a JSON object"),
-    "deflate stream cut short": (
-        seal(struct.pack("<BII", 16, 3, zlib.crc32(metadata.payload[:3])), 1, metadata.payload[:3]),
-        "does not end|incomplete|invalid",
+    "metadata is a list": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"[]")]), "not a JSON object"),
+    "metadata is not JSON": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"{")]), "not a JSON object"),
+    "metadata is not UTF-8": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"\xff")]), "not a JSON object"),
+    "metadata is deep": (
+        writer.assemble([writer.packed_section(f.Kind.METADATA, b"[" * 100_000)]),
+        "not a JSON object",
     ),
-    "deflate stream is noise": (seal(struct.pack("<BII", 16, 4, zlib.crc32(b"\xff" * 4)), 1, b"\xff" * 4), "section"),
+    "deflate stream cut short": (
+        seal(section_record(16, metadata.payload[:1]), 1, metadata.payload[:1]),
+        "graph section",
+    ),
+    "deflate stream is noise": (seal(section_record(16, b"\xff" * 4), 1, b"\xff" * 4), "section"),
 }
 
 

@@ -15,9 +15,6 @@ import numpy.typing as npt
 MAGIC = b"\x89CWB\r\n\x1a\n"
 VERSION = 0
 HEADER = struct.Struct("<8sHHIIIII")
-RECORD = struct.Struct("<BII")
-GRID = struct.Struct("<fiHI")
-GRID_VALUE_BYTES = GRID.size - 4  # without the CRC
 MAX_RECORDS = 16384
 MAX_RANK = 8
 MAX_NAME = 1024
@@ -35,6 +32,8 @@ class Kind(IntEnum):
     ADAPTIVE = 2
     GRAPH = 16
     METADATA = 17
+    NAMES = 18
+    PACKED_NAMES = 19
 
 
 class ElementType(IntEnum):
@@ -45,6 +44,9 @@ class ElementType(IntEnum):
     FLOAT64 = 11
     BFLOAT16 = 16
 
+
+ELEMENT_CODES = tuple(ElementType)
+"""Element types in the order of their number in a directory record."""
 
 STORAGE: dict[ElementType, npt.DTypeLike] = {
     ElementType.FLOAT32: "<f4",
@@ -71,7 +73,7 @@ class Record:
         crc: CRC-32 of the payload.
         element: element type of the decoded tensor.
         shape: dimensions.
-        name: tensor name.
+        name: tensor name; "#3" for the fourth tensor of a file without names.
         step: grid step (coded tensors).
         lo: smallest symbol (coded tensors).
         symbols: K, the largest symbol is ``lo + K - 1`` (coded tensors).
@@ -107,13 +109,36 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The record as it stands in the directory."""
-        out = RECORD.pack(self.kind, self.size, self.crc)
+        out = bytes([self.kind]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
-            name = self.name.encode()
-            out += struct.pack(f"<BB{len(self.shape)}IH", self.element, len(self.shape), *self.shape, len(name)) + name
+            out += bytes([ELEMENT_CODES.index(self.element) << 4 | len(self.shape)])
+            out += b"".join(varint(dim) for dim in self.shape)
         if self.is_coded:
-            out += GRID.pack(self.step, self.lo, self.symbols, self.decoded_crc)
+            out += self.grid_bytes() + self.decoded_crc.to_bytes(4, "little")
         return out
+
+    def grid_bytes(self) -> bytes:
+        """What the record of a coded tensor says about its values: step and range of symbols."""
+        return struct.pack("<f", self.step) + varint(zigzag(self.lo)) + varint(self.symbols - 1)
+
+
+def varint(value: int) -> bytes:
+    """LEB128 of a number of 0 ... 2^32 - 1 in its shortest form."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def zigzag(value: int) -> int:
+    """0, -1, 1, -2, 2 ... as 0, 1, 2, 3, 4 ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def unzigzag(value: int) -> int:
+    """Invert :func:`zigzag`."""
+    return -(value >> 1) - 1 if value & 1 else value >> 1
 
 
 def crc32(data: Any) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from cerwu_onnx import native
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.entropy import adaptive, ans
 from cerwu_onnx.entropy.tables import FrequencyTable
 from cerwu_onnx.errors import CorruptFileError, UsageError
@@ -39,7 +39,8 @@ class Container:
     @cached_property
     def _native(self) -> tuple[native.File, dict[str, int]]:
         """The file as the C decoder sees it, and the index of each tensor there."""
-        return native.File(self.data), {record.name: index for index, record in enumerate(self.tensors)}
+        names = [record.name for record in self.tensors]
+        return native.File(self.data, names), {name: index for index, name in enumerate(names)}
 
     def payload(self, record: f.Record) -> bytes:
         """The payload of a record, its CRC checked.
@@ -55,21 +56,18 @@ class Container:
         return payload
 
     def section(self, kind: f.Kind) -> bytes | None:
-        """The decompressed content of a section; None when the file has none.
+        """The content of a section, decompressed; None when the file has none.
 
         Raises:
             CorruptFileError: its CRC or its deflate stream is damaged.
         """
         for record in self.records:
             if record.kind is kind:
-                inflate = zlib.decompressobj(-15)
+                payload = self.payload(record)
                 try:
-                    content = inflate.decompress(self.payload(record), MAX_SECTION)
-                except zlib.error as error:
+                    return payload if kind is f.Kind.NAMES else inflate(payload, MAX_SECTION)
+                except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
-                if not inflate.eof or inflate.unused_data:
-                    raise CorruptFileError(f"{_where(record)}: the deflate stream does not end with the section")
-                return content
         return None
 
     def metadata(self) -> dict[str, Any]:
@@ -169,87 +167,125 @@ def parse(data: bytes) -> Container:
     directory = data[f.HEADER.size : f.HEADER.size + directory_size]
     if len(directory) != directory_size or f.crc32(directory) != directory_crc:
         raise CorruptFileError("directory CRC mismatch or directory cut short: the file is damaged")
-    return Container(data, _directory(directory, count, f.HEADER.size + directory_size, len(data)))
+    records = _directory(directory, count, f.HEADER.size + directory_size, len(data))
+    return Container(data, _named(Container(data, records)))
 
 
 def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f.Record, ...]:
     """Parse ``count`` records that must fill ``directory``, with payloads from byte ``payloads`` to ``end``."""
     records: list[f.Record] = []
-    names: set[str] = set()
-    cursor = _Cursor(directory)
+    cursor = _Cursor(directory, "directory")
     while len(records) < count:
-        record = _record(cursor, payloads)
+        record = _record(cursor, payloads, len(records))
         if record.is_tensor:
-            if record.name in names:
-                raise CorruptFileError(f"directory: two tensors are named {record.name!r}")
             if records and not records[-1].is_tensor:
                 raise CorruptFileError("directory: a tensor follows a section")
-            names.add(record.name)
         elif any(other.kind is record.kind for other in records):
             raise CorruptFileError(f"directory: two sections of kind {record.kind}")
         records.append(record)
         payloads += record.size
-    if cursor.position != len(directory) or payloads != end:
+    if cursor.left or payloads != end:
         raise CorruptFileError("directory: records or payloads do not fill the file exactly")
     return tuple(records)
 
 
-class _Cursor:
-    """Reads structs one after the other and never past the end."""
+def _named(container: Container) -> tuple[f.Record, ...]:
+    """The records with the names that the file gives its tensors, if it does."""
+    kinds = [record.kind for record in container.records]
+    if f.Kind.NAMES in kinds and f.Kind.PACKED_NAMES in kinds:
+        raise CorruptFileError("directory: two sections of names")
+    content = container.section(f.Kind.NAMES if f.Kind.NAMES in kinds else f.Kind.PACKED_NAMES)
+    if content is None:
+        return container.records
+    cursor = _Cursor(content, "names section")
+    names: set[str] = set()
+    records = list(container.records)
+    for index, record in enumerate(container.tensors):
+        name = cursor.name()
+        if name in names:
+            raise CorruptFileError(f"names section: two tensors are named {name!r}")
+        names.add(name)
+        records[index] = replace(record, name=name)
+    if cursor.left:
+        raise CorruptFileError("names section: more names than tensors")
+    return tuple(records)
 
-    def __init__(self, data: bytes) -> None:
+
+class _Cursor:
+    """Reads fields one after the other and never past the end."""
+
+    def __init__(self, data: bytes, where: str) -> None:
         self.data = data
+        self.where = where
         self.position = 0
 
-    def unpack(self, layout: str) -> tuple[Any, ...]:
-        size = struct.calcsize(layout)
-        return struct.unpack(layout, self.take(size))
+    @property
+    def left(self) -> int:
+        """Bytes not yet read."""
+        return len(self.data) - self.position
 
     def take(self, size: int) -> bytes:
-        chunk = self.data[self.position : self.position + size]
-        if len(chunk) != size:
-            raise CorruptFileError(f"directory: record cut short at byte {f.HEADER.size + self.position}")
+        if size > self.left:
+            raise CorruptFileError(f"{self.where}: cut short at byte {self.position}")
         self.position += size
-        return chunk
+        return self.data[self.position - size : self.position]
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if value >> 32 or (shift and not byte):
+                    break
+                return value
+        raise CorruptFileError(f"{self.where}: a number is not in its shortest form or exceeds 32 bits")
+
+    def name(self) -> str:
+        size = self.varint()
+        if not 1 <= size <= f.MAX_NAME:
+            raise CorruptFileError(f"{self.where}: a name of {size} bytes")
+        try:
+            name = self.take(size).decode()
+        except UnicodeDecodeError:
+            raise CorruptFileError(f"{self.where}: a name is not UTF-8") from None
+        if "\0" in name:
+            raise CorruptFileError(f"{self.where}: a name has a NUL byte")
+        return name
 
 
-def _record(cursor: _Cursor, offset: int) -> f.Record:
-    """Parse one record whose payload starts at ``offset``."""
-    code, size, crc = cursor.unpack("<BII")
+def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
+    """Parse record ``index``, whose payload starts at ``offset``."""
+    code = cursor.take(1)[0]
     if code not in list(f.Kind):
         raise CorruptFileError(f"directory: record kind {code} is unknown: update cerwu-onnx")
-    kind = f.Kind(code)
-    if kind in (f.Kind.GRAPH, f.Kind.METADATA):
+    kind, size, crc = f.Kind(code), cursor.varint(), cursor.u32()
+    if kind >= f.Kind.GRAPH:
         return f.Record(kind, offset, size, crc)
-    element, rank = cursor.unpack("<BB")
-    if element not in list(f.ElementType) or (kind is not f.Kind.RAW and element != f.ElementType.FLOAT32):
-        raise CorruptFileError(f"directory: element type {element} is unknown: update cerwu-onnx")
-    if rank > f.MAX_RANK:
-        raise CorruptFileError(f"directory: rank {rank} exceeds {f.MAX_RANK}")
-    *shape, name_length = cursor.unpack(f"<{rank}IH")
+    name = f"#{index}"
+    form = cursor.take(1)[0]
+    if form >> 4 >= len(f.ELEMENT_CODES) or (kind is not f.Kind.RAW and form >> 4):
+        raise CorruptFileError(f"tensor {name!r}: element type {form >> 4} is unknown: update cerwu-onnx")
+    if form & 15 > f.MAX_RANK:
+        raise CorruptFileError(f"tensor {name!r}: rank {form & 15} exceeds {f.MAX_RANK}")
+    element, shape = f.ELEMENT_CODES[form >> 4], tuple(cursor.varint() for _ in range(form & 15))
     if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
-        raise CorruptFileError(f"directory: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
+        raise CorruptFileError(f"tensor {name!r}: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
     count = math.prod(shape)
-    if not 1 <= name_length <= f.MAX_NAME:
-        raise CorruptFileError(f"directory: a name of {name_length} bytes")
-    raw_name = cursor.take(name_length)
-    try:
-        name = raw_name.decode()
-    except UnicodeDecodeError:
-        raise CorruptFileError("directory: a name is not UTF-8") from None
-    if "\0" in name:
-        raise CorruptFileError("directory: a name has a NUL byte")
-    element = f.ElementType(element)
     if kind is f.Kind.RAW:
         if size != count * f.item_size(element):
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
-        return f.Record(kind, offset, size, crc, element, tuple(shape), name)
-    step, lo, symbols, decoded_crc = cursor.unpack("<fiHI")
-    if not (math.isfinite(step) and step > 0 and count > 0 and 1 <= symbols <= f.MAX_SYMBOLS):
-        raise CorruptFileError(f"tensor {name!r}: step, element count or table size out of range")
+        return f.Record(kind, offset, size, crc, element, shape, name)
+    step: float = struct.unpack("<f", cursor.take(4))[0]
+    lo, symbols, decoded_crc = f.unzigzag(cursor.varint()), cursor.varint() + 1, cursor.u32()
+    if not (math.isfinite(step) and step > 0 and count > 0 and symbols <= f.MAX_SYMBOLS):
+        raise CorruptFileError(f"tensor {name!r}: step, element count or number of symbols out of range")
     if lo < f.MIN_SYMBOL or lo + symbols - 1 > f.MAX_SYMBOL:
         raise CorruptFileError(f"tensor {name!r}: symbols {lo}..{lo + symbols - 1} out of range")
-    return f.Record(kind, offset, size, crc, element, tuple(shape), name, step, lo, symbols, decoded_crc)
+    return f.Record(kind, offset, size, crc, element, shape, name, step, lo, symbols, decoded_crc)
 
 
 def _where(record: f.Record) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container.dictionary import deflate
 from cerwu_onnx.entropy import adaptive, ans, tables
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import IntArray, QuantizedTensor
@@ -51,9 +51,9 @@ class Encoded:
     def value_bytes(self) -> int:
         """Bytes that say the tensor's values: payload and, when it is coded, step and table bounds.
 
-        The rest of :attr:`cost` is directory: kind, name, shape, sizes and CRCs.
+        The rest of :attr:`cost` is directory: kind, shape, sizes and CRCs.
         """
-        return len(self.payload) + (f.GRID_VALUE_BYTES if self.record.is_coded else 0)
+        return len(self.payload) + (len(self.record.grid_bytes()) if self.record.is_coded else 0)
 
 
 def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
@@ -103,21 +103,30 @@ def _coded(symbols: IntArray, coder: str) -> tuple[f.Kind, bytes]:
     return min(candidates, key=lambda candidate: len(candidate[1]))
 
 
-def section(kind: f.Kind, content: bytes) -> Encoded:
-    """A compressed section."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
-    payload = deflate.compress(content) + deflate.flush()
+def section(kind: f.Kind, payload: bytes) -> Encoded:
+    """A section as it stands in the file."""
     return Encoded(f.Record(kind, 0, len(payload), f.crc32(payload)), payload)
+
+
+def packed_section(kind: f.Kind, content: bytes) -> Encoded:
+    """A section whose content is deflated."""
+    return section(kind, deflate(content))
+
+
+def names_section(names: Sequence[str], *, packed: bool) -> Encoded:
+    """The section that names the tensors, in their order; plain, the C decoder can search it."""
+    content = b"".join(f.varint(len(name.encode())) + name.encode() for name in names)
+    return packed_section(f.Kind.PACKED_NAMES, content) if packed else section(f.Kind.NAMES, content)
 
 
 def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
     """The metadata section for a JSON-ready mapping."""
     text = json.dumps(metadata, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return section(f.Kind.METADATA, text.encode())
+    return packed_section(f.Kind.METADATA, text.encode())
 
 
 def assemble(parts: Sequence[Encoded]) -> bytes:
-    """Lay tensors (first) and sections (last) out as a file.
+    """Lay tensors (first) and sections (last, the names of the tensors among them) out as a file.
 
     Raises:
         ModelError: the file would exceed 4 GiB or 16384 records, or two tensors share a name.

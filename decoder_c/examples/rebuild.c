@@ -52,11 +52,15 @@ static unsigned char *read_file(const char *path, size_t *size)
     return NULL;
 }
 
-/* Names come from the file: spaces, controls and backslashes are printed as \xHH so that a line stays a line. */
-static void print_name(FILE *to, const cwb_tensor *tensor)
+/* Names come from the file: spaces, controls and backslashes are printed as \xHH so that a line stays a line. Where
+ * they are packed or absent, the tensor's index stands for its name. */
+static void print_name(FILE *to, const cwb_tensor *tensor, uint32_t index)
 {
     uint16_t i;
 
+    if (tensor->name_length == 0) {
+        fprintf(to, "#%lu", (unsigned long)index);
+    }
     for (i = 0; i < tensor->name_length; i++) {
         unsigned char c = (unsigned char)tensor->name[i];
 
@@ -68,11 +72,11 @@ static void print_name(FILE *to, const cwb_tensor *tensor)
     }
 }
 
-static void print_line(const cwb_tensor *tensor)
+static void print_line(const cwb_tensor *tensor, uint32_t index)
 {
     uint8_t axis;
 
-    print_name(stdout, tensor);
+    print_name(stdout, tensor, index);
     printf(" %s ", tensor->type == CWB_FLOAT32   ? "float32"
                    : tensor->type == CWB_FLOAT16 ? "float16"
                    : tensor->type == CWB_FLOAT64 ? "float64"
@@ -113,12 +117,12 @@ static int write_floats(const float *values, uint32_t count, FILE *out)
     return 1;
 }
 
-static int corrupt(const char *path, const cwb_tensor *tensor, cwb_error error)
+static int corrupt(const char *path, const cwb_tensor *tensor, uint32_t index, cwb_error error)
 {
     fprintf(stderr, "cwb-rebuild: %s: ", path);
     if (tensor != NULL) {
         fprintf(stderr, "tensor ");
-        print_name(stderr, tensor);
+        print_name(stderr, tensor, index);
         fprintf(stderr, ": ");
     }
     fprintf(stderr, "%s\n", cwb_strerror(error));
@@ -131,7 +135,8 @@ static int failed(const char *path, const char *what)
     return EXIT_FAILED;
 }
 
-static int rebuild_tensor(const cwb_tensor *tensor, const char *in_path, FILE *out, const char *out_path)
+static int rebuild_tensor(const cwb_tensor *tensor, uint32_t index, const char *in_path, FILE *out,
+                          const char *out_path)
 {
     cwb_error error;
     int written;
@@ -139,7 +144,7 @@ static int rebuild_tensor(const cwb_tensor *tensor, const char *in_path, FILE *o
     if (tensor->kind == CWB_RAW) {
         error = cwb_check(tensor, NULL, 0);
         if (error != CWB_OK) {
-            return corrupt(in_path, tensor, error);
+            return corrupt(in_path, tensor, index, error);
         }
         written = fwrite(tensor->payload, 1, tensor->payload_size, out) == tensor->payload_size;
     } else {
@@ -153,30 +158,30 @@ static int rebuild_tensor(const cwb_tensor *tensor, const char *in_path, FILE *o
         written = error == CWB_OK && write_floats(values, tensor->count, out);
         free(values);
         if (error != CWB_OK) {
-            return corrupt(in_path, tensor, error);
+            return corrupt(in_path, tensor, index, error);
         }
     }
     if (!written) {
         return failed(out_path, "cannot write");
     }
-    print_line(tensor);
+    print_line(tensor, index);
     return EXIT_DONE;
 }
 
 static int rebuild(const cwb_file *file, const char *in_path, const char *out_path)
 {
-    static const cwb_kind sections[2] = {CWB_GRAPH, CWB_METADATA};
+    static const cwb_kind sections[4] = {CWB_GRAPH, CWB_METADATA, CWB_NAMES, CWB_PACKED_NAMES};
     uint32_t index;
     int result = EXIT_DONE;
     FILE *out;
 
-    for (index = 0; index < 2; index++) {
+    for (index = 0; index < 4; index++) {
         const uint8_t *data;
         uint32_t size;
         cwb_error error = cwb_section(file, sections[index], &data, &size);
 
         if (error != CWB_OK && error != CWB_ERR_NOT_FOUND) {
-            return corrupt(in_path, NULL, error);
+            return corrupt(in_path, NULL, 0, error);
         }
     }
     out = fopen(out_path, "wb");
@@ -187,7 +192,7 @@ static int rebuild(const cwb_file *file, const char *in_path, const char *out_pa
         cwb_tensor tensor;
 
         cwb_tensor_at(file, index, &tensor);
-        result = rebuild_tensor(&tensor, in_path, out, out_path);
+        result = rebuild_tensor(&tensor, index, in_path, out, out_path);
     }
     if (fclose(out) != 0 && result == EXIT_DONE) {
         result = failed(out_path, "cannot write");
@@ -216,7 +221,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     error = cwb_open(&file, data, size);
-    result = error == CWB_OK ? rebuild(&file, argv[1], argv[2]) : corrupt(argv[1], NULL, error);
+    result = error == CWB_OK ? rebuild(&file, argv[1], argv[2]) : corrupt(argv[1], NULL, 0, error);
     free(data);
     return result;
 }

@@ -52,7 +52,7 @@ typedef enum {
     CWB_ERR_LAYOUT = -8,       /* directory or payloads do not fill the file exactly */
     CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
     CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */
-    CWB_ERR_NAME = -11,        /* name empty, too long, not UTF-8, with a NUL, or not unique */
+    CWB_ERR_NAME = -11,        /* a name empty, too long, not UTF-8, with a NUL, or not unique; or not one per tensor */
     CWB_ERR_GRID = -12,        /* step, smallest symbol or number of symbols */
     CWB_ERR_PAYLOAD_CRC = -13,
     CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
@@ -69,8 +69,16 @@ typedef enum {
 /* One line of English for any value, constant, never null. */
 const char *cwb_strerror(cwb_error error);
 
-/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE. */
-typedef enum { CWB_RAW = 0, CWB_ANS = 1, CWB_ADAPTIVE = 2, CWB_GRAPH = 16, CWB_METADATA = 17 } cwb_kind;
+/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE; the rest from 16 on are sections. */
+typedef enum {
+    CWB_RAW = 0,
+    CWB_ANS = 1,
+    CWB_ADAPTIVE = 2,
+    CWB_GRAPH = 16,
+    CWB_METADATA = 17,
+    CWB_NAMES = 18,
+    CWB_PACKED_NAMES = 19
+} cwb_kind;
 
 /* Numbered as ONNX TensorProto.DataType. */
 typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16 = 16 } cwb_type;
@@ -78,15 +86,16 @@ typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16
 /* An open file. It points into the caller's bytes, which must stay where they are, unchanged. */
 typedef struct {
     const uint8_t *data;
-    uint32_t size;      /* bytes */
-    uint32_t directory; /* bytes */
-    uint32_t records;   /* tensors and sections */
+    const uint8_t *names; /* payload of CWB_NAMES, null if the file has none */
+    uint32_t size;        /* bytes */
+    uint32_t directory;   /* bytes */
+    uint32_t records;     /* tensors and sections */
     uint32_t tensors;
 } cwb_file;
 
 /* A tensor's entry in the directory. Pointers point into the file. */
 typedef struct {
-    const char *name;       /* UTF-8, NOT terminated by a NUL */
+    const char *name;       /* UTF-8, NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
     uint32_t payload_crc;
@@ -102,18 +111,19 @@ typedef struct {
     uint8_t rank;
 } cwb_tensor;
 
-/* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory and
- * both their CRCs, once; payloads are checked when they are decoded. Time: one pass over the directory, and one
- * comparison of names per pair of tensors. On error *file must not be used. */
+/* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory, the
+ * names and their CRCs, once; other payloads are checked when they are decoded. Time: one pass over the directory, and
+ * one comparison of names per pair of tensors. On error *file must not be used. */
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size);
 
 /* Tensor number `index` (0 <= index < file->tensors), in the order of the directory, or CWB_ERR_NOT_FOUND. */
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor);
 
-/* The tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND. */
+/* The tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file whose names are
+ * packed or left out: there use the index. */
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor);
 
-/* The payload of the section CWB_GRAPH or CWB_METADATA, its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
+/* The payload of a section (CWB_GRAPH ...), its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
 cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size);
 
 /* Bytes of scratch memory that decoding this tensor takes; 0 for a raw tensor. */

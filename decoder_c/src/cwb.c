@@ -13,9 +13,6 @@
 
 enum {
     HEADER_SIZE = 32,
-    SECTION_RECORD_SIZE = 9, /* kind, payload size, payload CRC: how every record begins */
-    DIMS_OFFSET = 11,        /* then element type and rank */
-    CODED_FIELDS_SIZE = 14,  /* step, lo, K, decoded CRC */
     MAX_NAME = 1024,
     TABLE_SUM = 4096,
     TABLE_BITS = 12,
@@ -123,9 +120,47 @@ static int is_name(const uint8_t *p, uint32_t size)
 
 /* ---- directory ------------------------------------------------------------------------------------------------ */
 
-static int is_section(const uint8_t *record)
+/* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */
+typedef struct {
+    const uint8_t *p;
+    const uint8_t *end;
+    uint8_t failed;
+} cursor;
+
+static const uint8_t *take(cursor *c, uint32_t size)
 {
-    return record[0] == CWB_GRAPH || record[0] == CWB_METADATA;
+    static const uint8_t zeros[4] = {0, 0, 0, 0};
+    const uint8_t *p = c->p;
+
+    if ((size_t)(c->end - p) < size) {
+        c->failed = 1;
+        return zeros;
+    }
+    c->p += size;
+    return p;
+}
+
+/* LEB128, at most 32 bits, in its shortest form. */
+static uint32_t take_varint(cursor *c)
+{
+    uint32_t value = 0;
+    uint8_t shift, byte;
+
+    for (shift = 0; shift < 35; shift = (uint8_t)(shift + 7)) {
+        byte = *take(c, 1);
+        if (shift == 28 && byte > 0x0F) {
+            break;
+        }
+        value |= (uint32_t)(byte & 0x7F) << shift;
+        if (byte < 0x80) {
+            if (shift > 0 && byte == 0) {
+                break;
+            }
+            return value;
+        }
+    }
+    c->failed = 1;
+    return 0;
 }
 
 static int is_coded(uint8_t kind)
@@ -133,70 +168,9 @@ static int is_coded(uint8_t kind)
     return kind == CWB_ANS || kind == CWB_ADAPTIVE;
 }
 
-static uint32_t payload_size(const uint8_t *record)
+static int is_section(uint8_t kind)
 {
-    return load_u32(record + 1);
-}
-
-static uint32_t payload_crc(const uint8_t *record)
-{
-    return load_u32(record + 5);
-}
-
-/* A tensor record's name length field; the name follows it. */
-static const uint8_t *name_field(const uint8_t *record)
-{
-    return record + DIMS_OFFSET + 4 * record[10];
-}
-
-static uint32_t record_size(const uint8_t *record)
-{
-    const uint8_t *name;
-
-    if (is_section(record)) {
-        return SECTION_RECORD_SIZE;
-    }
-    name = name_field(record);
-    return (uint32_t)(name - record) + 2 + load_u16(name) + (is_coded(record[0]) ? CODED_FIELDS_SIZE : 0);
-}
-
-/* Reads a tensor record that lies within the directory. */
-static void read_record(const uint8_t *record, cwb_tensor *tensor)
-{
-    const uint8_t *name = name_field(record);
-    const uint8_t *coded;
-    uint8_t axis;
-
-    tensor->kind = record[0];
-    tensor->payload_size = payload_size(record);
-    tensor->payload_crc = payload_crc(record);
-    tensor->type = record[9];
-    tensor->rank = record[10];
-    tensor->count = 1;
-    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
-        tensor->dims[axis] = 0;
-        if (axis < tensor->rank) {
-            uint32_t dim = load_u32(record + DIMS_OFFSET + 4 * axis);
-
-            tensor->dims[axis] = dim;
-            tensor->count *= dim; /* check_record looks after overflow */
-        }
-    }
-    tensor->name_length = load_u16(name);
-    tensor->name = (const char *)(name + 2);
-
-    coded = name + 2 + tensor->name_length;
-    if (is_coded(tensor->kind)) {
-        tensor->step_bits = load_u32(coded);
-        tensor->lo = (int16_t)load_u16(coded + 4); /* the upper half is the sign, says check_record */
-        tensor->symbols = load_u16(coded + 8);
-        tensor->decoded_crc = load_u32(coded + 10);
-    } else {
-        tensor->step_bits = 0;
-        tensor->lo = 0;
-        tensor->symbols = 0;
-        tensor->decoded_crc = tensor->payload_crc;
-    }
+    return kind >= CWB_GRAPH;
 }
 
 /* CWB_OK, or CWB_ERR_SHAPE: the product of the dimensions that are not 0 has a limit, and raw payloads their size. */
@@ -229,132 +203,220 @@ static cwb_error check_shape(const cwb_tensor *tensor)
     return CWB_OK;
 }
 
-/* Checks the limits of the record that begins at `record` and of which at most `left` bytes lie in the directory. */
-static cwb_error check_record(const uint8_t *record, uint32_t left)
+/* Reads the fields of a coded tensor behind its dimensions. */
+static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
 {
-    cwb_tensor tensor;
-    const uint8_t *lo;
-    uint32_t lo_bits;
-    cwb_error error;
-    int raw;
+    uint32_t zigzag, more;
+    int32_t lo;
 
-    if (left < SECTION_RECORD_SIZE) {
+    tensor->step_bits = load_u32(take(c, 4));
+    zigzag = take_varint(c);
+    more = take_varint(c); /* K - 1 */
+    tensor->decoded_crc = load_u32(take(c, 4));
+    if (c->failed) {
         return CWB_ERR_DIRECTORY;
     }
-    if (is_section(record)) {
-        return CWB_OK;
-    }
-    raw = record[0] == CWB_RAW;
-    if (!raw && !is_coded(record[0])) {
-        return CWB_ERR_VERSION;
-    }
-    if (left < DIMS_OFFSET) {
-        return CWB_ERR_DIRECTORY;
-    }
-    if (record[10] > CWB_MAX_RANK) {
-        return CWB_ERR_SHAPE;
-    }
-    if (left < (uint32_t)(name_field(record) - record) + 2 || left < record_size(record)) {
-        return CWB_ERR_DIRECTORY;
-    }
-
-    read_record(record, &tensor);
-    if (tensor.type != CWB_FLOAT32 && !(raw && (tensor.type == CWB_FLOAT16 || tensor.type == CWB_FLOAT64 ||
-                                                tensor.type == CWB_BFLOAT16))) {
-        return CWB_ERR_ELEMENT_TYPE;
-    }
-    error = check_shape(&tensor);
-    if (error != CWB_OK) {
-        return error;
-    }
-    if (tensor.name_length < 1 || tensor.name_length > MAX_NAME ||
-        !is_name((const uint8_t *)tensor.name, tensor.name_length)) {
-        return CWB_ERR_NAME;
-    }
-    if (raw) {
-        return CWB_OK;
-    }
-
     /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
-    if (tensor.step_bits < 1 || tensor.step_bits > UINT32_C(0x7F7FFFFF)) {
+    if (tensor->step_bits < 1 || tensor->step_bits > UINT32_C(0x7F7FFFFF) || more >= CWB_MAX_SYMBOLS ||
+        zigzag > UINT32_C(0xFFFF)) {
         return CWB_ERR_GRID;
     }
-    if (tensor.symbols < 1 || tensor.symbols > CWB_MAX_SYMBOLS) {
+    lo = (int32_t)(zigzag >> 1);
+    if (zigzag & 1) {
+        lo = -lo - 1;
+    }
+    if (lo + (int32_t)more > 32767) {
         return CWB_ERR_GRID;
     }
-    /* lo + 32768, so that the int16 range becomes 0 .. 65535 and everything else lies above. */
-    lo = (const uint8_t *)tensor.name + tensor.name_length + 4;
-    lo_bits = (uint32_t)(load_u32(lo) + UINT32_C(0x8000));
-    if (lo_bits > UINT32_C(0xFFFF) || lo_bits + tensor.symbols - 1 > UINT32_C(0xFFFF)) {
-        return CWB_ERR_GRID;
-    }
+    tensor->lo = (int16_t)lo;
+    tensor->symbols = (uint16_t)(more + 1);
     return CWB_OK;
 }
 
-/* Does one of the `count` tensor records from `first` on bear the name of `length` bytes? If so *index tells which. */
-static int find_name(const uint8_t *first, uint32_t count, const uint8_t *name, uint32_t length, uint32_t *index)
+/* Reads one record and checks its limits. Of a section only kind, size and CRC of the payload are set. */
+static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
+    static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
+    uint8_t form, axis;
+    cwb_error error;
+
+    tensor->kind = *take(c, 1);
+    if (c->failed) {
+        return CWB_ERR_DIRECTORY;
+    }
+    if (tensor->kind > CWB_ADAPTIVE && (tensor->kind < CWB_GRAPH || tensor->kind > CWB_PACKED_NAMES)) {
+        return CWB_ERR_VERSION;
+    }
+    tensor->payload_size = take_varint(c);
+    tensor->payload_crc = load_u32(take(c, 4));
+    if (c->failed || is_section(tensor->kind)) {
+        return c->failed ? CWB_ERR_DIRECTORY : CWB_OK;
+    }
+
+    form = *take(c, 1);
+    if (c->failed) {
+        return CWB_ERR_DIRECTORY;
+    }
+    if (form >> 4 > 3 || (form >> 4 != 0 && tensor->kind != CWB_RAW)) {
+        return CWB_ERR_ELEMENT_TYPE;
+    }
+    tensor->type = types[form >> 4];
+    tensor->rank = form & 15;
+    if (tensor->rank > CWB_MAX_RANK) {
+        return CWB_ERR_SHAPE;
+    }
+    tensor->count = 1;
+    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
+        tensor->dims[axis] = axis < tensor->rank ? take_varint(c) : 0;
+        if (axis < tensor->rank) {
+            tensor->count *= tensor->dims[axis]; /* check_shape looks after overflow */
+        }
+    }
+    if (c->failed) {
+        return CWB_ERR_DIRECTORY;
+    }
+    error = check_shape(tensor);
+    if (error != CWB_OK) {
+        return error;
+    }
+    tensor->step_bits = 0;
+    tensor->lo = 0;
+    tensor->symbols = 0;
+    tensor->decoded_crc = tensor->payload_crc;
+    return is_coded(tensor->kind) ? read_grid(c, tensor) : CWB_OK;
+}
+
+static cursor directory_of(const cwb_file *file)
+{
+    cursor c;
+
+    c.p = file->data + HEADER_SIZE;
+    c.end = c.p + file->directory;
+    c.failed = 0;
+    return c;
+}
+
+/* The name of tensor `index`, which exists, in a file whose names were checked; *length is 0 if it has none. */
+static const uint8_t *name_at(const cwb_file *file, uint32_t index, uint32_t *length)
+{
+    cursor c;
+
+    *length = 0;
+    if (file->names == NULL) {
+        return file->data;
+    }
+    c.p = file->names;
+    c.end = file->data + file->size;
+    c.failed = 0;
+    for (;;) {
+        const uint8_t *name;
+
+        *length = take_varint(&c);
+        name = take(&c, *length);
+        if (index-- == 0) {
+            return name;
+        }
+    }
+}
+
+/* Does one of the first `count` tensors bear the name of `length` bytes? If so *index tells which. */
+static int find_name(const cwb_file *file, uint32_t count, const uint8_t *name, uint32_t length, uint32_t *index)
+{
+    cursor c;
     uint32_t i;
 
+    if (file->names == NULL) {
+        return 0;
+    }
+    c.p = file->names;
+    c.end = file->data + file->size;
+    c.failed = 0;
     for (i = 0; i < count; i++) {
-        const uint8_t *other = name_field(first);
+        uint32_t other_length = take_varint(&c);
+        const uint8_t *other = take(&c, other_length);
 
-        if (load_u16(other) == length && same_bytes(other + 2, name, length)) {
+        if (other_length == length && same_bytes(other, name, length)) {
             *index = i;
             return 1;
         }
-        first += record_size(first);
     }
     return 0;
 }
 
+/* Checks that `size` bytes of names are well-formed, different, and as many as there are tensors. */
+static cwb_error check_names(const cwb_file *file, uint32_t size)
+{
+    cursor c;
+    uint32_t i, unused;
+
+    c.p = file->names;
+    c.end = c.p + size;
+    c.failed = 0;
+    for (i = 0; i < file->tensors; i++) {
+        uint32_t length = take_varint(&c);
+        const uint8_t *name;
+
+        if (length < 1 || length > MAX_NAME) {
+            return CWB_ERR_NAME;
+        }
+        name = take(&c, length);
+        if (c.failed || !is_name(name, length) || find_name(file, i, name, length, &unused)) {
+            return CWB_ERR_NAME;
+        }
+    }
+    return c.p == c.end ? CWB_OK : CWB_ERR_NAME;
+}
+
 static cwb_error check_directory(cwb_file *file)
 {
-    const uint8_t *first = file->data + HEADER_SIZE;
-    const uint8_t *record = first;
-    uint32_t directory_left = file->directory;
+    cursor c = directory_of(file);
+    const uint8_t *payload = c.end;
     uint32_t payloads_left = file->size - HEADER_SIZE - file->directory;
-    uint32_t i, unused;
-    uint8_t seen = 0; /* bit 0: graph, bit 1: metadata */
+    uint32_t i, names_size = 0;
+    uint8_t seen = 0; /* a bit for each kind of section */
 
     file->tensors = 0;
+    file->names = NULL;
     for (i = 0; i < file->records; i++) {
-        uint32_t size;
-        cwb_error error = check_record(record, directory_left);
+        cwb_tensor record;
+        cwb_error error = read_record(&c, &record);
 
         if (error != CWB_OK) {
             return error;
         }
-        if (is_section(record)) {
-            uint8_t bit = record[0] == CWB_GRAPH ? 1 : 2;
+        if (is_section(record.kind)) {
+            uint8_t bit = (uint8_t)(1 << (record.kind - CWB_GRAPH));
 
             if (seen & bit) {
                 return CWB_ERR_DIRECTORY;
             }
             seen |= bit;
         } else {
-            const uint8_t *name = name_field(record);
-
             if (seen != 0) {
                 return CWB_ERR_DIRECTORY;
             }
-            if (find_name(first, file->tensors, name + 2, load_u16(name), &unused)) {
-                return CWB_ERR_NAME;
-            }
             file->tensors++;
         }
-        if (payload_size(record) > payloads_left) {
+        if (record.payload_size > payloads_left) {
             return CWB_ERR_LAYOUT;
         }
-        payloads_left -= payload_size(record);
-        size = record_size(record);
-        record += size;
-        directory_left -= size;
+        if (record.kind == CWB_NAMES) {
+            if (crc_of(payload, record.payload_size) != record.payload_crc) {
+                return CWB_ERR_PAYLOAD_CRC;
+            }
+            file->names = payload;
+            names_size = record.payload_size;
+        }
+        payload += record.payload_size;
+        payloads_left -= record.payload_size;
     }
-    if (directory_left != 0) {
+    if (c.p != c.end || (seen & 12) == 12) { /* names both plain and packed */
         return CWB_ERR_DIRECTORY;
     }
-    return payloads_left == 0 ? CWB_OK : CWB_ERR_LAYOUT;
+    if (payloads_left != 0) {
+        return CWB_ERR_LAYOUT;
+    }
+    return file->names == NULL ? CWB_OK : check_names(file, names_size);
 }
 
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
@@ -399,22 +461,25 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     return check_directory(file);
 }
 
-/* Record number `index`, which exists; *payload tells where its payload is. */
-static const uint8_t *record_at(const cwb_file *file, uint32_t index, const uint8_t **payload)
+/* Reads record number `index`, which exists, and sets its payload. */
+static void record_at(const cwb_file *file, uint32_t index, cwb_tensor *record)
 {
-    const uint8_t *record = file->data + HEADER_SIZE;
+    cursor c = directory_of(file);
+    const uint8_t *payload = c.end;
 
-    *payload = record + file->directory;
-    while (index-- > 0) {
-        *payload += payload_size(record);
-        record += record_size(record);
+    for (;;) {
+        (void)read_record(&c, record);
+        if (index-- == 0) {
+            break;
+        }
+        payload += record->payload_size;
     }
-    return record;
+    record->payload = payload;
 }
 
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
 {
-    const uint8_t *payload;
+    uint32_t length;
 
     if (file == NULL || tensor == NULL) {
         return CWB_ERR_ARGUMENT;
@@ -422,8 +487,9 @@ cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor
     if (index >= file->tensors) {
         return CWB_ERR_NOT_FOUND;
     }
-    read_record(record_at(file, index, &payload), tensor);
-    tensor->payload = payload;
+    record_at(file, index, tensor);
+    tensor->name = (const char *)name_at(file, index, &length);
+    tensor->name_length = (uint16_t)length;
     return CWB_OK;
 }
 
@@ -434,8 +500,8 @@ cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, c
     if (file == NULL || name == NULL || tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (name_length > MAX_NAME || !find_name(file->data + HEADER_SIZE, file->tensors, (const uint8_t *)name,
-                                             (uint32_t)name_length, &index)) {
+    if (name_length > MAX_NAME ||
+        !find_name(file, file->tensors, (const uint8_t *)name, (uint32_t)name_length, &index)) {
         return CWB_ERR_NOT_FOUND;
     }
     return cwb_tensor_at(file, index, tensor);
@@ -449,15 +515,15 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
         return CWB_ERR_ARGUMENT;
     }
     for (index = file->tensors; index < file->records; index++) {
-        const uint8_t *payload;
-        const uint8_t *record = record_at(file, index, &payload);
+        cwb_tensor record;
 
-        if (record[0] == (uint8_t)kind) {
-            if (crc_of(payload, payload_size(record)) != payload_crc(record)) {
+        record_at(file, index, &record);
+        if (record.kind == (uint8_t)kind) {
+            if (crc_of(record.payload, record.payload_size) != record.payload_crc) {
                 return CWB_ERR_PAYLOAD_CRC;
             }
-            *data = payload;
-            *size = payload_size(record);
+            *data = record.payload;
+            *size = record.payload_size;
             return CWB_OK;
         }
     }

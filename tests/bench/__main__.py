@@ -13,7 +13,9 @@ from .models import ABSENT, shared_models
 def main() -> None:
     """Run the parts asked for; all of them by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["speed", "entropy", "rate", []], help="what to measure (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", choices=["speed", "entropy", "rate", []], help="what to measure (default: all)"
+    )
     parser.add_argument("--model", action="append", default=[], help="only this model (may be repeated)")
     arguments = parser.parse_args()
     console = Console(width=120)

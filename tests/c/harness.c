@@ -399,7 +399,7 @@ static void misuse(const char *path)
     REQUIRE(cwb_section(&file, CWB_GRAPH, &payload, &size) == CWB_OK);
     REQUIRE(size == 5 && memcmp(payload, "graph", 5) == 0);
     REQUIRE(cwb_section(&file, CWB_METADATA, &payload, &size) == CWB_OK);
-    REQUIRE(size == 0 && payload == data.data + data.size);
+    REQUIRE(size == 0 && payload < data.data + data.size);
     REQUIRE(cwb_check(NULL, NULL, 0) == CWB_ERR_ARGUMENT);
     REQUIRE(cwb_begin(NULL, NULL, 0, &ans) == CWB_ERR_ARGUMENT);
     REQUIRE(cwb_read_i16(NULL, NULL, 0) == CWB_ERR_ARGUMENT);

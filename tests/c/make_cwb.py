@@ -15,8 +15,9 @@ import numpy as np
 from cerwu_onnx.entropy.adaptive import encode_plain
 
 MAGIC = bytes([0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A])
-RAW, ANS, ADAPTIVE, GRAPH, METADATA = 0, 1, 2, 16, 17
+RAW, ANS, ADAPTIVE, GRAPH, METADATA, NAMES = 0, 1, 2, 16, 17, 18
 SIZES = {1: 4, 10: 2, 11: 8, 16: 2}
+CODES = {1: 0, 10: 1, 11: 2, 16: 3}
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Record:
     def to_bytes(self) -> bytes:
         size = len(self.payload) if self.size is None else self.size
         crc = zlib.crc32(self.payload) if self.crc is None else self.crc
-        return struct.pack("<BII", self.kind, size, crc) + self.fields
+        return bytes([self.kind]) + leb128(size) + struct.pack("<I", crc) + self.fields
 
 
 def edges(table: Sequence[int]) -> list[int]:
@@ -67,23 +68,36 @@ def encode(indices: Sequence[int], table: Sequence[int]) -> bytes:
 
 
 def leb128(value: int) -> bytes:
-    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
 
 
-def tensor_fields(
-    name: bytes, type_: int, dims: Sequence[int], *, rank: int | None = None, length: int | None = None
-) -> bytes:
-    head = struct.pack(f"<BB{len(dims)}I", type_, len(dims) if rank is None else rank, *dims)
-    return head + struct.pack("<H", len(name) if length is None else length) + name
+def form(type_: int, dims: Sequence[int], *, rank: int | None = None) -> bytes:
+    """Element type, rank and dimensions; unknown types become numbers that mean nothing."""
+    head = CODES.get(type_, 4 + type_ % 12) << 4 | (len(dims) if rank is None else rank)
+    return bytes([head]) + b"".join(map(leb128, dims))
+
+
+def grid(step: bytes, lo: int, k: int, decoded_crc: int) -> bytes:
+    """Step, smallest symbol, number of symbols, CRC."""
+    zigzag = 2 * lo if lo >= 0 else -2 * lo - 1
+    return step + leb128(zigzag) + leb128(k - 1) + struct.pack("<I", decoded_crc)
+
+
+def names(*entries: bytes) -> bytes:
+    """The content of a section of names."""
+    return b"".join(leb128(len(entry)) + entry for entry in entries)
 
 
 def raw(name: str, type_: int, dims: tuple[int, ...], payload: bytes) -> Record:
-    fields = tensor_fields(name.encode(), type_, dims)
-    return Record(RAW, payload, fields, name, type_, dims, payload)
+    return Record(RAW, payload, form(type_, dims), name, type_, dims, payload)
 
 
 def ans(
-    name: str | bytes,
+    name: str,
     dims: tuple[int, ...],
     indices: Sequence[int],
     table: Sequence[int],
@@ -101,13 +115,10 @@ def ans(
     symbols = np.asarray(indices, np.int64) + lo
     with np.errstate(over="ignore", invalid="ignore"):
         decoded = (np.frombuffer(packed, "<f4")[0] * symbols.astype(np.float32)).astype("<f4").tobytes()
-    raw_name = name if isinstance(name, bytes) else name.encode()
-    fields = tensor_fields(raw_name, type_, dims)
-    fields += packed + struct.pack("<iH", lo, len(table) if k is None else k)
-    fields += struct.pack("<I", zlib.crc32(decoded) if decoded_crc is None else decoded_crc)
+    crc = zlib.crc32(decoded) if decoded_crc is None else decoded_crc
+    fields = form(type_, dims) + grid(packed, lo, len(table) if k is None else k, crc)
     payload = b"".join(map(leb128, table)) if table_bytes is None else table_bytes
     payload += encode(indices, table) if words is None else words
-    name = name if isinstance(name, str) else ""
     return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, table)
 
 
@@ -118,8 +129,7 @@ def adaptive(
     values = np.asarray(symbols, np.int64)
     lo, k = int(values.min()), int(np.ptp(values)) + 1
     decoded = (np.float32(step) * values.astype(np.float32)).astype("<f4").tobytes()
-    fields = tensor_fields(name.encode(), 1, (len(values),))
-    fields += struct.pack("<fiHI", step, lo, k, zlib.crc32(decoded))
+    fields = form(1, (len(values),)) + grid(struct.pack("<f", step), lo, k, zlib.crc32(decoded))
     if payload is None:
         payload = encode_plain(values, header)
     return Record(ADAPTIVE, payload, fields, name, 1, (len(values),), decoded, values, lo, range(k))
@@ -138,8 +148,13 @@ def build(
     file_size: int | None = None,
     header_crc: int | None = None,
     tail: bytes = b"",
+    named: bytes | bool = True,
 ) -> bytes:
-    """The file."""
+    """The file. Tensors are named, or ``named`` is the section of names; none where the number of records is forged."""
+    tensors = [record.name.encode() for record in records if record.kind < GRAPH]
+    if named and tensors and count is None:
+        content = names(*tensors) if named is True else named
+        records = [*records, Record(NAMES, content)]
     if directory is None:
         directory = b"".join(record.to_bytes() for record in records)
     body = directory + b"".join(record.payload for record in records) + tail

@@ -14,10 +14,6 @@ struct job {
     uint32_t result[8];
 };
 
-#ifndef CWB_SCRATCH_ADAPTIVE
-typedef cwb_ans cwb_stream;
-#endif
-
 #define POINTER(type, address) ((type *)(uintptr_t)(address))
 
 /* What an application holds: the RAM of a decoder besides scratch memory, stack, input and output. */
@@ -61,16 +57,21 @@ uint32_t emu_open(struct job *job)
 /* Checks the sections that there are; number of bytes in them. */
 uint32_t emu_sections(struct job *job)
 {
+    static const cwb_kind kinds[4] = {CWB_GRAPH, CWB_METADATA, CWB_NAMES, CWB_PACKED_NAMES};
     const uint8_t *data;
-    uint32_t size = 0;
-    cwb_error error = cwb_section(&file, CWB_GRAPH, &data, &size);
+    uint32_t size, i;
 
-    job->result[0] = error == CWB_OK ? size : 0;
-    if (error == CWB_OK || error == CWB_ERR_NOT_FOUND) {
-        error = cwb_section(&file, CWB_METADATA, &data, &size);
-        job->result[0] += error == CWB_OK ? size : 0;
+    job->result[0] = 0;
+    for (i = 0; i < 4; i++) {
+        cwb_error error = cwb_section(&file, kinds[i], &data, &size);
+
+        if (error == CWB_OK) {
+            job->result[0] += size;
+        } else if (error != CWB_ERR_NOT_FOUND) {
+            return told(error);
+        }
     }
-    return told(error == CWB_ERR_NOT_FOUND ? CWB_OK : error);
+    return told(CWB_OK);
 }
 
 /* The tensor that the functions below decode: is it coded, elements, scratch bytes, payload. */

@@ -43,7 +43,8 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
             element = f.ElementType.FLOAT32 if name == "empty é" else f.ElementType[name.split()[1]]
             parts.append(writer.encode_tensor(writer.RawTensor(name, element, array)))
     sections = [
-        writer.section(f.Kind.GRAPH, b"golden graph"),
+        writer.names_section(list(values), packed=False),
+        writer.packed_section(f.Kind.GRAPH, b"golden graph"),
         writer.metadata_section({"tool": "golden", "lambda": 0.25}),
     ]
     return writer.assemble([*parts, *sections]), values
