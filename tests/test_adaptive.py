@@ -77,7 +77,7 @@ def test_damaged_payloads_are_refused() -> None:
         (b"", "empty"),
         (payload + b"\0", "zero byte"),
         (payload + b"\1\1\1\1\1", "does not end"),
-        (bytes([payload[0]]) + b"\0\0\0\1", "too long|not in"),
+        (bytes([payload[0]]) + b"\0\0\0\1", "not in"),
     ]:
         with pytest.raises(CorruptFileError, match=message):
             adaptive.decode_plain(damaged, symbols.size, lo, hi)
@@ -85,3 +85,9 @@ def test_damaged_payloads_are_refused() -> None:
         adaptive.decode_plain(payload, symbols.size, lo + 1, hi)
     with pytest.raises(CorruptFileError, match="does not end"):
         adaptive.decode_plain(payload, symbols.size // 2, lo, hi)
+
+
+def test_large_symbols_cost_about_their_width() -> None:
+    """A bias on a fine grid: few elements, hundreds of values; the escape's length is learnt."""
+    symbols = np.random.default_rng(9).integers(-400, 400, 256).astype(np.int32)
+    assert 8 * len(adaptive.encode(symbols)) / 256 < 11.2

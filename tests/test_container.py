@@ -184,7 +184,7 @@ HOSTILE = {
     "adaptive, zero byte": (one(b"\x38\x01\0", kind=2), "zero byte"),
     "adaptive, symbol out of range": (one(b"\x00\xff\xff\xff\xff", kind=2), "not in 3..3"),
     "adaptive, bytes left over": (one(b"\x38\xff\xff\xff\xff\xff\xff\xff\xff\xff", kind=2, lo=0), "does not end"),
-    "adaptive, endless escape": (one(b"\x7f" + b"\0" * 40 + b"\1", kind=2, lo=0, symbols=4096), "too long"),
+    "adaptive, longest escape": (one(b"\x7f" + b"\0" * 40 + b"\1", kind=2, lo=0, symbols=4096), "not in"),
     "unknown element": (one(b"", kind=0, element=4), "element type 4"),
     "coded float16": (one(element=1), "element type 1"),
     "rank 9": (one(shape=(1,) * 9), "rank 9"),

@@ -17,10 +17,11 @@ from cerwu_onnx.types import IntArray
 BINS = 14
 CONTEXTS = 4
 SIGN = CONTEXTS * BINS
+ESCAPE = SIGN + 1
+MAX_ESCAPE_BITS = 15
 FIRST_COUNT = 6
 SLOWER = (10, 22, 44, 89)
 """Counts at which a probability starts to learn at half the rate."""
-MAX_ESCAPE_BITS = 15
 TOP = 1 << 24
 FULL = (1 << 32) - 1
 
@@ -49,7 +50,7 @@ class _Model:
     def __init__(self, header: int) -> None:
         some, more = header >> 3 & 15, header & 7
         bins = [(2 * some + 1) << 11] + [max(((2 * more + 1) << 12) - (k << 10), 2048) for k in range(1, BINS)]
-        self.probability = [*bins * CONTEXTS, 1 << 15]
+        self.probability = [*bins * CONTEXTS, *[1 << 15] * (1 + MAX_ESCAPE_BITS)]
         self.count = [FIRST_COUNT] * len(self.probability)
         self.contexts = header >> 7
 
@@ -108,8 +109,10 @@ def encode_plain(symbols: IntArray, header: int) -> bytes:
         if magnitude >= BINS:
             excess = magnitude - BINS + 1
             bits = excess.bit_length() - 1
-            for bit in (*[1] * bits, 0, *(excess >> shift & 1 for shift in reversed(range(bits)))):
-                coder.split(bit, coder.range >> 1)
+            for length in range(min(bits + 1, MAX_ESCAPE_BITS)):
+                coder.adaptive(int(length < bits), ESCAPE + length)
+            for shift in reversed(range(bits)):
+                coder.split(excess >> shift & 1, coder.range >> 1)
         if magnitude:
             coder.adaptive(int(symbol > 0), SIGN)
         previous, before = magnitude, previous
@@ -145,10 +148,8 @@ class _Decoder:
 
     def escape(self) -> int:
         bits, value = 0, 1
-        while self.split(self.range >> 1):
+        while bits < MAX_ESCAPE_BITS and self.adaptive(ESCAPE + bits):
             bits += 1
-            if bits > MAX_ESCAPE_BITS:
-                raise CorruptFileError("coded stream: an escape code is too long")
         for _ in range(bits):
             value = value << 1 | self.split(self.range >> 1)
         return value - 1

@@ -36,7 +36,7 @@ extern "C" {
 /* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, an adaptive tensor. No tensor takes more
  * than CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS); cwb_scratch_size tells what one takes. */
 #define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1) * sizeof(uint16_t))
-#define CWB_SCRATCH_ADAPTIVE ((size_t)172)
+#define CWB_SCRATCH_ADAPTIVE ((size_t)216)
 
 typedef enum {
     CWB_OK = 0,

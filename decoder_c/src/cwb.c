@@ -20,9 +20,10 @@ enum {
     BINS = 14,           /* adaptive: magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
     SIGN = CONTEXTS * BINS,
-    PROBABILITIES = SIGN + 1,
-    FIRST_COUNT = 6,
-    MAX_ESCAPE_BITS = 15
+    ESCAPE = SIGN + 1, /* the unary part of an escape's Exp-Golomb code */
+    MAX_ESCAPE_BITS = 15,
+    PROBABILITIES = ESCAPE + MAX_ESCAPE_BITS,
+    FIRST_COUNT = 6
 };
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
@@ -669,10 +670,9 @@ static cwb_error begin_adaptive(cwb_stream *stream)
         uint32_t more = (2 * (uint32_t)(header & 7) + 1) << 12;
         uint32_t less = (uint32_t)bin << 10;
 
-        stream->scratch[i] = (uint16_t)(bin == 0 ? zero : more < less + 2048 ? 2048 : more - less);
+        stream->scratch[i] = (uint16_t)(i >= SIGN ? 0x8000 : bin == 0 ? zero : more < less + 2048 ? 2048 : more - less);
         counts[i] = FIRST_COUNT;
     }
-    stream->scratch[SIGN] = 0x8000;
     stream->range = UINT32_C(0xFFFFFFFF);
     stream->previous = 0;
     stream->before = 0;
@@ -716,17 +716,14 @@ static int adaptive_bit(cwb_stream *stream, uint8_t index)
     return bit;
 }
 
-/* The excess over BINS: Exp-Golomb code of equiprobable bits. */
+/* The excess over BINS: an Exp-Golomb code whose unary part adapts and whose other bits are equiprobable. */
 static uint32_t escape(cwb_stream *stream)
 {
     uint32_t value = 1;
     uint8_t bits = 0;
 
-    while (take_bit(stream, stream->range >> 1)) {
-        if (++bits > MAX_ESCAPE_BITS) {
-            stream->damaged = 1;
-            return 0;
-        }
+    while (bits < MAX_ESCAPE_BITS && adaptive_bit(stream, (uint8_t)(ESCAPE + bits))) {
+        bits++;
     }
     while (bits-- > 0) {
         value = value << 1 | (uint32_t)take_bit(stream, stream->range >> 1);

@@ -9,7 +9,9 @@ enum {
     BINS = 14,
     CONTEXTS = 4,
     SIGN = CONTEXTS * BINS,
-    PROBABILITIES = SIGN + 1,
+    ESCAPE = SIGN + 1,
+    MAX_ESCAPE_BITS = 15,
+    PROBABILITIES = ESCAPE + MAX_ESCAPE_BITS,
     FIRST_COUNT = 6
 };
 
@@ -78,10 +80,11 @@ static void put_escape(coder *c, uint32_t excess)
     int bits = 0;
 
     while (value >> (bits + 1) != 0) {
-        bits++;
-        put_bit(c, 1, c->range >> 1);
+        put_adaptive(c, 1, ESCAPE + bits++);
     }
-    put_bit(c, 0, c->range >> 1);
+    if (bits < MAX_ESCAPE_BITS) {
+        put_adaptive(c, 0, ESCAPE + bits);
+    }
     while (bits-- > 0) {
         put_bit(c, (int)(value >> bits & 1), c->range >> 1);
     }
@@ -148,12 +151,12 @@ size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint8_t header,
         uint32_t bin = (uint32_t)(index % BINS);
         uint32_t more = (2 * (uint32_t)(header & 7) + 1) << 12;
 
-        c.p[index] = (uint16_t)(bin == 0                          ? (2 * (uint32_t)(header >> 3 & 15) + 1) << 11
+        c.p[index] = (uint16_t)(index >= SIGN               ? 0x8000
+                                : bin == 0                  ? (2 * (uint32_t)(header >> 3 & 15) + 1) << 11
                                 : more < (bin << 10) + 2048 ? 2048
                                                             : more - (bin << 10));
         c.count[index] = FIRST_COUNT;
     }
-    c.p[SIGN] = 0x8000;
     put_byte(&c, header);
     for (i = 0; i < count; i++) {
         uint32_t nearby = 2 * previous + before;

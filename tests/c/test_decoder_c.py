@@ -338,7 +338,7 @@ HOSTILE = {
         build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([-1, 0]), 0))]),
         "STREAM",
     ),
-    "adaptive, endless escape": (build([adaptive("d", [0], payload=b"\x7f" + bytes(40) + b"\1")]), "STREAM"),
+    "adaptive, longest escape": (build([adaptive("d", [0], payload=b"\x7f" + bytes(40) + b"\1")]), "STREAM"),
     "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\x38" + b"\xff" * 9)]), "STREAM"),
     "adaptive, other symbols": (
         build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([1, 0]), 0))]),
