@@ -30,6 +30,7 @@ class Settings:
         damping: Hessian damping relative to its mean diagonal.
         passes: how often the rate table is re-estimated.
         coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
+        weights_only: leave the graph out and keep the names searchable in C: a file for firmware.
         fold_bn: fold BatchNormalization into the layer before it first.
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
@@ -46,6 +47,7 @@ class Settings:
     damping: float = 0.01
     passes: int = 3
     coder: str = "auto"
+    weights_only: bool = False
     fold_bn: bool = False
     float_params: str = "auto"
     batch_size: int | None = None

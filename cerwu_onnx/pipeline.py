@@ -115,7 +115,7 @@ def compress(
             }
             if folded:
                 metadata["folded"] = len(folded)
-            coded = encode(graph, quantized, metadata, settings.coder)
+            coded = encode(graph, quantized, metadata, settings.coder, weights_only=settings.weights_only)
             write_atomic(output, coded.content, overwrite=force)
     return Report(
         model_bytes=Path(model).stat().st_size,
@@ -199,7 +199,12 @@ def quantize_layers(
 
 
 def encode(
-    graph: Graph, quantized: Mapping[str, QuantizedTensor], metadata: Mapping[str, Any], coder: str = "auto"
+    graph: Graph,
+    quantized: Mapping[str, QuantizedTensor],
+    metadata: Mapping[str, Any],
+    coder: str = "auto",
+    *,
+    weights_only: bool = False,
 ) -> Coded:
     """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
 
@@ -232,14 +237,15 @@ def encode(
         metadata = {**metadata, "params": f"{mask:x}"}
     replaced = coded_parameters | {tensor.name for tensor in unchanged}
     kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    graph_part = writer.packed_section(f.Kind.GRAPH, split(graph.model, names))
-    names_part = writer.names_section(names, packed=True)
+    graph_parts = [writer.names_section(names, packed=not weights_only)]
+    if not weights_only:
+        graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names)))
     metadata_part = writer.metadata_section(metadata)
-    content = writer.assemble([*parts, graph_part, names_part, metadata_part])
+    content = writer.assemble([*parts, *graph_parts, metadata_part])
     other = {
         "exact tensors": sum(part.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": graph_part.value_bytes + names_part.value_bytes,
+        "graph": sum(part.value_bytes for part in graph_parts),
         "metadata": metadata_part.value_bytes,
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)

@@ -50,6 +50,9 @@ def compress(
             metavar="NAME", help="Entropy coder: ans decodes faster, adaptive is smaller, auto takes the smaller."
         ),
     ] = _DEFAULT.coder,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="For firmware: no graph, names that the C decoder can search.")
+    ] = _DEFAULT.weights_only,
     fold_bn: Annotated[
         bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
     ] = _DEFAULT.fold_bn,
@@ -86,6 +89,7 @@ def compress(
         damping=damping,
         passes=passes,
         coder=coder,
+        weights_only=weights_only,
         fold_bn=fold_bn,
         float_params=float_params,
         batch_size=batch_size,

@@ -218,6 +218,20 @@ def test_a_weight_too_small_to_gain_stays_exact(tmp_path: Path) -> None:
     assert reader.read(tmp_path / "o.cwb").tensors[0].kind is f.Kind.RAW
 
 
+def test_a_weights_only_file_holds_the_same_weights_by_name(model: Path, calib: Path, tmp_path: Path) -> None:
+    whole = cerwu_onnx.compress(model, tmp_path / "a.cwb", calib=calib)
+    bare = cerwu_onnx.compress(model, tmp_path / "b.cwb", calib=calib, settings=Settings(weights_only=True))
+    assert bare.file_bytes < whole.file_bytes
+    assert bare.file_bytes == bare.weight_bytes + sum(bare.other_bytes.values())
+    a, b = cerwu_onnx.open(tmp_path / "a.cwb"), cerwu_onnx.open(tmp_path / "b.cwb")
+    assert list(a) == list(b)
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+    assert b.verify() == 10
+    assert b"conv.w" in (tmp_path / "b.cwb").read_bytes()
+    with pytest.raises(cerwu_onnx.UsageError, match="weights only"):
+        cerwu_onnx.decompress(tmp_path / "b.cwb")
+
+
 def test_an_open_file_is_a_mapping(model: Path, calib: Path, tmp_path: Path) -> None:
     cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
     opened = cerwu_onnx.open(tmp_path / "o.cwb")
