@@ -9,13 +9,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from cerwu_onnx.onnx_io import constant_tensors, subgraph_reads
+from cerwu_onnx.onnx_io import attributes_of, constant_tensors, subgraph_reads
 from cerwu_onnx.types import Bias, Layer, Norm
 
 _STANDARD = ("", "ai.onnx")
@@ -46,7 +46,7 @@ class _Search:
         if use is None:
             return layer
         node, index = use
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         bias = norm = None
         if node.op_type == "Conv":
             channels = layer.layout.groups * layer.layout.rows
@@ -79,7 +79,7 @@ class _Search:
         after = self.only_reader(node.output[0])
         if after is None or not _is(after[0], "BatchNormalization") or after[1] != 0 or self.opset < 7:
             return None
-        attributes = _attributes(after[0])
+        attributes = attributes_of(after[0])
         if attributes.get("training_mode", 0) or attributes.get("spatial", 1) != 1 or any(after[0].output[1:]):
             return None
         names = after[0].input[1:5]
@@ -107,7 +107,3 @@ class _Search:
 
 def _is(node: onnx.NodeProto, op: str) -> bool:
     return node.op_type == op and node.domain in _STANDARD
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -17,6 +17,7 @@ from cerwu_onnx.errors import ModelError
 from cerwu_onnx.onnx_io import (
     Array,
     InputInfo,
+    attributes_of,
     constant_tensors,
     first_line,
     model_inputs,
@@ -74,7 +75,7 @@ class _Folding:
         layer = self.producers.get(norm.input[0])
         if layer is None or self.uses[norm.input[0]] != 1 or norm.input[0] in self.replaceable:
             return False
-        attributes = _attributes(norm)
+        attributes = attributes_of(norm)
         if norm.domain not in ("", "ai.onnx") or attributes.get("training_mode", 0):
             return False
         if len([name for name in norm.output if name]) != 1 or attributes.get("spatial", 1) != 1 or self._opset() < 7:
@@ -100,7 +101,7 @@ class _Folding:
 
     def _folded(self, layer: onnx.NodeProto, scale: Array, beta: Array, mean: Array) -> tuple[Array, Array] | None:
         """New weight and bias in float32, None if the layer's form or the values do not allow it."""
-        attributes = _attributes(layer)
+        attributes = attributes_of(layer)
         if layer.domain not in ("", "ai.onnx") or layer.op_type not in ("Conv", "Gemm"):
             return None
         weight = self._own(layer.input[1])
@@ -179,10 +180,6 @@ class _Folding:
 
     def _opset(self) -> int:
         return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _keep(items: Any, wanted: Any) -> None:

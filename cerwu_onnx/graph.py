@@ -17,6 +17,7 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.layout import conv_layout, gemm_layout, matmul_layout
 from cerwu_onnx.onnx_io import (
     InputInfo,
+    attributes_of,
     bodies,
     constant_tensors,
     get_tensor,
@@ -213,7 +214,7 @@ def _site(use: _Use, shape: tuple[int, ...], constants: set[str]) -> _Candidate 
     activation = node.input[1 - index]
     if activation in constants or not activation:
         return f"the other operand of {node_label(node)} is constant too"
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    attributes = attributes_of(node)
     patch: ConvPatch | MatMulPatch
     try:
         if node.op_type == "Conv":

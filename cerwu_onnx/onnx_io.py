@@ -168,6 +168,11 @@ def type_name(elem_type: int) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes as Python values."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
 def value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """The tensor in a Constant node's ``value``; None for any other node or form."""
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):

@@ -243,10 +243,10 @@ def encode(
     metadata_part = writer.metadata_section(metadata)
     content = writer.assemble([*parts, *graph_parts, metadata_part])
     other = {
-        "exact tensors": sum(part.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
+        "exact tensors": sum(part.record.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": sum(part.value_bytes for part in graph_parts),
-        "metadata": metadata_part.value_bytes,
+        "graph": sum(part.record.value_bytes for part in graph_parts),
+        "metadata": metadata_part.record.value_bytes,
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
     return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
@@ -261,8 +261,8 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
         shape=symbols.shape,
         weights=symbols.size,
         coder=part.record.kind.name.lower(),
-        coded_bytes=part.value_bytes,
-        bits_per_weight=8 * part.value_bytes / symbols.size,
+        coded_bytes=part.record.value_bytes,
+        bits_per_weight=8 * part.record.value_bytes / symbols.size,
         entropy=entropy(symbols),
         step=quantized.step,
         symbols=len(np.unique(symbols)),
@@ -278,7 +278,7 @@ def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Enc
         layer=layer.weight,
         shape=quantized.symbols.shape,
         coder=part.record.kind.name.lower(),
-        coded_bytes=part.value_bytes,
+        coded_bytes=part.record.value_bytes,
         step=quantized.step,
     )
 

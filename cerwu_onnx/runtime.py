@@ -82,11 +82,12 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         Raises:
             CorruptFileError: a check fails.
         """
+        if any(record.kind is f.Kind.GRAPH for record in self.container.records):
+            self.to_onnx()  # decodes every tensor and reads the metadata
+            return len(self)
         for record in self.container.tensors:
             self.container.decode(record)
         self.container.metadata()
-        if self.container.section(f.Kind.GRAPH) is not None:
-            self.to_onnx()
         return len(self)
 
 

@@ -125,7 +125,7 @@ def tensor_rows(container: Container) -> list[TensorRow]:
     rows = []
     for record in container.tensors:
         coded = record.is_coded
-        cost = record.size + (len(record.grid_bytes()) if coded else 0)
+        cost = record.value_bytes
         row = TensorRow(
             name=record.name,
             coding=record.kind.name.lower() if coded else "exact",

@@ -107,6 +107,14 @@ class Record:
         """Number of elements of a tensor."""
         return math.prod(self.shape)
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes that say a tensor's values: payload and, when it is coded, step and range of symbols.
+
+        The rest of what it costs is directory: kind, shape, sizes and CRCs.
+        """
+        return self.size + (len(self.grid_bytes()) if self.is_coded else 0)
+
     def to_bytes(self) -> bytes:
         """The record as it stands in the directory."""
         out = bytes([self.kind]) + varint(self.size) + self.crc.to_bytes(4, "little")

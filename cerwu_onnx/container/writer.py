@@ -47,14 +47,6 @@ class Encoded:
         """Bytes the file grows by: record and payload."""
         return len(self.record.to_bytes()) + len(self.payload)
 
-    @property
-    def value_bytes(self) -> int:
-        """Bytes that say the tensor's values: payload and, when it is coded, step and table bounds.
-
-        The rest of :attr:`cost` is directory: kind, shape, sizes and CRCs.
-        """
-        return len(self.payload) + (len(self.record.grid_bytes()) if self.record.is_coded else 0)
-
 
 def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
     """Code one tensor.

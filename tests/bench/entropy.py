@@ -29,6 +29,6 @@ def run(models: list[BenchModel], console: Console) -> None:
             ratios = []
             for coder in ("ans", "adaptive", "auto"):
                 coded = [writer.encode_tensor(writer.CodedTensor(n, q, coder)) for n, q in quantized.items()]
-                ratios.append(f"{8 * sum(part.value_bytes for part in coded) / ideal:.4f}")
+                ratios.append(f"{8 * sum(part.record.value_bytes for part in coded) / ideal:.4f}")
             table.add_row(model.name, str(levels), f"{weights:,}", f"{ideal / weights:.3f}", *ratios)
     console.print(table)
