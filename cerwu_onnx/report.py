@@ -28,6 +28,9 @@ class LayerReport:
         symbols: number of different symbols that occur.
         relative_error: ``D / E``, squared output error over output energy (undamped calibration Hessian).
         damping: relative damping used by the method.
+        above_bound: ``bits_per_weight`` minus the Gaussian rate-distortion function of the weights at their distortion
+            (:func:`~cerwu_onnx.quantize.bound.gaussian_rate`); -inf for weights reproduced without error, None where
+            it was not computed.
     """
 
     name: str
@@ -42,6 +45,7 @@ class LayerReport:
     symbols: int
     relative_error: float
     damping: float
+    above_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .inspect import TensorRow
 
 
+_WIDE = 80
+"""Narrower tables leave out what only specialists ask for."""
+
+
 def draw_report(report: Report, model: Path, output: Path, width: int) -> RenderableType:
     """What ``compress`` did: the layers, then where the bytes of the file went."""
     data = report.calibration == "data"
@@ -35,6 +39,9 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         Column("bytes", right=True),
         Column("output\nerror" if data else "weight\nerror", right=True),
     ]
+    bounded = width >= _WIDE and any(layer.above_bound is not None for layer in report.layers)
+    if bounded:
+        columns.insert(5, Column("above\nbound", right=True))
     rows = [
         (
             layer.name,
@@ -42,6 +49,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
             dims(layer.shape),
             f"{layer.weights:,}",
             f"{layer.bits_per_weight:.2f}",
+            *((_signed(layer.above_bound),) if bounded else ()),
             f"{layer.coded_bytes:,}",
             percent(math.sqrt(max(layer.relative_error, 0.0))),
         )
@@ -53,6 +61,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         "",
         f"{report.weights:,}",
         f"{report.bits_per_weight:.2f}",
+        *(("",) if bounded else ()),
         f"{report.weight_bytes:,}",
         "",
     )
@@ -64,9 +73,16 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     if rows:
         where = "output (calibration data)" if data else "weights (no calibration data)"
         parts += [Text(), Text(f"Errors: root mean square, relative to the layer's {where}.", style="dim")]
+    if bounded:
+        parts.append(Text("Above bound: bits/weight over the Gaussian rate-distortion function.", style="dim"))
     if report.kept:
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
+
+
+def _signed(bits: float | None) -> str:
+    """A difference of rates; nothing where there is none to speak of."""
+    return f"{bits:+.2f}" if bits is not None and math.isfinite(bits) else ""
 
 
 def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
