@@ -160,6 +160,24 @@ class LayerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class PairStats(LayerStats):
+    """Input statistics of one layer in two models: x in the float model, x~ in the one quantised so far.
+
+    ``hessian`` and ``mean`` are those of x~, so whatever takes a :class:`LayerStats` takes this as well. As long as the
+    models agree, ``cross`` and ``float_hessian`` are the array ``hessian``, and ``float_mean`` is ``mean``.
+
+    Attributes:
+        cross: ``(G, N, N)`` float64, mean of ``x x~^T``: rows belong to x, columns to x~.
+        float_mean: ``(G, N)`` float64, mean of ``x``.
+        float_hessian: ``(G, N, N)`` float64, mean of ``x x^T``; None unless asked for.
+    """
+
+    cross: Float64Array
+    float_mean: Float64Array
+    float_hessian: Float64Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizedTensor:
     """A weight on a uniform grid: ``float32(step) * symbols``.
 

@@ -81,7 +81,7 @@ def test_batch_size_does_not_matter(options: dict[str, int]) -> None:
 def test_chunk_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     feed = {"x": normal(4, 3, 8, 8)}
     expected = gather(conv_net(), feed)
-    monkeypatch.setattr(importlib.import_module("cerwu_onnx.calibration.collect"), "_CHUNK", 500)
+    monkeypatch.setattr(importlib.import_module("cerwu_onnx.calibration.sums"), "CHUNK", 500)
     assert_same(gather(conv_net(), feed), expected)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from cerwu_onnx.calibration.collect import collect, identity_stats
+from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
+from cerwu_onnx.calibration.sums import identity_stats
 from cerwu_onnx.onnx_io import InputInfo, model_inputs
 
 __all__ = [
