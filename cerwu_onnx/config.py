@@ -12,6 +12,9 @@ METHODS = ("rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
 CODERS = ("auto", "ans", "adaptive")
 """Entropy coders: "auto" takes whichever makes a tensor smaller."""
 
+WEIGHT_LAYOUTS = ("onnx", "cmsis")
+"""Orders in which coded weights may be stored."""
+
 FLOAT_PARAMS = ("auto", "exact")
 """What may happen to biases and BatchNormalization parameters."""
 
@@ -31,6 +34,8 @@ class Settings:
         passes: how often the rate table is re-estimated.
         coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
         weights_only: leave the graph out and keep the names searchable in C: a file for firmware.
+        weight_layout: one of :data:`WEIGHT_LAYOUTS`; "cmsis" stores the weights in the order that the kernels of
+            CMSIS-NN read, channels last. ONNX models come back the same.
         fold_bn: fold BatchNormalization into the layer before it first.
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
@@ -48,6 +53,7 @@ class Settings:
     passes: int = 3
     coder: str = "auto"
     weights_only: bool = False
+    weight_layout: str = "onnx"
     fold_bn: bool = False
     float_params: str = "auto"
     batch_size: int | None = None
@@ -69,6 +75,10 @@ class Settings:
             raise UsageError(f"passes {self.passes} is out of range: give at least 1")
         if self.coder not in CODERS:
             raise UsageError(f"coder {self.coder!r} is unknown: choose one of {', '.join(CODERS)}")
+        if self.weight_layout not in WEIGHT_LAYOUTS:
+            raise UsageError(
+                f"weight layout {self.weight_layout!r} is unknown: choose one of {', '.join(WEIGHT_LAYOUTS)}"
+            )
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size} is out of range: give at least 1")
         if self.memory < 1 << 20:

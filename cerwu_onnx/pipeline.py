@@ -115,7 +115,7 @@ def compress(
             }
             if folded:
                 metadata["folded"] = len(folded)
-            coded = encode(graph, quantized, metadata, settings.coder, weights_only=settings.weights_only)
+            coded = encode(graph, quantized, metadata, settings)
             write_atomic(output, coded.content, overwrite=force)
     return Report(
         model_bytes=Path(model).stat().st_size,
@@ -202,14 +202,14 @@ def encode(
     graph: Graph,
     quantized: Mapping[str, QuantizedTensor],
     metadata: Mapping[str, Any],
-    coder: str = "auto",
-    *,
-    weights_only: bool = False,
+    settings: Settings | None = None,
 ) -> Coded:
     """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
 
-    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small.
+    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small. Of the
+    ``settings`` (the defaults when None), those that concern the file count.
     """
+    settings = settings or Settings()
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
     reports, parameters, unchanged, places = [], [], [], {}
     coded_weights: set[str] = set()
@@ -219,7 +219,8 @@ def encode(
         places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
         if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
             continue
-        part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], coder))
+        order = cmsis_order(layers[name]) if settings.weight_layout == "cmsis" and name in layers else f.Order.ROW_MAJOR
+        part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], settings.coder, order))
         if part.cost >= places[name].cost:
             reason = "its coded form would not be smaller than exact floats"
             unchanged.append(Kept(name, values.shape, "float32", values.nbytes, reason))
@@ -237,8 +238,8 @@ def encode(
         metadata = {**metadata, "params": f"{mask:x}"}
     replaced = coded_parameters | {tensor.name for tensor in unchanged}
     kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    graph_parts = [writer.names_section(names, packed=not weights_only)]
-    if not weights_only:
+    graph_parts = [writer.names_section(names, packed=not settings.weights_only)]
+    if not settings.weights_only:
         graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names)))
     metadata_part = writer.metadata_section(metadata)
     content = writer.assemble([*parts, *graph_parts, metadata_part])
@@ -250,6 +251,19 @@ def encode(
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
     return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
+
+
+def cmsis_order(layer: Layer) -> f.Order:
+    """The order in which the kernels of CMSIS-NN read a weight.
+
+    Convolutions: outputs, taps, input channels (OHWI); depthwise ones: taps, outputs. Matrices: outputs, inputs.
+    """
+    layout = layer.layout
+    if layer.sites[0].op == "Conv":
+        depthwise = layout.groups > 1 and layout.shape[1] == 1
+        return f.Order.AXIS0_LAST if depthwise else f.Order.AXIS1_LAST
+    transposed = len(layout.shape) == 2 and layout.perm != tuple(sorted(layout.perm))
+    return f.Order.AXIS0_LAST if transposed else f.Order.ROW_MAJOR
 
 
 def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:

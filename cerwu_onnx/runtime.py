@@ -67,7 +67,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """
         from cerwu_onnx.skeleton import join
 
-        self.container.metadata()  # damage anywhere in the file is an error, whatever is asked of it
+        self.container.check_sections()  # damage anywhere in the file is an error, whatever is asked of it
         skeleton = self.container.section(f.Kind.GRAPH)
         if skeleton is None:
             raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
@@ -87,7 +87,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
             return len(self)
         for record in self.container.tensors:
             self.container.decode(record)
-        self.container.metadata()
+        self.container.check_sections()
         return len(self)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import METHODS, Settings
+from cerwu_onnx.config import METHODS, WEIGHT_LAYOUTS, Settings
 
 from . import console
 from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_size
@@ -53,6 +53,14 @@ def compress(
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="For firmware: no graph, names that the C decoder can search.")
     ] = _DEFAULT.weights_only,
+    weight_layout: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"Order of the stored weights, {' or '.join(WEIGHT_LAYOUTS)}: cmsis is what the kernels of CMSIS-NN "
+            "read, channels last.",
+        ),
+    ] = _DEFAULT.weight_layout,
     fold_bn: Annotated[
         bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
     ] = _DEFAULT.fold_bn,
@@ -90,6 +98,7 @@ def compress(
         passes=passes,
         coder=coder,
         weights_only=weights_only,
+        weight_layout=weight_layout,
         fold_bn=fold_bn,
         float_params=float_params,
         batch_size=batch_size,

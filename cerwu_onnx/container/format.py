@@ -25,7 +25,11 @@ MAX_SYMBOLS = 4096
 
 
 class Kind(IntEnum):
-    """What a directory record describes."""
+    """What a directory record describes.
+
+    The kinds 128 ... 254 are ancillary sections, of which a reader skips those it does not know: each of these
+    numbers is a member, ``Kind(200)`` say, known or not. Compare kinds by ``==``.
+    """
 
     RAW = 0
     ANS = 1
@@ -34,6 +38,49 @@ class Kind(IntEnum):
     METADATA = 17
     NAMES = 18
     PACKED_NAMES = 19
+    MARGINS = 128
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind | None:
+        if not isinstance(value, int) or not 128 <= value <= 254:
+            return None
+        member = int.__new__(cls, value)
+        member._name_, member._value_ = f"ANCILLARY_{value}", value
+        return member
+
+    @property
+    def is_deflated(self) -> bool:
+        """Whether the payload of such a section is a deflate stream."""
+        return self in (Kind.GRAPH, Kind.METADATA, Kind.PACKED_NAMES)
+
+
+class Order(IntEnum):
+    """The order in which a coded tensor's symbols stand in its payload, given its ONNX shape."""
+
+    ROW_MAJOR = 0
+    AXIS1_LAST = 1
+    AXIS0_LAST = 2
+
+    @property
+    def moved_axis(self) -> int | None:
+        """The axis that is moved to the end; None if none is."""
+        return (None, 1, 0)[self]
+
+    @property
+    def min_rank(self) -> int:
+        """Tensors of smaller rank cannot be stored in this order (or would be the same in row-major order)."""
+        return (0, 3, 2)[self]
+
+    def store(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``values`` in ONNX order with its axes in the stored order."""
+        return values if self.moved_axis is None else np.moveaxis(values, self.moved_axis, -1)
+
+    def restore(self, stored: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Invert :meth:`store`: a contiguous array of the ONNX ``shape`` from elements in stored order, any shape."""
+        if self.moved_axis is None:
+            return stored.reshape(shape)
+        axes = self.store(np.empty(shape, np.bool_)).shape
+        return np.ascontiguousarray(np.moveaxis(stored.reshape(axes), -1, self.moved_axis))
 
 
 class ElementType(IntEnum):
@@ -77,7 +124,8 @@ class Record:
         step: grid step (coded tensors).
         lo: smallest symbol (coded tensors).
         symbols: K, the largest symbol is ``lo + K - 1`` (coded tensors).
-        decoded_crc: CRC-32 of the decoded little-endian float32 bytes (coded tensors).
+        decoded_crc: CRC-32 of the decoded little-endian float32 bytes in stored order (coded tensors).
+        order: how the symbols follow each other in the payload (coded tensors).
     """
 
     kind: Kind
@@ -91,6 +139,7 @@ class Record:
     lo: int = 0
     symbols: int = 0
     decoded_crc: int = 0
+    order: Order = Order.ROW_MAJOR
 
     @property
     def is_tensor(self) -> bool:
@@ -119,7 +168,8 @@ class Record:
         """The record as it stands in the directory."""
         out = bytes([self.kind]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
-            out += bytes([ELEMENT_CODES.index(self.element) << 4 | len(self.shape)])
+            variant = self.order if self.is_coded else ELEMENT_CODES.index(self.element)
+            out += bytes([variant << 4 | len(self.shape)])
             out += b"".join(varint(dim) for dim in self.shape)
         if self.is_coded:
             out += self.grid_bytes() + self.decoded_crc.to_bytes(4, "little")

@@ -56,16 +56,16 @@ class Container:
         return payload
 
     def section(self, kind: f.Kind) -> bytes | None:
-        """The content of a section, decompressed; None when the file has none.
+        """The content of a section, decompressed if its kind is deflated; None when the file has none.
 
         Raises:
             CorruptFileError: its CRC or its deflate stream is damaged.
         """
         for record in self.records:
-            if record.kind is kind:
+            if record.kind == kind:
                 payload = self.payload(record)
                 try:
-                    return payload if kind is f.Kind.NAMES else inflate(payload, MAX_SECTION)
+                    return inflate(payload, MAX_SECTION) if kind.is_deflated else payload
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
@@ -87,8 +87,34 @@ class Container:
             raise CorruptFileError("metadata section: not a JSON object")
         return value
 
+    def check_sections(self) -> None:
+        """Check the CRC of every section, and that the metadata is what it must be.
+
+        Raises:
+            CorruptFileError: a section is damaged.
+        """
+        for record in self.records:
+            if not record.is_tensor:
+                self.payload(record)
+        self.metadata()
+
+    def margins(self) -> dict[str, int] | None:
+        """How much a buffer for decoding in place must exceed each coded tensor, in bytes; None if unknown.
+
+        Raises:
+            CorruptFileError: the section is damaged.
+        """
+        content = self.section(f.Kind.MARGINS)
+        if content is None:
+            return None
+        cursor = _Cursor(content, "margins section")
+        margins = {record.name: cursor.varint() for record in self.tensors if record.is_coded}
+        if cursor.left:
+            raise CorruptFileError("margins section: more margins than coded tensors")
+        return margins
+
     def symbols(self, record: f.Record) -> npt.NDArray[np.int32]:
-        """The symbols of a coded tensor in its shape, int32, decoded in Python.
+        """The symbols of a coded tensor in stored order, int32, flat, decoded in Python.
 
         Raises:
             CorruptFileError: any check fails.
@@ -103,7 +129,7 @@ class Container:
                 symbols = adaptive.decode_plain(payload, record.count, record.lo, hi)
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
-        return symbols.astype(np.int32).reshape(record.shape)
+        return symbols.astype(np.int32).ravel()
 
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, never with the C library."""
@@ -112,7 +138,7 @@ class Container:
         values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
         if f.crc32(np.ascontiguousarray(values, dtype="<f4")) != record.decoded_crc:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of the decoded values: the file is damaged")
-        return values
+        return record.order.restore(values, record.shape)
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
         """The tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
@@ -124,7 +150,7 @@ class Container:
         """
         if record.is_coded and native.available():
             file, indices = self._native
-            return file.decode_f32(indices[record.name]).reshape(record.shape)
+            return record.order.restore(file.decode_f32(indices[record.name]), record.shape)
         return self.decode_python(record)
 
 
@@ -180,7 +206,7 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
         if record.is_tensor:
             if records and not records[-1].is_tensor:
                 raise CorruptFileError("directory: a tensor follows a section")
-        elif any(other.kind is record.kind for other in records):
+        elif any(other.kind == record.kind for other in records):
             raise CorruptFileError(f"directory: two sections of kind {record.kind}")
         records.append(record)
         payloads += record.size
@@ -260,32 +286,39 @@ class _Cursor:
 def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
     """Parse record ``index``, whose payload starts at ``offset``."""
     code = cursor.take(1)[0]
-    if code not in list(f.Kind):
-        raise CorruptFileError(f"directory: record kind {code} is unknown: update cerwu-onnx")
-    kind, size, crc = f.Kind(code), cursor.varint(), cursor.u32()
+    try:
+        kind = f.Kind(code)
+    except ValueError:
+        raise CorruptFileError(f"directory: record kind {code} is unknown: update cerwu-onnx") from None
+    size, crc = cursor.varint(), cursor.u32()
     if kind >= f.Kind.GRAPH:
         return f.Record(kind, offset, size, crc)
     name = f"#{index}"
     form = cursor.take(1)[0]
-    if form >> 4 >= len(f.ELEMENT_CODES) or (kind is not f.Kind.RAW and form >> 4):
-        raise CorruptFileError(f"tensor {name!r}: element type {form >> 4} is unknown: update cerwu-onnx")
+    if form >> 4 >= (len(f.ELEMENT_CODES) if kind is f.Kind.RAW else len(f.Order)):
+        raise CorruptFileError(f"tensor {name!r}: element type or order {form >> 4} is unknown: update cerwu-onnx")
     if form & 15 > f.MAX_RANK:
         raise CorruptFileError(f"tensor {name!r}: rank {form & 15} exceeds {f.MAX_RANK}")
-    element, shape = f.ELEMENT_CODES[form >> 4], tuple(cursor.varint() for _ in range(form & 15))
+    shape = tuple(cursor.varint() for _ in range(form & 15))
     if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
         raise CorruptFileError(f"tensor {name!r}: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
     count = math.prod(shape)
     if kind is f.Kind.RAW:
+        element = f.ELEMENT_CODES[form >> 4]
         if size != count * f.item_size(element):
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
         return f.Record(kind, offset, size, crc, element, shape, name)
+    order = f.Order(form >> 4)
+    if len(shape) < order.min_rank:
+        raise CorruptFileError(f"tensor {name!r}: rank {len(shape)} is too low for order {order}")
     step: float = struct.unpack("<f", cursor.take(4))[0]
     lo, symbols, decoded_crc = f.unzigzag(cursor.varint()), cursor.varint() + 1, cursor.u32()
     if not (math.isfinite(step) and step > 0 and count > 0 and symbols <= f.MAX_SYMBOLS):
         raise CorruptFileError(f"tensor {name!r}: step, element count or number of symbols out of range")
     if lo < f.MIN_SYMBOL or lo + symbols - 1 > f.MAX_SYMBOL:
         raise CorruptFileError(f"tensor {name!r}: symbols {lo}..{lo + symbols - 1} out of range")
-    return f.Record(kind, offset, size, crc, element, shape, name, step, lo, symbols, decoded_crc)
+    element = f.ElementType.FLOAT32
+    return f.Record(kind, offset, size, crc, element, shape, name, step, lo, symbols, decoded_crc, order)
 
 
 def _where(record: f.Record) -> str:

@@ -28,11 +28,15 @@ class RawTensor:
 
 @dataclass(frozen=True, slots=True)
 class CodedTensor:
-    """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes."""
+    """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes.
+
+    ``order`` is that of the symbols in the payload; the tensor keeps its shape. Ranks too low for it stay row-major.
+    """
 
     name: str
     quantized: QuantizedTensor
     coder: str = "auto"
+    order: f.Order = f.Order.ROW_MAJOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
         lo, hi = int(quantized.symbols.min()), int(quantized.symbols.max())
         if hi - lo >= f.MAX_SYMBOLS or lo < f.MIN_SYMBOL or hi > f.MAX_SYMBOL:
             raise ModelError(f"tensor {name!r}: symbols {lo}..{hi} exceed the format: use a coarser grid")
-        kind, payload = _coded(quantized.symbols, tensor.coder)
+        order = tensor.order if quantized.symbols.ndim >= tensor.order.min_rank else f.Order.ROW_MAJOR
+        kind, payload = _coded(np.ascontiguousarray(order.store(quantized.symbols)), tensor.coder)
         record = f.Record(
             kind,
             0,
@@ -77,7 +82,8 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
             quantized.step,
             lo,
             hi - lo + 1,
-            f.crc32(np.ascontiguousarray(quantized.values(), dtype="<f4")),
+            f.crc32(np.ascontiguousarray(order.store(quantized.values()), dtype="<f4")),
+            order,
         )
     if len(record.shape) > f.MAX_RANK or record.count > f.MAX_ELEMENTS:
         raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 8, 2^31 - 1 elements")
@@ -117,12 +123,18 @@ def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
     return packed_section(f.Kind.METADATA, text.encode())
 
 
+def margins_section(margins: Sequence[int]) -> Encoded:
+    """The section of the margins for decoding in place, of the coded tensors in their order."""
+    return section(f.Kind.MARGINS, b"".join(map(f.varint, margins)))
+
+
 def assemble(parts: Sequence[Encoded]) -> bytes:
-    """Lay tensors (first) and sections (last, the names of the tensors among them) out as a file.
+    """Lay tensors, in the order given, and sections (the names of the tensors among them) out as a file.
 
     Raises:
         ModelError: the file would exceed 4 GiB or 16384 records, or two tensors share a name.
     """
+    parts = sorted(parts, key=lambda part: 0 if part.record.is_tensor else part.record.kind)
     names = [part.record.name for part in parts if part.record.is_tensor]
     if len(set(names)) != len(names):
         raise ModelError("two tensors share a name: rename one of them")
