@@ -1,0 +1,303 @@
+"""Sequential calibration: each layer's input in the float model and in the model quantised so far, layer by layer.
+
+The model runs in segments. Between two layers only the activations that later nodes read are kept, for all samples; a
+segment computes the next layer's input from them, once for each of the two models, or once for both while they agree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.segments import Nodes, value_type
+from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.calibration.spool import Batches, Held, Spool
+from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, pair_stats
+from cerwu_onnx.errors import CalibrationError, UsageError
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.types import Layer, PairStats
+
+log = logging.getLogger(__name__)
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some layers whose inputs are known now, or, at the end of the walk, the model's outputs.
+
+    Attributes:
+        layers: layers that read the same activations in the same way; none in the last step.
+        stats: their statistics by weight, one object for all. Treat the arrays as read-only.
+        outputs: the last step's: for each output of the model its values in the float and in the quantised model, one
+            per batch, valid until the walk is resumed or closed. One object twice where the models agree. Empty in
+            other steps.
+        samples: how many samples everything is taken over.
+        commit: give constants (weights, biases, normalisation parameters) of the quantised model new float32 values, by
+            name, before the walk goes on. Raises UsageError for an unknown name, another shape or type, or a constant
+            that nodes before this step have read.
+    """
+
+    layers: tuple[Layer, ...]
+    stats: Mapping[str, PairStats]
+    outputs: Mapping[str, tuple[Batches, Batches]]
+    samples: int
+    commit: Callable[[Mapping[str, npt.NDArray[Any]]], None]
+
+
+def walk(
+    graph: Graph,
+    source: Source,
+    *,
+    batch_size: int | None = None,
+    memory: int = 512 << 20,
+    float_hessian: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Step]:
+    """Visit the layers in topological order, with statistics of their inputs before and after what was committed.
+
+    Every node runs at most once per batch for the float model and once for the quantised one; nodes on which the models
+    agree run once. Each feed of the source is one batch throughout, and the source is read once.
+
+    A weight with several sites gets the statistics of those that can be computed when the first of them is reached;
+    inputs that depend on the weight itself, or on weights not yet visited, stay out. A layer that reads a constant or
+    saw no position gets the identity and a warning.
+
+    Args:
+        graph: the analysed model. Its layers are all visited, each once.
+        source: where the feeds come from.
+        batch_size: samples per run; None runs one sample through the whole model and stays within ``memory``.
+        memory: bound in bytes on the activations kept in memory between segments, of all samples; others go to a
+            temporary folder, which is gone when the iterator is exhausted, closed or deleted. The batch at hand and the
+            sums come on top.
+        float_hessian: fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
+        progress: called with the layers done and the number of layers whenever more are done.
+
+    Yields:
+        Steps with layers, then one without.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: the data does not fit, an activation holds NaN or infinity, its shape depends on whether the
+            model is quantised, or the temporary folder is full.
+    """
+    with Spool(memory) as spool:
+        state = _Walk(graph, spool)
+        if batch_size is None:
+            batch_size = _choose_batch(graph, state.nodes, source, memory)
+        state.read(source, batch_size)
+        while state.unvisited:
+            if progress is not None:
+                progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
+            layers, stats = state.visit(float_hessian)
+            yield Step(layers, {layer.weight: stats for layer in layers}, {}, state.samples, state.commit)
+        if progress is not None:
+            progress(len(graph.layers), len(graph.layers))
+        yield Step((), {}, state.finish(), state.samples, state.commit)
+
+
+def _choose_batch(graph: Graph, nodes: Nodes, source: Source, memory: int) -> int:
+    activations = (site.activation for layer in graph.layers for site in layer.sites)
+    names = fetched_activations(graph.model, (name for name in activations if name not in nodes.tensors))
+    return choose_batch(open_session(graph.model, names), source, names, memory)
+
+
+class _Stream(Enum):
+    """Whose value: that of both models as long as they agree, or that of one of them."""
+
+    BOTH = "both"
+    FLOAT = "float"
+    QUANTIZED = "quantized"
+
+
+_Values: TypeAlias = "dict[_Stream, dict[str, Any]]"
+
+
+@dataclass(slots=True)
+class _Run:
+    """A part of a segment, ready to run."""
+
+    stream: _Stream
+    session: ort.InferenceSession
+    inputs: list[str]
+    outputs: list[str]
+
+
+class _Walk:
+    """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
+
+    def __init__(self, graph: Graph, spool: Spool) -> None:
+        self.nodes = nodes = Nodes(graph.model)
+        self.samples = 0
+        first = {layer.weight: len(nodes) for layer in graph.layers}
+        for index in reversed(range(len(nodes))):
+            first.update(dict.fromkeys(nodes.reads[index] & first.keys(), index))
+        self.unvisited = sorted(graph.layers, key=lambda layer: first[layer.weight])
+        self._spool = spool
+        self._batches = 0
+        self._done: set[int] = set()
+        needed = {*nodes.outputs, *self._activations()}
+        self._pending = set(nodes.ancestors(needed, set(range(len(nodes))) - nodes.fixed))
+        self._tensors: dict[_Stream, Mapping[str, onnx.TensorProto]] = dict.fromkeys(_Stream, nodes.tensors)
+        self._changed: set[str] = set()
+        self._types = dict(nodes.inputs)
+        self._kept: dict[_Stream, dict[str, list[Held]]] = {stream: {} for stream in _Stream}
+
+    def read(self, source: Source, batch_size: int) -> None:
+        """Keep what the source feeds."""
+        kept = self._kept[_Stream.BOTH]
+        live = self._live()
+        for feed in source.batches(batch_size):
+            for name in live & feed.keys():
+                kept.setdefault(name, []).append(self._spool.put(np.array(feed[name])))  # a caller may reuse its own
+            self._batches += 1
+            self.samples += source.count(feed)
+        if not self.samples:
+            raise CalibrationError("the calibration data holds no sample")
+
+    def visit(self, float_hessian: bool) -> tuple[tuple[Layer, ...], PairStats]:
+        """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
+        layer = self.unvisited[0]
+        blocked = self.nodes.reached((other.weight for other in self.unvisited), self._pending)
+        keys = [site for site in self._keys(layer) if site[0] not in blocked]
+        layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
+        self.unvisited = [other for other in self.unvisited if other not in layers]
+        shape = (layer.layout.groups, layer.layout.cols)
+        sums = [Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys]
+        self._advance([job.activation for job in sums], sums)
+        return layers, self._stats(layers, sums, float_hessian)
+
+    def finish(self) -> dict[str, tuple[Batches, Batches]]:
+        """Run what is left; the model's outputs in both models."""
+        outputs = self.nodes.outputs
+        self._advance(outputs, keep=outputs)
+        found = {}
+        for name in outputs:
+            streams = (_Stream.BOTH, _Stream.BOTH) if name in self._kept[_Stream.BOTH] else _SINGLE
+            batches = {stream: Batches(self._spool, self._kept[stream][name]) for stream in streams}
+            found[name] = (batches[streams[0]], batches[streams[1]])
+        return found
+
+    def commit(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See :class:`Step`."""
+        current = self._tensors[_Stream.QUANTIZED]
+        fresh = {}
+        for name, value in values.items():
+            if name not in current:
+                raise UsageError(f"the model has no constant tensor {name!r}")
+            shape, kind = tuple(current[name].dims), current[name].data_type
+            if value.shape != shape or value.dtype != np.float32 or kind != onnx.TensorProto.FLOAT:
+                raise UsageError(
+                    f"tensor {name!r} of shape {shape} cannot become {value.dtype} {value.shape}: only float32 tensors "
+                    "take new values, of their own shape"
+                )
+            if not np.array_equal(value, numpy_helper.to_array(current[name])):
+                fresh[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(shape), name)
+        reached = self.nodes.reached(fresh, self.nodes.fixed)
+        if any(not reached.isdisjoint(self.nodes.reads[index]) for index in self._done):
+            raise UsageError(f"nodes that read {', '.join(map(repr, fresh))} have already run with the earlier values")
+        self._tensors[_Stream.QUANTIZED] = {**current, **fresh}
+        self._changed |= fresh.keys()
+
+    def _activations(self) -> set[str]:
+        return {site.activation for layer in self.unvisited for site in layer.sites}
+
+    def _keys(self, layer: Layer) -> list[Key]:
+        """What a layer reads, constants apart."""
+        return list(dict.fromkeys(key(site) for site in layer.sites if site.activation not in self.nodes.tensors))
+
+    def _live(self) -> set[str]:
+        """Values that are read later. Fixed ones are not kept."""
+        live = {*self.nodes.outputs, *self._activations()}
+        return live.union(*(self.nodes.reads[index] for index in self._pending)) - self.nodes.fixed_names
+
+    def _stats(self, layers: tuple[Layer, ...], sums: Sequence[Sums], float_hessian: bool) -> PairStats:
+        for layer in layers:
+            for site in layer.sites:
+                if site.activation in self.nodes.tensors:
+                    log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
+            if not any(job.positions for job in sums):
+                log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
+        seen = [job for job in sums if job.positions]
+        if seen:
+            return pair_stats(seen)
+        none = identity_stats(layers[0])
+        hessian = none.hessian if float_hessian else None
+        return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)
+
+    def _advance(self, targets: Iterable[str], sums: Sequence[Sums] = (), keep: Iterable[str] = ()) -> None:
+        """Run the segment that ends in some values, and sum over some activations, batch by batch."""
+        known = set().union(*self._kept.values())
+        missing = set(targets) - known
+        segment = self.nodes.ancestors(missing, self._pending)
+        self._pending.difference_update(segment)
+        self._done.update(segment)
+        self._changed = self.nodes.reached(self._changed, {*segment, *self.nodes.fixed})
+        live = self._live().union(keep)
+        dead = {stream: kept.keys() - live for stream, kept in self._kept.items()}
+        runs = self._runs(segment, missing, live)
+        for batch in range(self._batches):
+            hand: _Values = {stream: {} for stream in _Stream}
+            for run in runs:
+                feed = {name: self._value(run.stream, name, batch, hand) for name in run.inputs}
+                hand[run.stream].update(run_session(run.session, run.outputs, feed))
+            for job in sums:
+                x, quantized = (self._value(stream, job.activation, batch, hand) for stream in _SINGLE)
+                job.add(x, quantized)
+            for stream, names in dead.items():
+                for name in names:
+                    self._spool.drop(self._kept[stream][name][batch])
+            for run in runs:
+                for name in live.intersection(run.outputs):
+                    kept = self._kept[run.stream].setdefault(name, [])
+                    kept.append(self._spool.put(hand[run.stream][name]))
+        for stream, names in dead.items():
+            for name in names:
+                del self._kept[stream][name]
+
+    def _runs(self, segment: Iterable[int], targets: set[str], live: set[str]) -> list[_Run]:
+        """First the nodes on which the models agree, then the others for each model."""
+        nodes = self.nodes
+        parts: tuple[list[int], list[int]] = ([], [])
+        for index in segment:
+            parts[not self._changed.isdisjoint(nodes.reads[index])].append(index)
+        common, apart = parts
+        wanted = live | targets
+        handed = wanted.union(*(nodes.reads[index] for index in apart))
+        fixed = targets & nodes.fixed_names
+        shared = {*self._written(common), *(fixed - self._changed)} & handed
+        single = {*self._written(apart), *(fixed & self._changed)} & wanted
+        runs = [self._run(_Stream.BOTH, common, shared)] if shared else []
+        return runs + ([self._run(stream, apart, single) for stream in _SINGLE] if single else [])
+
+    def _run(self, stream: _Stream, segment: list[int], names: set[str]) -> _Run:
+        outputs = sorted(names)
+        session = open_session(self.nodes.submodel(segment, outputs, self._tensors[stream], self._types))
+        read = self.nodes.read_names
+        self._types |= {out.name: value_type(out.name, out.type) for out in session.get_outputs() if out.name in read}
+        return _Run(stream, session, [info.name for info in session.get_inputs()], outputs)
+
+    def _written(self, segment: Iterable[int]) -> set[str]:
+        return set().union(*(self.nodes.writes[index] for index in segment))
+
+    def _value(self, stream: _Stream, name: str, batch: int, hand: _Values) -> Any:
+        """A value of one model, on one batch, each file read once."""
+        for where in (stream, _Stream.BOTH):
+            if name not in hand[where] and name in self._kept[where]:
+                hand[where][name] = self._spool.get(self._kept[where][name][batch])
+            if name in hand[where]:
+                return hand[where][name]
+        raise KeyError(name)
+
+
+_SINGLE = (_Stream.FLOAT, _Stream.QUANTIZED)
