@@ -1,4 +1,4 @@
-"""``python -m tests.bench [speed] [entropy] [rate] [--model NAME ...]``: print the figures that the docs quote."""
+"""``python -m tests.bench [speed] [entropy] [rate]``: print the figures that the docs quote; all of them by default."""
 
 from __future__ import annotations
 
@@ -7,28 +7,40 @@ import argparse
 from rich.console import Console
 
 from . import entropy, rate, speed
-from .models import ABSENT, shared_models
+from .models import ABSENT, sample_models, shared_models
+from .sweeps import VARIANTS
+
+PARTS = ("speed", "entropy", "rate")
 
 
 def main() -> None:
-    """Run the parts asked for; all of them by default."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "parts", nargs="*", choices=["speed", "entropy", "rate", []], help="what to measure (default: all)"
-    )
-    parser.add_argument("--model", action="append", default=[], help="only this model (may be repeated)")
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="only these models")
+    group = parser.add_argument_group("rate")
+    group.add_argument("--methods", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
+    group.add_argument("--percent", nargs="+", type=float, default=[99, 95], help="shares of the float score")
+    group.add_argument("--save", action="store_true", help="update docs/benchmarks/rate.json and redraw its curves")
+    group.add_argument("--saved", action="store_true", help="measure nothing: tables and curves of rate.json")
     arguments = parser.parse_args()
-    console = Console(width=120)
-    everything = shared_models(tuple(arguments.model))
-    if not everything:
-        console.print(ABSENT)
-        return
-    if not arguments.parts or "speed" in arguments.parts:
-        speed.run(everything, console)
-    if not arguments.parts or "entropy" in arguments.parts:
-        entropy.run(everything, console)
-    if not arguments.parts or "rate" in arguments.parts:
-        rate.run([model for model in everything if model.name in rate.ANCHORED], console)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+    if arguments.save and arguments.saved:
+        parser.error("--save and --saved exclude each other")
+    names, parts = tuple(arguments.models), arguments.parts or PARTS
+    shared, console = shared_models(names), Console(width=140)
+    everything = shared + sample_models(names)
+    if missing := set(names) - {model.name for model in everything}:
+        parser.error(f"there is no model {', '.join(sorted(missing))}")
+    if not shared:
+        console.print(ABSENT if not shared_models() else "none of the models is a real one")
+    for part, module in (("speed", speed), ("entropy", entropy)):
+        if part in parts and shared:
+            module.run(shared, console)
+    if "rate" in parts:
+        percents = arguments.percent
+        rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
 
 
 if __name__ == "__main__":

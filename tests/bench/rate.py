@@ -1,107 +1,150 @@
-"""Bits per weight at 99 % and 95 % of the float score, beside the anchors of the papers' methods.
+"""Rate against accuracy: ``python -m tests.bench rate``.
 
-Each point is a whole compression: quantised, written, read back, decoded, rebuilt as ONNX and scored on the test data.
-The compressor sees the calibration data only; grid sizes and lambda are swept as the CERWU paper does.
+Each point is a whole compression as a user runs it: calibrated, quantised, written, read back, decoded, rebuilt as ONNX
+and scored on the test data by the model's ``eval.py``. The compressor sees the calibration data only. Nothing is kept
+from one point to the next. docs/benchmarks/README.md says what the figures mean.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from cerwu_onnx.config import Settings
-from cerwu_onnx.container import reader
-from cerwu_onnx.graph import Graph
-from cerwu_onnx.pipeline import encode, prepare, quantize_layers, statistics
-from cerwu_onnx.runtime import CompressedModel
-from cerwu_onnx.types import LayerStats
+import cerwu_onnx
+from cerwu_onnx.report import Report
 
-from .models import BenchModel
+from . import curves, rate_tables
+from .models import ROOT, BenchModel
+from .rows import Results, Row
+from .sweeps import VARIANTS, Variant
 
-ANCHORED = ("mlperf_ic01_resnet8", "mlperf_kws01_dscnn", "cifar10_resnet20")
-SWEEPS = {
-    "rtn": [Settings(method="rtn", levels=n) for n in (8, 16, 32, 64)],
-    "optq": [Settings(method="optq", levels=n) for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48)],
-    "cerwu": [
-        Settings(method="cerwu", levels=n, lambda_=lam)
-        for n in (10, 12, 14, 16, 20, 24, 28, 32, 40)
-        for lam in (3e-4, 1e-3, 3e-3, 1e-2)
-    ],
-}
+FOLDER = ROOT / "docs" / "benchmarks"
 
 
-@dataclass(frozen=True)
-class Point:
-    """One compression: bits per quantised weight (steps and tables included), file size and score."""
-
-    bits_per_weight: float
-    file_bytes: int
-    score: float
-
-
-def measure(graph: Graph, stats: dict[str, LayerStats], settings: Settings, score: Callable[[str], float]) -> Point:
-    """Compress with given statistics, rebuild, evaluate."""
-    coded = encode(graph, quantize_layers(graph, stats, settings), {})
-    rebuilt = CompressedModel(reader.parse(coded.content)).to_onnx()
+def measure(
+    model: BenchModel, method: str, changes: dict[str, Any], half: int | None, score: Callable[..., float]
+) -> Row:
+    """Compress, decode, evaluate."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(rebuilt.SerializeToString())
-        value = score(str(path))
-    weights = sum(layer.weights for layer in coded.layers)
-    bits = 8 * sum(layer.coded_bytes for layer in coded.layers)
-    return Point(bits / weights, len(coded.content), value)
+        packed, rebuilt = Path(folder) / "model.cwb", Path(folder) / "model.onnx"
+        calib: Any = str(model.calib) if half is None else half_of(model.calib, half)
+        report = cerwu_onnx.compress(model.onnx, packed, calib=calib, settings=cerwu_onnx.Settings(**changes))
+        cerwu_onnx.decompress(packed, rebuilt)
+        value = float(score(str(rebuilt)))
+    return Row(
+        model=model.name,
+        method=method,
+        settings=changes,
+        bits_per_weight=report.bits_per_weight,
+        matrix_bits_per_weight=matrix_rate(report),
+        file_bytes=report.file_bytes,
+        score=value,
+        weight_bytes=report.weight_bytes,
+        other_bytes=report.other_bytes,
+        above_bound=bound_summary(report),
+    )
 
 
-def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points that no other beats in both rate and score, by rising rate."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.bits_per_weight, -p.score)):
-        if not front or point.score > front[-1].score:
-            front.append(point)
-    return front
+def half_of(calib: Path, seed: int) -> dict[str, Any]:
+    """Half of the samples, in their order."""
+    with np.load(calib) as arrays:
+        count = len(arrays[arrays.files[0]])
+        chosen = np.sort(np.random.default_rng(seed).permutation(count)[: (count + 1) // 2])
+        return {name: arrays[name][chosen] for name in arrays.files}
 
 
-def rate_at(points: Iterable[Point], score: float) -> float | None:
-    """Bits per weight at ``score``, interpolated on the Pareto front; None when it does not reach so far."""
-    front = pareto(points)
-    for low, high in pairwise(front):
-        if low.score < score <= high.score:
-            share = (score - low.score) / (high.score - low.score)
-            return low.bits_per_weight + share * (high.bits_per_weight - low.bits_per_weight)
-    return None
+def matrix_rate(report: Report) -> float:
+    """Bits per weight when every float tensor of two or more dimensions counts, quantised or exact; 0 without any."""
+    kept = [tensor for tensor in report.kept if len(tensor.shape) > 1 and "float" in tensor.dtype]
+    weights = report.weights + sum(math.prod(tensor.shape) for tensor in kept)
+    return 8 * (report.weight_bytes + sum(tensor.nbytes for tensor in kept)) / weights if weights else 0.0
 
 
-def run(models: list[BenchModel], console: Console) -> None:
-    """Sweep the papers' methods and print bits per weight beside the anchors."""
-    table = Table("model", "method", "points", "at", "bits/weight", "anchor", "ratio", title="The papers' methods")
+def bound_summary(report: Report) -> dict[str, float]:
+    """Mean over weights and extremes over layers of the distance from the bound."""
+    known = [
+        (layer.above_bound, layer.weights)
+        for layer in report.layers
+        if layer.above_bound is not None and math.isfinite(layer.above_bound)
+    ]
+    if not known:
+        return {}
+    values = [value for value, _ in known]
+    mean = sum(value * weights for value, weights in known) / sum(weights for _, weights in known)
+    return {"mean": mean, "least": min(values), "most": max(values)}
+
+
+def sweep(models: Sequence[BenchModel], variants: dict[str, Variant], console: Console) -> Results:
+    """Measure every variant on every model and print each point as it comes."""
+    results = Results([], {})
     for model in models:
         score = model.evaluate()
-        graph, _, source = prepare(model.onnx, Settings(), model.calib)
-        stats, _ = statistics(graph, source, Settings())
-        float_score = score(str(model.onnx))
-        for method, sweep in SWEEPS.items():
-            points = [measure(graph, stats, settings, score) for settings in sweep]
-            for settings, point in zip(sweep, points, strict=True):
-                console.print(
-                    f"{model.name} {method} levels {settings.levels} lambda {settings.lambda_:g}: "
-                    f"{point.bits_per_weight:.4f} bits/weight, {point.file_bytes} bytes, score {point.score:.4f}",
-                    highlight=False,
-                )
-            for percent in (99, 95):
-                ours = rate_at(points, float_score * percent / 100)
-                anchor = model.anchors.get(method, {}).get(f"bpw{percent}")
-                ratio = f"{ours / anchor:.3f}" if ours and anchor else "-"
-                table.add_row(
-                    model.name, method, str(len(points)), f"{percent} %", _number(ours), _number(anchor), ratio
-                )
-    console.print(table)
+        facts = {
+            "float": float(score(str(model.onnx))),
+            "chance": model.chance,
+            "onnx_bytes": model.onnx.stat().st_size,
+        }
+        for method, variant in variants.items():
+            if variant.models and model.name not in variant.models:
+                continue
+            for step in variant.sweep:
+                row = measure(model, method, variant.changes | step, variant.half, score)
+                if not row.weight_bytes:
+                    console.print(f"{model.name}: no weight of it is coded, so there is nothing to measure")
+                    break
+                results.models[model.name] = facts
+                results.rows.append(row)
+                console.print(describe(row, facts["float"]), highlight=False, soft_wrap=True)
+    return results
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def describe(row: Row, float_score: float) -> str:
+    """The line of one point."""
+    settings = " ".join(f"{name.rstrip('_')} {value}" for name, value in row.settings.items() if name != "method")
+    bound = f", {row.above_bound['mean']:+.3f} above bound" if row.above_bound else ""
+    return (
+        f"{row.model} {row.method} {settings}: {row.bits_per_weight:.4f} bits/weight{bound}, "
+        f"{row.matrix_bits_per_weight:.4f} over all matrices, {row.file_bytes:,} bytes, "
+        f"score {row.score:.4f} of {float_score:.4f}"
+    )
+
+
+def run(
+    models: Sequence[BenchModel],
+    console: Console,
+    methods: Iterable[str] = (),
+    percents: Sequence[float] = (99, 95),
+    *,
+    save: bool = False,
+    saved: bool = False,
+) -> None:
+    """Measure and print the tables.
+
+    Args:
+        models: what to measure.
+        console: where to print.
+        methods: names of variants; all when empty.
+        percents: shares of the float score at which costs are interpolated.
+        save: put the rows into docs/benchmarks/rate.json, in place of older ones of the same curves, and redraw.
+        saved: measure nothing, take the rows that are there.
+    """
+    chosen = {name: variant for name, variant in VARIANTS.items() if not methods or name in set(methods)}
+    path = FOLDER / "rate.json"
+    names = {model.name for model in models}
+    if saved:
+        stored = Results.load(path)
+        rows = [row for row in stored.rows if row.model in names and row.method in chosen]
+        results = Results(rows, {row.model: stored.models[row.model] for row in rows})
+    else:
+        results = sweep(models, chosen, console)
+    if save:
+        Results.load(path).merged(results).save(path)
+    if save or saved:
+        curves.write(Results.load(path), models, FOLDER)
+    rate_tables.show(results, models, percents, console)

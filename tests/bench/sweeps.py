@@ -1,0 +1,55 @@
+"""What is measured: named variants of the compressor, each a sweep of settings that draws one rate-accuracy curve.
+
+A new default method needs no change here: ``FULL`` is whatever ``Settings()`` says, swept over lambda alone, as a user
+would. A new row of the ablation is one line: the settings that differ from the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+LAMBDAS = tuple({"lambda_": value} for value in (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2))
+LEVELS = tuple({"levels": n} for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48, 64, 128))
+GRID = tuple(
+    {"levels": n, "lambda_": value}
+    for n, value in product((10, 12, 14, 16, 20, 24, 28, 32, 40), (3e-4, 1e-3, 3e-3, 1e-2))
+)
+"""Both swept, as the CERWU paper does."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A curve.
+
+    Attributes:
+        sweep: settings of its points.
+        changes: what all of them change of the defaults.
+        half: calibrate on half of the samples, drawn by this seed; None takes all.
+        models: the only models it is measured on; all when empty.
+    """
+
+    sweep: tuple[dict[str, Any], ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    half: int | None = None
+    models: tuple[str, ...] = ()
+
+
+FULL = "default"
+"""The variant that the targets and the ablation are about."""
+
+SPREAD = ("mlperf_kws01_dscnn",)
+"""Where the influence of the calibration data is measured."""
+
+VARIANTS = {
+    FULL: Variant(LAMBDAS),
+    "cerwu": Variant(GRID, {"method": "cerwu"}),
+    "cerwu-gamma0": Variant(GRID, {"method": "cerwu-gamma0"}),
+    "optq-rd": Variant(GRID, {"method": "optq-rd"}),
+    "optq": Variant(LEVELS, {"method": "optq"}),
+    "rtn": Variant(LEVELS, {"method": "rtn"}),
+    "half-1": Variant(LAMBDAS, half=1, models=SPREAD),
+    "half-2": Variant(LAMBDAS, half=2, models=SPREAD),
+    "half-3": Variant(LAMBDAS, half=3, models=SPREAD),
+}
