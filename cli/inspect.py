@@ -21,7 +21,7 @@ EXAMPLE = "cerwu-onnx inspect model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """What a .cwb file says about a tensor; step and symbols are None for exact tensors.
+    """What a .cwb file says about a tensor; order, step and symbols are None for exact tensors.
 
     ``parameter`` marks coded biases and BatchNormalization parameters, which do not count as weights.
     """
@@ -33,6 +33,7 @@ class TensorRow:
     weights: int
     bytes: int
     bits_per_weight: float
+    order: str | None = None
     step: float | None = None
     lowest: int | None = None
     highest: int | None = None
@@ -71,10 +72,12 @@ def _show_container(path: Path, as_json: bool) -> None:
     container = reader.read(path)
     rows = tensor_rows(container)
     metadata = container.metadata()
+    container.check_sections()
     sections = {"graph": 0, "metadata": 0}  # the tensors' names are part of the graph
     for record in container.records:
         if not record.is_tensor:
-            sections["metadata" if record.kind is f.Kind.METADATA else "graph"] += record.size
+            kind = "graph" if record.kind in (f.Kind.NAMES, f.Kind.PACKED_NAMES) else record.kind.name.lower()
+            sections[kind] = sections.get(kind, 0) + record.size
     coded = [row for row in rows if row.step is not None and not row.parameter]
     parameters = [row for row in rows if row.parameter]
     weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
@@ -134,6 +137,7 @@ def tensor_rows(container: Container) -> list[TensorRow]:
             weights=record.count,
             bytes=cost,
             bits_per_weight=8 * cost / record.count if record.count else 0.0,
+            order=record.order.name.lower() if coded else None,
             step=record.step if coded else None,
             lowest=record.lo if coded else None,
             highest=record.lo + record.symbols - 1 if coded else None,

@@ -17,12 +17,13 @@ LAYERS = (
     ("config", "files", "layout", "entropy", "native"),
     ("container", "quantize", "report", "onnx_io"),
     ("graph", "affine", "fold", "skeleton", "calibration"),
-    ("pipeline", "runtime"),
+    ("pipeline", "runtime", "firmware"),
 )
 FORBIDDEN = {
     "quantize": {"onnx", "onnxruntime", "constriction", "google"},
     "entropy": {"onnx", "onnxruntime", "scipy", "google"},
     "container": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
+    "firmware": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
     "layout": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
 }
 

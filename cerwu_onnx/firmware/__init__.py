@@ -1,0 +1,1 @@
+"""What firmware needs of a .cwb file: C sources, memory figures, integer rescaling for CMSIS-NN."""

@@ -1,0 +1,73 @@
+"""The index of a firmware's tensors: what stands for each in C, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container.reader import Container
+from cerwu_onnx.firmware import c_source
+
+ORDERS = {
+    f.Order.ROW_MAJOR: "row-major",
+    f.Order.AXIS1_LAST: "axis 1 last (OHWI)",
+    f.Order.AXIS0_LAST: "axis 0 last (IHWO)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareTensor:
+    """What a tensor costs in firmware, in bytes.
+
+    Attributes:
+        name: its name, "#3" for the fourth tensor of a file without names.
+        identifier: the part of C identifiers that stands for it.
+        shape: ONNX dimensions.
+        coding: "ans", "adaptive" or "exact".
+        order: how its elements are stored, and come out of the decoder.
+        flash: record and payload.
+        elements: number of elements.
+        scratch: memory while it is decoded, besides input and output; 0 for exact tensors.
+        int8: whether its symbols fit int8.
+    """
+
+    name: str
+    identifier: str
+    shape: tuple[int, ...]
+    coding: str
+    order: f.Order
+    flash: int
+    elements: int
+    scratch: int
+    int8: bool
+
+
+def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
+    """What each tensor costs, in file order."""
+    names = c_source.identifiers(record.name for record in container.tensors)
+    return tuple(
+        FirmwareTensor(
+            name=record.name,
+            identifier=identifier,
+            shape=record.shape,
+            coding=record.kind.name.lower() if record.is_coded else "exact",
+            order=record.order,
+            flash=len(record.to_bytes()) + record.size,
+            elements=record.count,
+            scratch=scratch_bytes(record),
+            int8=fits_int8(record),
+        )
+        for record, identifier in zip(container.tensors, names, strict=True)
+    )
+
+
+def scratch_bytes(record: f.Record) -> int:
+    """What ``cwb_scratch_size`` says of a tensor."""
+    if record.kind == f.Kind.ANS:
+        return 2 * (record.symbols + 1)
+    return 216 if record.kind == f.Kind.ADAPTIVE else 0
+
+
+def fits_int8(record: f.Record) -> bool:
+    """Whether a tensor is coded and all its symbols fit int8."""
+    return record.is_coded and record.lo >= -128 and record.lo + record.symbols - 1 <= 127

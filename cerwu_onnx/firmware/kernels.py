@@ -1,0 +1,119 @@
+"""Integer constants of int8 layers: the scales that a user gives, and the arrays that CMSIS-NN's kernels take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container.reader import Container
+from cerwu_onnx.errors import UsageError
+from cerwu_onnx.firmware.index import fits_int8
+from cerwu_onnx.firmware.requantize import integer_bias, requantization
+
+_KEYS = {"input", "output", "bias", "axis"}
+
+
+@dataclass(frozen=True, slots=True)
+class KernelScales:
+    """What one unit of a layer's int8 input and output is worth.
+
+    Attributes:
+        input: scale of the input.
+        output: scale of the output.
+        bias: name of the tensor that is added, if any.
+        axis: the weight's axis of outputs; None takes the last of the order in which a matrix is stored that way
+            (``AXIS0_LAST``: axis 1), else 0.
+    """
+
+    input: float
+    output: float
+    bias: str | None = None
+    axis: int | None = None
+
+
+def read_scales(path: Path) -> dict[str, KernelScales]:
+    """The scales in a JSON file: ``{"fc.weight": {"input": 0.05, "output": 0.1, "bias": "fc.bias"}}``.
+
+    Raises:
+        UsageError: the file cannot be read, or is not of that form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a JSON object of weights")
+    return {name: _scales(f"{path}: {name}", entry) for name, entry in content.items()}
+
+
+def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """By weight: ``multiplier``, ``shift`` and, where there is one, ``bias``, each one int32 per output.
+
+    Raises:
+        UsageError: a name is not that of a coded tensor whose symbols fit int8, a bias does not fit the weight, or a
+            scale is out of range.
+        CorruptFileError: a bias is damaged.
+    """
+    records = {record.name: record for record in container.tensors}
+    constants = {}
+    for name, scale in scales.items():
+        record = records.get(name)
+        if record is None or not record.is_coded:
+            raise UsageError(f"scales of {name!r}: the file has no coded tensor of that name (inspect lists them)")
+        if not fits_int8(record):
+            raise UsageError(f"scales of {name!r}: its symbols do not fit int8: compress with fewer --levels")
+        steps = output_steps(record, scale.axis)
+        rescale = requantization(steps, scale.input, scale.output)
+        constants[name] = {"multiplier": rescale.multipliers, "shift": rescale.shifts}
+        if scale.bias is not None:
+            constants[name]["bias"] = integer_bias(
+                _bias(container, records, name, scale.bias, len(steps)), steps, scale.input
+            )
+    return constants
+
+
+def output_steps(record: f.Record, axis: int | None) -> tuple[float, ...]:
+    """The step of each output of a weight.
+
+    Raises:
+        UsageError: it has no such axis.
+    """
+    if axis is None:
+        axis = 1 if record.order == f.Order.AXIS0_LAST and len(record.shape) == 2 else 0
+    if not 0 <= axis < len(record.shape):
+        raise UsageError(f"scales of {record.name!r}: axis {axis} is out of range for shape {record.shape}")
+    return (record.step,) * record.shape[axis]
+
+
+def _bias(
+    container: Container, records: Mapping[str, f.Record], weight: str, name: str, outputs: int
+) -> tuple[float, ...]:
+    """The values of a bias: coded, or exact of type float32, float16 or float64."""
+    record = records.get(name)
+    if record is None or record.element is f.ElementType.BFLOAT16 or record.count != outputs:
+        raise UsageError(f"scales of {weight!r}: {name!r} is not a float tensor of {outputs} elements")
+    return tuple(np.asarray(container.decode(record), np.float64).ravel().tolist())
+
+
+def _scales(where: str, entry: Any) -> KernelScales:
+    """One entry of the JSON file, its types checked."""
+    if not isinstance(entry, dict) or not {"input", "output"} <= entry.keys() <= _KEYS:
+        raise UsageError(f"{where}: give input and output, and if need be bias and axis")
+    numbers = [entry["input"], entry["output"]]
+    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+        raise UsageError(f"{where}: input and output are numbers")
+    bias, axis = entry.get("bias"), entry.get("axis")
+    if not isinstance(bias, (str, type(None))) or not isinstance(axis, (int, type(None))) or isinstance(axis, bool):
+        raise UsageError(f"{where}: bias is a tensor's name and axis a number")
+    try:
+        return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis)
+    except OverflowError:
+        raise UsageError(f"{where}: input or output exceeds every float") from None

@@ -1,0 +1,91 @@
+"""``cerwu-onnx export-c``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import console
+from .options import AsJson, CwbFile, Force, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cerwu_onnx.firmware.export import Firmware
+
+EXAMPLE = "cerwu-onnx export-c model.cwb firmware/model"
+
+
+def export_c(
+    file: CwbFile,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", show_default=False, help="Where to write; it is made if need be.")
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="What C calls the model; else the file's name."),
+    ] = None,
+    scales: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            show_default=False,
+            help="Input and output scales of int8 layers; writes the multipliers and shifts of CMSIS-NN.",
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a .cwb file as C sources for firmware.
+
+    The file as a const array, an index of its tensors, the decoder's two files, and a table of flash and RAM. What C
+    cannot use (graph, metadata, packed names) is left out.
+    """
+    from cerwu_onnx.container import reader
+    from cerwu_onnx.firmware.export import default_name, export, write_folder
+    from cerwu_onnx.firmware.kernels import read_scales
+
+    container = reader.read(file)
+    container.check_sections()
+    firmware = export(container, default_name(file) if name is None else name, read_scales(scales) if scales else None)
+    write_folder(firmware, folder, force=force)
+    if as_json:
+        body = {
+            "folder": str(folder),
+            "name": firmware.name,
+            "files": {name: len(content) for name, content in firmware.files.items()},
+            "flash": firmware.flash,
+            "scratch": firmware.scratch,
+            "tensors": [asdict(tensor) | {"order": tensor.order.name.lower()} for tensor in firmware.tensors],
+        }
+        console.show_json(body)
+    elif not quiet:
+        console.show(lambda width: _draw(firmware, folder, width))
+
+
+def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
+    """The memory table, and what was written."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from .tables import Column, dims, grid
+
+    columns = [
+        Column("tensor", flexible=True),
+        Column("shape"),
+        Column("coding"),
+        Column("flash", right=True),
+        Column("scratch", right=True),
+        Column("elements", right=True),
+    ]
+    rows = [
+        [t.name, dims(t.shape), t.coding, f"{t.flash:,}", f"{t.scratch:,}", f"{t.elements:,}"] for t in firmware.tensors
+    ]
+    total = ["array, most scratch", "", "", f"{firmware.flash:,}", f"{firmware.scratch:,}", ""]
+    written = f"{console.printable(str(folder))}: {', '.join(firmware.files)}"
+    return Group(grid(columns, {"": rows}, width, total=total), Text(""), Text(written))
