@@ -222,7 +222,8 @@ def test_a_point_is_a_whole_compression() -> None:
     (model,) = sample_models(("fashion_dscnn",))
     stream = io.StringIO()
     sweep = ({"levels": 8}, {"levels": 256})
-    found = rate.sweep([model], {"rtn": Variant(sweep, {"method": "rtn"})}, Console(file=stream, width=200))
+    variants = {"rtn": Variant(sweep, {"method": "rtn"}), "elsewhere": Variant(sweep, models=("another",))}
+    (found,) = rate.sweep([model], variants, Console(file=stream, width=200))
     few, many = found.rows
     assert few.bits_per_weight < many.bits_per_weight < 9
     assert few.score < many.score
@@ -237,7 +238,7 @@ def test_curves_are_drawn(share: float) -> None:
     model = anchored({"nncodec": {"points": [[1.0, 0.2], [4.0, 0.9 * share]]}})
     root = ElementTree.fromstring(curves.draw("<m>", results(), model))
     texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"<m>", "float", "99 %", "95 %", "NNCodec", "cerwu-onnx, default", "bits per weight"} <= set(texts)
+    assert {"<m>", "float 0.9000", "99 %", "95 %", "NNCodec", "cerwu-onnx, default", "0.9"} <= set(texts)
     assert "CERWU, ours" not in texts
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     if arguments.save and arguments.saved:
         parser.error("--save and --saved exclude each other")
     names, parts = tuple(arguments.models), arguments.parts or PARTS
-    shared, console = shared_models(names), Console(width=140)
+    shared, console = shared_models(names), Console(width=160)
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")

@@ -19,7 +19,7 @@ LOWEST = 85
 """Percent of the float score at which the vertical axis begins."""
 
 HIGHEST = 101
-TEXT, LINES = "#7d8590", "#7d859055"
+TEXT = "#7d8590"
 COLOURS = {FULL: "#e5484d", "cerwu": "#2f9e77", "optq": "#4c82d8", "nncodec": "#a06cd5"}
 PEERS = {"cerwu": "CERWU, reference", "optq": "OPTQ, reference", "nncodec": "NNCodec"}
 
@@ -50,7 +50,7 @@ def curves_of(results: Results, model: BenchModel) -> list[Curve]:
     ]
     labels = {FULL: "cerwu-onnx, default", "cerwu": "CERWU, ours", "optq": "OPTQ, ours"}
     for name in reversed(labels):
-        points = pareto(results.points(model.name, name, "bits_per_weight"))
+        points = pareto(results.points(model.name, name, "matrix_bits_per_weight"))
         if points:
             found.append(Curve(labels[name], COLOURS[name], points))
     return found
@@ -60,13 +60,14 @@ def draw(title: str, results: Results, model: BenchModel) -> str:
     """The picture: bits per weight to the right, score upwards, what lies outside is cut off."""
     curves = curves_of(results, model)
     low, high = results.target(model.name, LOWEST), results.target(model.name, HIGHEST)
-    seen = [point.cost for curve in curves for point in curve.points if low <= point.score]
-    x_ticks = ticks(0, max(seen, default=1.0))
-    axes = Axes(0, x_ticks[-1], low, max(high, *(curve.points[-1].score for curve in curves)))
-    parts = [*_frame(title, axes, x_ticks, ticks(low, axes.top)[1:-1])]
+    seen = [point for curve in curves for point in curve.points if low <= point.score]
+    top = max([high, *(point.score for point in seen)])
+    right = max((point.cost for point in seen), default=1.0)
+    axes = Axes(1.03 * right, low, top + 0.03 * (top - low))
+    parts = [*_frame(title, axes)]
     for percent in (100, 99, 95):
         y = axes.y(results.target(model.name, percent))
-        label = "float" if percent == 100 else f"{percent} %"
+        label = f"float {results.models[model.name]['float']:.4f}" if percent == 100 else f"{percent} %"
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{TEXT}" stroke-dasharray="2 4"/>')
         parts.append(_text(LEFT + 6, y - 4, label, size=11))
     parts.append(f'<clipPath id="plot"><path d="M{LEFT} {TOP}H{WIDTH - RIGHT}V{HEIGHT - BOTTOM}H{LEFT}Z"/></clipPath>')
@@ -83,16 +84,15 @@ def draw(title: str, results: Results, model: BenchModel) -> str:
 
 @dataclass(frozen=True)
 class Axes:
-    """From data to pixels."""
+    """From data to pixels; costs begin at 0."""
 
-    left: float
     right: float
     bottom: float
     top: float
 
     def x(self, cost: float) -> float:
         """Pixels from the left."""
-        return LEFT + (cost - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
+        return LEFT + cost / self.right * (WIDTH - LEFT - RIGHT)
 
     def y(self, score: float) -> float:
         """Pixels from the top."""
@@ -101,22 +101,22 @@ class Axes:
 
 def ticks(low: float, high: float) -> list[float]:
     """Four to ten round numbers, 1, 2 or 5 times a power of ten apart, the first <= low, the last >= high."""
-    raw = (high - low) / 5
+    raw = (high - low) / 7
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
     return [index * step for index in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
-def _frame(title: str, axes: Axes, x_ticks: Iterable[float], y_ticks: Iterable[float]) -> Iterable[str]:
+def _frame(title: str, axes: Axes) -> Iterable[str]:
     yield _text(LEFT, 24, title, size=15)
     yield f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" stroke="{TEXT}"/>'
-    for tick in x_ticks:
-        yield f'<path d="M{axes.x(tick):.1f} {HEIGHT - BOTTOM}V{TOP}" stroke="{LINES}"/>'
+    for tick in ticks(0, axes.right)[:-1]:
+        yield f'<path d="M{axes.x(tick):.1f} {HEIGHT - BOTTOM}V{TOP}" stroke="{TEXT}" stroke-opacity="0.25"/>'
         yield _text(axes.x(tick), HEIGHT - BOTTOM + 18, f"{tick:g}", anchor="middle")
-    for tick in y_ticks:
+    for tick in ticks(axes.bottom, axes.top)[1:-1]:
         yield f'<path d="M{LEFT - 4} {axes.y(tick):.1f}H{LEFT}" stroke="{TEXT}"/>'
         yield _text(LEFT - 8, axes.y(tick) + 4, f"{tick:.4g}", anchor="end")
-    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "bits per weight", anchor="middle")
+    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "bits per weight, all weight matrices", anchor="middle")
     yield f'<g transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">'
     yield _text(0, 0, "score on test data", anchor="middle") + "</g>"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,8 @@ def bound_summary(report: Report) -> dict[str, float]:
     return {"mean": mean, "least": min(values), "most": max(values)}
 
 
-def sweep(models: Sequence[BenchModel], variants: dict[str, Variant], console: Console) -> Results:
-    """Measure every variant on every model and print each point as it comes."""
-    results = Results([], {})
+def sweep(models: Sequence[BenchModel], variants: dict[str, Variant], console: Console) -> Iterator[Results]:
+    """Measure every variant on every model, print each point as it comes, yield each curve when it is complete."""
     for model in models:
         score = model.evaluate()
         facts = {
@@ -93,15 +92,16 @@ def sweep(models: Sequence[BenchModel], variants: dict[str, Variant], console: C
         for method, variant in variants.items():
             if variant.models and model.name not in variant.models:
                 continue
+            rows = []
             for step in variant.sweep:
                 row = measure(model, method, variant.changes | step, variant.half, score)
                 if not row.weight_bytes:
-                    console.print(f"{model.name}: no weight of it is coded, so there is nothing to measure")
+                    console.print(f"{model.name} {method}: no weight is coded, there is nothing to measure")
                     break
-                results.models[model.name] = facts
-                results.rows.append(row)
+                rows.append(row)
                 console.print(describe(row, facts["float"]), highlight=False, soft_wrap=True)
-    return results
+            if rows:
+                yield Results(rows, {model.name: facts})
 
 
 def describe(row: Row, float_score: float) -> str:
@@ -142,9 +142,11 @@ def run(
         rows = [row for row in stored.rows if row.model in names and row.method in chosen]
         results = Results(rows, {row.model: stored.models[row.model] for row in rows})
     else:
-        results = sweep(models, chosen, console)
-    if save:
-        Results.load(path).merged(results).save(path)
+        results = Results([], {})
+        for curve in sweep(models, chosen, console):
+            results = results.merged(curve)
+            if save:
+                Results.load(path).merged(curve).save(path)
     if save or saved:
         curves.write(Results.load(path), models, FOLDER)
     rate_tables.show(results, models, percents, console)

@@ -108,7 +108,8 @@ def beside_peers(results: Results, models: Sequence[BenchModel], percent: float)
                     ratios[peer].append(row[peer])
         means = (_number(geometric_mean(ratios[peer])) for peer in PEERS)
         mean = _number(geometric_mean(sizes))
-        table.add_row("geometric mean", method, "", "", "", "", mean, *means, style="bold", end_section=True)
+        what = f"geometric mean of {len(sizes)}"
+        table.add_row(what, method, "", "", "", "", mean, *means, style="bold", end_section=True)
     return table
 
 
