@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.images import ImageOptions
+from cerwu_onnx.calibration.output import final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
+from cerwu_onnx.calibration.sequential import Step, walk
 from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
 from cerwu_onnx.calibration.sums import identity_stats
 from cerwu_onnx.onnx_io import InputInfo, model_inputs
@@ -14,10 +16,14 @@ __all__ = [
     "ImageOptions",
     "InputInfo",
     "Source",
+    "Step",
     "collect",
     "columns",
+    "final_losses",
     "identity_stats",
     "iter_columns",
+    "loss_kind",
     "model_inputs",
     "open_source",
+    "walk",
 ]

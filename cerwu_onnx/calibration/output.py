@@ -1,0 +1,118 @@
+"""How far a quantised model's outputs are from the float model's: Kullback-Leibler divergence or squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+
+from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.types import Float64Array
+
+LossKind: TypeAlias = Literal["kl", "mse"]
+Batches: TypeAlias = Sequence[npt.NDArray[Any]]
+
+_SUM_TOLERANCE = 1e-3
+_LEAST = float(np.finfo(np.float32).tiny)
+
+
+def loss_kind(reference: Batches) -> LossKind:
+    """Which loss suits an output, by its values in the float model.
+
+    ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, unless all
+    values lie between 0 and 1 (independent probabilities). ``mse`` for everything else.
+
+    Args:
+        reference: the output, one array per batch.
+    """
+    arrays = [array for array in reference if array.size]
+    if not all(np.issubdtype(array.dtype, np.floating) and array.ndim > 1 and array.shape[-1] > 1 for array in arrays):
+        return "mse"
+    if _are_probabilities(arrays):
+        return "kl"
+    unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays)
+    return "mse" if unit or any(array.ndim != 2 for array in arrays) else "kl"
+
+
+def final_losses(reference: Batches, quantized: Batches, kind: LossKind) -> float:
+    """The loss that quantisation causes at one output.
+
+    ``kl``: mean over rows (along the last axis) of ``sum_k p_k (ln p_k - ln q_k)``, in nats, with p from the float
+    model and q from the quantised one. Values that are probabilities in the float model are taken as they are, scaled
+    to a sum of one, and q is at least the smallest normal float32; all others are logits.
+
+    ``mse``: ``sum (y - y~)^2 / sum y^2`` over all elements; 0 for two zero outputs.
+
+    Args:
+        reference: the output in the float model, one array per batch.
+        quantized: the same in the quantised model, of the same shapes.
+        kind: as :func:`loss_kind` says, or otherwise.
+
+    Returns:
+        The loss, infinite where the quantised output holds NaN or infinity, or excludes what has a probability.
+
+    Raises:
+        CalibrationError: shapes differ, there are no values, or the float output holds NaN or infinity (a logit may be
+            minus infinity).
+    """
+    if len(reference) != len(quantized) or not any(array.size for array in reference):
+        raise CalibrationError("outputs cannot be compared: there are no values, or not as many batches")
+    probabilities = kind == "kl" and _are_probabilities(reference)
+    total = weight = 0.0
+    for x, y in zip(reference, quantized, strict=True):
+        if x.shape != y.shape:
+            raise CalibrationError(f"an output has the shape {x.shape}, once quantised {y.shape}")
+        wide, other = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        if kind == "mse":
+            _check(np.isfinite(wide))
+            error = wide - np.where(np.isfinite(other), other, np.inf)
+            total, weight = total + float(np.vdot(error, error)), weight + float(np.vdot(wide, wide))
+        else:
+            log = _log_probabilities if probabilities else _log_softmax
+            _check(
+                np.isfinite(wide) if probabilities else (wide < np.inf) & (wide.max(axis=-1, keepdims=True) > -np.inf)
+            )
+            losses = _divergence(log(wide), log(other))
+            total, weight = total + float(losses.sum()), weight + losses.size
+    if kind == "mse" and not weight:
+        return np.inf if total else 0.0
+    return total / weight
+
+
+def _check(good: npt.NDArray[np.bool_]) -> None:
+    if not good.all():
+        raise CalibrationError("the float model's output holds NaN or infinity on the calibration data")
+
+
+def _are_probabilities(arrays: Iterable[npt.NDArray[Any]]) -> bool:
+    """Whether all rows are non-negative and sum to 1."""
+    return all(
+        array.min() >= 0 and bool((np.abs(array.sum(axis=-1, dtype=np.float64) - 1) < _SUM_TOLERANCE).all())
+        for array in arrays
+        if array.size
+    )
+
+
+def _log_probabilities(rows: Float64Array) -> Float64Array:
+    """Logarithms of probabilities; NaN where a row holds NaN or infinity."""
+    bounded = np.where(np.isfinite(rows), np.maximum(rows, _LEAST), np.nan)
+    logs: Float64Array = np.log(bounded / bounded.sum(axis=-1, keepdims=True))
+    return logs
+
+
+def _log_softmax(rows: Float64Array) -> Float64Array:
+    """Logarithms of the softmax of logits; NaN where a row holds NaN or plus infinity."""
+    with np.errstate(invalid="ignore"):
+        logs: Float64Array = log_softmax(np.where(rows < np.inf, rows, np.nan), axis=-1)
+    return logs
+
+
+def _divergence(p: Float64Array, q: Float64Array) -> Float64Array:
+    """KL of each row from logarithms, not below zero; infinite where q is NaN."""
+    with np.errstate(invalid="ignore"):
+        terms = np.where(p > -np.inf, np.exp(p) * (p - q), np.where(np.isnan(q), np.nan, 0.0))
+    rows: Float64Array = terms.sum(axis=-1)
+    return np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))
