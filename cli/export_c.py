@@ -36,6 +36,9 @@ def export_c(
             help="Input and output scales of int8 layers; writes the multipliers and shifts of CMSIS-NN.",
         ),
     ] = None,
+    without_decoder: Annotated[
+        bool, typer.Option("--without-decoder", help="Leave out cwb.h and cwb.c: the decoder comes as a library.")
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -52,7 +55,12 @@ def export_c(
 
     container = reader.read(file)
     container.check_sections()
-    firmware = export(container, default_name(file) if name is None else name, read_scales(scales) if scales else None)
+    firmware = export(
+        container,
+        default_name(file) if name is None else name,
+        read_scales(scales) if scales else None,
+        decoder=not without_decoder,
+    )
     write_folder(firmware, folder, force=force)
     if as_json:
         body = {

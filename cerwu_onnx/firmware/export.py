@@ -42,13 +42,16 @@ class Firmware:
     scratch: int
 
 
-def export(container: Container, name: str, scales: Mapping[str, KernelScales] | None = None) -> Firmware:
+def export(
+    container: Container, name: str, scales: Mapping[str, KernelScales] | None = None, *, decoder: bool = True
+) -> Firmware:
     """The C sources of a file.
 
     Args:
         container: the file.
         name: what C calls the model: letters, digits and underscores.
         scales: input and output scales by tensor, for int8 kernels.
+        decoder: whether the decoder's sources are among the files.
 
     Raises:
         UsageError: ``name`` is no identifier or the decoder's own, a scale does not fit, or this install lacks the
@@ -74,7 +77,7 @@ def export(container: Container, name: str, scales: Mapping[str, KernelScales] |
         f"{name}.c": texts.source(name, data, arrays).encode(),
         "README.md": texts.readme(name, data, tensors, scratch, arrays).encode(),
     }
-    for path in DECODER_FILES:
+    for path in DECODER_FILES if decoder else ():
         files[path.rpartition("/")[2]] = decoder_file(path)
     return Firmware(name, files, tensors, len(data), scratch)
 

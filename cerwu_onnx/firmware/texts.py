@@ -118,34 +118,30 @@ def readme(
         for tensor in tensors
     ]
     rest = len(data) - sum(tensor.flash for tensor in tensors)
-    return (
-        "\n".join(
-            [
-                f"# {name}: a compressed model for firmware",
-                "",
-                f"Compile `{name}.c` and `cwb.c` with this folder on the include path. Nothing else is needed.",
-                "",
-                "| flash | bytes |",
-                "|---|---:|",
-                f"| tensors | {sum(tensor.flash for tensor in tensors)} |",
-                f"| header and sections of the file | {rest} |",
-                *([f"| constants of int8 kernels | {constants} |"] if constants else []),
-                f"| **all data** | **{len(data) + constants}** |",
-                "",
-                "The decoder's code comes on top; `arm-none-eabi-size cwb.o` or your linker's map tells how much.",
-                "",
-                f"RAM: {scratch} bytes of scratch memory (`{name.upper()}_SCRATCH_BYTES`) for all tensors in turn. Besides,",
-                "a `cwb_file`, a `cwb_tensor`, a `cwb_stream`, and room for what you decode: a tile or a whole tensor.",
-                "",
-                "| tensor | shape | coding | order | flash | scratch | decoded: int8 / int16 / float32 |",
-                "|---|---|---|---|---:|---:|---:|",
-                *rows,
-                "",
-                "All numbers are bytes. Exact tensors are read where they lie in flash.",
-            ]
-        )
-        + "\n"
-    )
+    lines = [
+        f"# {name}: a compressed model for firmware",
+        "",
+        f"Compile `{name}.c` and `cwb.c` with this folder on the include path. Nothing else is needed.",
+        "",
+        "| flash | bytes |",
+        "|---|---:|",
+        f"| tensors | {sum(tensor.flash for tensor in tensors)} |",
+        f"| header and sections of the file | {rest} |",
+        *([f"| constants of int8 kernels | {constants} |"] if constants else []),
+        f"| **all data** | **{len(data) + constants}** |",
+        "",
+        "The decoder's code comes on top; `arm-none-eabi-size cwb.o` or your linker's map tells how much.",
+        "",
+        f"RAM: {scratch} bytes of scratch memory (`{name.upper()}_SCRATCH_BYTES`) serve one tensor after the other. Besides,",
+        "a `cwb_file`, a `cwb_tensor`, a `cwb_stream`, and room for what you decode: a tile or a whole tensor.",
+        "",
+        "| tensor | shape | coding | order | flash | scratch | decoded: int8 / int16 / float32 |",
+        "|---|---|---|---|---:|---:|---:|",
+        *rows,
+        "",
+        "All numbers are bytes. Exact tensors are read where they lie in flash.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _decoded(tensor: FirmwareTensor) -> str:
