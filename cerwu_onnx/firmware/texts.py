@@ -132,7 +132,7 @@ def readme(
         "",
         "The decoder's code comes on top; `arm-none-eabi-size cwb.o` or your linker's map tells how much.",
         "",
-        f"RAM: {scratch} bytes of scratch memory (`{name.upper()}_SCRATCH_BYTES`) serve one tensor after the other. Besides,",
+        f"RAM: {scratch} bytes of scratch memory (`{name.upper()}_SCRATCH_BYTES`), one tensor at a time. Besides,",
         "a `cwb_file`, a `cwb_tensor`, a `cwb_stream`, and room for what you decode: a tile or a whole tensor.",
         "",
         "| tensor | shape | coding | order | flash | scratch | decoded: int8 / int16 / float32 |",
