@@ -41,13 +41,13 @@ def measure(
         model=model.name,
         method=method,
         settings=changes,
-        bits_per_weight=report.bits_per_weight,
-        matrix_bits_per_weight=matrix_rate(report),
+        bits_per_weight=round(report.bits_per_weight, 6),
+        matrix_bits_per_weight=round(matrix_rate(report), 6),
         file_bytes=report.file_bytes,
         score=value,
         weight_bytes=report.weight_bytes,
         other_bytes=report.other_bytes,
-        above_bound=bound_summary(report),
+        above_bound={name: round(bits, 6) for name, bits in bound_summary(report).items()},
     )
 
 
