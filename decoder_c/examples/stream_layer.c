@@ -24,19 +24,21 @@ static int8_t requantize(int32_t value, int32_t multiplier, int32_t shift)
 }
 
 /* output = weight x input + bias, all in integers. The weight's CRCs are to be checked beforehand, by cwb_check. */
-cwb_error fully_connected(const cwb_tensor *weight, const int8_t *input, const int32_t *bias, const int32_t *multiplier,
-                          const int32_t *shift, uint16_t *scratch, size_t scratch_bytes, int8_t *output)
+cwb_error fully_connected(const cwb_tensor *weight, uint32_t outputs, const int8_t *input, const int32_t *bias,
+                          const int32_t *multiplier, const int32_t *shift, uint16_t *scratch, size_t scratch_bytes,
+                          int8_t *output)
 {
     cwb_stream stream;
     int8_t tile[TILE];
+    uint32_t inputs = weight->count / outputs;
     uint32_t row, column, k;
     cwb_error error = cwb_begin(weight, scratch, scratch_bytes, &stream);
 
-    for (row = 0; error == CWB_OK && row < weight->dims[0]; row++) {
+    for (row = 0; error == CWB_OK && row < outputs; row++) {
         int32_t sum = bias[row];
 
-        for (column = 0; error == CWB_OK && column < weight->dims[1]; column += TILE) {
-            uint32_t some = weight->dims[1] - column < TILE ? weight->dims[1] - column : TILE;
+        for (column = 0; error == CWB_OK && column < inputs; column += TILE) {
+            uint32_t some = inputs - column < TILE ? inputs - column : TILE;
 
             error = cwb_read_i8(&stream, tile, some);
             for (k = 0; error == CWB_OK && k < some; k++) {
@@ -69,8 +71,9 @@ int main(void)
         error = cwb_check(&weight, scratch, sizeof scratch); /* once, at boot */
     }
     if (error == CWB_OK) {
-        error = fully_connected(&weight, layer_input, model_bias_fc_weight, model_multiplier_fc_weight,
-                                model_shift_fc_weight, scratch, sizeof scratch, layer_output);
+        error = fully_connected(&weight, sizeof layer_output, layer_input, model_bias_fc_weight,
+                                model_multiplier_fc_weight, model_shift_fc_weight, scratch, sizeof scratch,
+                                layer_output);
     }
     return error == CWB_OK ? 0 : 1;
 }
