@@ -292,12 +292,10 @@ class _Walk:
 
     def _value(self, stream: _Stream, name: str, batch: int, hand: _Values) -> Any:
         """A value of one model, on one batch, each file read once."""
-        for where in (stream, _Stream.BOTH):
-            if name not in hand[where] and name in self._kept[where]:
-                hand[where][name] = self._spool.get(self._kept[where][name][batch])
-            if name in hand[where]:
-                return hand[where][name]
-        raise KeyError(name)
+        where = stream if name in hand[stream] or name in self._kept[stream] else _Stream.BOTH
+        if name not in hand[where]:
+            hand[where][name] = self._spool.get(self._kept[where][name][batch])
+        return hand[where][name]
 
 
 _SINGLE = (_Stream.FLOAT, _Stream.QUANTIZED)

@@ -139,5 +139,6 @@ def pair_stats(sums: Sequence[Sums]) -> PairStats:
 
 
 def _mean(arrays: Iterable[Float64Array], positions: int) -> Float64Array:
-    total: Float64Array = np.sum(list(arrays), axis=0) / positions
-    return total
+    mean: Float64Array = np.sum(list(arrays), axis=0)
+    mean /= positions
+    return mean
