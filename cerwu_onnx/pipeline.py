@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, get_tensor, load_model
+from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import quantize_floats
-from cerwu_onnx.quantize.methods import quantize
+from cerwu_onnx.quantize.methods import distortion, quantize
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
 from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
@@ -126,7 +127,7 @@ def compress(
         calibration="data" if samples else "none",
         calibration_samples=samples,
         folded=folded,
-        layers=coded.layers,
+        layers=above_bound(graph, stats, coded.layers),
         parameters=coded.parameters,
         kept=coded.kept,
         other_bytes=coded.other_bytes,
@@ -295,6 +296,20 @@ def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Enc
         coded_bytes=part.record.value_bytes,
         step=quantized.step,
     )
+
+
+def above_bound(
+    graph: Graph, stats: Mapping[str, LayerStats], reports: tuple[LayerReport, ...]
+) -> tuple[LayerReport, ...]:
+    """The reports with the distance of each rate from the rate-distortion function at the same relative error."""
+    layers = {layer.weight: layer for layer in graph.layers}
+    found = []
+    for report in reports:
+        matrix = layers[report.name].layout.to_matrix(get_tensor(graph.model, report.name).astype(np.float64))
+        hessian = stats[report.name].hessian
+        bound = gaussian_rate(matrix, hessian, report.relative_error * distortion(matrix, hessian))
+        found.append(replace(report, above_bound=report.bits_per_weight - bound))
+    return tuple(found)
 
 
 class Clock:

@@ -46,7 +46,8 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `warnings`, `seconds` | every warning; wall time by stage |
 
 `relative_error` of a layer is squared error over energy; the table shows its root, which is how `verify` measures the
-error of an output.
+error of an output. `above_bound` is `bits_per_weight` minus the Gaussian rate-distortion function of the weights at
+that error; `null` for weights reproduced without error.
 """
 
 

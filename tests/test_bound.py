@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+import cerwu_onnx
 from cerwu_onnx.cli.render import draw_report
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.report import LayerReport, Report
@@ -130,6 +131,16 @@ def test_ends() -> None:
     for wrong in (-1.0, math.nan):
         with pytest.raises(ValueError, match="out of range"):
             gaussian_rate(matrix, hessian, wrong)
+
+
+def test_compress_reports_it_for_every_layer(tmp_path: Path) -> None:
+    """Depthwise and dense ones: half a bit or so above at the defaults, whatever the groups."""
+    folder = Path(__file__).parents[1] / "sample_models" / "fashion_dscnn"
+    found = cerwu_onnx.compress(folder / "model.onnx", tmp_path / "o.cwb", calib=str(folder / "calib.npz"))
+    assert len(found.layers) == 10
+    for layer in found.layers:
+        assert layer.above_bound is not None
+        assert 0 < layer.above_bound < layer.bits_per_weight
 
 
 def report(*above_bound: float | None) -> Report:

@@ -25,7 +25,7 @@ def test_the_table_and_the_totals(run: Run, model: Path, calib: Path, tmp_path: 
     assert result.code == 0
     assert not result.err
     lines = result.out.splitlines()
-    assert lines[1].split() == ["layer", "op", "shape", "weights", "weight", "bytes", "error"]
+    assert lines[1].split() == ["layer", "op", "shape", "weights", "weight", "bound", "bytes", "error"]
     rows = [line.split() for line in lines if line.startswith(("conv.weight", "fc.weight"))]
     assert [row[:4] for row in rows] == [
         ["conv.weight", "Conv", "12x2x3x3", "216"],
