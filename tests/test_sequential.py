@@ -125,7 +125,7 @@ def check_like_collect(model: onnx.ModelProto, data: Any, tolerance: float = 1e-
         )
     for floats, quantized in outputs.values():
         for x, y in zip(floats, quantized, strict=True):
-            assert x is y
+            assert np.array_equal(x, y)
 
 
 def residual_net(batch: int | str = "N") -> onnx.ModelProto:
@@ -368,6 +368,43 @@ def test_one_site_shared_and_one_changed() -> None:
     tensors = {"w": normal(3, 3, seed=1), "v": normal(3, 3, seed=2)}
     model = build(nodes, [value("x", ["N", 3])], [value("y")], tensors)
     check_brute_force(model, {"x": normal(5, 3, seed=3)})
+
+
+@st.composite
+def random_dags(draw: st.DrawFn) -> onnx.ModelProto:
+    """Products, sums and activations of earlier values, in any order, some of which nobody reads; several outputs."""
+    values, nodes, tensors = ["x", "z"], [], {"offset": normal(4)}
+    nodes.append(helper.make_node("Abs", ["offset"], ["fixed"]))
+    for index in range(draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from(["MatMul", "MatMul", "Gemm", "Add", "Relu", "Mul", "Split"]))
+        first, second = (draw(st.sampled_from(values)) for _ in range(2))
+        out = f"t{index}"
+        if kind in ("MatMul", "Gemm"):
+            tensors[f"w{index}"] = normal(4, 4, seed=index) / np.float32(2)
+            nodes.append(helper.make_node(kind, [first, f"w{index}"], [out]))
+        elif kind == "Add":
+            nodes.append(helper.make_node(kind, [first, second], [out]))
+        elif kind == "Mul":
+            nodes.append(helper.make_node(kind, [first, "fixed"], [out]))
+        elif kind == "Relu":
+            nodes.append(helper.make_node(kind, [first], [out]))
+        else:
+            nodes.append(helper.make_node(kind, [first], [f"{out}a", f"{out}b"], axis=1))
+            nodes.append(helper.make_node("Concat", [f"{out}b", f"{out}a"], [out], axis=1))
+        values.append(out)
+    outputs = draw(st.lists(st.sampled_from(values[2:]), min_size=1, max_size=3, unique=True))
+    return build(nodes, [value("x", ["N", 4]), value("z", ["N", 4])], [value(name) for name in outputs], tensors)
+
+
+@given(random_dags(), st.sampled_from([0, 100, 10_000]), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_random_dags(model: onnx.ModelProto, memory: int, batch_size: int) -> None:
+    feed = {"x": normal(5, 4, seed=1), "z": normal(5, 4, seed=2)}
+    check_like_collect(model, feed, memory=memory, batch_size=batch_size)
+    with pytest.MonkeyPatch.context() as patch:
+        computed, _ = count_runs(patch)
+        check_brute_force(model, feed, memory=memory, batch_size=batch_size)
+    assert max((number for name, number in computed.items() if name != "fixed"), default=0) <= 2
 
 
 def branching(kind: str) -> onnx.ModelProto:
