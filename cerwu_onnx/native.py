@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 2
+ABI = 3
 """``CWB_HOST_ABI`` of decoder_c/src/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -175,20 +175,38 @@ def verify(data: Buffer) -> None:
     File(data).verify()
 
 
+def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint16]) -> bytes:
+    """The words (docs/format.md, "ANS payload") of flat ``indices`` of symbols whose ``frequencies`` sum to 4096.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+        ValueError: an index has no frequency, or the frequencies another sum.
+    """
+    library = _library()
+    indices, frequencies = np.ascontiguousarray(indices, np.uint16), np.ascontiguousarray(frequencies, np.uint16)
+    if frequencies.sum() != 4096 or indices.max(initial=0) >= frequencies.size or not frequencies[indices].all():
+        raise ValueError("frequencies must sum to 4096 and that of each index must not be 0")
+    out = np.empty(2 * indices.size + 4, np.uint8)
+    size = library.cwb_host_encode_ans(
+        indices.ctypes.data, indices.size, frequencies.ctypes.data, frequencies.size, out.ctypes.data, out.size
+    )
+    return out[out.size - size :].tobytes()
+
+
 def encode_adaptive(symbols: npt.NDArray[np.int16], header: int) -> bytes:
-    """The adaptive payload (docs/format.md) of flat ``symbols`` that begins with the byte ``header``.
+    """The adaptive payload (docs/format.md) of flat ``symbols`` that begins with the 16-bit ``header``.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
     """
     library = _library()
     symbols = np.ascontiguousarray(symbols, np.int16)
-    room = 64 + symbols.size
+    room = 64 + symbols.size // 2
     while True:
-        out = np.empty(room, np.uint8)
+        out = np.empty(room, np.uint16)
         size = library.cwb_host_encode_adaptive(symbols.ctypes.data, symbols.size, header, out.ctypes.data, room)
         if size <= room:
-            return out[:size].tobytes()
+            return out[:size].astype("<u2").tobytes()
         room = size
 
 
@@ -235,6 +253,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "check_section": (i32, [pointer, i32]),
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
+        "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
         "encode_adaptive": (size, [pointer, size, u32, pointer, size]),
     }
     for name, (result, arguments) in signatures.items():

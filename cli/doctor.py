@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 EXAMPLE = "cerwu-onnx doctor"
 
 _REQUIRED = ("numpy", "scipy", "onnx", "onnxruntime")
-_PLAIN_CODER = "missing: plain Python coder, same bytes, about 50 times slower"
 _FIX = "To fix: install a C compiler, then pip install --force-reinstall --no-deps cerwu-onnx"
 
 
@@ -36,15 +35,13 @@ def doctor(verbose: Verbose = False) -> None:
         version, works = _state(name)
         lines.append((name, version))
         broken += [] if works else [name]
-    version, constriction = _state("constriction")
-    lines.append(("constriction", _PLAIN_CODER if version == "missing" else version))
     if broken:
         _show(lines)
         names = " ".join(broken)
         raise CheckFailed(f"cannot be used: {names} (try: pip install --force-reinstall {names})")
-    lines.append(("C decoder", _native(constriction=constriction)))
+    lines.append(("C decoder", _native()))
     failed = []
-    for decoder, identical in self_test(constriction=constriction):
+    for decoder, identical in self_test():
         lines.append(("self-test", f"{decoder}: {'identical' if identical else 'DIFFERS'}"))
         failed += [] if identical else [decoder]
     _show(lines)
@@ -77,23 +74,21 @@ def _state(module: str) -> tuple[str, bool]:
     return _installed(module), True
 
 
-def _native(*, constriction: bool) -> str:
+def _native() -> str:
     """The decoder in C: where it is, or why it is not."""
     from cerwu_onnx import native
 
     if native.available():
         return f"version {native.version()}, {native.library_path()}"
-    speed = "about 50 times slower" + (" (ans: as fast, with constriction)" if constriction else "")
-    return f"not used: {native.unavailable_reason()}. Python decodes instead, {speed}. {_FIX}"
+    return f"not used: {native.unavailable_reason()}. Python codes instead, about 50 times slower. {_FIX}"
 
 
-def self_test(*, constriction: bool) -> Iterator[tuple[str, bool]]:
+def self_test() -> Iterator[tuple[str, bool]]:
     """Code a tensor and let each decoder rebuild it: its name, and whether every bit is right."""
     import numpy as np
 
     from cerwu_onnx import native
     from cerwu_onnx.container import reader, writer
-    from cerwu_onnx.entropy import ans, tables
     from cerwu_onnx.types import QuantizedTensor
 
     symbols = np.random.default_rng(0).laplace(scale=3, size=(64, 65)).round().astype(np.int32)
@@ -101,15 +96,9 @@ def self_test(*, constriction: bool) -> Iterator[tuple[str, bool]]:
     coders = [writer.encode_tensor(writer.CodedTensor(coder, quantized, coder)) for coder in ("ans", "adaptive")]
     content = writer.assemble(coders)
     container = reader.parse(content)
-    table = tables.fit(symbols)
-    words = ans.encode(symbols, table)
-
     decoders: dict[str, Callable[[], npt.NDArray[Any]]] = {
-        "plain Python, ans": lambda: ans.decode_plain(words, table, symbols.size),
-        "plain Python, adaptive": lambda: container.symbols(container.tensors[1]),
+        f"plain Python, {record.kind.name.lower()}": partial(container.symbols, record) for record in container.tensors
     }
-    if constriction:
-        decoders["constriction, ans"] = lambda: ans.decode(words, table, symbols.size)
     if native.available():
         for index, record in enumerate(container.tensors):
             decoders[f"C, {record.kind.name.lower()}"] = partial(native.decode_symbols, content, index)

@@ -123,7 +123,7 @@ class Container:
         try:
             if record.kind is f.Kind.ANS:
                 table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
-                symbols = ans.decode(payload[used:], table, record.count)
+                symbols = ans.decode_plain(payload[used:], table, record.count)
             else:
                 hi = record.lo + record.symbols - 1
                 symbols = adaptive.decode_plain(payload, record.count, record.lo, hi)

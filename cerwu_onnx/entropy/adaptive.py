@@ -1,6 +1,6 @@
 """The adaptive coder: a binary range coder whose probabilities learn (docs/format.md, "Adaptive payload").
 
-No tables: one byte says where learning starts. ``encode_plain`` and ``decode_plain`` are the specification in readable
+No tables: two bytes say where learning starts. ``encode_plain`` and ``decode_plain`` are the specification in readable
 form; the C library, where it was built, makes the same bytes far faster.
 """
 
@@ -14,65 +14,75 @@ from cerwu_onnx import native
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import IntArray
 
-BINS = 14
+BINS = 12
 CONTEXTS = 4
-SIGN = CONTEXTS * BINS
-ESCAPE = SIGN + 1
+ESCAPE = CONTEXTS * BINS
 MAX_ESCAPE_BITS = 15
-FIRST_COUNT = 6
-SLOWER = (10, 22, 44, 89)
-"""Counts at which a probability starts to learn at half the rate."""
-TOP = 1 << 24
+FIRST_RATE = 4
+LAST_RATES = range(5, 9)
+DIGIT_BITS = 16
+DIGIT = 1 << DIGIT_BITS
 FULL = (1 << 32) - 1
 
 
 def encode(symbols: IntArray) -> bytes:
-    """The shorter of the payloads with and without contexts, for ``symbols`` of any shape in -32768 ... 32767."""
+    """The shortest payload, of all contexts and last rates, for ``symbols`` of any shape in -32768 ... 32767."""
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
     start = _start(flat)
-    return min((coder(flat, contexts << 7 | start) for contexts in (0, 1)), key=len)
+    headers = [contexts << 15 | rate << 13 | start for contexts in (0, 1) for rate in range(len(LAST_RATES))]
+    return min((coder(flat, header) for header in headers), key=len)
 
 
 def _start(symbols: IntArray) -> int:
-    """The header byte without the context bit: first probabilities near the tensor's own."""
+    """The header's first probabilities, and that of the sign, near the tensor's own."""
     magnitudes = np.abs(symbols.astype(np.int64))
-    nonzero = int((magnitudes > 0).sum())
+    nonzero, positive = int((magnitudes > 0).sum()), int((symbols > 0).sum())
     beyond = int(np.minimum(magnitudes, BINS).sum()) - nonzero
-    some = min(16 * nonzero // max(symbols.size, 1), 15)
-    more = min(8 * beyond // max(beyond + nonzero, 1), 7)
-    return some << 3 | more
+
+    def share(parts: int, part: int, whole: int) -> int:
+        return min(parts * part // max(whole, 1), parts - 1)
+
+    return (
+        share(32, nonzero, symbols.size) << 8 | share(16, beyond, beyond + nonzero) << 4 | share(16, positive, nonzero)
+    )
 
 
 class _Model:
-    """Probabilities of a 1, in units of 2^-16, and how often each was used."""
+    """Probabilities of a 1, in units of 2^-16, and how fast they learn."""
 
     def __init__(self, header: int) -> None:
-        some, more = header >> 3 & 15, header & 7
-        bins = [(2 * some + 1) << 11] + [max(((2 * more + 1) << 12) - (k << 10), 2048) for k in range(1, BINS)]
-        self.probability = [*bins * CONTEXTS, *[1 << 15] * (1 + MAX_ESCAPE_BITS)]
-        self.count = [FIRST_COUNT] * len(self.probability)
-        self.contexts = header >> 7
+        some, more = header >> 8 & 31, header >> 4 & 15
+        bins = [(2 * some + 1) << 10] + [max(((2 * more + 1) << 11) - (k << 10), 2048) for k in range(1, BINS)]
+        self.probability = [*bins * CONTEXTS, *[1 << 15] * MAX_ESCAPE_BITS]
+        self.sign = 2 * (header & 15) + 1
+        self.contexts = header >> 15
+        self.rate, self.last_rate = FIRST_RATE, LAST_RATES[header >> 13 & 3]
+        self._symbols = self._history = 0
 
-    def first_bin(self, previous: int, before: int) -> int:
-        """Where the bins of the context begin, given the last two magnitudes."""
-        nearby = 2 * previous + before
-        context = 0 if nearby == 0 else 1 if nearby <= 3 else 2 if nearby <= 8 else 3
-        return BINS * context * self.contexts
+    def first_bin(self) -> int:
+        """Where the bins of the next symbol's context begin."""
+        return BINS * min(self._history + 3 >> 2, CONTEXTS - 1) * self.contexts
 
     def learn(self, index: int, bit: int) -> None:
-        p, count = self.probability[index], self.count[index]
-        rate = 3 + sum(count >= limit for limit in SLOWER)
-        self.probability[index] = p + ((1 << 16) - p >> rate) if bit else p - (p >> rate)
-        self.count[index] = min(count + 1, SLOWER[-1])
+        p = self.probability[index]
+        self.probability[index] = p - (p >> self.rate) + (((1 << 16 - self.rate) - 1) if bit else 0)
+
+    def next_symbol(self, magnitude: int) -> None:
+        """Take note of a symbol: learning slows down after 32, 64, 128 and 256 of them."""
+        self._history = (self._history >> 1) + 2 * magnitude
+        self._symbols += 1
+        if self.rate < self.last_rate and self._symbols == 2 << self.rate:
+            self.rate += 1
 
 
 class _Encoder:
-    """The interval [low, low + range) below the digits already known; ``low`` keeps them all, as one integer."""
+    """The interval [low, low + range) below the digits already out, whose carries are still to be resolved."""
 
     def __init__(self, header: int) -> None:
         self.model = _Model(header)
-        self.low, self.range, self.digits = 0, FULL, 0
+        self.low, self.range = 0, FULL
+        self.digits: list[int] = []
 
     def split(self, bit: int, bound: int) -> None:
         if bit:
@@ -80,54 +90,71 @@ class _Encoder:
         else:
             self.low += bound
             self.range -= bound
-        while self.range < TOP:
-            self.low <<= 8
-            self.range <<= 8
-            self.digits += 1
+
+    def normalise(self) -> None:
+        if self.range < DIGIT:
+            self.digits.append(self.low >> DIGIT_BITS)
+            self.low = (self.low & DIGIT - 1) << DIGIT_BITS
+            self.range <<= DIGIT_BITS
 
     def adaptive(self, bit: int, index: int) -> None:
         self.split(bit, (self.range >> 12) * (self.model.probability[index] >> 4))
         self.model.learn(index, bit)
 
+    def escape(self, excess: int) -> None:
+        value = excess + 1
+        bits = value.bit_length() - 1
+        for length in range(min(bits + 1, MAX_ESCAPE_BITS)):
+            self.adaptive(int(length < bits), ESCAPE + length)
+            self.normalise()
+        for shift in reversed(range(bits)):
+            self.split(value >> shift & 1, self.range >> 1)
+            self.normalise()
+
+    def symbol(self, symbol: int) -> None:
+        magnitude, first = abs(symbol), self.model.first_bin()
+        for k in range(min(magnitude, BINS)):
+            self.adaptive(1, first + k)
+            self.normalise()
+        if magnitude < BINS:
+            self.adaptive(0, first + magnitude)
+        else:
+            self.escape(magnitude - BINS)
+        if magnitude:
+            self.split(int(symbol > 0), (self.range >> 5) * self.model.sign)
+        self.normalise()
+        self.model.next_symbol(magnitude)
+
     def finish(self) -> bytes:
-        """The digits of the number in the interval that ends in most zero bytes, without those."""
-        for zeros in (24, 16, 8, 0):
+        """The digits of the number in the interval that ends in most zeros, without those."""
+        for zeros in (32, 16, 0):
             value = self.low + (1 << zeros) - 1 >> zeros << zeros
             if value < self.low + self.range:
                 break
-        return value.to_bytes(self.digits + 4, "big").rstrip(b"\0")
+        out, carry = [], 0
+        for digit in reversed([*self.digits, value >> DIGIT_BITS, value & DIGIT - 1]):
+            out.append((digit + carry) & DIGIT - 1)
+            carry = digit + carry >> DIGIT_BITS
+        while out and not out[0]:
+            out.pop(0)
+        return np.array(out[::-1], dtype="<u2").tobytes()
 
 
 def encode_plain(symbols: IntArray, header: int) -> bytes:
-    """The payload for flat ``symbols`` that begins with ``header``."""
+    """The payload for flat ``symbols`` that begins with the 16-bit ``header``."""
     coder = _Encoder(header)
-    previous = before = 0
     for symbol in symbols.tolist():
-        magnitude, first = abs(symbol), coder.model.first_bin(previous, before)
-        for k in range(min(magnitude + 1, BINS)):
-            coder.adaptive(int(magnitude > k), first + k)
-        if magnitude >= BINS:
-            excess = magnitude - BINS + 1
-            bits = excess.bit_length() - 1
-            for length in range(min(bits + 1, MAX_ESCAPE_BITS)):
-                coder.adaptive(int(length < bits), ESCAPE + length)
-            for shift in reversed(range(bits)):
-                coder.split(excess >> shift & 1, coder.range >> 1)
-        if magnitude:
-            coder.adaptive(int(symbol > 0), SIGN)
-        previous, before = magnitude, previous
-    return bytes([header]) + coder.finish()
+        coder.symbol(symbol)
+    return header.to_bytes(2, "little") + coder.finish()
 
 
 class _Decoder:
     """The mirror of :class:`_Encoder`: ``code`` is the number's distance from ``low``."""
 
     def __init__(self, data: bytes) -> None:
-        self.model = _Model(data[0])
-        self.digits: Iterator[int] = iter(data[1:])
-        self.code, self.range = 0, FULL
-        for _ in range(4):
-            self.code = self.code << 8 | next(self.digits, 0)
+        self.model = _Model(int.from_bytes(data[:2], "little"))
+        self.digits: Iterator[int] = iter(np.frombuffer(data[2:], dtype="<u2").tolist())
+        self.code, self.range = next(self.digits, 0) << DIGIT_BITS | next(self.digits, 0), FULL
 
     def split(self, bound: int) -> int:
         bit = int(self.code < bound)
@@ -136,10 +163,12 @@ class _Decoder:
         else:
             self.code -= bound
             self.range -= bound
-        while self.range < TOP:
-            self.code = (self.code << 8 | next(self.digits, 0)) & FULL
-            self.range <<= 8
         return bit
+
+    def normalise(self) -> None:
+        if self.range < DIGIT:
+            self.code = (self.code << DIGIT_BITS | next(self.digits, 0)) & FULL
+            self.range <<= DIGIT_BITS
 
     def adaptive(self, index: int) -> int:
         bit = self.split((self.range >> 12) * (self.model.probability[index] >> 4))
@@ -147,12 +176,27 @@ class _Decoder:
         return bit
 
     def escape(self) -> int:
-        bits, value = 0, 1
-        while bits < MAX_ESCAPE_BITS and self.adaptive(ESCAPE + bits):
-            bits += 1
+        bits, value, more = 0, 1, 1
+        while more and bits < MAX_ESCAPE_BITS:
+            more = self.adaptive(ESCAPE + bits)
+            bits += more
+            self.normalise()
         for _ in range(bits):
             value = value << 1 | self.split(self.range >> 1)
+            self.normalise()
         return value - 1
+
+    def symbol(self) -> int:
+        magnitude, first = 0, self.model.first_bin()
+        while magnitude < BINS and self.adaptive(first + magnitude):
+            self.normalise()
+            magnitude += 1
+        if magnitude == BINS:
+            magnitude += self.escape()
+        positive = magnitude == 0 or self.split((self.range >> 5) * self.model.sign)
+        self.normalise()
+        self.model.next_symbol(magnitude)
+        return magnitude if positive else -magnitude
 
 
 def decode_plain(data: bytes, count: int, lo: int, hi: int) -> IntArray:
@@ -161,22 +205,15 @@ def decode_plain(data: bytes, count: int, lo: int, hi: int) -> IntArray:
     Raises:
         CorruptFileError: the payload breaks a rule of the format.
     """
-    if not data or (len(data) > 1 and data[-1] == 0):
-        raise CorruptFileError("coded stream: empty, or ends in a zero byte")
+    if len(data) < 2 or len(data) % 2 or (len(data) > 2 and data[-2:] == b"\0\0"):
+        raise CorruptFileError("coded stream: no header, not a whole number of digits, or the last is 0")
     coder = _Decoder(data)
     symbols = np.empty(count, dtype=np.int32)
-    previous = before = 0
     for position in range(count):
-        magnitude, first = 0, coder.model.first_bin(previous, before)
-        while magnitude < BINS and coder.adaptive(first + magnitude):
-            magnitude += 1
-        if magnitude == BINS:
-            magnitude += coder.escape()
-        symbol = magnitude if not magnitude or coder.adaptive(SIGN) else -magnitude
+        symbol = coder.symbol()
         if not lo <= symbol <= hi:
             raise CorruptFileError(f"coded stream: symbol {symbol} is not in {lo}..{hi}")
         symbols[position] = symbol
-        previous, before = magnitude, previous
     if next(coder.digits, None) is not None:
         raise CorruptFileError("coded stream: the stream does not end with the last symbol")
     return symbols

@@ -1,9 +1,12 @@
-"""Static frequency tables: 12-bit frequencies, and the 24-bit slots that the coder makes of them (docs/format.md)."""
+"""Static frequency tables of the ANS coder, in the few bytes that docs/format.md ("ANS payload") gives them.
+
+A table is sent as logarithms: one *level* per symbol, in steps of an octave, half an octave or a quarter. A frequency
+estimated from n occurrences is uncertain by 1.4 / sqrt(n) octaves, so finer steps would cost more than they gain.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +17,11 @@ from cerwu_onnx.types import Float64Array, IntArray
 
 FREQUENCY_BITS = 12
 TOTAL = 1 << FREQUENCY_BITS
-SLOT_BITS = 24
-SLOTS = 1 << SLOT_BITS
 MAX_SYMBOLS = TOTAL
+OCTAVES = 12
+"""Levels span this many octaves."""
+MANTISSAS = (16, 19, 23, 27)
+"""16 * 2^(i/4), rounded: the fractional part of a level."""
 
 
 @dataclass(frozen=True)
@@ -25,49 +30,81 @@ class FrequencyTable:
 
     Attributes:
         lo: value of the first symbol.
-        frequencies: K integers >= 0 that sum to 4096; the first and the last are not 0.
+        resolution: an octave has ``2^resolution`` levels; 0, 1 or 2.
+        levels: K integers; 0 is a symbol that does not occur, each step above 1 a factor of ``2^(1 / 2^resolution)``.
+            The first and the last are not 0.
     """
 
     lo: int
-    frequencies: tuple[int, ...]
+    resolution: int
+    levels: tuple[int, ...]
 
     @property
     def hi(self) -> int:
         """Value of the last symbol."""
-        return self.lo + len(self.frequencies) - 1
+        return self.lo + len(self.levels) - 1
+
+    @cached_property
+    def frequencies(self) -> IntArray:
+        """K integers that sum to 4096, int64; 0 exactly where the level is."""
+        above = np.array(self.levels, dtype=np.int64) - 1
+        octave, part = above >> self.resolution, above & (1 << self.resolution) - 1
+        weights = np.where(above < 0, 0, np.array(MANTISSAS)[part << 2 - self.resolution] << np.maximum(octave, 0))
+        spare = TOTAL - np.count_nonzero(weights)
+        frequencies = np.where(weights, 1 + weights * spare // weights.sum(), 0)
+        frequencies[np.argmax(frequencies)] += TOTAL - frequencies.sum()
+        return frequencies
 
     @cached_property
     def cumulative(self) -> IntArray:
-        """Slot boundaries ``L_0 ... L_K``, int64, from 0 to 2^24. Every symbol owns at least one slot."""
-        count = len(self.frequencies)
-        sums = np.concatenate([[0], np.cumsum(np.array(self.frequencies, dtype=np.int64))])
-        return (sums * (SLOTS - count) >> FREQUENCY_BITS) + np.arange(count + 1)
+        """Slot boundaries ``F_0 ... F_K``, int64, from 0 to 4096."""
+        return np.concatenate([[0], np.cumsum(self.frequencies)])
 
     @cached_property
     def code_lengths(self) -> Float64Array:
-        """Bits each symbol costs, float64 ``(K,)``."""
-        lengths: Float64Array = SLOT_BITS - np.log2(np.diff(self.cumulative))
+        """Bits each symbol costs, float64 ``(K,)``; infinite for those that the table leaves out."""
+        with np.errstate(divide="ignore"):
+            lengths: Float64Array = FREQUENCY_BITS - np.log2(self.frequencies)
         return lengths
 
     def bits(self, symbols: IntArray) -> float:
-        """Ideal code length in bits of ``symbols`` (any shape); the coded words exceed it by less than 64 bits."""
+        """Ideal code length in bits of ``symbols`` (any shape); the coded words exceed it by less than 16 bits."""
         if symbols.size and not (self.lo <= symbols.min() and symbols.max() <= self.hi):
             raise CerwuError(f"symbols leave the table's range {self.lo}..{self.hi}")
         return float(self.code_lengths[symbols.ravel() - self.lo].sum())
 
+    @cached_property
+    def _differences(self) -> list[int]:
+        """The levels minus their predictions, zigzagged to 0, 1, 2 ..."""
+        found = (level - _prediction(self.lo, self.levels[:i]) for i, level in enumerate(self.levels))
+        return [2 * difference - 1 if difference > 0 else -2 * difference for difference in found]
+
+    @cached_property
+    def _rice(self) -> int:
+        """The Rice parameter that needs fewest bits."""
+        return min(range(4), key=lambda rice: sum((value >> rice) + rice for value in self._differences))
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        if len(self.levels) == 1:
+            return 0
+        return (4 + sum((value >> self._rice) + 1 + self._rice for value in self._differences) + 7) // 8
+
     def to_bytes(self) -> bytes:
-        """The table as it stands in the file: LEB128, at most two bytes each."""
-        out = bytearray()
-        for frequency in self.frequencies:
-            if frequency >= 128:
-                out.append(frequency & 127 | 128)
-                frequency >>= 7
-            out.append(frequency)
-        return bytes(out)
+        """The table as it stands in the file: nothing for a single symbol, else a string of bits."""
+        if len(self.levels) == 1:
+            return b""
+        out, length = self.resolution | self._rice << 2, 4
+        for value in self._differences:
+            quotient = value >> self._rice
+            out |= ((1 << quotient) - 1 | (value & (1 << self._rice) - 1) << quotient + 1) << length
+            length += quotient + 1 + self._rice
+        return out.to_bytes((length + 7) // 8, "little")
 
     @classmethod
     def from_bytes(cls, data: bytes, lo: int, count: int) -> tuple[FrequencyTable, int]:
-        """Parse ``count`` frequencies from the start of ``data``.
+        """Parse the table of ``count`` symbols from the start of ``data``.
 
         Returns:
             The table and the number of bytes it took.
@@ -75,30 +112,62 @@ class FrequencyTable:
         Raises:
             CorruptFileError: the table is cut short or breaks a rule of the format.
         """
-        frequencies = []
-        position = 0
+        if count == 1:
+            return cls(lo, 0, (1,)), 0
+        bits = _Bits(data)
+        resolution, rice = bits.take(2), bits.take(2)
+        most = OCTAVES << resolution
+        levels: list[int] = []
         for _ in range(count):
-            low = data[position : position + 1]
-            position += 1
-            high = b"\0"
-            if low and low[0] & 128:
-                high = data[position : position + 1]
-                position += 1
-                if high in (b"\0", b"") or high[0] > 127:
-                    raise CorruptFileError("frequency table: a frequency is not in its shortest form or cut short")
-            if not low:
+            quotient = 0
+            while quotient <= 2 * most and bits.take(1):
+                quotient += 1
+            value = quotient << rice | bits.take(rice)
+            level = _prediction(lo, levels) + (value + 1 >> 1 if value & 1 else -(value >> 1))
+            if not 0 <= level <= most:
+                raise CorruptFileError(f"frequency table: level {level} is not in 0..{most}")
+            levels.append(level)
+        if resolution > 2 or not levels[0] or not levels[-1] or bits.rest():
+            raise CorruptFileError("frequency table: resolution, first or last level, or the last byte's bits")
+        return cls(lo, resolution, tuple(levels)), bits.used
+
+
+def _prediction(lo: int, before: Sequence[int]) -> int:
+    """The likely level of the symbol after those of the levels ``before``: that of its mirror image, else the trend."""
+    symbol, last = lo + len(before), before[-1] if before else 1
+    if symbol > 0 and lo <= -symbol:
+        return before[-symbol - lo]
+    return 0 if last == 0 else last + 1 if symbol <= 0 else last - 1
+
+
+class _Bits:
+    """Bits of bytes, lowest first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._position = data, 0
+
+    @property
+    def used(self) -> int:
+        """Bytes begun."""
+        return (self._position + 7) // 8
+
+    def take(self, count: int) -> int:
+        value = 0
+        for shift in range(count):
+            byte, bit = divmod(self._position, 8)
+            if byte >= len(self._data):
                 raise CorruptFileError("frequency table: cut short")
-            frequencies.append(low[0] & 127 | high[0] << 7)
-        if sum(frequencies) != TOTAL or not frequencies[0] or not frequencies[-1]:
-            raise CorruptFileError(f"frequency table: the sum is not {TOTAL} or an end is 0")
-        return cls(lo, tuple(frequencies)), position
+            value |= (self._data[byte] >> bit & 1) << shift
+            self._position += 1
+        return value
+
+    def rest(self) -> int:
+        """What is left of the byte begun."""
+        return self.take(-self._position % 8)
 
 
 def fit(symbols: IntArray) -> FrequencyTable:
-    """The table with the shortest code for ``symbols`` (any shape, at least one).
-
-    The gain of one more frequency unit falls with every unit a symbol has, so handing out units greedily is optimal; a
-    rare symbol of a large tensor may end up with frequency 0, which still leaves it its one slot of 24 bits.
+    """The table for ``symbols`` (any shape, at least one) that needs fewest bytes, its own included.
 
     Raises:
         CerwuError: the symbols span more than 4096 values.
@@ -107,29 +176,22 @@ def fit(symbols: IntArray) -> FrequencyTable:
     count = hi - lo + 1
     if count > MAX_SYMBOLS:
         raise CerwuError(f"symbols span {count} values, the format holds {MAX_SYMBOLS}: use a coarser grid")
-    occurrences = np.bincount(symbols.ravel() - lo, minlength=count).tolist()
-    return FrequencyTable(lo, tuple(_allocate(occurrences)))
+    occurrences = np.bincount(symbols.ravel() - lo, minlength=count)
+    present = occurrences > 0
+
+    def bits(table: FrequencyTable) -> float:
+        return 8 * table.size + float(occurrences[present] @ table.code_lengths[present])
+
+    return min((FrequencyTable(lo, r, _levels(occurrences, r)) for r in range(3)), key=bits)
 
 
-def _allocate(occurrences: list[int]) -> list[int]:
-    """Integer frequencies summing to 4096 that minimise the code length; the two ends get at least 1."""
-    total, count = sum(occurrences), len(occurrences)
-    frequencies = [occurrence * (TOTAL - count) // total for occurrence in occurrences]
-    for end in {0, count - 1}:
-        frequencies[end] = max(frequencies[end], 1)
-
-    def gain(index: int) -> float:
-        have = frequencies[index]
-        ratio = (have + 1) / have if have else float(TOTAL)
-        return -occurrences[index] * float(np.log2(ratio))
-
-    heap = [(gain(index), index) for index in range(count)]
-    heapq.heapify(heap)
-    for _ in range(TOTAL - sum(frequencies)):
-        _, index = heap[0]
-        frequencies[index] += 1
-        heapq.heapreplace(heap, (gain(index), index))
-    return frequencies
+def _levels(occurrences: IntArray, resolution: int) -> tuple[int, ...]:
+    """The rounded logarithms of the occurrences, the rarest symbol's near 1."""
+    octaves = np.log2(np.maximum(occurrences, 1) / occurrences.max())
+    rarest = octaves[occurrences > 0].min()
+    top = min(1 + int(np.ceil(-rarest * (1 << resolution))), OCTAVES << resolution)
+    levels = np.where(occurrences > 0, np.maximum(top + np.rint(octaves * (1 << resolution)), 1), 0)
+    return tuple(levels.astype(int).tolist())
 
 
 def entropy(symbols: IntArray) -> float:

@@ -14,7 +14,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CORRUPT = 4 };
 
-static uint16_t scratch[CWB_MAX_SYMBOLS + 1];
+static uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
 
 /* The whole file in malloced memory, or NULL. */
 static unsigned char *read_file(const char *path, size_t *size)
@@ -74,8 +74,10 @@ static void print_name(FILE *to, const cwb_tensor *tensor, uint32_t index)
 
 static void print_line(const cwb_tensor *tensor, uint32_t index)
 {
+    uint32_t dims[CWB_MAX_RANK];
     uint8_t axis;
 
+    cwb_shape(tensor, dims);
     print_name(stdout, tensor, index);
     printf(" %s ", tensor->type == CWB_FLOAT32   ? "float32"
                    : tensor->type == CWB_FLOAT16 ? "float16"
@@ -85,7 +87,7 @@ static void print_line(const cwb_tensor *tensor, uint32_t index)
         printf("scalar");
     }
     for (axis = 0; axis < tensor->rank; axis++) {
-        printf("%s%lu", axis > 0 ? "x" : "", (unsigned long)tensor->dims[axis]);
+        printf("%s%lu", axis > 0 ? "x" : "", (unsigned long)dims[axis]);
     }
     printf(" %lu %08lx\n", (unsigned long)tensor->count, (unsigned long)tensor->decoded_crc);
 }

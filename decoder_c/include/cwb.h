@@ -4,16 +4,20 @@
  *
  * The library is this header and src/cwb.c. It allocates nothing, keeps no state of its own, calls no function of
  * the C library and never reads outside the buffers it is given, whatever the file holds. Functions may run in
- * several threads or interrupts at once as long as each has its own cwb_ans and scratch memory.
+ * several threads or interrupts at once as long as each has its own cwb_stream and scratch memory.
  *
  * Usual order: cwb_open once; cwb_tensor_at or cwb_find per tensor; then either
  *   - cwb_decode_i16, cwb_decode_i8 or cwb_decode_f32: the whole tensor, verified; or
- *   - cwb_check once (say, at boot), then cwb_begin, cwb_read_i16 as often as wanted, cwb_end: piece by piece.
+ *   - cwb_check once (say, at boot), then cwb_begin, cwb_read_i16 or cwb_read_i8 as often as wanted, cwb_end: piece by piece.
  *
- * Every element of an ANS tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol.
+ * Every element of a coded tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol.
  *
- * Build option: CWB_NO_FLOAT leaves out all float arithmetic, see cwb_check. Define it for cwb.c and for every file
- * that includes this header.
+ * Build options, to be defined for cwb.c and for every file that includes this header:
+ *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
+ *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step, and the CRC of the decoded floats is not checked
+ *   CWB_NO_NAMES  no cwb_find, no names in cwb_tensor; the names section is not checked
+ *   CWB_NO_CRC    no CRC is computed: damage is only noticed where it breaks a rule of the format, and wrong weights
+ *                 may come out of a damaged payload; never a bad access. For storage that has its own checks
  */
 #ifndef CWB_H
 #define CWB_H
@@ -35,8 +39,9 @@ extern "C" {
 
 /* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, an adaptive tensor. No tensor takes more
  * than CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS); cwb_scratch_size tells what one takes. */
-#define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1) * sizeof(uint16_t))
-#define CWB_SCRATCH_ADAPTIVE ((size_t)216)
+#define CWB_ANS_HINTS 128
+#define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1 + CWB_ANS_HINTS) * sizeof(uint16_t))
+#define CWB_SCRATCH_ADAPTIVE ((size_t)134)
 
 typedef enum {
     CWB_OK = 0,
@@ -63,7 +68,7 @@ typedef enum {
     CWB_ERR_SPACE = -18,     /* scratch or output memory too small */
     CWB_ERR_ARGUMENT = -19,  /* null pointer, more symbols read than there are, or end before all were read */
     CWB_ERR_NOT_FOUND = -20, /* no such index, name or section */
-    CWB_ERR_KIND = -21       /* a raw tensor has no symbols to decode: use its payload */
+    CWB_ERR_KIND = -21       /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
 } cwb_error;
 
 /* One line of English for any value, constant, never null. */
@@ -86,7 +91,9 @@ typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16
 /* An open file. It points into the caller's bytes, which must stay where they are, unchanged. */
 typedef struct {
     const uint8_t *data;
+#ifndef CWB_NO_NAMES
     const uint8_t *names; /* payload of CWB_NAMES, null if the file has none */
+#endif
     uint32_t size;        /* bytes */
     uint32_t directory;   /* bytes */
     uint32_t records;     /* tensors and sections */
@@ -95,19 +102,23 @@ typedef struct {
 
 /* A tensor's entry in the directory. Pointers point into the file. */
 typedef struct {
+#ifndef CWB_NO_NAMES
     const char *name;       /* UTF-8, NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
+#endif
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
     uint32_t payload_crc;
-    uint32_t dims[CWB_MAX_RANK]; /* the first `rank` are set, the others are 0 */
-    uint32_t count;              /* elements: the product of dims */
-    uint32_t decoded_crc;        /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
-    uint32_t step_bits;          /* coded: the IEEE 754 bits of the float32 step */
-    int16_t lo;                  /* coded: the smallest symbol; the largest is lo + symbols - 1 */
-    uint16_t symbols;            /* coded: K, from the smallest symbol to the largest; raw: 0 */
-    uint16_t name_length;        /* bytes */
-    uint8_t kind;                /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
-    uint8_t type;                /* cwb_type of the decoded elements */
+    const uint8_t *shape;  /* the dimensions as they stand in the directory: cwb_shape reads them */
+    uint32_t count;        /* elements: the product of the dimensions */
+    uint32_t decoded_crc;  /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
+    uint32_t step_bits;    /* coded: the IEEE 754 bits of the float32 step */
+    int16_t lo;            /* coded: the smallest symbol; the largest is lo + symbols - 1 */
+    uint16_t symbols;      /* coded: K, from the smallest symbol to the largest; raw: 0 */
+#ifndef CWB_NO_NAMES
+    uint16_t name_length;  /* bytes */
+#endif
+    uint8_t kind;          /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
+    uint8_t type;          /* cwb_type of the decoded elements */
     uint8_t rank;
 } cwb_tensor;
 
@@ -119,9 +130,14 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size);
 /* Tensor number `index` (0 <= index < file->tensors), in the order of the directory, or CWB_ERR_NOT_FOUND. */
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor);
 
+/* The dimensions of a tensor: the first tensor->rank are set, the others are 0. */
+void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK]);
+
+#ifndef CWB_NO_NAMES
 /* The tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file whose names are
  * packed or left out: there use the index. */
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor);
+#endif
 
 /* The payload of a section (CWB_GRAPH ...), its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
 cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size);
@@ -138,7 +154,7 @@ cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
 
 /* Decode the whole of a coded tensor: `tensor->count` elements, row-major, and everything cwb_check checks.
  * `capacity` is the room at `out` in elements. If the result is not CWB_OK, `out` may hold garbage: do not use it.
- *   CWB_ERR_KIND   the tensor is raw
+ *   CWB_ERR_KIND   the tensor is raw, or its coder was left out
  *   CWB_ERR_SPACE  scratch_bytes < cwb_scratch_size(tensor) or capacity < tensor->count; nothing was written
  *   CWB_ERR_RANGE  cwb_decode_i8 only: symbols outside -128..127; nothing was written
  *   CWB_ERR_PAYLOAD_CRC, _TABLE, _STREAM, _DECODED_CRC  the file is damaged */
@@ -156,19 +172,23 @@ float cwb_step(const cwb_tensor *tensor);
 
 /* A tensor being decoded piece by piece. All members are private. */
 typedef struct {
-    uint64_t state;     /* ANS: its state; adaptive: the code register */
-    const uint8_t *next;
-    uint16_t *scratch;  /* ANS: F_0 .. F_K; adaptive: probabilities, then counts */
-    uint32_t left;      /* bytes of the payload not yet read */
-    uint32_t range;     /* adaptive */
+    const uint8_t *next; /* bytes of the payload not yet read */
+    const uint8_t *end;
+    uint16_t *scratch;
     uint32_t symbols_left;
+    uint32_t state; /* ANS: its state; adaptive: the code register */
+    uint32_t range; /* adaptive, as all that follow but `symbols`, `lo` and `kind` */
+    uint32_t history; /* magnitudes of the last symbols */
     uint16_t symbols;
     int16_t lo;
-    uint16_t previous;  /* adaptive: |q| of the last symbol and of the one before */
-    uint16_t before;
     uint8_t kind;
-    uint8_t contexts;   /* adaptive: do neighbours choose the model? */
-    uint8_t damaged;    /* adaptive: a symbol left the tensor's range */
+    uint8_t contexts; /* do the last symbols choose the model? */
+    uint8_t sign;    /* probability that a symbol is positive, of 32 */
+    uint8_t limit;   /* smaller magnitudes need no check */
+    uint8_t rate;    /* of learning: a shift */
+    uint8_t last_rate;
+    uint16_t seen;   /* symbols, while the rate still changes */
+    uint8_t damaged; /* a symbol left the tensor's range */
 } cwb_stream;
 
 /* Starts decoding a coded tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *stream until
@@ -178,6 +198,9 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
 
 /* Writes the next `count` symbols to `out`. CWB_ERR_ARGUMENT if fewer are left; then nothing was written. */
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count);
+
+/* The same to int8. CWB_ERR_RANGE if symbols of the tensor lie outside -128..127; then nothing was read. */
+cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count);
 
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
  * CWB_ERR_STREAM if the payload is damaged. */

@@ -10,21 +10,33 @@
 #if CHAR_BIT != 8
 #error "cwb needs 8-bit bytes"
 #endif
+#if defined CWB_NO_ANS && defined CWB_NO_ADAPTIVE
+#error "one of the two coders must stay"
+#endif
 
 enum {
     HEADER_SIZE = 32,
     MAX_NAME = 1024,
-    TABLE_SUM = 4096,
-    TABLE_BITS = 12,
-    PRECISION = 24,
-    BINS = 14,           /* adaptive: magnitudes below this are coded in unary, the rest escapes */
+    TILE = 32, /* symbols decoded at a time where they do not go straight to the caller */
+    /* ANS */
+    SLOTS = 4096,
+    HINTS = CWB_ANS_HINTS,
+    OCTAVES = 12, /* that the levels of a table span */
+    /* adaptive */
+    BINS = 12, /* magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
-    SIGN = CONTEXTS * BINS,
-    ESCAPE = SIGN + 1, /* the unary part of an escape's Exp-Golomb code */
     MAX_ESCAPE_BITS = 15,
-    PROBABILITIES = ESCAPE + MAX_ESCAPE_BITS,
-    FIRST_COUNT = 6
+    FIRST_RATE = 4
 };
+
+/* Keeps what is rarely called out of the loops that call it. */
+#ifdef __GNUC__
+#define COLD __attribute__((noinline))
+#define UNLIKELY(condition) __builtin_expect(condition, 0)
+#else
+#define COLD
+#define UNLIKELY(condition) (condition)
+#endif
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
 #define CRC_INIT UINT32_C(0xFFFFFFFF)
@@ -36,11 +48,12 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-static uint32_t load_u32(const uint8_t *p)
+COLD static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
 
+#ifndef CWB_NO_CRC
 /* CRC-32 of ISO-HDLC, four bits at a time. Begins with CRC_INIT; the result is inverted by the caller. */
 static uint32_t crc_byte(uint32_t crc, uint8_t byte)
 {
@@ -64,6 +77,25 @@ static uint32_t crc_of(const uint8_t *data, uint32_t size)
     }
     return (uint32_t)~crc;
 }
+#endif
+
+/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
+static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
+{
+#ifdef CWB_NO_CRC
+    (void)data;
+    (void)size;
+    (void)crc;
+    return 1;
+#else
+    return crc_of(data, size) == crc;
+#endif
+}
+
+static cwb_error check_payload(const cwb_tensor *record)
+{
+    return has_crc(record->payload, record->payload_size, record->payload_crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+}
 
 static int same_bytes(const uint8_t *a, const uint8_t *b, uint32_t size)
 {
@@ -75,6 +107,7 @@ static int same_bytes(const uint8_t *a, const uint8_t *b, uint32_t size)
     return 1;
 }
 
+#ifndef CWB_NO_NAMES
 /* Well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF) without NUL? */
 static int is_name(const uint8_t *p, uint32_t size)
 {
@@ -118,6 +151,7 @@ static int is_name(const uint8_t *p, uint32_t size)
     }
     return 1;
 }
+#endif
 
 /* ---- directory ------------------------------------------------------------------------------------------------ */
 
@@ -128,7 +162,7 @@ typedef struct {
     uint8_t failed;
 } cursor;
 
-static const uint8_t *take(cursor *c, uint32_t size)
+COLD static const uint8_t *take(cursor *c, uint32_t size)
 {
     static const uint8_t zeros[4] = {0, 0, 0, 0};
     const uint8_t *p = c->p;
@@ -142,7 +176,7 @@ static const uint8_t *take(cursor *c, uint32_t size)
 }
 
 /* LEB128, at most 32 bits, in its shortest form. */
-static uint32_t take_varint(cursor *c)
+COLD static uint32_t take_varint(cursor *c)
 {
     uint32_t value = 0;
     uint8_t shift, byte;
@@ -174,30 +208,37 @@ static int is_section(uint8_t kind)
     return kind >= CWB_GRAPH;
 }
 
-/* CWB_OK, or CWB_ERR_SHAPE: the product of the dimensions that are not 0 has a limit, and raw payloads their size. */
-static cwb_error check_shape(const cwb_tensor *tensor)
+/* Reads the dimensions and sets the number of elements. The product of the dimensions that are not 0 has a limit, and
+ * raw payloads their size. */
+static cwb_error read_shape(cursor *c, cwb_tensor *tensor)
 {
     uint32_t product = 1;
     uint8_t axis, empty = 0, overflow = 0;
-    uint8_t element;
+    uint8_t item; /* log2 of the bytes of an element */
 
+    tensor->shape = c->p;
     for (axis = 0; axis < tensor->rank; axis++) {
-        uint32_t dim = tensor->dims[axis];
+        uint32_t dim = take_varint(c);
 
         if (dim == 0) {
             empty = 1;
-        } else if (product > MAX_COUNT / dim) {
-            overflow = 1;
         } else {
-            product *= dim;
+            uint64_t wide = (uint64_t)product * dim;
+
+            overflow |= wide > MAX_COUNT;
+            product = (uint32_t)wide;
         }
+    }
+    if (c->failed) {
+        return CWB_ERR_DIRECTORY;
     }
     if (overflow || (empty && is_coded(tensor->kind))) {
         return CWB_ERR_SHAPE;
     }
+    tensor->count = empty ? 0 : product;
     if (tensor->kind == CWB_RAW) {
-        element = tensor->type == CWB_FLOAT64 ? 8 : tensor->type == CWB_FLOAT32 ? 4 : 2;
-        if (tensor->payload_size % element != 0 || tensor->payload_size / element != tensor->count) {
+        item = tensor->type == CWB_FLOAT64 ? 3 : tensor->type == CWB_FLOAT32 ? 2 : 1;
+        if (tensor->payload_size >> item != tensor->count || tensor->payload_size << (32 - item) != 0) {
             return CWB_ERR_SHAPE;
         }
     }
@@ -238,7 +279,7 @@ static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
 static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
     static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
-    uint8_t form, axis;
+    uint8_t form;
     cwb_error error;
 
     tensor->kind = *take(c, 1);
@@ -266,17 +307,7 @@ static cwb_error read_record(cursor *c, cwb_tensor *tensor)
     if (tensor->rank > CWB_MAX_RANK) {
         return CWB_ERR_SHAPE;
     }
-    tensor->count = 1;
-    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
-        tensor->dims[axis] = axis < tensor->rank ? take_varint(c) : 0;
-        if (axis < tensor->rank) {
-            tensor->count *= tensor->dims[axis]; /* check_shape looks after overflow */
-        }
-    }
-    if (c->failed) {
-        return CWB_ERR_DIRECTORY;
-    }
-    error = check_shape(tensor);
+    error = read_shape(c, tensor);
     if (error != CWB_OK) {
         return error;
     }
@@ -297,8 +328,9 @@ static cursor directory_of(const cwb_file *file)
     return c;
 }
 
+#ifndef CWB_NO_NAMES
 /* The name of tensor `index`, which exists, in a file whose names were checked; *length is 0 if it has none. */
-static const uint8_t *name_at(const cwb_file *file, uint32_t index, uint32_t *length)
+static const uint8_t *name_at(const cwb_file *file, uint32_t index, uint16_t *length)
 {
     cursor c;
 
@@ -312,7 +344,7 @@ static const uint8_t *name_at(const cwb_file *file, uint32_t index, uint32_t *le
     for (;;) {
         const uint8_t *name;
 
-        *length = take_varint(&c);
+        *length = (uint16_t)take_varint(&c);
         name = take(&c, *length);
         if (index-- == 0) {
             return name;
@@ -367,17 +399,21 @@ static cwb_error check_names(const cwb_file *file, uint32_t size)
     }
     return c.p == c.end ? CWB_OK : CWB_ERR_NAME;
 }
+#endif
 
 static cwb_error check_directory(cwb_file *file)
 {
     cursor c = directory_of(file);
-    const uint8_t *payload = c.end;
     uint32_t payloads_left = file->size - HEADER_SIZE - file->directory;
-    uint32_t i, names_size = 0;
+    uint32_t i;
     uint8_t seen = 0; /* a bit for each kind of section */
+#ifndef CWB_NO_NAMES
+    const uint8_t *payload = c.end;
+    uint32_t names_size = 0;
 
-    file->tensors = 0;
     file->names = NULL;
+#endif
+    file->tensors = 0;
     for (i = 0; i < file->records; i++) {
         cwb_tensor record;
         cwb_error error = read_record(&c, &record);
@@ -401,14 +437,18 @@ static cwb_error check_directory(cwb_file *file)
         if (record.payload_size > payloads_left) {
             return CWB_ERR_LAYOUT;
         }
+#ifndef CWB_NO_NAMES
         if (record.kind == CWB_NAMES) {
-            if (crc_of(payload, record.payload_size) != record.payload_crc) {
-                return CWB_ERR_PAYLOAD_CRC;
+            record.payload = payload;
+            error = check_payload(&record);
+            if (error != CWB_OK) {
+                return error;
             }
             file->names = payload;
             names_size = record.payload_size;
         }
         payload += record.payload_size;
+#endif
         payloads_left -= record.payload_size;
     }
     if (c.p != c.end || (seen & 12) == 12) { /* names both plain and packed */
@@ -417,7 +457,12 @@ static cwb_error check_directory(cwb_file *file)
     if (payloads_left != 0) {
         return CWB_ERR_LAYOUT;
     }
-    return file->names == NULL ? CWB_OK : check_names(file, names_size);
+#ifndef CWB_NO_NAMES
+    if (file->names != NULL) {
+        return check_names(file, names_size);
+    }
+#endif
+    return CWB_OK;
 }
 
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
@@ -434,7 +479,7 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     if (size < HEADER_SIZE) {
         return CWB_ERR_TRUNCATED;
     }
-    if (crc_of(bytes, 28) != load_u32(bytes + 28)) {
+    if (!has_crc(bytes, 28, load_u32(bytes + 28))) {
         return CWB_ERR_HEADER_CRC;
     }
     if (load_u16(bytes + 8) != CWB_FORMAT_VERSION || load_u16(bytes + 10) != 0) {
@@ -456,7 +501,7 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     if (file->directory > file->size - HEADER_SIZE) {
         return CWB_ERR_LAYOUT;
     }
-    if (crc_of(bytes + HEADER_SIZE, file->directory) != load_u32(bytes + 24)) {
+    if (!has_crc(bytes + HEADER_SIZE, file->directory, load_u32(bytes + 24))) {
         return CWB_ERR_DIRECTORY_CRC;
     }
     return check_directory(file);
@@ -480,8 +525,6 @@ static void record_at(const cwb_file *file, uint32_t index, cwb_tensor *record)
 
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
 {
-    uint32_t length;
-
     if (file == NULL || tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
@@ -489,11 +532,26 @@ cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor
         return CWB_ERR_NOT_FOUND;
     }
     record_at(file, index, tensor);
-    tensor->name = (const char *)name_at(file, index, &length);
-    tensor->name_length = (uint16_t)length;
+#ifndef CWB_NO_NAMES
+    tensor->name = (const char *)name_at(file, index, &tensor->name_length);
+#endif
     return CWB_OK;
 }
 
+void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK])
+{
+    cursor c;
+    uint8_t axis;
+
+    c.p = tensor->shape;
+    c.end = tensor->payload; /* somewhere behind them: opening the file has checked that they are there */
+    c.failed = 0;
+    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
+        dims[axis] = axis < tensor->rank ? take_varint(&c) : 0;
+    }
+}
+
+#ifndef CWB_NO_NAMES
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
 {
     uint32_t index;
@@ -507,6 +565,7 @@ cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, c
     }
     return cwb_tensor_at(file, index, tensor);
 }
+#endif
 
 cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size)
 {
@@ -520,12 +579,9 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
 
         record_at(file, index, &record);
         if (record.kind == (uint8_t)kind) {
-            if (crc_of(record.payload, record.payload_size) != record.payload_crc) {
-                return CWB_ERR_PAYLOAD_CRC;
-            }
             *data = record.payload;
             *size = record.payload_size;
-            return CWB_OK;
+            return check_payload(&record);
         }
     }
     return CWB_ERR_NOT_FOUND;
@@ -533,264 +589,451 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
 
 /* ---- symbols -------------------------------------------------------------------------------------------------- */
 
+static int can_decode(uint8_t kind)
+{
+#ifndef CWB_NO_ANS
+    if (kind == CWB_ANS) {
+        return 1;
+    }
+#endif
+#ifndef CWB_NO_ADAPTIVE
+    if (kind == CWB_ADAPTIVE) {
+        return 1;
+    }
+#endif
+    return 0;
+}
+
 size_t cwb_scratch_size(const cwb_tensor *tensor)
 {
-    if (tensor == NULL || !is_coded(tensor->kind)) {
+    if (tensor == NULL || !can_decode(tensor->kind)) {
         return 0;
     }
     return tensor->kind == CWB_ANS ? CWB_SCRATCH_BYTES(tensor->symbols) : CWB_SCRATCH_ADAPTIVE;
 }
 
-/* ANS */
+#ifndef CWB_NO_ANS
+/* ANS: scratch memory holds the slot edges F_0 .. F_K, and before them, for each of HINTS equal parts of the slots, the
+ * symbol that owns its first one. */
 
-/* Turns the frequencies at the beginning of the payload into F_0 .. F_K; *used is how many bytes they take. */
-static cwb_error read_table(const cwb_tensor *tensor, uint16_t *cumulative, uint32_t *used)
+/* Bits of the table, lowest first. */
+typedef struct {
+    cursor c;
+    uint8_t byte;
+    uint8_t left; /* bits of it not taken yet */
+} bit_cursor;
+
+static uint8_t take_bits(bit_cursor *bits, uint8_t count)
 {
-    const uint8_t *p = tensor->payload;
-    uint32_t left = tensor->payload_size;
-    uint16_t sum = 0, frequency = 0;
+    uint8_t i, value = 0;
+
+    for (i = 0; i < count; i++) {
+        if (bits->left == 0) {
+            bits->byte = *take(&bits->c, 1);
+            bits->left = 8;
+        }
+        value = (uint8_t)(value | (bits->byte & 1) << i);
+        bits->byte >>= 1;
+        bits->left--;
+    }
+    return value;
+}
+
+/* Reads a level for each symbol, 0 if it does not occur; returns their number per octave as a power of 2. */
+static uint8_t read_levels(bit_cursor *bits, int16_t lo, uint16_t symbols, uint16_t *levels)
+{
+    uint8_t resolution = take_bits(bits, 2), rice = take_bits(bits, 2);
+    int16_t last = 1, most = (int16_t)(OCTAVES << resolution);
     uint16_t i;
 
-    for (i = 0; i < tensor->symbols; i++) {
-        if (left < 1) {
-            return CWB_ERR_TABLE;
+    for (i = 0; i < symbols && !bits->c.failed; i++) {
+        int32_t symbol = (int32_t)lo + i;
+        uint16_t value = 0;
+        int16_t half;
+
+        if (symbol > 0 && -symbol >= lo) {
+            last = (int16_t)levels[-symbol - lo];
+        } else if (last != 0) {
+            last = (int16_t)(symbol <= 0 ? last + 1 : last - 1);
         }
-        frequency = *p++;
-        left--;
-        if (frequency & 0x80) {
-            if (left < 1 || *p == 0 || *p > 0x7F) {
-                return CWB_ERR_TABLE;
-            }
-            frequency = (uint16_t)((frequency & 0x7F) | ((uint16_t)*p++ << 7));
-            left--;
+        while (value <= 2 * (uint16_t)most && take_bits(bits, 1)) {
+            value++;
         }
-        if (frequency > TABLE_SUM - sum || (i == 0 && frequency == 0)) {
-            return CWB_ERR_TABLE;
+        value = (uint16_t)(value << rice | take_bits(bits, rice));
+        half = (int16_t)((value + 1) / 2);
+        last = (int16_t)(value & 1 ? last + half : last - half);
+        if (last < 0 || last > most) {
+            bits->c.failed = 1;
+            last = 0;
         }
-        cumulative[i] = sum;
+        levels[i] = (uint16_t)last;
+    }
+    if (resolution > 2 || levels[0] == 0 || last == 0 || bits->byte != 0) {
+        bits->c.failed = 1;
+    }
+    return resolution;
+}
+
+/* 16 times 2 to the power of (level - 1) / 2^resolution; 0 for level 0. */
+static uint32_t weight_of(uint16_t level, uint8_t resolution)
+{
+    static const uint8_t mantissas[4] = {16, 19, 23, 27};
+
+    if (level == 0) {
+        return 0;
+    }
+    level--;
+    return (uint32_t)mantissas[(level << (2 - resolution)) & 3] << (level >> resolution);
+}
+
+/* Turns levels into slot edges. */
+static void read_frequencies(uint16_t *edges, uint16_t symbols, uint8_t resolution)
+{
+    uint32_t total = 0, spare = SLOTS;
+    uint16_t i, largest = 0, sum = 0;
+
+    for (i = 0; i < symbols; i++) {
+        total += weight_of(edges[i], resolution);
+        spare -= edges[i] != 0;
+    }
+    for (i = 0; i < symbols; i++) {
+        if (edges[i] != 0) {
+            edges[i] = (uint16_t)(1 + weight_of(edges[i], resolution) * spare / total);
+        }
+        if (edges[i] > edges[largest]) {
+            largest = i;
+        }
+        sum = (uint16_t)(sum + edges[i]);
+    }
+    edges[largest] = (uint16_t)(edges[largest] + SLOTS - sum);
+    for (i = 0, sum = 0; i < symbols; i++) {
+        uint16_t frequency = edges[i];
+
+        edges[i] = sum;
         sum = (uint16_t)(sum + frequency);
     }
-    cumulative[i] = sum;
-    *used = tensor->payload_size - left;
-    return sum == TABLE_SUM && frequency != 0 ? CWB_OK : CWB_ERR_TABLE;
+    edges[i] = sum;
 }
 
-/* L_i = floor(F_i (2^24 - K) / 4096) + i. Since F_i <= 4096 and K <= 4096, the same is 4096 F_i minus the quotient
- * F_i K / 4096 rounded up, plus i; and that needs no more than 32 bits. */
-static uint32_t left_edge(const cwb_stream *stream, uint16_t i)
+static cwb_error begin_ans(cwb_stream *stream)
 {
-    uint32_t f = stream->scratch[i];
+    uint16_t *hints = stream->scratch, *edges = hints + HINTS;
+    uint16_t i, owner = 0;
 
-    return (f << TABLE_BITS) - ((f * stream->symbols + (TABLE_SUM - 1)) >> TABLE_BITS) + i;
-}
+    edges[0] = 1; /* the only level of a single symbol */
+    if (stream->symbols == 1) {
+        read_frequencies(edges, 1, 0);
+    } else {
+        bit_cursor bits;
+        uint8_t resolution;
 
-static void refill_ans(cwb_stream *stream)
-{
-    stream->state = (stream->state << 32) | load_u32(stream->next);
-    stream->next += 4;
-    stream->left -= 4;
-}
-
-static int wants_word(const cwb_stream *stream)
-{
-    return stream->left > 0 && (stream->state >> 32) == 0;
-}
-
-static cwb_error begin_ans(const cwb_tensor *tensor, cwb_stream *stream)
-{
-    uint32_t table_size;
-    cwb_error error = read_table(tensor, stream->scratch, &table_size);
-
-    if (error != CWB_OK) {
-        return error;
+        bits.c.p = stream->next;
+        bits.c.end = stream->end;
+        bits.c.failed = 0;
+        bits.byte = 0;
+        bits.left = 0;
+        resolution = read_levels(&bits, stream->lo, stream->symbols, edges);
+        if (bits.c.failed) {
+            return CWB_ERR_TABLE;
+        }
+        read_frequencies(edges, stream->symbols, resolution);
+        stream->next = bits.c.p;
     }
-    stream->next += table_size;
-    stream->left -= table_size;
-    if (stream->left % 4 != 0 || (stream->left > 0 && (tensor->symbols == 1 || load_u32(stream->next) == 0))) {
-        return CWB_ERR_STREAM;
+    for (i = 0; i < HINTS; i++) {
+        while (edges[owner + 1] <= i * (SLOTS / HINTS)) {
+            owner++;
+        }
+        hints[i] = owner;
     }
-    while (wants_word(stream)) {
-        refill_ans(stream);
+    stream->state = 0;
+    if (stream->next != stream->end) {
+        if ((stream->end - stream->next) % 2 != 0) { /* the first word may be a byte */
+            stream->state = *stream->next++;
+        } else {
+            stream->state = load_u16(stream->next);
+            stream->next += 2;
+        }
+        if (stream->state == 0) {
+            return CWB_ERR_STREAM;
+        }
+        if (stream->next != stream->end) {
+            stream->state = stream->state << 16 | load_u16(stream->next);
+            stream->next += 2;
+        }
     }
     return CWB_OK;
 }
 
-static int16_t next_ans(cwb_stream *stream)
+static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
 {
-    uint32_t slot = (uint32_t)stream->state & ((UINT32_C(1) << PRECISION) - 1);
-    uint16_t i = 0, above = stream->symbols; /* L_i <= slot < L_above */
-    uint32_t left = 0, right = UINT32_C(1) << PRECISION;
+    const uint16_t *hints = stream->scratch, *edges = hints + HINTS;
+    const uint8_t *next = stream->next;
+    const uint8_t *end = stream->end;
+    uint32_t state = stream->state, lo = (uint32_t)(int32_t)stream->lo;
 
-    while (above - i > 1) {
-        uint16_t middle = (uint16_t)((i + above) / 2);
-        uint32_t edge = left_edge(stream, middle);
+    do {
+        uint32_t slot = state % SLOTS;
+        const uint16_t *edge = edges + hints[slot / (SLOTS / HINTS)];
 
-        if (slot < edge) {
-            above = middle;
-            right = edge;
-        } else {
-            i = middle;
-            left = edge;
+        while (edge[1] <= slot) {
+            edge++;
         }
-    }
-    stream->state = (stream->state >> PRECISION) * (right - left) + (slot - left);
-    if (wants_word(stream)) {
-        refill_ans(stream);
-    }
-    return (int16_t)((int32_t)stream->lo + i);
+        state = (state / SLOTS) * (uint32_t)(edge[1] - edge[0]) + (slot - edge[0]);
+        if (UNLIKELY(state <= 0xFFFF) && next != end) {
+            state = state << 16 | load_u16(next);
+            next += 2;
+        }
+        *out++ = (int16_t)(lo + (uint32_t)(edge - edges));
+    } while (--count > 0);
+    stream->next = next;
+    stream->state = state;
 }
+#endif
 
-/* Adaptive binary range coder */
+#ifndef CWB_NO_ADAPTIVE
+/* Adaptive binary range coder. Scratch memory holds the probabilities of a 1, in units of 2^-16: for each context its
+ * bins and a 0, which ends a run of ones, then those of the escape code. */
 
-static void shift_in(cwb_stream *stream)
+/* The code with the next digit behind it. Trailing digits of 0 are left out of the payload. */
+static uint32_t shift_in(cwb_stream *stream, uint32_t code)
 {
-    uint8_t byte = 0; /* trailing zero bytes are left out of the payload */
-
-    if (stream->left > 0) {
-        byte = *stream->next++;
-        stream->left--;
+    code <<= 16;
+    if (stream->next != stream->end) {
+        code |= load_u16(stream->next);
+        stream->next += 2;
     }
-    stream->state = (uint32_t)((uint32_t)stream->state << 8) | byte;
+    return code;
 }
 
 static cwb_error begin_adaptive(cwb_stream *stream)
 {
-    uint8_t *counts = (uint8_t *)(stream->scratch + PROBABILITIES);
-    uint8_t header, i;
+    size_t size = (size_t)(stream->end - stream->next);
+    uint16_t *p = stream->scratch;
+    uint16_t header;
+    uint8_t context, bin;
 
-    if (stream->left < 1 || (stream->left > 1 && stream->next[stream->left - 1] == 0)) {
+    if (size < 2 || size % 2 != 0 || (size > 2 && load_u16(stream->end - 2) == 0)) {
         return CWB_ERR_STREAM;
     }
-    header = *stream->next++;
-    stream->left--;
-    stream->contexts = header >> 7;
-    for (i = 0; i < PROBABILITIES; i++) {
-        uint8_t bin = i % BINS;
-        uint32_t zero = (2 * (uint32_t)(header >> 3 & 15) + 1) << 11;
-        uint32_t more = (2 * (uint32_t)(header & 7) + 1) << 12;
-        uint32_t less = (uint32_t)bin << 10;
+    header = load_u16(stream->next);
+    stream->next += 2;
+    for (context = 0; context < CONTEXTS; context++) {
+        uint16_t more = (uint16_t)((2 * (header >> 4 & 15) + 1) << 11);
 
-        stream->scratch[i] = (uint16_t)(i >= SIGN ? 0x8000 : bin == 0 ? zero : more < less + 2048 ? 2048 : more - less);
-        counts[i] = FIRST_COUNT;
+        *p++ = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
+        for (bin = 1; bin < BINS; bin++) {
+            more = (uint16_t)(more < 3072 ? 2048 : more - 1024);
+            *p++ = more;
+        }
+        *p++ = 0;
+    }
+    for (bin = 0; bin < MAX_ESCAPE_BITS; bin++) {
+        *p++ = 0x8000;
+    }
+    stream->contexts = (uint8_t)(header >> 15);
+    stream->sign = (uint8_t)(2 * (header & 15) + 1);
+    stream->rate = FIRST_RATE;
+    stream->last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
+    stream->seen = 0;
+    stream->damaged = 0;
+    stream->history = 0;
+    stream->limit = 0;
+    if (stream->lo <= 0 && stream->lo + (int32_t)stream->symbols > 0) {
+        int32_t hi = stream->lo + (int32_t)stream->symbols - 1;
+        int32_t least = -(int32_t)stream->lo < hi ? -(int32_t)stream->lo : hi;
+
+        stream->limit = (uint8_t)(least < BINS ? least + 1 : BINS);
     }
     stream->range = UINT32_C(0xFFFFFFFF);
-    stream->previous = 0;
-    stream->before = 0;
-    stream->damaged = 0;
-    for (i = 0; i < 4; i++) {
-        shift_in(stream);
-    }
+    stream->state = shift_in(stream, shift_in(stream, 0));
     return CWB_OK;
 }
 
 /* Splits the range: 1 if the code lies in the lower part, of width `bound`. */
-static int take_bit(cwb_stream *stream, uint32_t bound)
+static uint8_t split(cwb_stream *stream, uint32_t bound)
 {
-    int bit = (uint32_t)stream->state < bound;
-
-    if (bit) {
+    if (stream->state < bound) {
         stream->range = bound;
-    } else {
-        stream->state = (uint32_t)stream->state - bound;
-        stream->range -= bound;
+        return 1;
     }
-    while (stream->range < UINT32_C(0x1000000)) {
-        stream->range <<= 8;
-        shift_in(stream);
-    }
-    return bit;
+    stream->state -= bound;
+    stream->range -= bound;
+    return 0;
 }
 
-/* A bit whose probability of being 1, in units of 2^-16, adapts: by 1/8 at first, ever slower, down to 1/128. */
-static int adaptive_bit(cwb_stream *stream, uint8_t index)
+static void normalise(cwb_stream *stream)
 {
-    uint16_t *p = stream->scratch + index;
-    uint8_t *count = (uint8_t *)(stream->scratch + PROBABILITIES) + index;
-    uint8_t rate = *count < 10 ? 3 : *count < 22 ? 4 : *count < 44 ? 5 : *count < 89 ? 6 : 7;
-    int bit = take_bit(stream, (stream->range >> 12) * (uint32_t)(*p >> 4));
-
-    *p = (uint16_t)(bit ? *p + ((UINT32_C(0x10000) - *p) >> rate) : *p - (uint32_t)(*p >> rate));
-    if (*count < 89) {
-        ++*count;
+    if (stream->range <= 0xFFFF) {
+        stream->range <<= 16;
+        stream->state = shift_in(stream, stream->state);
     }
-    return bit;
 }
 
 /* The excess over BINS: an Exp-Golomb code whose unary part adapts and whose other bits are equiprobable. */
 static uint32_t escape(cwb_stream *stream)
 {
+    uint16_t *p = stream->scratch + CONTEXTS * (BINS + 1);
     uint32_t value = 1;
-    uint8_t bits = 0;
+    uint8_t bits = 0, more = 1;
 
-    while (bits < MAX_ESCAPE_BITS && adaptive_bit(stream, (uint8_t)(ESCAPE + bits))) {
-        bits++;
+    while (more && bits < MAX_ESCAPE_BITS) {
+        more = split(stream, (stream->range >> 12) * (uint32_t)(*p >> 4));
+        *p = (uint16_t)(*p - (uint32_t)(*p >> stream->rate) + (more ? (UINT32_C(0x10000) >> stream->rate) - 1 : 0));
+        p++;
+        bits = (uint8_t)(bits + more);
+        normalise(stream);
     }
     while (bits-- > 0) {
-        value = value << 1 | (uint32_t)take_bit(stream, stream->range >> 1);
+        value = value << 1 | split(stream, stream->range >> 1);
+        normalise(stream);
     }
     return value - 1;
 }
 
-static int16_t next_adaptive(cwb_stream *stream)
+/* The symbol whose bins said `magnitude`, where that does not prove it to be within its limits. */
+COLD static int16_t far_symbol(cwb_stream *stream, uint32_t magnitude)
 {
-    uint32_t nearby = 2 * (uint32_t)stream->previous + stream->before;
-    uint8_t first = 0; /* bin of this context */
-    uint32_t magnitude = 0;
     int32_t symbol;
 
-    if (stream->contexts) {
-        first = (uint8_t)(nearby == 0 ? 0 : nearby <= 3 ? BINS : nearby <= 8 ? 2 * BINS : 3 * BINS);
-    }
-    while (magnitude < BINS && adaptive_bit(stream, (uint8_t)(first + magnitude))) {
-        magnitude++;
-    }
     if (magnitude == BINS) {
         magnitude += escape(stream);
     }
     symbol = (int32_t)magnitude;
-    if (magnitude > 0 && !adaptive_bit(stream, SIGN)) {
+    if (magnitude > 0 && !split(stream, (stream->range >> 5) * stream->sign)) {
         symbol = -symbol;
     }
     if (symbol < stream->lo || symbol > (int32_t)stream->lo + stream->symbols - 1) {
         stream->damaged = 1;
         symbol = stream->lo;
     }
-    stream->before = stream->previous;
-    stream->previous = (uint16_t)(symbol < 0 ? -symbol : symbol);
     return (int16_t)symbol;
 }
 
-/* Either coder */
+/* Symbols between two changes of the learning rate. */
+static void read_adaptive(cwb_stream *stream, int16_t *out, size_t count)
+{
+    uint32_t code = stream->state, range = stream->range, history = stream->history;
+    uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1;
+
+    do {
+        uint32_t bound, p, magnitude;
+        uint16_t *first = stream->scratch, *bin;
+        int16_t symbol;
+
+        if (stream->contexts) {
+            uint32_t context = (history + 3) >> 2;
+
+            first += (BINS + 1) * (context < CONTEXTS ? context : CONTEXTS - 1);
+        }
+        bin = first;
+        for (;;) {
+            p = *bin;
+            bound = (range >> 12) * (p >> 4);
+            p -= p >> rate;
+            if (code >= bound) {
+                break;
+            }
+            *bin++ = (uint16_t)(p + gain);
+            range = bound;
+            if (UNLIKELY(range <= 0xFFFF)) {
+                range <<= 16;
+                code = shift_in(stream, code);
+            }
+        }
+        *bin = (uint16_t)p;
+        code -= bound;
+        range -= bound;
+        magnitude = (uint32_t)(bin - first);
+        symbol = (int16_t)magnitude;
+        if (magnitude > 0 || UNLIKELY(stream->limit == 0)) {
+            if (UNLIKELY(magnitude >= stream->limit)) {
+                stream->state = code;
+                stream->range = range;
+                symbol = far_symbol(stream, magnitude);
+                code = stream->state;
+                range = stream->range;
+                magnitude = (uint32_t)(symbol < 0 ? -(int32_t)symbol : symbol);
+            } else {
+                bound = (range >> 5) * stream->sign;
+                if (code < bound) {
+                    range = bound;
+                } else {
+                    code -= bound;
+                    range -= bound;
+                    symbol = (int16_t)-symbol;
+                }
+            }
+        }
+        if (UNLIKELY(range <= 0xFFFF)) {
+            range <<= 16;
+            code = shift_in(stream, code);
+        }
+        history = (history >> 1) + 2 * magnitude;
+        *out++ = symbol;
+    } while (--count > 0);
+    stream->state = code;
+    stream->range = range;
+    stream->history = history;
+}
+
+/* Symbols of a stream; learning slows down after 32, 64, 128 and 256, unless it has reached the stream's last rate. */
+static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
+{
+    while (stream->rate < stream->last_rate && count > 0) {
+        uint16_t change = (uint16_t)((uint16_t)2 << stream->rate);
+        uint16_t now = (uint16_t)(change - stream->seen);
+
+        if (now > count) {
+            now = (uint16_t)count;
+        }
+        read_adaptive(stream, out, now);
+        out += now;
+        count -= now;
+        stream->seen = (uint16_t)(stream->seen + now);
+        if (stream->seen == change) {
+            stream->rate++;
+        }
+    }
+    if (count > 0) {
+        read_adaptive(stream, out, count);
+    }
+}
+#endif
+
+/* Both */
 
 cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_stream *stream)
 {
     if (tensor == NULL || stream == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!is_coded(tensor->kind)) {
+    if (!can_decode(tensor->kind)) {
         return CWB_ERR_KIND;
-    }
-    if (scratch == NULL) {
-        return CWB_ERR_ARGUMENT;
     }
     if (scratch_bytes < cwb_scratch_size(tensor)) {
         return CWB_ERR_SPACE;
     }
-    stream->state = 0;
+    if (scratch == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
     stream->next = tensor->payload;
-    stream->left = tensor->payload_size;
+    stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
     stream->symbols = tensor->symbols;
     stream->lo = tensor->lo;
     stream->kind = tensor->kind;
-    return tensor->kind == CWB_ANS ? begin_ans(tensor, stream) : begin_adaptive(stream);
-}
-
-static int16_t next_symbol(cwb_stream *stream)
-{
-    stream->symbols_left--;
-    return stream->kind == CWB_ANS ? next_ans(stream) : next_adaptive(stream);
+#ifndef CWB_NO_ANS
+    if (tensor->kind == CWB_ANS) {
+        return begin_ans(stream);
+    }
+#endif
+#ifndef CWB_NO_ADAPTIVE
+    if (tensor->kind == CWB_ADAPTIVE) {
+        return begin_adaptive(stream);
+    }
+#endif
+    return CWB_ERR_KIND;
 }
 
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
@@ -798,29 +1041,70 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    while (count-- > 0) {
-        *out++ = next_symbol(stream);
+    if (count == 0) {
+        return CWB_OK;
+    }
+    stream->symbols_left -= (uint32_t)count;
+#ifndef CWB_NO_ANS
+    if (stream->kind == CWB_ANS) {
+        read_ans(stream, out, count);
+    }
+#endif
+#ifndef CWB_NO_ADAPTIVE
+    if (stream->kind == CWB_ADAPTIVE) {
+        read_learning(stream, out, count);
+    }
+#endif
+    return CWB_OK;
+}
+
+cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
+{
+    int16_t tile[TILE];
+
+    if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (stream->lo < -128 || (int32_t)stream->lo + stream->symbols - 1 > 127) {
+        return CWB_ERR_RANGE;
+    }
+    while (count > 0) {
+        size_t now = count < TILE ? count : TILE;
+        size_t i;
+
+        (void)cwb_read_i16(stream, tile, now);
+        for (i = 0; i < now; i++) {
+            *out++ = (int8_t)tile[i];
+        }
+        count -= now;
     }
     return CWB_OK;
 }
 
 cwb_error cwb_end(const cwb_stream *stream)
 {
-    int complete;
-
     if (stream == NULL || stream->symbols_left > 0) {
         return CWB_ERR_ARGUMENT;
     }
-    complete = stream->kind == CWB_ANS ? stream->state == 0 : !stream->damaged;
-    return complete && stream->left == 0 ? CWB_OK : CWB_ERR_STREAM;
+    if (stream->next != stream->end) {
+        return CWB_ERR_STREAM;
+    }
+#ifndef CWB_NO_ANS
+    if (stream->kind == CWB_ANS && stream->state != 0) {
+        return CWB_ERR_STREAM;
+    }
+#endif
+#ifndef CWB_NO_ADAPTIVE
+    if (stream->kind == CWB_ADAPTIVE && stream->damaged) {
+        return CWB_ERR_STREAM;
+    }
+#endif
+    return CWB_OK;
 }
 
 /* ---- whole tensors -------------------------------------------------------------------------------------------- */
 
 #ifndef CWB_NO_FLOAT
-
-typedef char cwb_float_must_have_32_bits[sizeof(float) == 4 ? 1 : -1];
-
 typedef union {
     uint32_t bits;
     float value;
@@ -833,7 +1117,6 @@ float cwb_step(const cwb_tensor *tensor)
     step.bits = tensor->step_bits;
     return step.value;
 }
-
 #endif
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
@@ -841,46 +1124,52 @@ typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 /* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
 static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
 {
+    int16_t tile[TILE];
     cwb_stream stream;
-    uint32_t i;
+    uint32_t done, now, i;
     cwb_error error;
 #ifndef CWB_NO_FLOAT
     float step = cwb_step(tensor);
+#ifndef CWB_NO_CRC
     uint32_t crc = CRC_INIT;
 #endif
+#endif
 
-    if (scratch_bytes < cwb_scratch_size(tensor)) {
-        return CWB_ERR_SPACE;
+    error = check_payload(tensor);
+    if (error == CWB_OK) {
+        error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
     }
-    if (crc_of(tensor->payload, tensor->payload_size) != tensor->payload_crc) {
-        return CWB_ERR_PAYLOAD_CRC;
-    }
-    error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
     if (error != CWB_OK) {
         return error;
     }
-    for (i = 0; i < tensor->count; i++) {
-        int16_t symbol = next_symbol(&stream);
+    for (done = 0; done < tensor->count; done += now) {
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, tile, (size_t)now);
+        for (i = 0; i < now; i++) {
+            int16_t symbol = tile[i];
 #ifndef CWB_NO_FLOAT
-        float_bits element;
+            float_bits element;
 
-        element.value = step * (float)symbol;
-        crc = crc_byte(crc, (uint8_t)(element.bits & 0xFF));
-        crc = crc_byte(crc, (uint8_t)((element.bits >> 8) & 0xFF));
-        crc = crc_byte(crc, (uint8_t)((element.bits >> 16) & 0xFF));
-        crc = crc_byte(crc, (uint8_t)(element.bits >> 24));
-        if (to == TO_F32) {
-            ((float *)out)[i] = element.value;
-        }
+            element.value = step * (float)symbol;
+#ifndef CWB_NO_CRC
+            crc = crc_byte(crc, (uint8_t)(element.bits & 0xFF));
+            crc = crc_byte(crc, (uint8_t)((element.bits >> 8) & 0xFF));
+            crc = crc_byte(crc, (uint8_t)((element.bits >> 16) & 0xFF));
+            crc = crc_byte(crc, (uint8_t)(element.bits >> 24));
 #endif
-        if (to == TO_I16) {
-            ((int16_t *)out)[i] = symbol;
-        } else if (to == TO_I8) {
-            ((int8_t *)out)[i] = (int8_t)symbol;
+            if (to == TO_F32) {
+                ((float *)out)[done + i] = element.value;
+            }
+#endif
+            if (to == TO_I16) {
+                ((int16_t *)out)[done + i] = symbol;
+            } else if (to == TO_I8) {
+                ((int8_t *)out)[done + i] = (int8_t)symbol;
+            }
         }
     }
     error = cwb_end(&stream);
-#ifndef CWB_NO_FLOAT
+#if !defined CWB_NO_FLOAT && !defined CWB_NO_CRC
     if (error == CWB_OK && (uint32_t)~crc != tensor->decoded_crc) {
         error = CWB_ERR_DECODED_CRC;
     }
@@ -894,13 +1183,13 @@ static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t s
     if (tensor == NULL || out == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!is_coded(tensor->kind)) {
+    if (!can_decode(tensor->kind)) {
         return CWB_ERR_KIND;
     }
     if (to == TO_I8 && (tensor->lo < -128 || (int32_t)tensor->lo + tensor->symbols - 1 > 127)) {
         return CWB_ERR_RANGE;
     }
-    if (capacity < tensor->count) {
+    if (capacity < tensor->count || scratch_bytes < cwb_scratch_size(tensor)) {
         return CWB_ERR_SPACE;
     }
     return decode(tensor, scratch, scratch_bytes, out, to);
@@ -911,8 +1200,11 @@ cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!is_coded(tensor->kind)) {
-        return crc_of(tensor->payload, tensor->payload_size) == tensor->payload_crc ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+    if (tensor->kind == CWB_RAW) {
+        return check_payload(tensor);
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
     }
     return decode(tensor, scratch, scratch_bytes, NULL, NOWHERE);
 }
@@ -983,7 +1275,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_NOT_FOUND:
         return "no such tensor or section";
     case CWB_ERR_KIND:
-        return "a raw tensor has no symbols";
+        return "a raw tensor has no symbols, or its coder was left out";
     }
     return "unknown error";
 }

@@ -1,39 +1,71 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The encoder of adaptive payloads, the mirror image of decoder_c/src/cwb.c. Compiled into the wheel's shared library
- * only. docs/format.md, "Adaptive payload", is the specification; cerwu_onnx/entropy/adaptive.py is the same in Python.
+ * The encoders, mirror images of the decoders in cwb.c. Compiled into the wheel's shared library only. docs/format.md
+ * is the specification; cerwu_onnx/entropy/ans.py and adaptive.py are the same in Python.
  */
 #include "cwb_encode.h"
 
-enum {
-    BINS = 14,
-    CONTEXTS = 4,
-    SIGN = CONTEXTS * BINS,
-    ESCAPE = SIGN + 1,
-    MAX_ESCAPE_BITS = 15,
-    PROBABILITIES = ESCAPE + MAX_ESCAPE_BITS,
-    FIRST_COUNT = 6
-};
+enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4 };
+
+/* ANS */
+
+size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint16_t symbols,
+                      uint8_t *out, size_t capacity)
+{
+    uint16_t left[4097];
+    uint32_t state = 0;
+    size_t place = capacity;
+    uint16_t i;
+
+    left[0] = 0;
+    for (i = 0; i < symbols; i++) {
+        left[i + 1] = (uint16_t)(left[i] + frequencies[i]);
+    }
+    while (count-- > 0) {
+        uint32_t width = frequencies[indices[count]];
+
+        if (state >> 20 >= width) {
+            out[--place] = (uint8_t)(state >> 8 & 0xFF);
+            out[--place] = (uint8_t)(state & 0xFF);
+            state >>= 16;
+        }
+        state = (state / width << 12) + state % width + left[indices[count]];
+    }
+    if (state > 0xFFFF) {
+        out[--place] = (uint8_t)(state >> 8 & 0xFF);
+        out[--place] = (uint8_t)(state & 0xFF);
+        state >>= 16;
+    }
+    if (state > 0xFF) {
+        out[--place] = (uint8_t)(state >> 8);
+    }
+    if (state > 0) {
+        out[--place] = (uint8_t)(state & 0xFF);
+    }
+    return capacity - place;
+}
+
+/* Adaptive */
 
 typedef struct {
-    uint64_t low; /* bits 32 and above: a carry into the bytes already out */
+    uint64_t low; /* bits 32 and above: a carry into the digits already out */
     uint32_t range;
-    uint8_t *out;
+    uint16_t *out; /* the header, then digits */
     size_t capacity;
-    size_t size; /* bytes so far, whether or not they fit */
-    uint16_t p[PROBABILITIES];
-    uint8_t count[PROBABILITIES];
+    size_t size; /* so far, whether or not they fit */
+    uint16_t p[ESCAPE + MAX_ESCAPE_BITS];
+    uint8_t rate;
 } coder;
 
-static void put_byte(coder *c, uint8_t byte)
+static void put_digit(coder *c, uint16_t digit)
 {
     if (c->size < c->capacity) {
-        c->out[c->size] = byte;
+        c->out[c->size] = digit;
     }
     c->size++;
 }
 
-/* Adds the carry to the bytes written so far. */
+/* Adds the carry to the digits written so far. */
 static void propagate(coder *c)
 {
     size_t i = c->size < c->capacity ? c->size : c->capacity;
@@ -43,7 +75,7 @@ static void propagate(coder *c)
     c->low &= UINT32_C(0xFFFFFFFF);
 }
 
-static void put_bit(coder *c, int bit, uint32_t bound)
+static void split(coder *c, int bit, uint32_t bound)
 {
     if (bit) {
         c->range = bound;
@@ -54,68 +86,69 @@ static void put_bit(coder *c, int bit, uint32_t bound)
             propagate(c);
         }
     }
-    while (c->range < UINT32_C(0x1000000)) {
-        put_byte(c, (uint8_t)(c->low >> 24));
-        c->low = (uint32_t)(c->low << 8);
-        c->range <<= 8;
+}
+
+static void normalise(coder *c)
+{
+    if (c->range <= 0xFFFF) {
+        put_digit(c, (uint16_t)(c->low >> 16 & 0xFFFF));
+        c->low = c->low << 16 & UINT32_C(0xFFFFFFFF);
+        c->range <<= 16;
     }
 }
 
-static void put_adaptive(coder *c, int bit, int index)
+static void put_adaptive(coder *c, int bit, uint32_t index)
 {
-    uint16_t p = c->p[index];
-    uint8_t count = c->count[index];
-    int rate = count < 10 ? 3 : count < 22 ? 4 : count < 44 ? 5 : count < 89 ? 6 : 7;
+    uint32_t p = c->p[index];
 
-    put_bit(c, bit, (c->range >> 12) * (uint32_t)(p >> 4));
-    c->p[index] = (uint16_t)(bit ? p + ((UINT32_C(0x10000) - p) >> rate) : p - (uint32_t)(p >> rate));
-    if (count < 89) {
-        c->count[index]++;
-    }
+    split(c, bit, (c->range >> 12) * (p >> 4));
+    c->p[index] = (uint16_t)(p - (p >> c->rate) + (bit ? (UINT32_C(0x10000) >> c->rate) - 1 : 0));
 }
 
 static void put_escape(coder *c, uint32_t excess)
 {
-    uint32_t value = excess + 1;
-    int bits = 0;
+    uint32_t value = excess + 1, bits = 0, length;
 
     while (value >> (bits + 1) != 0) {
-        put_adaptive(c, 1, ESCAPE + bits++);
+        bits++;
     }
-    if (bits < MAX_ESCAPE_BITS) {
-        put_adaptive(c, 0, ESCAPE + bits);
+    for (length = 0; length <= bits && length < MAX_ESCAPE_BITS; length++) {
+        put_adaptive(c, length < bits, ESCAPE + length);
+        normalise(c);
     }
     while (bits-- > 0) {
-        put_bit(c, (int)(value >> bits & 1), c->range >> 1);
+        split(c, (int)(value >> bits & 1), c->range >> 1);
+        normalise(c);
     }
 }
 
-static void put_symbol(coder *c, int32_t symbol, int first)
+static void put_symbol(coder *c, int32_t symbol, uint32_t first, uint32_t sign)
 {
     uint32_t magnitude = (uint32_t)(symbol < 0 ? -symbol : symbol);
     uint32_t bin;
 
-    for (bin = 0; bin < BINS; bin++) {
-        put_adaptive(c, magnitude > bin, first + (int)bin);
-        if (magnitude <= bin) {
-            break;
-        }
+    for (bin = 0; bin < BINS && bin < magnitude; bin++) {
+        put_adaptive(c, 1, first + bin);
+        normalise(c);
     }
-    if (magnitude >= BINS) {
+    if (bin < BINS) {
+        put_adaptive(c, 0, first + bin);
+    } else {
         put_escape(c, magnitude - BINS);
     }
     if (magnitude > 0) {
-        put_adaptive(c, symbol > 0, SIGN);
+        split(c, symbol > 0, (c->range >> 5) * sign);
     }
+    normalise(c);
 }
 
-/* Writes the number in [low, low + range) that ends in most zero bytes, and drops them. */
+/* Writes the number in [low, low + range) that ends in most zero digits, and drops them. */
 static void finish(coder *c)
 {
     uint64_t last = c->low + c->range - 1;
     int zeros;
 
-    for (zeros = 24;; zeros -= 8) {
+    for (zeros = 32;; zeros -= 16) {
         uint64_t mask = ((uint64_t)1 << zeros) - 1;
         uint64_t value = (c->low + mask) & ~mask;
 
@@ -127,44 +160,46 @@ static void finish(coder *c)
     if (c->low >> 32 != 0) {
         propagate(c);
     }
-    for (zeros = 24; zeros >= 0; zeros -= 8) {
-        put_byte(c, (uint8_t)(c->low >> zeros));
-    }
+    put_digit(c, (uint16_t)(c->low >> 16));
+    put_digit(c, (uint16_t)(c->low & 0xFFFF));
     while (c->size <= c->capacity && c->size > 1 && c->out[c->size - 1] == 0) {
         c->size--;
     }
 }
 
-size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint8_t header, uint8_t *out, size_t capacity)
+size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint16_t header, uint16_t *out, size_t capacity)
 {
     coder c;
-    uint32_t previous = 0, before = 0;
+    uint32_t history = 0, index;
+    uint32_t stride = header >> 15 ? BINS : 0, sign = 2 * (uint32_t)(header & 15) + 1;
+    uint8_t last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
     size_t i;
-    int index;
 
     c.low = 0;
     c.range = UINT32_C(0xFFFFFFFF);
     c.out = out;
     c.capacity = capacity;
     c.size = 0;
-    for (index = 0; index < PROBABILITIES; index++) {
-        uint32_t bin = (uint32_t)(index % BINS);
-        uint32_t more = (2 * (uint32_t)(header & 7) + 1) << 12;
+    c.rate = FIRST_RATE;
+    for (index = 0; index < ESCAPE; index++) {
+        uint32_t bin = index % BINS;
+        uint32_t some = (2 * (uint32_t)(header >> 8 & 31) + 1) << 10;
+        uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
 
-        c.p[index] = (uint16_t)(index >= SIGN               ? 0x8000
-                                : bin == 0                  ? (2 * (uint32_t)(header >> 3 & 15) + 1) << 11
-                                : more < (bin << 10) + 2048 ? 2048
-                                                            : more - (bin << 10));
-        c.count[index] = FIRST_COUNT;
+        c.p[index] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
     }
-    put_byte(&c, header);
+    for (; index < ESCAPE + MAX_ESCAPE_BITS; index++) {
+        c.p[index] = 0x8000;
+    }
+    put_digit(&c, header);
     for (i = 0; i < count; i++) {
-        uint32_t nearby = 2 * previous + before;
-        int first = (header & 0x80) == 0 ? 0 : nearby == 0 ? 0 : nearby <= 3 ? BINS : nearby <= 8 ? 2 * BINS : 3 * BINS;
+        uint32_t context = (history + 3) >> 2;
 
-        put_symbol(&c, symbols[i], first);
-        before = previous;
-        previous = (uint32_t)(symbols[i] < 0 ? -(int32_t)symbols[i] : symbols[i]);
+        if (c.rate < last_rate && i == (size_t)2 << c.rate) {
+            c.rate++;
+        }
+        put_symbol(&c, symbols[i], stride * (context < CONTEXTS ? context : CONTEXTS - 1), sign);
+        history = (history >> 1) + 2 * (uint32_t)(symbols[i] < 0 ? -(int32_t)symbols[i] : symbols[i]);
     }
     finish(&c);
     return c.size;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The encoder of adaptive payloads; host only, see cwb_encode.c.
+ * The encoders; host only, see cwb_encode.c.
  */
 #ifndef CWB_ENCODE_H
 #define CWB_ENCODE_H
@@ -8,8 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Codes `count` symbols of -32768 .. 32767 into an adaptive payload that begins with `header`. Returns its size in
- * bytes; if that exceeds `capacity`, `out` holds nothing of use and the call is to be repeated with room for it. */
-size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint8_t header, uint8_t *out, size_t capacity);
+/* Codes `count` symbols, given by their index in the table of `symbols` frequencies that sum to 4096. The words are
+ * written to the end of `out`, whose `capacity` must be at least 2 count + 4; returns their size in bytes. Every index
+ * must be below `symbols` and its frequency not 0. */
+size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint16_t symbols,
+                      uint8_t *out, size_t capacity);
+
+/* Codes `count` symbols of -32768 .. 32767 into an adaptive payload that begins with `header`. Returns its size
+ * in 16-bit numbers; if that exceeds `capacity`, `out` holds nothing of use and the call is to be repeated with room
+ * for it. */
+size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint16_t header, uint16_t *out, size_t capacity);
 
 #endif

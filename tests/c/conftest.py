@@ -17,6 +17,7 @@ SANITIZE = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Compile = Callable[..., Path]
+BuildHarness = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
@@ -52,18 +53,28 @@ def compile_c(cc: str, sanitize: list[str], tmp_path_factory: pytest.TempPathFac
     return compile_c
 
 
+@pytest.fixture(scope="session")
+def build_harness(compile_c: Compile) -> BuildHarness:
+    """build_harness(*flags): harness(command, *arguments) of a decoder with these build options."""
+
+    def build_harness(*flags: str) -> Run:
+        warnings = ["-Wall", "-Wextra", "-Werror"]
+        sources = [ROOT / "tests/c/harness.c", DECODER / "src/cwb.c"]
+        program = compile_c("harness" + "".join(flags), *warnings, *flags, *sources)
+
+        def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+            done = subprocess.run([program, *map(str, arguments)], capture_output=True)
+            assert done.returncode == 0, done.stderr.decode(errors="replace")
+            return done
+
+        return run
+
+    return build_harness
+
+
 @pytest.fixture(scope="session", params=[[], ["-DCWB_NO_FLOAT"]], ids=["float", "no_float"])
-def harness(request: pytest.FixtureRequest, compile_c: Compile) -> Run:
+def harness(request: pytest.FixtureRequest, build_harness: BuildHarness) -> Run:
     """harness(command, *arguments) runs tests/c/harness.c; with and without floats in the decoder."""
-    name = "harness" + "".join(request.param)
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    sources = [ROOT / "tests/c/harness.c", DECODER / "src/cwb.c"]
-    program = compile_c(name, *warnings, *request.param, *sources)
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run([program, *map(str, arguments)], capture_output=True)
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
-        return done
-
+    run = build_harness(*request.param)
     run.floats = not request.param  # type: ignore[attr-defined]
     return run

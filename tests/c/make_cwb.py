@@ -43,28 +43,46 @@ class Record:
         return bytes([self.kind]) + leb128(size) + struct.pack("<I", crc) + self.fields
 
 
-def edges(table: Sequence[int]) -> list[int]:
-    """L_0 .. L_K of the frequencies."""
-    total, out = 0, [0]
-    for i, frequency in enumerate(table, 1):
-        total += frequency
-        out.append(total * (2**24 - len(table)) // 4096 + i)
-    return out
+def frequencies(levels: Sequence[int], resolution: int) -> list[int]:
+    """f_0 .. f_(K-1) of the levels, 2^resolution of them to an octave."""
+    quarters = [4 * (level - 1) >> resolution for level in levels]
+    weights = [
+        (16, 19, 23, 27)[quarter % 4] << quarter // 4 if level else 0
+        for level, quarter in zip(levels, quarters, strict=True)
+    ]
+    spare = 4096 - sum(level > 0 for level in levels)
+    made = [weight and 1 + weight * spare // sum(weights) for weight in weights]
+    made[made.index(max(made))] += 4096 - sum(made)
+    return made
+
+
+def table_bytes(levels: Sequence[int], lo: int, resolution: int, rice: int = 1) -> bytes:
+    """The table; levels may break the rules."""
+    bits = f"{resolution:02b}"[::-1] + f"{rice:02b}"[::-1]
+    for i, level in enumerate(levels):
+        before = levels[i - 1] if i else 1
+        likely = 0 if before == 0 else before + 1 if lo + i <= 0 else before - 1
+        if lo + i > 0 and -2 * lo >= i:
+            likely = levels[-2 * lo - i]
+        difference = level - likely
+        value = 2 * difference - 1 if difference > 0 else -2 * difference
+        bits += "1" * (value >> rice) + "0" + "".join(str(value >> shift & 1) for shift in range(rice))
+    return int(bits[::-1], 2).to_bytes((len(bits) + 7) // 8, "little")
 
 
 def encode(indices: Sequence[int], table: Sequence[int]) -> bytes:
-    """The words of symbols given by their index in the table."""
-    left, state, words = edges(table), 0, []
+    """The words of symbols given by their index in the table of frequencies."""
+    state, words = 0, []
     for i in reversed(indices):
-        width = left[i + 1] - left[i]
-        if state >= width << 40:
-            words.append(state & 0xFFFFFFFF)
-            state >>= 32
-        state = (state // width << 24) | (state % width + left[i])
-    while state:
-        words.append(state & 0xFFFFFFFF)
-        state >>= 32
-    return struct.pack(f"<{len(words)}I", *reversed(words))
+        if state >= table[i] << 20:
+            words.append(state & 0xFFFF)
+            state >>= 16
+        state = (state // table[i] << 12) + state % table[i] + sum(table[:i])
+    while state > 0xFFFF:
+        words.append(state & 0xFFFF)
+        state >>= 16
+    first = bytes([state & 255, state >> 8]) if state > 255 else bytes([state]) if state else b""
+    return first + struct.pack(f"<{len(words)}H", *reversed(words))
 
 
 def leb128(value: int) -> bytes:
@@ -100,13 +118,14 @@ def ans(
     name: str,
     dims: tuple[int, ...],
     indices: Sequence[int],
-    table: Sequence[int],
+    levels: Sequence[int],
     *,
+    resolution: int = 1,
     step: float | bytes = 0.125,
     lo: int = 0,
     k: int | None = None,
     type_: int = 1,
-    table_bytes: bytes | None = None,
+    table: bytes | None = None,
     words: bytes | None = None,
     decoded_crc: int | None = None,
 ) -> Record:
@@ -116,14 +135,15 @@ def ans(
     with np.errstate(over="ignore", invalid="ignore"):
         decoded = (np.frombuffer(packed, "<f4")[0] * symbols.astype(np.float32)).astype("<f4").tobytes()
     crc = zlib.crc32(decoded) if decoded_crc is None else decoded_crc
-    fields = form(type_, dims) + grid(packed, lo, len(table) if k is None else k, crc)
-    payload = b"".join(map(leb128, table)) if table_bytes is None else table_bytes
-    payload += encode(indices, table) if words is None else words
-    return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, table)
+    fields = form(type_, dims) + grid(packed, lo, len(levels) if k is None else k, crc)
+    if table is None:
+        table = table_bytes(levels, lo, resolution) if len(levels) > 1 else b""
+    payload = table + (encode(indices, frequencies(levels, resolution)) if words is None else words)
+    return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, levels)
 
 
 def adaptive(
-    name: str, symbols: Sequence[int], *, header: int = 0xB9, step: float = 0.125, payload: bytes | None = None
+    name: str, symbols: Sequence[int], *, header: int = 0xC9B9, step: float = 0.125, payload: bytes | None = None
 ) -> Record:
     """A flat adaptive tensor, by the readable form of the specification in cerwu_onnx/entropy/adaptive.py."""
     values = np.asarray(symbols, np.int64)
@@ -170,25 +190,15 @@ def build(
     return header + struct.pack("<I", zlib.crc32(header) if header_crc is None else header_crc) + body
 
 
-def random_table(rng: np.random.Generator, k: int) -> list[int]:
-    """K frequencies with sum 4096, zeros among them (when K > 2), the first and the last not zero."""
-    if k == 4096:
-        return [1] * k
-    weights = rng.gamma(rng.choice([0.05, 0.3, 2.0]), size=k)
-    weights[rng.random(k) < 0.2] = 0
-    spare = 4096 - min(k, 2)
-    total = weights.sum()
-    table = np.floor(weights / total * spare).astype(int) if total > 0 else np.zeros(k, int)
-    table[[0, -1]] += 1
-    if k == 1:
-        return [4096]
-    table[rng.integers(k)] += 4096 - table.sum()
-    return [int(f) for f in table]
+def random_table(rng: np.random.Generator, k: int, resolution: int = 1) -> list[int]:
+    """K levels, zeros among them, the first and the last not zero."""
+    levels = rng.integers(0, 1 + rng.integers(1, 12 << resolution), size=k, endpoint=True)
+    levels[rng.random(k) < rng.choice([0, 0.2, 0.9])] = 0
+    levels[[0, -1]] = np.maximum(levels[[0, -1]], 1)
+    return [int(level) for level in np.minimum(levels, 12 << resolution)] if k > 1 else [1]
 
 
-def random_indices(rng: np.random.Generator, table: Sequence[int], n: int) -> list[int]:
-    """Symbols drawn from the table, some of them of frequency zero."""
-    drawn = rng.choice(len(table), size=n, p=np.asarray(table) / 4096)
-    wild = rng.random(n) < 0.05
-    drawn[wild] = rng.integers(len(table), size=wild.sum())
+def random_indices(rng: np.random.Generator, levels: Sequence[int], n: int, resolution: int = 1) -> list[int]:
+    """Symbols drawn from the table."""
+    drawn = rng.choice(len(levels), size=n, p=np.asarray(frequencies(levels, resolution)) / 4096)
     return [int(i) for i in drawn]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from . import make_cwb as cwb
-from .conftest import DECODER, STRICT, Compile, Run
+from .conftest import DECODER, STRICT, BuildHarness, Compile, Run
 from .make_cwb import Record, adaptive, ans, build, raw
 
 ERRORS = {
@@ -28,7 +28,7 @@ def small_file() -> bytes:
     """Both kinds of tensors and of sections in a few bytes."""
     return build(
         [
-            ans("ü", (2, 3), [0, 1, 2, 1, 1, 0], [1000, 2096, 1000], lo=-1),
+            ans("ü", (2, 3), [0, 1, 2, 1, 1, 0], [3, 5, 3], lo=-1),
             raw("r", 10, (2,), b"\x00\x3c\x00\xc0"),
             adaptive("d", [0, 3, -1, 0, 20, 0]),
             Record(cwb.GRAPH, b"graph"),
@@ -69,11 +69,11 @@ def test_round_trip(harness: Run, tmp_path: Path, k: int) -> None:
     records = []
     for n in (1, 2, 3, 64, 1001):
         for repeat in range(3):
-            table = cwb.random_table(rng, k)
-            lo = int(rng.choice([0, -(k // 2), -32768, 32768 - k]))
+            table = cwb.random_table(rng, k, repeat)
+            lo = int(rng.choice([0, -(k // 2), -(k // 3), -32768, 32768 - k]))
             step = float(np.float32(np.exp(rng.uniform(-20, 3))))
-            indices = cwb.random_indices(rng, table, n)
-            records.append(ans(f"w{n}/{repeat}", (n,), indices, table, step=step, lo=lo))
+            indices = cwb.random_indices(rng, table, n, repeat)
+            records.append(ans(f"w{n}/{repeat}", (n,), indices, table, resolution=repeat, step=step, lo=lo))
     check_dump(harness, records, tmp_path)
 
 
@@ -81,10 +81,10 @@ def test_round_trip(harness: Run, tmp_path: Path, k: int) -> None:
 def test_adaptive_round_trip(harness: Run, tmp_path: Path, scale: float) -> None:
     rng = np.random.default_rng(int(10 * scale))
     records = []
-    for header in (0x00, 0x39, 0x7F, 0x80, 0xC2, 0xFF):
+    for header in (0x0000, 0x3939, 0x7FFF, 0x8000, 0xA2C2, 0xFFFF):
         for n in (1, 2, 5, 1000):
             symbols = np.clip(np.rint(rng.laplace(size=n) * scale), -2000, 2000).astype(int)
-            records.append(adaptive(f"{header:02x}/{n}", symbols.tolist(), header=header))
+            records.append(adaptive(f"{header:04x}/{n}", symbols.tolist(), header=header))
     records.append(adaptive("zeros", [0] * 5000))
     records.append(adaptive("far", [-32768, -32768]))
     records.append(adaptive("up", [32767, 32767, 32766]))
@@ -97,8 +97,8 @@ def test_ranks_and_raw_types(harness: Run, tmp_path: Path) -> None:
     for rank in range(9):
         dims = tuple(int(d) for d in rng.integers(1, 4, size=rank))
         n = int(np.prod(dims, dtype=int))
-        indices = cwb.random_indices(rng, [2000, 96, 2000], n)
-        records.append(ans(f"ans{rank}", dims, indices, [2000, 96, 2000], lo=-1))
+        indices = cwb.random_indices(rng, [9, 1, 9], n)
+        records.append(ans(f"ans{rank}", dims, indices, [9, 1, 9], lo=-1))
         for type_, size in cwb.SIZES.items():
             records.append(raw(f"raw{rank}/{type_}", type_, dims, rng.bytes(size * n)))
     records.append(raw("empty", 1, (3, 0, 2), b""))
@@ -115,9 +115,17 @@ def test_no_tensors(harness: Run, tmp_path: Path, records: list[Record]) -> None
     check_dump(harness, records, tmp_path)
 
 
-def test_symbols_of_zero_frequency(harness: Run, tmp_path: Path) -> None:
-    table = [1, 0, 0, 4094, 0, 1]
-    check_dump(harness, [ans("w", (8,), [1, 1, 4, 2, 0, 5, 3, 1], table, lo=-3)], tmp_path)
+def test_gaps_in_a_table(harness: Run, tmp_path: Path) -> None:
+    """A symbol that a table leaves out has no slot: the search steps over it."""
+    wide = [1, *[0] * 4000, 24, *[0] * 90, 7]
+    check_dump(
+        harness,
+        [
+            ans("w", (8,), [3, 3, 3, 0, 0, 5, 3, 3], [1, 0, 0, 24, 0, 1], lo=-3),
+            ans("wide", (5,), [0, 4001, 4092, 4001, 0], wide, lo=-2000),
+        ],
+        tmp_path,
+    )
 
 
 def test_extreme_steps(harness: Run, tmp_path: Path) -> None:
@@ -129,18 +137,18 @@ def test_extreme_steps(harness: Run, tmp_path: Path) -> None:
     check_dump(harness, records, tmp_path)
 
 
-def test_agrees_with_constriction() -> None:
-    """The encoder that the other tests rely on writes constriction's words, reversed."""
+def test_code_length_is_that_of_constriction() -> None:
+    """The encoder that the other tests rely on makes words as few as those of another implementation of ANS."""
     constriction = pytest.importorskip("constriction")
     rng = np.random.default_rng(5)
-    for k in (2, 3, 40, 4096):
-        table = cwb.random_table(rng, k)
-        indices = cwb.random_indices(rng, table, 2000)
-        model = constriction.stream.model.Categorical(np.array(table) / 4096, perfect=False)
+    for k in (2, 3, 40):
+        table = cwb.frequencies(cwb.random_table(rng, k), 1)
+        indices = rng.choice(k, size=3000, p=np.asarray(table) / 4096)
+        present = np.flatnonzero(table)
+        model = constriction.stream.model.Categorical(np.array(table)[present] / 4096, perfect=False)
         coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(np.array(indices, np.int32), model)
-        words = coder.get_compressed()[::-1].astype("<u4").tobytes()
-        assert cwb.encode(indices, table) == words
+        coder.encode_reverse(np.searchsorted(present, indices).astype(np.int32), model)
+        assert abs(len(cwb.encode(indices.tolist(), table)) - 4 * len(coder.get_compressed())) <= 8
 
 
 def test_every_truncation_is_refused(harness: Run, tmp_path: Path) -> None:
@@ -165,7 +173,8 @@ def test_misuse(harness: Run, tmp_path: Path) -> None:
     harness("misuse", tmp_path / "f")
 
 
-T = [1000, 2096, 1000]
+T = [3, 5, 3]
+F = cwb.frequencies(T, 1)
 ABC = [0, 1, 2]
 ONE = ans("a", (3,), ABC, T)
 R = raw("r", 1, (1,), b"\0\0\0\0")
@@ -185,7 +194,7 @@ def named(*entries: bytes) -> bytes:
 
 
 def words(*values: int) -> bytes:
-    return struct.pack(f"<{len(values)}I", *values)
+    return struct.pack(f"<{len(values)}H", *values)
 
 
 HOSTILE = {
@@ -237,10 +246,10 @@ HOSTILE = {
         build([Record(cwb.RAW, b"\0" * 4, cwb.form(1, (), rank=2))], named=False),
         "DIRECTORY",
     ),
-    "2^31 elements": (build([ans("a", (2**16, 2**15), [], [4096], words=b"")]), "SHAPE"),
-    "2^32 elements": (build([ans("a", (2**16, 2**16), [], [4096], words=b"")]), "SHAPE"),
-    "2^32 + 1 elements": (build([ans("a", (641, 6700417), [], [4096], words=b"")]), "SHAPE"),
-    "2^64 elements": (build([ans("a", (2**16,) * 4, [], [4096], words=b"")]), "SHAPE"),
+    "2^31 elements": (build([ans("a", (2**16, 2**15), [], [1], words=b"")]), "SHAPE"),
+    "2^32 elements": (build([ans("a", (2**16, 2**16), [], [1], words=b"")]), "SHAPE"),
+    "2^32 + 1 elements": (build([ans("a", (641, 6700417), [], [1], words=b"")]), "SHAPE"),
+    "2^64 elements": (build([ans("a", (2**16,) * 4, [], [1], words=b"")]), "SHAPE"),
     "2^31 raw elements": (build([raw("a", 1, (2**31,), b"")]), "SHAPE"),
     "2^30 raw elements, 0 bytes modulo 2^32": (build([raw("a", 1, (2**30,), b"")]), "SHAPE"),
     "no ANS elements": (build([ans("a", (3, 0), [], T, words=b"")]), "SHAPE"),
@@ -283,7 +292,7 @@ HOSTILE = {
     "step NaN": (build([ans("a", (3,), ABC, T, step=float("nan"))]), "GRID"),
     "lo too small": (build([ans("a", (3,), ABC, T, lo=-32769)]), "GRID"),
     "lo + K too large": (build([ans("a", (3,), ABC, T, lo=32766)]), "GRID"),
-    "lo of 32768": (build([ans("a", (3,), [0, 0, 0], [4096], lo=32768)]), "GRID"),
+    "lo of 32768": (build([ans("a", (3,), [0, 0, 0], [1], lo=32768)]), "GRID"),
     "lo smallest": (build([ans("a", (3,), ABC, T, lo=-(2**31))]), "GRID"),
     "lo largest": (build([ans("a", (3,), ABC, T, lo=2**31 - 1)]), "GRID"),
     "K 4097": (build([ans("a", (3,), ABC, T, k=4097)]), "GRID"),
@@ -293,43 +302,33 @@ HOSTILE = {
     "metadata CRC": (build([ONE, bad(Record(cwb.METADATA, b""), crc=1)]), "PAYLOAD_CRC"),
     "raw CRC": (build([bad(raw("r", 10, (1,), b"\0\0"), crc=1)]), "PAYLOAD_CRC"),
     "ANS CRC": (build([bad(ans("a", (3,), ABC, T), crc=1)]), "PAYLOAD_CRC"),
-    "table sums to 4095": (build([ans("a", (3,), ABC, [1000, 2095, 1000])]), "TABLE"),
-    "table sums to 4097": (build([ans("a", (3,), ABC, [1000, 2097, 1000])]), "TABLE"),
-    "table sums to 4096 modulo 2^16": (
-        build([ans("a", (1,), [0], [16383] * 4 + [4100], words=b"")]),
+    "level below 0": (build([ans("a", (1,), [0], [3, -1, 3], words=b"")]), "TABLE"),
+    "level above the highest": (build([ans("a", (1,), [0], [3, 25, 3], words=b"")]), "TABLE"),
+    "first level 0": (build([ans("a", (1,), [0], [0, 3], words=b"")]), "TABLE"),
+    "last level 0": (build([ans("a", (1,), [0], [3, 0], words=b"")]), "TABLE"),
+    "resolution 3": (build([ans("a", (1,), [0], T, table=cwb.table_bytes(T, 0, 3), words=b"")]), "TABLE"),
+    "ones without end": (build([ans("a", (1,), [0], T, table=b"\xf0" + b"\xff" * 300, words=b"")]), "TABLE"),
+    "no payload": (build([ans("a", (1,), [0], T, table=b"", words=b"")]), "TABLE"),
+    "table cut": (build([ans("a", (1,), [0], T, table=cwb.table_bytes(T, 0, 1)[:-1], words=b"")]), "TABLE"),
+    "table's last byte not filled with zeros": (
+        build([ans("a", (3,), ABC, T, table=cwb.table_bytes(T, 0, 1)[:-1] + b"\x80", words=b"")]),
         "TABLE",
     ),
-    "frequency above 4096": (build([ans("a", (1,), [0], [1, 16383, 1], words=b"")]), "TABLE"),
-    "first frequency 0": (build([ans("a", (1,), [0], [0, 4096], words=b"")]), "TABLE"),
-    "last frequency 0": (build([ans("a", (1,), [0], [4096, 0], words=b"")]), "TABLE"),
-    "K 1 of frequency 0": (build([ans("a", (1,), [0], [0], words=b"")]), "TABLE"),
-    "no payload": (build([ans("a", (1,), [0], [4096], table_bytes=b"", words=b"")]), "TABLE"),
-    "table cut": (build([ans("a", (1,), [0], T, table_bytes=b"\xe8\x07", words=b"")]), "TABLE"),
-    "table cut inside a frequency": (
-        build([ans("a", (1,), [0], [4096], table_bytes=b"\x80", words=b"")]),
-        "TABLE",
-    ),
-    "three bytes": (build([ans("a", (1,), [0], [4096], table_bytes=b"\x80\xa0\x01", words=b"")]), "TABLE"),
-    "three bytes, last needless": (
-        build([ans("a", (1,), [0], [4096], table_bytes=b"\x80\xa0\x00", words=b"")]),
-        "TABLE",
-    ),
-    "needless byte": (
-        build([ans("a", (1,), [0], [1, 4095], table_bytes=b"\x81\x00\xff\x1f", words=b"")]),
-        "TABLE",
-    ),
-    "words not whole": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + b"\0")]), "STREAM"),
-    "K 1 with a word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(1))]), "STREAM"),
-    "K 1 with a zero word": (build([ans("a", (3,), [0, 0, 0], [4096], words=words(0))]), "STREAM"),
-    "first word 0": (build([ans("a", (3,), ABC, T, words=words(0) + cwb.encode(ABC, T))]), "STREAM"),
-    "a word too many": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, T) + words(0))]), "STREAM"),
+    "K 1 with a word": (build([ans("a", (3,), [0, 0, 0], [1], words=words(259))]), "STREAM"),
+    "K 1 with a byte": (build([ans("a", (3,), [0, 0, 0], [1], words=b"\1")]), "STREAM"),
+    "K 1 with a zero word": (build([ans("a", (3,), [0, 0, 0], [1], words=words(0))]), "STREAM"),
+    "first word 0": (build([ans("a", (3,), ABC, T, words=words(0) + cwb.encode(ABC, F))]), "STREAM"),
+    "first byte 0": (build([ans("a", (3,), ABC, T, words=b"\0" + words(1))]), "STREAM"),
+    "a word too many": (build([ans("a", (3,), ABC, T, words=cwb.encode(ABC, F) + words(0))]), "STREAM"),
     "no words": (build([ans("a", (3,), ABC, T, words=b"")]), "DECODED_CRC"),
     "stream of other symbols": (
-        build([ans("a", (3,), ABC, T, words=words(0x12345678, 0x9ABCDEF0))]),
+        build([ans("a", (3,), ABC, T, words=words(0x1234, 0x5678, 0x9ABC, 0xDEF0))]),
         "STREAM",
     ),
     "adaptive, nothing": (build([adaptive("d", [0], payload=b"")]), "STREAM"),
-    "adaptive, last byte 0": (build([adaptive("d", [0], payload=b"\x38\0")]), "STREAM"),
+    "adaptive, last digit 0": (build([adaptive("d", [0], payload=b"\x38\7\0\0")]), "STREAM"),
+    "adaptive, half a header": (build([adaptive("d", [0], payload=b"\x38")]), "STREAM"),
+    "adaptive, half a digit": (build([adaptive("d", [0], payload=b"\x38\7\1")]), "STREAM"),
     "adaptive, symbol too large": (
         build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([0, 2]), 0))]),
         "STREAM",
@@ -338,8 +337,8 @@ HOSTILE = {
         build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([-1, 0]), 0))]),
         "STREAM",
     ),
-    "adaptive, longest escape": (build([adaptive("d", [0], payload=b"\x7f" + bytes(40) + b"\1")]), "STREAM"),
-    "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\x38" + b"\xff" * 9)]), "STREAM"),
+    "adaptive, longest escape": (build([adaptive("d", [0], payload=b"\xff\x1f" + bytes(40) + b"\1\0")]), "STREAM"),
+    "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\x38\7" + b"\xff" * 10)]), "STREAM"),
     "adaptive, other symbols": (
         build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([1, 0]), 0))]),
         "DECODED_CRC",
@@ -370,6 +369,47 @@ def test_each_broken_rule_has_its_error(harness: Run, tmp_path: Path) -> None:
 def test_hostile_files_cover_every_file_error() -> None:
     provoked = {f"CWB_ERR_{error}" for _, error in HOSTILE.values()}
     assert provoked == {name for name, code in ERRORS.items() if -16 <= code < 0}
+
+
+OPTIONS = {"NO_ANS": "a", "NO_ADAPTIVE": "d", "NO_NAMES": "", "NO_CRC": ""}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_a_build_option_leaves_in_is_the_same(build_harness: BuildHarness, tmp_path: Path, option: str) -> None:
+    """The coder that is left out gives CWB_ERR_KIND, in every function; all else decodes as ever."""
+    harness = build_harness(f"-DCWB_{option}")
+    names = "abcd" if option != "NO_NAMES" else ["", "", "", ""]
+    records = [ans(names[0], (3,), ABC, T), raw(names[1], 10, (2,), b"ab\0c"), R, adaptive(names[3], [0, 3, -1, 0, 20])]
+    records[2] = raw(names[2], 1, (1,), bytes(4))
+    missing = records["abcd".index(OPTIONS[option])] if OPTIONS[option] else None
+    (tmp_path / "f").write_bytes(build(records, named=option != "NO_NAMES"))
+    lines = harness("dump", tmp_path / "f", tmp_path / "out").stdout.decode().splitlines()
+    assert [line.split()[2] for line in lines] == ["3", "2", "1", "5"]
+    expected = b""
+    for record in records:
+        if record is not missing:
+            expected += b"" if record.symbols is None else record.symbols.astype("<i2").tobytes()
+            expected += record.decoded
+    assert (tmp_path / "out").read_bytes() == expected
+    code = ERRORS["CWB_ERR_KIND" if missing else "CWB_OK"]
+    assert harness("status", tmp_path / "f").stdout.split() == [str(code).encode()]
+
+
+def test_without_crcs_damage_is_not_noticed_but_stays_in_bounds(build_harness: BuildHarness, tmp_path: Path) -> None:
+    harness = build_harness("-DCWB_NO_CRC")
+    unnoticed = [rule for rule, (_, error) in HOSTILE.items() if error.endswith("_CRC") and "other symbols" not in rule]
+    paths = []
+    for i, rule in enumerate(unnoticed):
+        paths.append(tmp_path / str(i))
+        paths[-1].write_bytes(HOSTILE[rule][0])
+    assert harness("status", *paths).stdout.split() == [b"0"] * len(unnoticed)
+    (tmp_path / "f").write_bytes(small_file())
+    assert int(harness("fuzz", tmp_path / "f", 7, 20000).stdout) > 100
+
+
+def test_without_names_their_section_is_not_looked_at(build_harness: BuildHarness, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(build([R, bad(Record(cwb.NAMES, b"\xff"), crc=1)], named=False))
+    assert build_harness("-DCWB_NO_NAMES")("status", tmp_path / "f").stdout.split() == [b"0"]
 
 
 @pytest.fixture(scope="session")

@@ -234,7 +234,6 @@ def test_doctor(run: Run) -> None:
         "scipy",
         "onnx",
         "onnxruntime",
-        "constriction",
         "C decoder",
     ):
         assert f"\n{name} " in f"\n{result.out}"
@@ -244,17 +243,15 @@ def test_doctor(run: Run) -> None:
 
 
 def test_doctor_without_the_native_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     from cerwu_onnx import native
 
-    monkeypatch.setitem(sys.modules, "constriction", None)
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(native, "unavailable_reason", lambda: "it was not built (the install found no C compiler)")
     result = run("doctor")
     assert (result.code, result.err) == (0, "")
     assert "not used: it was not built (the install found no C compiler)" in result.out
-    assert "constriction  missing: plain Python coder" in result.out
+    assert "plain Python, ans: identical" in result.out
+    assert "\nself-test     C, " not in result.out
 
 
 def test_doctor_finds_a_wrong_decoder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
