@@ -1,6 +1,7 @@
 """What follows a layer's product and belongs to it: its bias, and a BatchNormalization of its outputs.
 
 Only constants that a single node reads, once, count: whatever is done to them shows at the outputs of that layer alone.
+Layers whose rows are not output channels (recurrent weights, transposed convolutions) have none.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class _Search:
         if use is None:
             return layer
         node, index = use
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            return layer
         attributes = attributes_of(node)
         bias = norm = None
         if node.op_type == "Conv":

@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -14,10 +13,8 @@ from onnx import numpy_helper
 
 from cerwu_onnx.affine import with_parameters
 from cerwu_onnx.errors import UsageError
-from cerwu_onnx.layout import conv_layout, gemm_layout, matmul_layout
 from cerwu_onnx.onnx_io import (
     InputInfo,
-    attributes_of,
     bodies,
     constant_tensors,
     get_tensor,
@@ -29,7 +26,8 @@ from cerwu_onnx.onnx_io import (
     value_of,
     with_tensors,
 )
-from cerwu_onnx.types import ConvPatch, FloatArray, Kept, Layer, MatMulPatch, MatrixLayout, Site
+from cerwu_onnx.sites import Product, find_product, node_label, with_hidden_states
+from cerwu_onnx.types import FloatArray, Kept, Layer
 
 __all__ = [
     "Graph",
@@ -71,7 +69,6 @@ _PARAMETERS = {
     "PRelu": ("data", "slope"),
     "Gather": ("table", "index"),
 }
-_LATER = {"LSTM", "GRU", "RNN", "ConvTranspose"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,11 @@ class Graph:
     kept: tuple[Kept, ...]
 
     @property
+    def observed(self) -> onnx.ModelProto:
+        """The model that computes the activations of all sites: a copy that returns more, or the model itself."""
+        return with_hidden_states(self.model)
+
+    @property
     def parameters(self) -> dict[str, Layer]:
         """The layer of each bias and normalisation parameter that may be coded."""
         return {name: layer for layer in self.layers for name in layer.parameters}
@@ -99,9 +101,6 @@ class Graph:
 class _Use:
     node: onnx.NodeProto
     index: int
-
-
-_Candidate: TypeAlias = "tuple[Site, MatrixLayout]"
 
 
 def analyse(model: onnx.ModelProto) -> Graph:
@@ -115,7 +114,7 @@ def analyse(model: onnx.ModelProto) -> Graph:
     outputs = {value.name for value in model.graph.output}
     uses: dict[str, list[_Use]] = defaultdict(list)
     captured: dict[str, str] = {}
-    for node in model.graph.node:
+    for node in with_hidden_states(model).graph.node:
         for index, name in enumerate(node.input):
             uses[name].append(_Use(node, index))
         for name in subgraph_reads(node):
@@ -162,15 +161,6 @@ def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, Fl
     return {name: np.array(numpy_helper.to_array(tensors[name])) for name in wanted}
 
 
-def node_label(node: onnx.NodeProto) -> str:
-    """``Conv 'conv1'``: how messages call a node; one without a name goes by its first output."""
-    return f"{node.op_type} {_node_name(node)!r}"
-
-
-def _node_name(node: onnx.NodeProto) -> str:
-    return node.name or next((name for name in node.output if name), "")
-
-
 def _kept(name: str, tensor: onnx.TensorProto, reason: str) -> Kept:
     return Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
 
@@ -193,77 +183,31 @@ def _layer(name: str, shape: tuple[int, ...], uses: list[_Use], constants: set[s
     """The layer of a float32 tensor, or the reason why it is none."""
     if not uses:
         return "no node reads it"
-    found = [_site(use, shape, constants) for use in uses]
-    good = [candidate for candidate in found if not isinstance(candidate, str)]
+    found = [_product(use, shape, constants) for use in uses]
+    good = [product for product in found if not isinstance(product, str)]
     reasons = [reason for reason in found if isinstance(reason, str)]
     if reasons:
         return f"also: {reasons[0]}" if good else reasons[0]
-    site, layout = good[0]
-    for other, other_layout in good[1:]:
-        if other_layout != layout:
-            return f"{site.op} {site.node!r} and {other.op} {other.node!r} read it as different matrices"
-    return Layer(name, layout, tuple(dict.fromkeys(site for site, _ in good)))
+    first = good[0]
+    for other in good[1:]:
+        if other.layout != first.layout:
+            pair = " and ".join(f"{product.sites[0].op} {product.sites[0].node!r}" for product in (first, other))
+            return f"{pair} read it as different matrices"
+    return Layer(name, first.layout, tuple(dict.fromkeys(site for product in good for site in product.sites)))
 
 
-def _site(use: _Use, shape: tuple[int, ...], constants: set[str]) -> _Candidate | str:
-    """The site where a node multiplies the tensor with an activation, or the reason why it does not."""
-    node, index = use.node, use.index
-    weight_inputs = {"Conv": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}.get(node.op_type, ())
-    if node.domain not in _STANDARD or index not in weight_inputs:
-        return _reason_by_use(use)
-    activation = node.input[1 - index]
-    if activation in constants or not activation:
-        return f"the other operand of {node_label(node)} is constant too"
-    attributes = attributes_of(node)
-    patch: ConvPatch | MatMulPatch
+def _product(use: _Use, shape: tuple[int, ...], constants: set[str]) -> Product | str:
+    """How a node multiplies the tensor with activations, or the reason why it does not."""
     try:
-        if node.op_type == "Conv":
-            patch = _conv_patch(attributes, shape)
-            layout = conv_layout(shape, patch.groups)
-        elif node.op_type == "Gemm":
-            side: Literal["A", "B"] = "A" if index == 0 else "B"
-            layout = gemm_layout(shape, side, bool(attributes.get(f"trans{side}", 0)))
-            patch = _gemm_patch(attributes, index)
-        else:
-            layout = matmul_layout(shape, "left" if index == 0 else "right")
-            patch = MatMulPatch(axis=-2 if index == 0 else -1, batch=shape[:-2])
+        found = find_product(use.node, use.index, shape)
     except ValueError as error:
-        return f"weight of {node_label(node)}: {error}"
-    return Site(_node_name(node), node.op_type, activation, patch), layout
-
-
-def _gemm_patch(attributes: dict[str, Any], index: int) -> MatMulPatch:
-    """Rows of A if B is constant (index 1), columns of B if A is; a transposed activation swaps them."""
-    transposed = bool(attributes.get("transA" if index == 1 else "transB", 0))
-    summed_last = transposed == (index == 0)
-    return MatMulPatch(axis=-1 if summed_last else -2)
-
-
-def _conv_patch(attributes: dict[str, Any], shape: tuple[int, ...]) -> ConvPatch:
-    """The attributes of Conv with their defaults.
-
-    Raises:
-        ValueError: they do not fit the weight, or are outside what is supported.
-    """
-    kernel = shape[2:]
-    rank = len(kernel)
-    if not 1 <= rank <= 3:
-        raise ValueError(f"convolutions of {rank} spatial axes are not supported")
-    given = tuple(attributes.get("kernel_shape", kernel))
-    strides = tuple(attributes.get("strides", (1,) * rank))
-    dilations = tuple(attributes.get("dilations", (1,) * rank))
-    pads = tuple(attributes.get("pads", (0,) * (2 * rank)))
-    auto_pad: Any = attributes.get("auto_pad", b"NOTSET").decode() or "NOTSET"
-    if given != kernel:
-        raise ValueError(f"kernel_shape {given} differs from the weight's {kernel}")
-    if (len(strides), len(dilations), len(pads)) != (rank, rank, 2 * rank):
-        raise ValueError("strides, dilations or pads have the wrong length")
-    if min(strides + dilations) < 1 or min(pads) < 0:
-        raise ValueError("negative pads, strides or dilations are not supported")
-    if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise ValueError(f"unknown auto_pad {auto_pad!r}")
-    groups = int(attributes.get("group", 1))
-    return ConvPatch(groups, kernel, strides, dilations, pads, auto_pad)
+        return f"weight of {node_label(use.node)}: {error}"
+    if found is None:
+        return _reason_by_use(use)
+    sites = tuple(site for site in found.sites if site.activation and site.activation not in constants)
+    if not sites:
+        return f"the other operand of {node_label(use.node)} is constant too"
+    return Product(sites, found.layout)
 
 
 def _reason_by_use(use: _Use) -> str:
@@ -271,8 +215,7 @@ def _reason_by_use(use: _Use) -> str:
     node, label = use.node, node_label(use.node)
     roles = _PARAMETERS.get(node.op_type, ()) if node.domain in _STANDARD else ()
     if use.index < len(roles):
-        later = " (not supported yet)" if node.op_type in _LATER and "weight" in roles[use.index] else ""
-        return f"{roles[use.index]} of {label}{later}"
+        return f"{roles[use.index]} of {label}"
     if node.op_type in _CHAINS:
         return f"read through {label} (not followed yet)"
     if node.domain not in _STANDARD:

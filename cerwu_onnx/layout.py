@@ -73,6 +73,43 @@ def matmul_layout(shape: tuple[int, ...], side: Literal["left", "right"]) -> Mat
     return _stack(shape, (math.prod(shape[:-2]), shape[-2], shape[-1]), transposed=side == "right")
 
 
+def conv_transpose_layout(shape: tuple[int, ...], groups: int) -> MatrixLayout:
+    """Layout of a transposed convolution's weight.
+
+    Args:
+        shape: ``(C, M/g, k...)``, one kernel size per spatial axis.
+        groups: the attribute ``group``.
+
+    Returns:
+        ``g`` matrices of ``M/g * prod(k)`` rows, which run over output channels, then taps, and ``C/g`` columns.
+
+    Raises:
+        ValueError: the rank is below 3 or ``groups`` does not divide ``C``.
+    """
+    if len(shape) < 3:
+        raise ValueError(f"a convolution weight has at least 3 axes, got shape {shape}")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"group = {groups} does not divide {shape[0]} input channels")
+    return _stack(shape, (groups, shape[0] // groups, math.prod(shape[1:])), transposed=True)
+
+
+def recurrent_layout(shape: tuple[int, ...], operand: Literal["W", "R"]) -> MatrixLayout:
+    """Layout of a weight of LSTM, GRU or RNN.
+
+    Args:
+        shape: ``(directions, gates * hidden, columns)``.
+        operand: W multiplies the input, which all directions share: one matrix that holds the rows of all of them. R
+            multiplies each direction's own hidden state: one matrix per direction.
+
+    Raises:
+        ValueError: the rank is not 3.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a recurrent weight has 3 axes, got shape {shape}")
+    split = (1, shape[0] * shape[1], shape[2]) if operand == "W" else shape
+    return _stack(shape, split, transposed=False)
+
+
 def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:
     """Reshape to ``split`` = (groups, first, second); the second axis is the rows when ``transposed``."""
     groups, first, second = split

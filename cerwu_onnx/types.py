@@ -76,6 +76,23 @@ class MatMulPatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HiddenPatch(MatMulPatch):
+    """Columns of a recurrent operator's own hidden states: a matrix product with one matrix per direction.
+
+    The operand is either the state before the first step, ``(D, B, H)``, which is read as it is, or the states after
+    each of T steps, ``(T, D, B, H)``, of which a direction reads all but its own last. It is multiplied as
+    ``(D, steps, B, H)``, hence ``batch`` is ``(D, 1)``.
+
+    Attributes:
+        reverse: for each direction, whether step t reads the state of t + 1 rather than that of t - 1.
+        batch_first: the operand is ``(B, D, H)`` or ``(B, T, D, H)`` (the attribute ``layout`` is 1).
+    """
+
+    reverse: tuple[bool, ...] = (False,)
+    batch_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One place where a weight meets an activation: the node, the activation's name, and how it becomes columns."""
 

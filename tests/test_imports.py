@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native"),
     ("container", "quantize", "report", "onnx_io"),
-    ("graph", "affine", "fold", "skeleton", "calibration"),
+    ("graph", "sites", "affine", "fold", "skeleton", "calibration"),
     ("pipeline", "runtime", "firmware"),
 )
 FORBIDDEN = {

@@ -56,7 +56,7 @@ def collect(
     """
     sums = _plan(graph)
     fetched = fetched_activations(graph.model, (job.activation for job in sums.values()))
-    session = open_session(graph.model, fetched)
+    session = open_session(graph.observed, fetched)
     if batch_size is None:
         batch_size = choose_batch(session, source, fetched, memory)
     done = 0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cerwu_onnx.types import ConvPatch, MatMulPatch
+from cerwu_onnx.types import ConvPatch, HiddenPatch, MatMulPatch
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -49,7 +49,8 @@ def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array
 
     Args:
         patch: how the operator reads its input.
-        x: the activation: ``(B, C, spatial...)`` for a convolution, any rank from 1 for a matrix product.
+        x: the activation: ``(B, C, spatial...)`` for a convolution, any rank from 1 for a matrix product, one or all
+            of its states for a recurrence.
 
     Returns:
         ``(G, P, N)`` float32.
@@ -92,7 +93,9 @@ def iter_columns(
 
 
 def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
-    return _conv_view(patch, x) if isinstance(patch, ConvPatch) else _matmul_view(patch, x)
+    if isinstance(patch, ConvPatch):
+        return _conv_view(patch, x)
+    return _matmul_view(patch, _read_states(patch, x) if isinstance(patch, HiddenPatch) else x)
 
 
 def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
@@ -160,3 +163,16 @@ def _matmul_view(patch: MatMulPatch, x: npt.NDArray[Any]) -> _View:
     position_axes = [axis for axis in range(rank) if constant[axis] <= 1]
     view = x.transpose(*group_axes, rank + 1, *position_axes, rank)
     return _View(view, group_axes=len(group_axes), column_axes=1)
+
+
+def _read_states(patch: HiddenPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``(D, steps, B, H)``: the states that some step multiplies. None is left of a single step's."""
+    if x.ndim not in (3, 4):
+        raise ValueError(f"hidden states have 3 or 4 axes, got shape {x.shape}")
+    if patch.batch_first:
+        x = np.moveaxis(x, 0, -2)
+    if x.ndim == 3:
+        return x[:, None]
+    if x.shape[1] != len(patch.reverse):
+        raise ValueError(f"hidden states of {x.shape[1]} directions, the weight has {len(patch.reverse)}")
+    return np.stack([x[1:, d] if reverse else x[:-1, d] for d, reverse in enumerate(patch.reverse)])
