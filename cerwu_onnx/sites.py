@@ -142,9 +142,7 @@ def _recurrence_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: 
     Steps beyond a sequence's length count as the zeros that Y holds there.
     """
     layout = recurrent_layout(shape, "R")
-    reverse = _check_recurrent(node, attributes, shape, int(attributes.get("hidden_size", shape[2])))
-    if shape[2] * _GATES[node.op_type] != shape[1]:
-        raise ValueError(f"a recurrence weight has {_GATES[node.op_type]} rows per column, got shape {shape}")
+    reverse = _check_recurrent(node, attributes, shape, hidden=shape[2])
     patch = HiddenPatch(-1, (shape[0], 1), reverse, bool(attributes.get("layout", 0)))
     states = (node.output[0], *node.input[5:6])
     return Product(tuple(_site(node, name, patch) for name in states if name), layout)

@@ -99,13 +99,25 @@ KEPT = {
         [matmul("x", "w", name="a", out="t"), matmul("w", "t", name="b")],
         normal(3, 3),
     ),
-    "weight of ConvTranspose 'c' (not supported yet)": (
-        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="c")],
+    "weight of ConvTranspose 'c': group = 2 does not divide 3 input channels": (
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="c", group=2)],
         normal(3, 4, 2),
     ),
-    "recurrence weight of LSTM 'l' (not supported yet)": (
-        [helper.make_node("LSTM", ["x", "u", "w"], ["y"], name="l", hidden_size=2)],
-        normal(1, 8, 2),
+    "weight of ConvTranspose 'c': kernel_shape (3,) differs from the weight's (2,)": (
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="c", kernel_shape=[3])],
+        normal(3, 4, 2),
+    ),
+    "weight of ConvTranspose 'c': convolutions of 0 spatial axes are not supported": (
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="c")],
+        normal(3, 4),
+    ),
+    "peephole of LSTM 'l'": (
+        [helper.make_node("LSTM", ["x", "u", "v", "", "", "", "", "w"], ["y"], name="l", hidden_size=2)],
+        normal(1, 6),
+    ),
+    "weight of LSTM 'l': a recurrent weight has 3 axes, got shape (8, 2)": (
+        [helper.make_node("LSTM", ["x", "w", "u"], ["y"], name="l", hidden_size=2)],
+        normal(8, 2),
     ),
     "table of Gather 'g'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="g")], normal(3, 4)),
     "operand of FusedMatMul 'f' of the domain 'com.microsoft'": (
@@ -416,7 +428,7 @@ def test_huge_file_is_refused(tmp_path: Path) -> None:
     [
         ("cifar10_resnet20", 20, 268336),
         ("kws_arm_dnn_s", 4, 79200),
-        ("kws_arm_lstm_m", 1, 2568),
+        ("kws_arm_lstm_m", 3, 194312),
         ("magika_v3_3", 3, 781376),
         ("mlperf_ic01_resnet8", 10, 77360),
         ("mlperf_kws01_dscnn", 10, 22016),

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.calibration import columns, iter_columns
 from cerwu_onnx.graph import analyse
-from cerwu_onnx.layout import conv_layout, gemm_layout, matmul_layout
+from cerwu_onnx.layout import conv_layout, conv_transpose_layout, gemm_layout, matmul_layout, recurrent_layout
 from cerwu_onnx.types import MatrixLayout
 
 RELAXED = settings(max_examples=120, deadline=None)
@@ -20,12 +20,15 @@ RELAXED = settings(max_examples=120, deadline=None)
 
 @st.composite
 def layouts(draw):
-    kind = draw(st.sampled_from(["conv", "gemm", "matmul"]))
+    kind = draw(st.sampled_from(["conv", "conv_transpose", "gemm", "matmul", "recurrent"]))
     dims = st.integers(1, 4)
-    if kind == "conv":
-        groups, rows = draw(dims), draw(dims)
+    if kind.startswith("conv"):
+        groups, channels = draw(dims), draw(dims)
         rest = draw(st.lists(dims, min_size=2, max_size=4))
-        return conv_layout((groups * rows, *rest), groups)
+        layout = conv_layout if kind == "conv" else conv_transpose_layout
+        return layout((groups * channels, *rest), groups)
+    if kind == "recurrent":
+        return recurrent_layout((draw(st.integers(1, 2)), draw(dims), draw(dims)), draw(st.sampled_from("WR")))
     if kind == "gemm":
         return gemm_layout((draw(dims), draw(dims)), draw(st.sampled_from("AB")), draw(st.booleans()))
     shape = tuple(draw(st.lists(dims, min_size=1, max_size=5)))
@@ -47,6 +50,12 @@ def test_bad_shapes() -> None:
         conv_layout((5, 2, 3), 2)
     with pytest.raises(ValueError, match="at least 3 axes"):
         conv_layout((5, 2), 1)
+    with pytest.raises(ValueError, match="does not divide 5 input channels"):
+        conv_transpose_layout((5, 2, 3), 2)
+    with pytest.raises(ValueError, match="at least 3 axes"):
+        conv_transpose_layout((5, 2), 1)
+    with pytest.raises(ValueError, match="3 axes"):
+        recurrent_layout((5, 2), "W")
     with pytest.raises(ValueError, match="2 axes"):
         gemm_layout((2, 3, 4), "A", False)
     with pytest.raises(ValueError, match="at least 1 axis"):
@@ -120,6 +129,43 @@ def test_conv_equals_onnxruntime(case, seed: int) -> None:
     by_group = expected.reshape(batch, groups, -1, *out).swapaxes(0, 1)  # (G, B, M, out...)
     by_group = np.moveaxis(by_group, 1, 2).reshape(groups, shape[0] // groups, -1)
     np.testing.assert_allclose(ours(model, weight, x), by_group, rtol=1e-4, atol=1e-4)
+
+
+@st.composite
+def transposed_convolutions(draw):
+    rank = draw(st.integers(1, 3))
+    groups, per_group, outputs = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    kernel = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    strides = tuple(draw(st.integers(1, 3)) for _ in range(rank))
+    spatial = tuple(draw(st.integers(2, 4)) for _ in range(rank))
+    pads = tuple(min(draw(st.integers(0, 1)), size - 1) for size in (*kernel, *kernel))
+    weight = (groups * per_group, outputs, *kernel)
+    assume(np.prod(weight) > 1)  # a single value is kept exact
+    attributes = {"group": groups, "strides": strides, "pads": pads}
+    return attributes, weight, (draw(st.integers(1, 2)), groups * per_group, *spatial)
+
+
+@given(transposed_convolutions(), st.integers(0, 2**32 - 1))
+@RELAXED
+def test_conv_transpose_equals_onnxruntime(case, seed: int) -> None:
+    """Each row of the product is one tap of one output channel; added where they land, they are the output."""
+    attributes, shape, x_shape = case
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal(shape).astype(np.float32)
+    x = rng.standard_normal(x_shape).astype(np.float32)
+    model = one_node(helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes), weight, "w")
+    kernel, batch, spatial, strides = shape[2:], x_shape[0], x_shape[2:], attributes["strides"]
+    product = ours(model, weight, x).reshape(attributes["group"], shape[1], *kernel, batch, *spatial)
+    full = tuple((n - 1) * s + k for n, s, k in zip(spatial, strides, kernel, strict=True))
+    y = np.zeros((attributes["group"], shape[1], batch, *full), np.float32)
+    for tap in np.ndindex(*kernel):
+        places = tuple(slice(t, t + (n - 1) * s + 1, s) for t, n, s in zip(tap, spatial, strides, strict=True))
+        y[(..., *places)] += product[(slice(None), slice(None), *tap)]
+    rank = len(kernel)
+    ends = zip(attributes["pads"][:rank], attributes["pads"][rank:], full, strict=True)
+    cropped = y[(..., *(slice(before, size - after) for before, after, size in ends))]
+    expected = np.moveaxis(cropped, 2, 0).reshape(batch, -1, *cropped.shape[3:])
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", ["A", "B"])
