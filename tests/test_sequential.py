@@ -23,7 +23,8 @@ from cerwu_onnx.calibration.spool import Batches, Spool
 from cerwu_onnx.errors import CalibrationError, ModelError, UsageError
 from cerwu_onnx.graph import Graph, analyse, get_tensor, load_model, with_tensors
 from cerwu_onnx.onnx_io import constant_tensors
-from cerwu_onnx.types import Layer, MatMulPatch, PairStats, Site
+from cerwu_onnx.sites import with_hidden_states
+from cerwu_onnx.types import HiddenPatch, Layer, MatMulPatch, PairStats, Site
 
 from .models import build, constant, conv_net, normal, random_models, run, value
 
@@ -81,18 +82,24 @@ def check_brute_force(
     feed: dict[str, np.ndarray],
     sites: dict[str, list[int]] | None = None,
     tolerance: float = 1e-5,
+    data: Any = None,
     **options,
 ) -> dict[str, PairStats]:
     """Walk, with commits, and compare with the two complete models.
 
-    ``sites`` says which sites of a layer count, all by default.
+    ``sites`` says which sites of a layer count, all by default; ``data`` how the feed is given.
+    A recurrence weight sees states that it computes itself, before its own commit.
     """
     graph = analyse(model)
-    stats, outputs, committed = walked(model, feed, float_hessian=True, **options)
+    stats, outputs, committed = walked(model, data or feed, float_hessian=True, **options)
     other = with_tensors(model, committed)
     names = [site.activation for layer in graph.layers for site in layer.sites] + list(outputs)
-    values, changed = exposed(model, names, feed), exposed(other, names, feed)
+    values, whole = exposed(graph.observed, names, feed), exposed(with_hidden_states(other), names, feed)
     for layer in graph.layers:
+        changed = whole
+        if any(isinstance(site.patch, HiddenPatch) for site in layer.sites):
+            own = {name: get_tensor(model, name) for name in (layer.weight, *layer.parameters)}
+            changed = exposed(with_hidden_states(with_tensors(other, own)), names, feed)
         ours = stats[layer.weight]
         chosen = [layer.sites[i] for i in (sites or {}).get(layer.weight, range(len(layer.sites)))]
         x = np.concatenate([columns(s.patch, values[s.activation]).astype(np.float64) for s in chosen], axis=1)
@@ -107,7 +114,7 @@ def check_brute_force(
         np.testing.assert_allclose(ours.float_mean, x.mean(axis=1), atol=scale)
     for name, (floats, quantized) in outputs.items():
         close(np.concatenate(floats), values[name], 1e-4)
-        close(np.concatenate(quantized), changed[name], 1e-4)
+        close(np.concatenate(quantized), whole[name], 1e-4)
     return stats
 
 
@@ -405,6 +412,39 @@ def test_random_dags(model: onnx.ModelProto, memory: int, batch_size: int) -> No
         computed, _ = count_runs(patch)
         check_brute_force(model, feed, memory=memory, batch_size=batch_size)
     assert max((number for name, number in computed.items() if name != "fixed"), default=0) <= 2
+
+
+def recurrent_net() -> onnx.ModelProto:
+    """Two bidirectional LSTMs: the first one's states are read, of the second only the last; R stands before W."""
+    rng = np.random.default_rng(5)
+    shapes = {"r1": (2, 12, 3), "w1": (2, 12, 4), "b1": (2, 24), "r2": (2, 8, 2), "w2": (2, 8, 6), "fc": (2, 5)}
+    tensors = {name: (0.5 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    tensors["flat"] = np.array([0, 0, -1])
+    nodes = [
+        helper.make_node(
+            "LSTM", ["x", "w1", "r1", "b1", "", "start"], ["y1"], hidden_size=3, direction="bidirectional", name="one"
+        ),
+        helper.make_node("Transpose", ["y1"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["t", "flat"], ["s"]),
+        helper.make_node("LSTM", ["s", "w2", "r2"], ["", "h"], hidden_size=2, direction="bidirectional", name="two"),
+        helper.make_node("ReduceSum", ["h", "axis"], ["m"], keepdims=0),
+        helper.make_node("MatMul", ["m", "fc"], ["y"]),
+    ]
+    tensors["axis"] = np.array([0])
+    return build(nodes, [value("x", [7, "N", 4]), value("start", [2, "N", 3])], [value("y")], tensors)
+
+
+def test_recurrent_nodes_run_once_more_for_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = recurrent_net()
+    feeds = [{"x": normal(7, 3, 4, seed=1), "start": normal(2, 3, 3, seed=2)}]
+    check_like_collect(model, feeds)
+    computed, _ = count_runs(monkeypatch)
+    stats = check_brute_force(model, feeds[0], data=feeds, batch_size=1)
+    assert set(stats) == {"r1", "w1", "r2", "w2", "fc"}
+    assert stats["r1"].positions == 3 * 6 + 3
+    assert stats["r1"].cross is not stats["r1"].hessian  # w1 has changed
+    assert {computed["y1"], computed["h"]} == {4}
+    assert max(computed[name] for name in ("t", "s", "m", "y")) == 2
 
 
 def branching(kind: str) -> onnx.ModelProto:

@@ -54,7 +54,7 @@ class Nodes:
         self.tensors = constant_tensors(model)
         self.reads = [frozenset(node.input) - {""} | subgraph_reads(node) for node in self._nodes]
         self.writes = [frozenset(node.output) - {""} for node in self._nodes]
-        self.read_names = frozenset[str]().union(*self.reads)
+        self.read_names = self.read_by(range(len(self._nodes)))
         fed = {info.name for info in model_inputs(model)}
         self.inputs = {value.name: value.type for value in graph.input if value.name in fed}
         self.outputs = [value.name for value in graph.output]
@@ -67,6 +67,14 @@ class Nodes:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def read_by(self, nodes: Iterable[int]) -> frozenset[str]:
+        """All that some nodes read."""
+        return frozenset[str]().union(*(self.reads[index] for index in nodes))
+
+    def written_by(self, nodes: Iterable[int]) -> frozenset[str]:
+        """All that some nodes compute."""
+        return frozenset[str]().union(*(self.writes[index] for index in nodes))
 
     def ancestors(self, names: Iterable[str], among: Collection[int]) -> list[int]:
         """Those of some nodes, in order, without which the named values cannot be had."""
@@ -104,10 +112,9 @@ class Nodes:
             tensors: the dense constants by name.
             types: the types of the values that may become inputs.
         """
-        chosen = sorted({*nodes, *self.ancestors(self._read_by(nodes).union(outputs), self.fixed)})
-        read = self._read_by(chosen).union(outputs)
-        computed = frozenset[str]().union(*(self.writes[index] for index in chosen))
-        inputs = sorted(read - computed - tensors.keys() - self._sparse.keys())
+        chosen = sorted({*nodes, *self.ancestors(self.read_by(nodes).union(outputs), self.fixed)})
+        read = self.read_by(chosen).union(outputs)
+        inputs = sorted(read - self.written_by(chosen) - tensors.keys() - self._sparse.keys())
         graph = onnx.GraphProto(name=self._model.graph.name or "segment")
         graph.node.extend(self._nodes[index] for index in chosen)
         graph.input.extend(onnx.ValueInfoProto(name=name, type=types[name]) for name in inputs)
@@ -123,9 +130,6 @@ class Nodes:
             functions=self._model.functions,
             graph=graph,
         )
-
-    def _read_by(self, nodes: Iterable[int]) -> frozenset[str]:
-        return frozenset[str]().union(*(self.reads[index] for index in nodes))
 
 
 def _is_fixed(node: onnx.NodeProto) -> bool:

@@ -7,7 +7,7 @@ segment computes the next layer's input from them, once for each of the two mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ from cerwu_onnx.calibration.spool import Batches, Held, Spool
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, pair_stats
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.graph import Graph
-from cerwu_onnx.types import Layer, PairStats
+from cerwu_onnx.types import HiddenPatch, Layer, PairStats
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,8 @@ def walk(
     """Visit the layers in topological order, with statistics of their inputs before and after what was committed.
 
     Every node runs at most once per batch for the float model and once for the quantised one; nodes on which the models
-    agree run once. Each feed of the source is one batch throughout, and the source is read once.
+    agree run once. Each feed of the source is one batch throughout, and the source is read once. A recurrent node runs
+    twice: first, with its recurrence weight not yet changed, for the hidden states which that weight multiplies.
 
     A weight with several sites gets the statistics of those that can be computed when the first of them is reached;
     inputs that depend on the weight itself, or on weights not yet visited, stay out. A layer that reads a constant or
@@ -109,7 +110,12 @@ def walk(
 def _choose_batch(graph: Graph, nodes: Nodes, source: Source, memory: int) -> int:
     activations = (site.activation for layer in graph.layers for site in layer.sites)
     names = fetched_activations(graph.model, (name for name in activations if name not in nodes.tensors))
-    return choose_batch(open_session(graph.model, names), source, names, memory)
+    return choose_batch(open_session(graph.observed, names), source, names, memory)
+
+
+def _is_recurrent(layer: Layer) -> bool:
+    """Whether the weight multiplies what its own node computes."""
+    return any(isinstance(site.patch, HiddenPatch) for site in layer.sites)
 
 
 class _Stream(Enum):
@@ -137,12 +143,12 @@ class _Walk:
     """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
 
     def __init__(self, graph: Graph, spool: Spool) -> None:
-        self.nodes = nodes = Nodes(graph.model)
+        self.nodes = nodes = Nodes(graph.observed)
         self.samples = 0
         first = {layer.weight: len(nodes) for layer in graph.layers}
         for index in reversed(range(len(nodes))):
             first.update(dict.fromkeys(nodes.reads[index] & first.keys(), index))
-        self.unvisited = sorted(graph.layers, key=lambda layer: first[layer.weight])
+        self.unvisited = sorted(graph.layers, key=lambda layer: (first[layer.weight], _is_recurrent(layer)))
         self._spool = spool
         self._batches = 0
         self._done: set[int] = set()
@@ -167,14 +173,16 @@ class _Walk:
 
     def visit(self, float_hessian: bool) -> tuple[tuple[Layer, ...], PairStats]:
         """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
-        layer = self.unvisited[0]
-        blocked = self.nodes.reached((other.weight for other in self.unvisited), self._pending)
+        layer, *later = self.unvisited
+        behind = self.nodes.reached((other.weight for other in later), self._pending)
+        own = self.nodes.reached([layer.weight], self._pending)
+        blocked = behind if _is_recurrent(layer) else behind | own
         keys = [site for site in self._keys(layer) if site[0] not in blocked]
         layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
         self.unvisited = [other for other in self.unvisited if other not in layers]
         shape = (layer.layout.groups, layer.layout.cols)
         sums = [Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys]
-        self._advance([job.activation for job in sums], sums)
+        self._advance([job.activation for job in sums], sums, unfinished=own)
         return layers, self._stats(layers, sums, float_hessian)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
@@ -218,8 +226,8 @@ class _Walk:
 
     def _live(self) -> set[str]:
         """Values that are read later. Fixed ones are not kept."""
-        live = {*self.nodes.outputs, *self._activations()}
-        return live.union(*(self.nodes.reads[index] for index in self._pending)) - self.nodes.fixed_names
+        live = {*self.nodes.outputs, *self._activations(), *self.nodes.read_by(self._pending)}
+        return live - self.nodes.fixed_names
 
     def _stats(self, layers: tuple[Layer, ...], sums: Sequence[Sums], float_hessian: bool) -> PairStats:
         for layer in layers:
@@ -235,20 +243,38 @@ class _Walk:
         hessian = none.hessian if float_hessian else None
         return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)
 
-    def _advance(self, targets: Iterable[str], sums: Sequence[Sums] = (), keep: Iterable[str] = ()) -> None:
-        """Run the segment that ends in some values, and sum over some activations, batch by batch."""
-        known = set().union(*self._kept.values())
-        missing = set(targets) - known
-        segment = self.nodes.ancestors(missing, self._pending)
+    def _advance(
+        self,
+        targets: Iterable[str],
+        sums: Sequence[Sums] = (),
+        keep: Iterable[str] = (),
+        unfinished: Collection[str] = (),
+    ) -> None:
+        """Run the segment that ends in some values, and sum over some activations, batch by batch.
+
+        Args:
+            targets: names of the values.
+            sums: what to add up; their activations are targets.
+            keep: names of targets to keep, beside what is read later.
+            unfinished: nodes that read these names run for their targets only, and will run again.
+        """
+        nodes = self.nodes
+        missing = set(targets).difference(*self._kept.values())
+        needed = nodes.ancestors(missing, self._pending)
+        preview = [index for index in needed if not nodes.reads[index].isdisjoint(unfinished)]
+        segment = [index for index in needed if index not in preview]
         self._pending.difference_update(segment)
         self._done.update(segment)
-        self._changed = self.nodes.reached(self._changed, {*segment, *self.nodes.fixed})
+        self._changed = nodes.reached(self._changed, {*segment, *nodes.fixed})
         live = self._live().union(keep)
         dead = {stream: kept.keys() - live for stream, kept in self._kept.items()}
-        runs = self._runs(segment, missing, live)
+        handed = nodes.read_by(preview) - nodes.fixed_names
+        runs = self._runs(segment, live | (missing - nodes.written_by(preview)) | handed, self._changed)
+        changed = nodes.reached(self._changed, preview)
+        previews = self._runs(preview, missing & nodes.written_by(preview), changed)
         for batch in range(self._batches):
             hand: _Values = {stream: {} for stream in _Stream}
-            for run in runs:
+            for run in runs + previews:
                 feed = {name: self._value(run.stream, name, batch, hand) for name in run.inputs}
                 hand[run.stream].update(run_session(run.session, run.outputs, feed))
             for job in sums:
@@ -265,30 +291,25 @@ class _Walk:
             for name in names:
                 del self._kept[stream][name]
 
-    def _runs(self, segment: Iterable[int], targets: set[str], live: set[str]) -> list[_Run]:
+    def _runs(self, segment: Iterable[int], wanted: Collection[str], changed: Collection[str]) -> list[_Run]:
         """First the nodes on which the models agree, then the others for each model."""
         nodes = self.nodes
         parts: tuple[list[int], list[int]] = ([], [])
         for index in segment:
-            parts[not self._changed.isdisjoint(nodes.reads[index])].append(index)
+            parts[not nodes.reads[index].isdisjoint(changed)].append(index)
         common, apart = parts
-        wanted = live | targets
-        handed = wanted.union(*(nodes.reads[index] for index in apart))
-        fixed = targets & nodes.fixed_names
-        shared = {*self._written(common), *(fixed - self._changed)} & handed
-        single = {*self._written(apart), *(fixed & self._changed)} & wanted
+        fixed = nodes.fixed_names.intersection(wanted)
+        shared = nodes.written_by(common).intersection(nodes.read_by(apart).union(wanted)) | fixed.difference(changed)
+        single = nodes.written_by(apart).intersection(wanted) | fixed.intersection(changed)
         runs = [self._run(_Stream.BOTH, common, shared)] if shared else []
         return runs + ([self._run(stream, apart, single) for stream in _SINGLE] if single else [])
 
-    def _run(self, stream: _Stream, segment: list[int], names: set[str]) -> _Run:
+    def _run(self, stream: _Stream, segment: list[int], names: Collection[str]) -> _Run:
         outputs = sorted(names)
         session = open_session(self.nodes.submodel(segment, outputs, self._tensors[stream], self._types))
         read = self.nodes.read_names
         self._types |= {out.name: value_type(out.name, out.type) for out in session.get_outputs() if out.name in read}
         return _Run(stream, session, [info.name for info in session.get_inputs()], outputs)
-
-    def _written(self, segment: Iterable[int]) -> set[str]:
-        return set().union(*(self.nodes.writes[index] for index in segment))
 
     def _value(self, stream: _Stream, name: str, batch: int, hand: _Values) -> Any:
         """A value of one model, on one batch, each file read once."""
