@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from cerwu_onnx import compress, decompress
 from cerwu_onnx.calibration import collect, columns, model_inputs, open_source
-from cerwu_onnx.config import Settings
-from cerwu_onnx.graph import analyse, get_tensor, load_model
-from cerwu_onnx.quantize.methods import METHODS
+from cerwu_onnx.graph import analyse, get_tensor
 from cerwu_onnx.types import HiddenPatch, Layer, LayerStats, MatMulPatch, Site
 
 from .models import build, normal, run, value
@@ -268,32 +264,6 @@ def test_weights_that_do_not_fit_are_kept(reason: str) -> None:
     node = helper.make_node("RNN", ["x", "w", "r"], ["y"], name="cell", **{"hidden_size": 6, **attributes})
     kept = {kept.name: kept.reason for kept in analyse(build([node], [value("x")], [value("y")], tensors)).kept}
     assert kept[name] == f"weight of RNN 'cell': {reason}"
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_at_a_high_rate(tmp_path: Path, method: str) -> None:
-    model = recurrent("LSTM", "bidirectional", sequence=False, initial="input", hidden=24)
-    check_high_rate(tmp_path, model, {"w", "r"}, method)
-
-
-@pytest.mark.parametrize("op", ["GRU", "RNN"])
-def test_others_at_a_high_rate(tmp_path: Path, op: str) -> None:
-    check_high_rate(tmp_path, recurrent(op, "reverse", hidden=24), {"w", "r"}, "cerwu")
-
-
-def check_high_rate(folder: Path, model: onnx.ModelProto, weights: set[str], method: str) -> None:
-    """Compress, decompress: the model is the same but for these weights, and its outputs nearly."""
-    onnx.save(model, folder / "model.onnx")
-    calibration = [feeds(model)]
-    settings = Settings(method=method, levels=2000, lambda_=0.0)
-    report = compress(folder / "model.onnx", folder / "model.cwb", calib=calibration, settings=settings)
-    assert {layer.name for layer in report.layers} == weights
-    assert report.calibration_samples
-    decompress(folder / "model.cwb", folder / "back.onnx")
-    back = load_model(folder / "back.onnx")
-    assert [bool(name) for name in back.graph.node[0].output] == [bool(name) for name in model.graph.node[0].output]
-    expected, found = run(model, calibration[0])[0], run(back, calibration[0])[0]
-    assert np.linalg.norm(found - expected) <= 1e-2 * np.linalg.norm(expected)
 
 
 def test_tied_weights_sum_over_nodes() -> None:
