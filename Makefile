@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
 STAMP  := $(VENV)/.stamp
 TOOLS  := $(VENV)/.tools
-INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/include/*.h)
+INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/host/*.[ch] decoder_c/include/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench size docs clean

@@ -36,6 +36,7 @@ class Settings:
         weights_only: leave the graph out and keep the names searchable in C: a file for firmware.
         weight_layout: one of :data:`WEIGHT_LAYOUTS`; "cmsis" stores the weights in the order that the kernels of
             CMSIS-NN read, channels last. ONNX models come back the same.
+        in_place: store how much room it takes to decode each tensor over its own payload.
         fold_bn: fold BatchNormalization into the layer before it first.
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
@@ -54,6 +55,7 @@ class Settings:
     coder: str = "auto"
     weights_only: bool = False
     weight_layout: str = "onnx"
+    in_place: bool = False
     fold_bn: bool = False
     float_params: str = "auto"
     batch_size: int | None = None

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 3
-"""``CWB_HOST_ABI`` of decoder_c/src/cwb_host.c that this module speaks."""
+ABI = 4
+"""``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
 """Version of the file format the library must read."""
@@ -34,7 +34,8 @@ can claim.
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 _CODED = (1, 2)
-_SECTIONS = {16: "graph section", 17: "metadata section", 18: "names section", 19: "names section"}
+_SECTIONS = range(16, 255)
+_SECTION_NAMES = {16: "graph", 17: "metadata", 18: "names", 19: "names", 128: "margins"}
 _NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
 
 
@@ -119,6 +120,19 @@ class File:
         self._check(code, index)
         return out
 
+    def margin(self, index: int) -> int:
+        """Bytes by which a buffer must exceed one per symbol, for decoding a coded tensor in place.
+
+        Raises:
+            CorruptFileError: the tensor is damaged.
+            ValueError: the tensor is raw.
+            IndexError: there is no such tensor.
+        """
+        self._count(index, MAX_ELEMENTS)
+        margin = ctypes.c_uint32()
+        self._check(self._library.cwb_host_margin(self._handle, index, ctypes.byref(margin)), index)
+        return margin.value
+
     def verify(self) -> None:
         """Decode every tensor without keeping it and check every CRC.
 
@@ -127,7 +141,8 @@ class File:
         """
         for index in range(len(self)):
             self._check(self._library.cwb_host_check_tensor(self._handle, index), index)
-        for kind, where in _SECTIONS.items():
+        for kind in _SECTIONS:
+            where = f"{_SECTION_NAMES.get(kind, f'ancillary {kind}')} section"
             self._check(self._library.cwb_host_check_section(self._handle, kind), where=where)
 
     def _tensor(self, index: int) -> tuple[int, int, str]:
@@ -240,7 +255,7 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    """Declare the functions of decoder_c/src/cwb_host.c."""
+    """Declare the functions of decoder_c/host/cwb_host.c."""
     pointer, u32, i32, size = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_size_t
     signatures: dict[str, tuple[type, list[type]]] = {
         "version": (ctypes.c_char_p, []),
@@ -250,6 +265,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "tensors": (u32, [pointer]),
         "tensor": (i32, [pointer, u32, pointer, pointer]),
         "check_tensor": (i32, [pointer, u32]),
+        "margin": (i32, [pointer, u32, pointer]),
         "check_section": (i32, [pointer, i32]),
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),

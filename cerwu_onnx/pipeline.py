@@ -26,10 +26,11 @@ from cerwu_onnx.calibration import (
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
+from cerwu_onnx.container.in_place import margin
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
-from cerwu_onnx.graph import Graph, analyse, get_tensor, load_model
+from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import distortion, quantize
@@ -182,7 +183,7 @@ def quantize_layers(
     quantized = {}
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
-        tensors = {name: get_tensor(graph.model, name) for name in (layer.weight, *layer.parameters)}
+        tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
         weight = tensors[layer.weight].astype(np.float64)
         result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
         quantized[layer.weight] = result
@@ -214,9 +215,10 @@ def encode(
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
     reports, parameters, unchanged, places = [], [], [], {}
     coded_weights: set[str] = set()
-    names = container_tensors(graph.model)
+    tensors = container_tensors(graph.model)
+    names = list(tensors)
     for name in sorted(names, key=owners.__contains__):  # weights before their parameters
-        element, values = stored_tensor(graph.model, name)
+        element, values = stored_tensor(tensors[name])
         places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
         if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
             continue
@@ -243,7 +245,10 @@ def encode(
     if not settings.weights_only:
         graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names)))
     metadata_part = writer.metadata_section(metadata)
-    content = writer.assemble([*parts, *graph_parts, metadata_part])
+    sections = [*graph_parts, metadata_part]
+    if settings.in_place:
+        sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
+    content = writer.assemble([*parts, *sections])
     other = {
         "exact tensors": sum(part.record.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
@@ -305,7 +310,7 @@ def above_bound(
     layers = {layer.weight: layer for layer in graph.layers}
     found = []
     for report in reports:
-        matrix = layers[report.name].layout.to_matrix(get_tensor(graph.model, report.name).astype(np.float64))
+        matrix = layers[report.name].layout.to_matrix(graph.array(report.name).astype(np.float64))
         hessian = stats[report.name].hessian
         bound = gaussian_rate(matrix, hessian, report.relative_error * distortion(matrix, hessian))
         found.append(replace(report, above_bound=report.bits_per_weight - bound))

@@ -61,6 +61,10 @@ def compress(
             "read, channels last.",
         ),
     ] = _DEFAULT.weight_layout,
+    in_place: Annotated[
+        bool,
+        typer.Option("--in-place", help="Store how much room it takes to decode each tensor over its own payload."),
+    ] = _DEFAULT.in_place,
     fold_bn: Annotated[
         bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
     ] = _DEFAULT.fold_bn,
@@ -99,6 +103,7 @@ def compress(
         coder=coder,
         weights_only=weights_only,
         weight_layout=weight_layout,
+        in_place=in_place,
         fold_bn=fold_bn,
         float_params=float_params,
         batch_size=batch_size,

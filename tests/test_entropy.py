@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cerwu_onnx import native
+from cerwu_onnx.container import writer
 from cerwu_onnx.entropy import ans, tables
 from cerwu_onnx.entropy.tables import FrequencyTable
 from cerwu_onnx.errors import CerwuError, CorruptFileError
+from cerwu_onnx.types import QuantizedTensor
 
 symbol_arrays = st.integers(1, 400).flatmap(
     lambda spread: hnp.arrays(
@@ -149,3 +151,17 @@ def test_words_too_many_or_too_few_are_refused() -> None:
     for damaged in (words[:-2], words + b"\1\0", words[2:], b"\0\0" + words, b"\0" + words):
         with pytest.raises(CorruptFileError, match="does not end"):
             ans.decode_plain(damaged, table, symbols.size)
+
+
+def test_levels_as_far_from_their_prediction_as_can_be() -> None:
+    """A prediction may exceed the highest level by one: the longest unary code is 2 (12 + 1)."""
+    levels = (12, 0, 0, 0, 12)
+    table = FrequencyTable(-30, 0, levels)
+    assert FrequencyTable.from_bytes(table.to_bytes(), -30, 5) == (table, len(table.to_bytes()))
+    symbols = np.repeat(np.array([-130, -124, -30, -18], np.int32), [1798, 1, 178, 8])
+    table = tables.fit(symbols)
+    assert FrequencyTable.from_bytes(table.to_bytes(), table.lo, len(table.levels))[0] == table
+    if native.available():
+        quantized = QuantizedTensor(symbols, 1.0, 0.0, 1.0, 0.0)
+        data = writer.assemble([writer.encode_tensor(writer.CodedTensor("w", quantized, "ans"))])
+        assert (native.decode_symbols(data, 0) == symbols).all()

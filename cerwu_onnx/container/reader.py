@@ -206,8 +206,10 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
         if record.is_tensor:
             if records and not records[-1].is_tensor:
                 raise CorruptFileError("directory: a tensor follows a section")
-        elif any(other.kind == record.kind for other in records):
-            raise CorruptFileError(f"directory: two sections of kind {record.kind}")
+        elif records and records[-1].kind >= record.kind:
+            raise CorruptFileError(
+                f"directory: section {record.kind} follows {records[-1].kind}: not in ascending order"
+            )
         records.append(record)
         payloads += record.size
     if cursor.left or payloads != end:

@@ -7,6 +7,7 @@ form; the C library, where it was built, makes the same bytes far faster.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import length_hint
 
 import numpy as np
 
@@ -199,8 +200,10 @@ class _Decoder:
         return magnitude if positive else -magnitude
 
 
-def decode_plain(data: bytes, count: int, lo: int, hi: int) -> IntArray:
+def decode_plain(data: bytes, count: int, lo: int, hi: int, unread: list[int] | None = None) -> IntArray:
     """Decode ``count`` symbols of ``lo ... hi``, int32 ``(count,)``.
+
+    To ``unread`` is appended, symbol by symbol, how many bytes are then still to be read.
 
     Raises:
         CorruptFileError: the payload breaks a rule of the format.
@@ -214,6 +217,8 @@ def decode_plain(data: bytes, count: int, lo: int, hi: int) -> IntArray:
         if not lo <= symbol <= hi:
             raise CorruptFileError(f"coded stream: symbol {symbol} is not in {lo}..{hi}")
         symbols[position] = symbol
+        if unread is not None:
+            unread.append(max(2 * length_hint(coder.digits) - len(data) % 2, 0))
     if next(coder.digits, None) is not None:
         raise CorruptFileError("coded stream: the stream does not end with the last symbol")
     return symbols

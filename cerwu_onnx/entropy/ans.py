@@ -6,6 +6,8 @@ library, where it was built, makes the same words far faster.
 
 from __future__ import annotations
 
+from operator import length_hint
+
 import numpy as np
 
 from cerwu_onnx import native
@@ -41,8 +43,10 @@ def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
     return first.to_bytes((first.bit_length() + 7) // 8, "little") + np.array(words[::-1], dtype="<u2").tobytes()
 
 
-def decode_plain(data: bytes, table: FrequencyTable, count: int) -> IntArray:
+def decode_plain(data: bytes, table: FrequencyTable, count: int, unread: list[int] | None = None) -> IntArray:
     """Decode ``count`` symbols, int32 ``(count,)``.
+
+    To ``unread`` is appended, symbol by symbol, how many bytes are then still to be read.
 
     Raises:
         CorruptFileError: the words do not end where the symbols do.
@@ -62,6 +66,8 @@ def decode_plain(data: bytes, table: FrequencyTable, count: int) -> IntArray:
         state = (state >> FREQUENCY_BITS) * (left[index + 1] - left[index]) + slot - left[index]
         if state <= WORD_MASK and (word := next(words, None)) is not None:
             state = state << WORD_BITS | word
+        if unread is not None:
+            unread.append(2 * length_hint(words))
     if (data and not first) or state or next(words, None) is not None:
         raise CorruptFileError("coded words: the stream does not end with the last symbol")
     return symbols

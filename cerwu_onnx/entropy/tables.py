@@ -120,7 +120,7 @@ class FrequencyTable:
         levels: list[int] = []
         for _ in range(count):
             quotient = 0
-            while quotient <= 2 * most and bits.take(1):
+            while quotient <= 2 * most + 2 and bits.take(1):  # a prediction is at most ``most`` + 1
                 quotient += 1
             value = quotient << rice | bits.take(rice)
             level = _prediction(lo, levels) + (value + 1 >> 1 if value & 1 else -(value >> 1))

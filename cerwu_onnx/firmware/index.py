@@ -64,8 +64,8 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
 def scratch_bytes(record: f.Record) -> int:
     """What ``cwb_scratch_size`` says of a tensor."""
     if record.kind == f.Kind.ANS:
-        return 2 * (record.symbols + 1)
-    return 216 if record.kind == f.Kind.ADAPTIVE else 0
+        return 2 * (record.symbols + 1 + 128)
+    return 134 if record.kind == f.Kind.ADAPTIVE else 0
 
 
 def fits_int8(record: f.Record) -> bool:

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * cwb-rebuild in.cwb out.bin: decodes every tensor of a .cwb file and writes their bytes, one tensor after the other in
- * the order of the directory: ANS tensors as little-endian float32, raw tensors as they are. Prints one line per
- * tensor: name, element type, dimensions, number of elements, CRC-32 of its bytes in out.bin.
+ * the order of the directory: coded tensors as little-endian float32 in row-major order, raw tensors as they are. Prints
+ * one line per tensor: name, element type, dimensions, number of elements, CRC-32 of its bytes in the order in which
+ * they are stored.
  *
  * Exit code: 0 done, 1 out.bin cannot be written or memory is short, 2 wrong usage or no such input, 4 the file is
  * damaged (out.bin is then removed). A host program: unlike the decoder it uses stdio and malloc.
@@ -92,24 +93,42 @@ static void print_line(const cwb_tensor *tensor, uint32_t index)
     printf(" %lu %08lx\n", (unsigned long)tensor->count, (unsigned long)tensor->decoded_crc);
 }
 
-static int write_floats(const float *values, uint32_t count, FILE *out)
+/* Where element number i of the tensor stands among the decoded ones: the axis that was moved is the last there. */
+static uint32_t stored_index(const cwb_tensor *tensor, const uint32_t *dims, uint32_t i)
 {
+    uint32_t moved, inner = 1;
+    uint8_t axis = tensor->order == CWB_AXIS1_LAST ? 1 : 0, k;
+
+    if (tensor->order == CWB_ROW_MAJOR) {
+        return i;
+    }
+    for (k = (uint8_t)(axis + 1); k < tensor->rank; k++) {
+        inner *= dims[k];
+    }
+    moved = dims[axis];
+    return (i / (moved * inner) * inner + i % inner) * moved + i / inner % moved;
+}
+
+static int write_floats(const cwb_tensor *tensor, const float *values, FILE *out)
+{
+    uint32_t dims[CWB_MAX_RANK];
     unsigned char bytes[4096];
     size_t used = 0;
     uint32_t i;
 
-    for (i = 0; i < count; i++) {
+    cwb_shape(tensor, dims);
+    for (i = 0; i < tensor->count; i++) {
         union {
             float value;
             uint32_t bits;
         } element;
 
-        element.value = values[i];
+        element.value = values[stored_index(tensor, dims, i)];
         bytes[used++] = (unsigned char)(element.bits & 0xFF);
         bytes[used++] = (unsigned char)((element.bits >> 8) & 0xFF);
         bytes[used++] = (unsigned char)((element.bits >> 16) & 0xFF);
         bytes[used++] = (unsigned char)(element.bits >> 24);
-        if (used == sizeof bytes || i + 1 == count) {
+        if (used == sizeof bytes || i + 1 == tensor->count) {
             if (fwrite(bytes, 1, used, out) != used) {
                 return 0;
             }
@@ -157,7 +176,7 @@ static int rebuild_tensor(const cwb_tensor *tensor, uint32_t index, const char *
             return failed(in_path, "not enough memory");
         }
         error = cwb_decode_f32(tensor, scratch, sizeof scratch, values, tensor->count);
-        written = error == CWB_OK && write_floats(values, tensor->count, out);
+        written = error == CWB_OK && write_floats(tensor, values, out);
         free(values);
         if (error != CWB_OK) {
             return corrupt(in_path, tensor, index, error);
@@ -172,15 +191,15 @@ static int rebuild_tensor(const cwb_tensor *tensor, uint32_t index, const char *
 
 static int rebuild(const cwb_file *file, const char *in_path, const char *out_path)
 {
-    static const cwb_kind sections[4] = {CWB_GRAPH, CWB_METADATA, CWB_NAMES, CWB_PACKED_NAMES};
     uint32_t index;
+    int kind;
     int result = EXIT_DONE;
     FILE *out;
 
-    for (index = 0; index < 4; index++) {
+    for (kind = CWB_GRAPH; kind < 255; kind++) {
         const uint8_t *data;
         uint32_t size;
-        cwb_error error = cwb_section(file, sections[index], &data, &size);
+        cwb_error error = cwb_section(file, (cwb_kind)kind, &data, &size);
 
         if (error != CWB_OK && error != CWB_ERR_NOT_FOUND) {
             return corrupt(in_path, NULL, 0, error);

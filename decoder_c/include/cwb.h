@@ -74,7 +74,8 @@ typedef enum {
 /* One line of English for any value, constant, never null. */
 const char *cwb_strerror(cwb_error error);
 
-/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE; the rest from 16 on are sections. */
+/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE; the rest from 16 on are sections. Those from 128 to 254 are
+ * ancillary: cwb_open skips the ones it does not know, and cwb_section finds any. */
 typedef enum {
     CWB_RAW = 0,
     CWB_ANS = 1,
@@ -82,8 +83,13 @@ typedef enum {
     CWB_GRAPH = 16,
     CWB_METADATA = 17,
     CWB_NAMES = 18,
-    CWB_PACKED_NAMES = 19
+    CWB_PACKED_NAMES = 19,
+    CWB_MARGINS = 128 /* see cwb_margin */
 } cwb_kind;
+
+/* The order of a coded tensor's symbols, and of all that is decoded from it: row-major, or row-major after one axis has
+ * been moved to the end. So OIHW weights come out as OHWI or IHWO, matrices transposed. */
+typedef enum { CWB_ROW_MAJOR = 0, CWB_AXIS1_LAST = 1, CWB_AXIS0_LAST = 2 } cwb_order;
 
 /* Numbered as ONNX TensorProto.DataType. */
 typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16 = 16 } cwb_type;
@@ -119,6 +125,7 @@ typedef struct {
 #endif
     uint8_t kind;          /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
     uint8_t type;          /* cwb_type of the decoded elements */
+    uint8_t order;         /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
     uint8_t rank;
 } cwb_tensor;
 
@@ -142,6 +149,13 @@ cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, c
 /* The payload of a section (CWB_GRAPH ...), its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
 cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size);
 
+/* For decoding tensor number `index` in place, to int8. A copy of its payload stands at the end of a buffer of
+ * tensor.count + *margin bytes, tensor.payload is made to point to that copy, and symbols are written from the start of
+ * the buffer: by cwb_decode_i8, or by cwb_read_i8 in pieces of any size. No byte is then overwritten before it is read.
+ * (The margin is exact for pieces of one symbol.) CWB_ERR_NOT_FOUND if the file has no margins or the tensor is raw;
+ * CWB_ERR_PAYLOAD_CRC, CWB_ERR_LAYOUT if the margins are damaged. */
+cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin);
+
 /* Bytes of scratch memory that decoding this tensor takes; 0 for a raw tensor. */
 size_t cwb_scratch_size(const cwb_tensor *tensor);
 
@@ -152,7 +166,7 @@ size_t cwb_scratch_size(const cwb_tensor *tensor);
  * CRC and the directory's still cover every byte of the file. */
 cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes);
 
-/* Decode the whole of a coded tensor: `tensor->count` elements, row-major, and everything cwb_check checks.
+/* Decode the whole of a coded tensor: `tensor->count` elements in the tensor's order, and everything cwb_check checks.
  * `capacity` is the room at `out` in elements. If the result is not CWB_OK, `out` may hold garbage: do not use it.
  *   CWB_ERR_KIND   the tensor is raw, or its coder was left out
  *   CWB_ERR_SPACE  scratch_bytes < cwb_scratch_size(tensor) or capacity < tensor->count; nothing was written
@@ -205,6 +219,13 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count);
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
  * CWB_ERR_STREAM if the payload is damaged. */
 cwb_error cwb_end(const cwb_stream *stream);
+
+/* How an int8 kernel scales its sums: input scale * step / output scale, given as the IEEE 754 bits of float32 numbers
+ * (tensor.step_bits is one), is *multiplier * 2^(*shift - 31) with 2^30 <= *multiplier < 2^31, as CMSIS-NN and TensorFlow
+ * Lite Micro take it. Rounded to nearest, halves up; 0 and 0 for scales below 2^-32. No float arithmetic.
+ * CWB_ERR_ARGUMENT if one of them is not positive and finite, CWB_ERR_RANGE if the scale is 2^30 or more. */
+cwb_error cwb_multiplier(uint32_t step_bits, uint32_t input_bits, uint32_t output_bits, int32_t *multiplier,
+                         int32_t *shift);
 
 #ifdef __cplusplus
 }

@@ -208,6 +208,12 @@ static int is_section(uint8_t kind)
     return kind >= CWB_GRAPH;
 }
 
+/* Is it neither defined nor one that may be skipped? */
+static int is_unknown(uint8_t kind)
+{
+    return (kind > CWB_ADAPTIVE && kind < CWB_GRAPH) || (kind > CWB_PACKED_NAMES && kind < CWB_MARGINS) || kind == 255;
+}
+
 /* Reads the dimensions and sets the number of elements. The product of the dimensions that are not 0 has a limit, and
  * raw payloads their size. */
 static cwb_error read_shape(cursor *c, cwb_tensor *tensor)
@@ -279,6 +285,7 @@ static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
 static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
     static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
+    static const uint8_t least_rank[3] = {0, 3, 2};
     uint8_t form;
     cwb_error error;
 
@@ -286,7 +293,7 @@ static cwb_error read_record(cursor *c, cwb_tensor *tensor)
     if (c->failed) {
         return CWB_ERR_DIRECTORY;
     }
-    if (tensor->kind > CWB_ADAPTIVE && (tensor->kind < CWB_GRAPH || tensor->kind > CWB_PACKED_NAMES)) {
+    if (is_unknown(tensor->kind)) {
         return CWB_ERR_VERSION;
     }
     tensor->payload_size = take_varint(c);
@@ -299,12 +306,18 @@ static cwb_error read_record(cursor *c, cwb_tensor *tensor)
     if (c->failed) {
         return CWB_ERR_DIRECTORY;
     }
-    if (form >> 4 > 3 || (form >> 4 != 0 && tensor->kind != CWB_RAW)) {
+    tensor->type = CWB_FLOAT32;
+    tensor->order = CWB_ROW_MAJOR;
+    tensor->rank = form & 15;
+    if (form >> 4 > (is_coded(tensor->kind) ? CWB_AXIS0_LAST : 3)) {
         return CWB_ERR_ELEMENT_TYPE;
     }
-    tensor->type = types[form >> 4];
-    tensor->rank = form & 15;
-    if (tensor->rank > CWB_MAX_RANK) {
+    if (is_coded(tensor->kind)) {
+        tensor->order = form >> 4;
+    } else {
+        tensor->type = types[form >> 4];
+    }
+    if (tensor->rank > CWB_MAX_RANK || tensor->rank < least_rank[tensor->order]) {
         return CWB_ERR_SHAPE;
     }
     error = read_shape(c, tensor);
@@ -406,7 +419,7 @@ static cwb_error check_directory(cwb_file *file)
     cursor c = directory_of(file);
     uint32_t payloads_left = file->size - HEADER_SIZE - file->directory;
     uint32_t i;
-    uint8_t seen = 0; /* a bit for each kind of section */
+    uint8_t last = 0; /* kind of the last section */
 #ifndef CWB_NO_NAMES
     const uint8_t *payload = c.end;
     uint32_t names_size = 0;
@@ -422,14 +435,12 @@ static cwb_error check_directory(cwb_file *file)
             return error;
         }
         if (is_section(record.kind)) {
-            uint8_t bit = (uint8_t)(1 << (record.kind - CWB_GRAPH));
-
-            if (seen & bit) {
+            if (record.kind <= last || (record.kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
                 return CWB_ERR_DIRECTORY;
             }
-            seen |= bit;
+            last = record.kind;
         } else {
-            if (seen != 0) {
+            if (last != 0) {
                 return CWB_ERR_DIRECTORY;
             }
             file->tensors++;
@@ -451,7 +462,7 @@ static cwb_error check_directory(cwb_file *file)
 #endif
         payloads_left -= record.payload_size;
     }
-    if (c.p != c.end || (seen & 12) == 12) { /* names both plain and packed */
+    if (c.p != c.end) {
         return CWB_ERR_DIRECTORY;
     }
     if (payloads_left != 0) {
@@ -587,6 +598,40 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
     return CWB_ERR_NOT_FOUND;
 }
 
+cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
+{
+    const uint8_t *data;
+    uint32_t size, i;
+    uint8_t found = 0;
+    cursor c;
+    cwb_error error;
+
+    if (margin == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = cwb_section(file, CWB_MARGINS, &data, &size);
+    if (error != CWB_OK) {
+        return error;
+    }
+    c.p = data;
+    c.end = data + size;
+    c.failed = 0;
+    for (i = 0; i < file->tensors; i++) {
+        cwb_tensor tensor;
+        uint32_t value;
+
+        record_at(file, i, &tensor);
+        if (is_coded(tensor.kind)) {
+            value = take_varint(&c);
+            if (i == index) {
+                *margin = value;
+                found = 1;
+            }
+        }
+    }
+    return c.failed || c.p != c.end ? CWB_ERR_LAYOUT : found ? CWB_OK : CWB_ERR_NOT_FOUND;
+}
+
 /* ---- symbols -------------------------------------------------------------------------------------------------- */
 
 static int can_decode(uint8_t kind)
@@ -656,7 +701,7 @@ static uint8_t read_levels(bit_cursor *bits, int16_t lo, uint16_t symbols, uint1
         } else if (last != 0) {
             last = (int16_t)(symbol <= 0 ? last + 1 : last - 1);
         }
-        while (value <= 2 * (uint16_t)most && take_bits(bits, 1)) {
+        while (value <= 2 * (uint16_t)most + 2 && take_bits(bits, 1)) { /* a prediction is at most `most` + 1 */
             value++;
         }
         value = (uint16_t)(value << rice | take_bits(bits, rice));
@@ -1228,6 +1273,59 @@ cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scr
     return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
 }
 #endif
+
+/* ---- int8 kernels --------------------------------------------------------------------------------------------- */
+
+/* Splits a float32 into mantissa * 2^*exponent with 2^23 <= mantissa < 2^24; 0 if it is not positive and finite. */
+static uint32_t split_float(uint32_t bits, int32_t *exponent)
+{
+    uint32_t mantissa = bits & UINT32_C(0x7FFFFF);
+
+    if (bits < 1 || bits > UINT32_C(0x7F7FFFFF)) {
+        return 0;
+    }
+    *exponent = (int32_t)(bits >> 23) - 150;
+    if (bits >> 23 > 0) {
+        return mantissa | UINT32_C(0x800000);
+    }
+    *exponent = -149; /* subnormal */
+    while (mantissa < UINT32_C(0x800000)) {
+        mantissa <<= 1;
+        --*exponent;
+    }
+    return mantissa;
+}
+
+cwb_error cwb_multiplier(uint32_t step_bits, uint32_t input_bits, uint32_t output_bits, int32_t *multiplier,
+                         int32_t *shift)
+{
+    int32_t step_exponent = 0, input_exponent = 0, output_exponent = 0, exponent;
+    uint32_t step = split_float(step_bits, &step_exponent);
+    uint32_t input = split_float(input_bits, &input_exponent);
+    uint32_t output = split_float(output_bits, &output_exponent);
+    uint64_t quotient;
+    uint8_t extra = 1; /* bits of the quotient beyond 31 */
+
+    if (step == 0 || input == 0 || output == 0 || multiplier == NULL || shift == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    quotient = ((uint64_t)step * input << 9) / output; /* 2^31 <= quotient < 2^34 */
+    while (quotient >> extra >= UINT32_C(0x80000000)) {
+        extra++;
+    }
+    quotient = (quotient + ((uint32_t)1 << (extra - 1))) >> extra;
+    exponent = step_exponent + input_exponent - output_exponent - 9 + extra + 31;
+    if (quotient == UINT32_C(0x80000000)) {
+        quotient >>= 1;
+        exponent++;
+    }
+    if (exponent > 30) {
+        return CWB_ERR_RANGE;
+    }
+    *multiplier = exponent < -31 ? 0 : (int32_t)quotient;
+    *shift = exponent < -31 ? 0 : exponent;
+    return CWB_OK;
+}
 
 const char *cwb_strerror(cwb_error error)
 {

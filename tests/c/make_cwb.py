@@ -174,7 +174,8 @@ def build(
     tensors = [record.name.encode() for record in records if record.kind < GRAPH]
     if named and tensors and count is None:
         content = names(*tensors) if named is True else named
-        records = [*records, Record(NAMES, content)]
+        place = sum(record.kind < NAMES for record in records)
+        records = [*records[:place], Record(NAMES, content), *records[place:]]
     if directory is None:
         directory = b"".join(record.to_bytes() for record in records)
     body = directory + b"".join(record.payload for record in records) + tail

@@ -109,7 +109,7 @@ def test_ranks_and_raw_types(harness: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "records", [[], [Record(cwb.GRAPH, b"x")], [Record(cwb.METADATA, b"x"), Record(cwb.GRAPH, b"")]]
+    "records", [[], [Record(cwb.GRAPH, b"x")], [Record(cwb.GRAPH, b""), Record(cwb.METADATA, b"x")]]
 )
 def test_no_tensors(harness: Run, tmp_path: Path, records: list[Record]) -> None:
     check_dump(harness, records, tmp_path)
@@ -224,7 +224,11 @@ HOSTILE = {
     "no records": (build([ONE], count=0), "DIRECTORY"),
     "kind 3": (build([Record(3, b"")]), "VERSION"),
     "kind 20": (build([ONE, Record(20, b"")]), "VERSION"),
+    "kind 127": (build([ONE, Record(127, b"")]), "VERSION"),
     "kind 255": (build([Record(255, b"")]), "VERSION"),
+    "metadata before graph": (build([META, GRAPH]), "DIRECTORY"),
+    "ancillary section twice": (build([Record(200, b"x"), Record(200, b"x")]), "DIRECTORY"),
+    "tensor after ancillary section": (build([Record(200, b"x"), ONE], named=False), "DIRECTORY"),
     "two graphs": (build([ONE, GRAPH, GRAPH]), "DIRECTORY"),
     "two metadata": (build([META, GRAPH, META]), "DIRECTORY"),
     "tensor after graph": (build([GRAPH, ONE]), "DIRECTORY"),
@@ -239,7 +243,10 @@ HOSTILE = {
     # tensors
     "raw int64": (build([raw("a", 7, (1,), b"\0" * 8)]), "ELEMENT_TYPE"),
     "raw type 0": (build([raw("a", 0, (1,), b"\0" * 4)]), "ELEMENT_TYPE"),
-    "ANS float16": (build([ans("a", (3,), ABC, T, type_=10)]), "ELEMENT_TYPE"),
+    "axis 1 last of one": (build([ans("a", (3,), ABC, T, type_=10)]), "SHAPE"),
+    "axis 1 last of two": (build([ans("a", (3, 1), ABC, T, type_=10)]), "SHAPE"),
+    "axis 0 last of one": (build([ans("a", (3,), ABC, T, type_=11)]), "SHAPE"),
+    "order 3": (build([ans("a", (3, 1, 1), ABC, T, type_=16)]), "ELEMENT_TYPE"),
     "rank 9": (build([raw("a", 1, (1,) * 9, b"\0" * 4)]), "SHAPE"),
     "rank 15": (build([Record(cwb.RAW, b"\0" * 4, cwb.form(1, (), rank=15))]), "SHAPE"),
     "rank beyond the record": (
@@ -279,7 +286,7 @@ HOSTILE = {
     "lead byte F5": (named(b"\xf5\x80\x80\x80"), "NAME"),
     "sequence cut": (named(b"\xe2\x82"), "NAME"),
     "sequence cut, the payload would complete it": (
-        build([R, Record(cwb.NAMES, cwb.names(b"\xf0\x90")), Record(cwb.METADATA, b"\x80\x80")], named=False),
+        build([R, Record(cwb.NAMES, cwb.names(b"\xf0\x90")), Record(200, b"\x80\x80")], named=False),
         "NAME",
     ),
     "second continuation missing": (named(b"\xe2\x82a"), "NAME"),

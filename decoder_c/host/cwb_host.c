@@ -16,7 +16,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 3
+#define CWB_HOST_ABI 4
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_format_version(void);
@@ -27,6 +27,7 @@ EXPORT int32_t cwb_host_open(void *file, const void *data, size_t size);
 EXPORT uint32_t cwb_host_tensors(const void *file);
 EXPORT int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], const char **name);
 EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
+EXPORT int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
 EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
@@ -93,6 +94,41 @@ int32_t cwb_host_check_tensor(const void *file, uint32_t index)
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
 
     return error == CWB_OK ? cwb_check(&tensor, scratch, sizeof scratch) : error;
+}
+
+/* The least by which a buffer must exceed `count` bytes for decoding in place (docs/format.md, "Margins"), found by
+ * decoding symbol by symbol. */
+int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin)
+{
+    uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+    cwb_tensor tensor;
+    cwb_stream stream;
+    uint64_t need;
+    uint32_t i;
+    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+
+    if (error == CWB_OK) {
+        error = cwb_begin(&tensor, scratch, sizeof scratch, &stream);
+    }
+    if (error != CWB_OK) {
+        return error;
+    }
+    need = tensor.count > tensor.payload_size ? tensor.count : tensor.payload_size;
+    for (i = 0; error == CWB_OK && i < tensor.count; i++) {
+        int16_t symbol;
+        uint32_t unread;
+
+        error = cwb_read_i16(&stream, &symbol, 1);
+        unread = (uint32_t)(stream.end - stream.next);
+        if (unread > 0 && (uint64_t)i + 1 + unread > need) {
+            need = (uint64_t)i + 1 + unread;
+        }
+    }
+    if (error == CWB_OK) {
+        error = cwb_end(&stream);
+        *margin = (uint32_t)(need - tensor.count);
+    }
+    return error;
 }
 
 /* An absent section is fine. */

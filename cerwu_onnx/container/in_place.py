@@ -1,0 +1,30 @@
+"""Room for decoding in place: how far a payload must stay ahead of the symbols written over it."""
+
+from __future__ import annotations
+
+from cerwu_onnx import native
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
+from cerwu_onnx.entropy import adaptive, ans
+from cerwu_onnx.entropy.tables import FrequencyTable
+
+
+def margin(part: writer.Encoded) -> int:
+    """What a buffer must have beyond one byte per symbol (docs/format.md, "Margins"); ``part`` is a coded tensor.
+
+    The C decoder counts where it was built.
+    """
+    return native.File(writer.assemble([part])).margin(0) if native.available() else margin_plain(part)
+
+
+def margin_plain(part: writer.Encoded) -> int:
+    """Like :func:`margin`, in Python."""
+    record, payload = part.record, part.payload
+    unread: list[int] = []
+    if record.kind is f.Kind.ANS:
+        table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
+        ans.decode_plain(payload[used:], table, record.count, unread)
+    else:
+        adaptive.decode_plain(payload, record.count, record.lo, record.lo + record.symbols - 1, unread)
+    needs = (position + left for position, left in enumerate(unread, 1) if left)
+    return max(record.count, record.size, max(needs, default=0)) - record.count

@@ -1,0 +1,120 @@
+"""Orders of stored symbols: what CMSIS-NN reads, and ONNX models that come back the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper, numpy_helper
+
+import cerwu_onnx
+from cerwu_onnx import native
+from cerwu_onnx.config import CODERS, Settings
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader, writer
+from cerwu_onnx.errors import UsageError
+from cerwu_onnx.types import QuantizedTensor
+
+
+def coded(symbols: np.ndarray, order: f.Order, coder: str = "auto") -> writer.CodedTensor:
+    return writer.CodedTensor("w", QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0), coder, order)
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.int32, hnp.array_shapes(min_dims=0, max_dims=5, max_side=5), elements=st.integers(-300, 300)),
+    st.sampled_from(list(f.Order)),
+    st.sampled_from(CODERS),
+)
+def test_round_trip(symbols: np.ndarray, order: f.Order, coder: str) -> None:
+    container = reader.parse(writer.assemble([writer.encode_tensor(coded(symbols, order, coder))]))
+    (record,) = container.tensors
+    assert record.shape == symbols.shape
+    assert record.order == (order if symbols.ndim >= order.min_rank else f.Order.ROW_MAJOR)
+    for values in (container.decode_python(record), container.decode(record)):
+        assert values.shape == symbols.shape
+        assert values.flags["C_CONTIGUOUS"]
+        assert (values == symbols * np.float32(0.125)).all()
+
+
+@pytest.mark.parametrize(
+    ("order", "axes"), [(f.Order.ROW_MAJOR, (0, 1, 2, 3)), (f.Order.AXIS1_LAST, (0, 2, 3, 1)), (2, (1, 2, 3, 0))]
+)
+def test_symbols_stand_as_the_order_says(order: int, axes: tuple[int, ...]) -> None:
+    symbols = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    data = writer.assemble([writer.encode_tensor(coded(symbols, f.Order(order)))])
+    container = reader.parse(data)
+    expected = symbols.transpose(axes).ravel().tolist()
+    assert container.symbols(container.tensors[0]).tolist() == expected
+    if native.available():
+        assert native.decode_symbols(data, 0).tolist() == expected
+
+
+def every_kind_of_weight() -> onnx.ModelProto:
+    """Convolution, depthwise and grouped ones, Gemm both ways, MatMul on either side, on inputs of ``(N, 3, 8, 8)``."""
+    random = np.random.default_rng(3)
+    shapes = {
+        "conv": (8, 3, 3, 3),
+        "depthwise": (16, 1, 3, 3),
+        "grouped": (8, 8, 3, 3),
+        "gemm": (32, 24),
+        "gemm transposed": (16, 32),
+        "right": (16, 12),
+        "left": (6, 12),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "conv"], ["a"]),
+        helper.make_node("Conv", ["a", "depthwise"], ["b"], group=8),
+        helper.make_node("Conv", ["b", "grouped"], ["c"], group=2),
+        helper.make_node("Flatten", ["c"], ["d"]),
+        helper.make_node("Gemm", ["d", "gemm"], ["e0"]),
+        helper.make_node("Concat", ["e0", "pad"], ["e"], axis=1),
+        helper.make_node("Gemm", ["e", "gemm transposed"], ["f"], transB=1),
+        helper.make_node("MatMul", ["f", "right"], ["g"]),
+        helper.make_node("Transpose", ["g"], ["h"], perm=[1, 0]),
+        helper.make_node("MatMul", ["left", "h"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "kinds",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 1])],
+        [
+            numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+            for name, shape in {**shapes, "pad": (1, 8)}.items()
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_cmsis_layout(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(every_kind_of_weight(), path)
+    models = {}
+    for layout in ("onnx", "cmsis"):
+        chosen = Settings(weight_layout=layout, method="rtn")
+        cerwu_onnx.compress(path, tmp_path / f"{layout}.cwb", settings=chosen)
+        models[layout] = cerwu_onnx.open(tmp_path / f"{layout}.cwb")
+    orders = {record.name: record.order.name for record in models["cmsis"].container.tensors if record.is_coded}
+    assert orders == {
+        "conv": "AXIS1_LAST",
+        "depthwise": "AXIS0_LAST",
+        "grouped": "AXIS1_LAST",
+        "gemm": "AXIS0_LAST",
+        "gemm transposed": "ROW_MAJOR",
+        "right": "AXIS0_LAST",
+        "left": "ROW_MAJOR",
+    }
+    assert {record.order for record in models["onnx"].container.tensors} == {f.Order.ROW_MAJOR}
+    rebuilt = [model.to_onnx().SerializeToString(deterministic=True) for model in models.values()]
+    assert rebuilt[0] == rebuilt[1]
+
+
+def test_unknown_layout() -> None:
+    with pytest.raises(UsageError, match="weight layout 'nhwc' is unknown: choose one of onnx, cmsis"):
+        Settings(weight_layout="nhwc")
