@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -80,11 +80,29 @@ class Graph:
         layers: its quantisable weights, initializers first, then Constant nodes, in the model's order.
         kept: all other constants, likewise, then those inside bodies and local functions. The biases and
             normalisation parameters of layers are among them.
+        tensors: the main graph's dense constants by name.
+
+    Raises:
+        ModelError: two constants share a name.
     """
 
     model: onnx.ModelProto
     layers: tuple[Layer, ...]
     kept: tuple[Kept, ...]
+    tensors: Mapping[str, onnx.TensorProto] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", constant_tensors(self.model))
+
+    def array(self, name: str) -> FloatArray:
+        """A copy of a constant's values.
+
+        Raises:
+            UsageError: the main graph has no such constant.
+        """
+        if name not in self.tensors:
+            raise UsageError(f"the model has no constant tensor {name!r}")
+        return np.array(numpy_helper.to_array(self.tensors[name]))
 
     @property
     def observed(self) -> onnx.ModelProto:
@@ -152,13 +170,12 @@ def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, Fl
     Raises:
         UsageError: a name is not one of the layers.
     """
-    known = [layer.weight for layer in graph.layers]
+    known = dict.fromkeys(layer.weight for layer in graph.layers)
     wanted = known if names is None else list(names)
     for name in wanted:
         if name not in known:
             raise UsageError(f"{name!r} is not a quantisable weight of this model")
-    tensors = constant_tensors(graph.model)
-    return {name: np.array(numpy_helper.to_array(tensors[name])) for name in wanted}
+    return {name: graph.array(name) for name in wanted}
 
 
 def _kept(name: str, tensor: onnx.TensorProto, reason: str) -> Kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,29 +31,28 @@ _MAX_OPERATOR = 32
 _REFERENCE = re.compile(r"([+-])?([0-9]{0,9})", re.ASCII)
 
 
-def container_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that belong in the directory, in the order of their placeholders.
+def container_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The tensors that belong in the directory by name, in the order of their placeholders.
 
     These are the main graph's float constants (float32, float16, float64, bfloat16) that are not empty:
     initializers, then Constant nodes. What the directory cannot express (rank above 8, names of more than
     1024 bytes) stays in the skeleton, as do integers.
     """
-    return [name for name, tensor in constant_tensors(model).items() if _fits_directory(name, tensor)]
+    return {name: tensor for name, tensor in constant_tensors(model).items() if _fits_directory(name, tensor)}
 
 
-def stored_tensor(model: onnx.ModelProto, name: str) -> tuple[int, npt.NDArray[Any]]:
-    """A constant of the main graph as the directory stores it.
+def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
+    """A tensor as the directory stores it.
 
     Returns:
         The element type (a number of ``TensorProto.DataType``) and the values, little-endian, bit for bit;
         bfloat16 as uint16.
 
     Raises:
-        UsageError: there is no such float constant.
+        UsageError: it holds no floats.
     """
-    tensor = constant_tensors(model).get(name)
-    if tensor is None or tensor.data_type not in _STORED:
-        raise UsageError(f"the model has no float constant {name!r}")
+    if tensor.data_type not in _STORED:
+        raise UsageError(f"the tensor {tensor.name!r} holds no floats")
     dtype = _STORED[tensor.data_type]
     values: npt.NDArray[Any]
     if tensor.HasField("raw_data"):
@@ -67,7 +66,7 @@ def stored_tensor(model: onnx.ModelProto, name: str) -> tuple[int, npt.NDArray[A
     return tensor.data_type, values.reshape(tuple(tensor.dims))
 
 
-def split(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
+def split(model: onnx.ModelProto, names: Collection[str]) -> bytes:
     """Serialize the model with placeholders instead of some of its tensors.
 
     What a program needs neither to run the model nor to address it is left out everywhere: documentation, inferred

@@ -44,8 +44,8 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
     from cerwu_onnx.graph import load_model
     from cerwu_onnx.skeleton import container_tensors, stored_tensor
 
-    model = load_model(original)
-    absent = dict.fromkeys(container_tensors(model))
+    tensors = container_tensors(load_model(original))
+    absent = dict.fromkeys(tensors)
     coded_parameters = compressed.parameters
     quantised = parameters = identical = 0
     found: dict[str, str] = {}
@@ -56,7 +56,7 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
             found[name] = f"tensor {name!r} is not in {original}"
             continue
         del absent[name]
-        element, values = stored_tensor(model, name)
+        element, values = stored_tensor(tensors[name])
         if (element, values.shape) != (record.element, record.shape):
             misfits[name] = f"tensor {name!r} has another shape or type than in {original}: {record.shape}"
         elif name in coded_parameters:

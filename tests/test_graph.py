@@ -274,6 +274,9 @@ def test_tensors_by_name() -> None:
     }
     assert weights_of(graph, ["fc.w"]).keys() == {"fc.w"}
     assert np.array_equal(get_tensor(model, "shape"), [0, -1])
+    assert np.array_equal(graph.array("shape"), [0, -1])
+    with pytest.raises(UsageError, match="no constant tensor 'nothing'"):
+        graph.array("nothing")
     with pytest.raises(UsageError, match=r"'conv\.b' is not a quantisable weight"):
         weights_of(graph, ["conv.b"])
     with pytest.raises(UsageError, match="no constant tensor 'nothing'"):
