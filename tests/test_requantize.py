@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +77,51 @@ def test_bias() -> None:
         integer_bias([2.0**31], [1.0], 1.0)
     with pytest.raises(UsageError, match="not finite"):
         integer_bias([float("nan")], [1.0], 1.0)
+
+
+MULTIPLIER_C = """
+#include "cwb.h"
+#include <stdio.h>
+int main(void)
+{
+    unsigned long step, input, output;
+    int32_t multiplier = 1, shift = 2;
+    while (scanf("%lu %lu %lu", &step, &input, &output) == 3) {
+        int error = cwb_multiplier((uint32_t)step, (uint32_t)input, (uint32_t)output, &multiplier, &shift);
+        printf("%d %ld %ld\\n", error, (long)multiplier, (long)shift);
+    }
+    return 0;
+}
+"""
+
+
+def test_c_computes_the_same(tmp_path: Path) -> None:
+    """Of random bits, of scales as they occur, and of the borders of what a float32 is."""
+    cc = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if cc is None:
+        pytest.skip("no C compiler: install one (cc, gcc or clang) or set CC to compile cwb_multiplier")
+    decoder = Path(__file__).parents[1] / "decoder_c"
+    (tmp_path / "main.c").write_text(MULTIPLIER_C)
+    sources = [tmp_path / "main.c", decoder / "src/cwb.c"]
+    subprocess.run([cc, "-std=c99", f"-I{decoder / 'include'}", *sources, "-o", tmp_path / "main"], check=True)
+    rng = np.random.default_rng(9)
+    usual = np.exp(rng.normal(-4, 2, size=(3000, 3))).astype("<f4").view("<u4")
+    borders = np.array([0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x3F7FFFFF, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 1 << 31])
+    triples = np.concatenate(
+        [usual, rng.integers(0, 0x7F800000, (1000, 3)), rng.choice(borders, (1000, 3)), usual // 2**12 * 2**12]
+    ).astype(np.uint32)
+    given = "\n".join(" ".join(map(str, triple)) for triple in triples.tolist())
+    done = subprocess.run([tmp_path / "main"], input=given, capture_output=True, text=True, check=True)
+    for triple, line in zip(triples, done.stdout.splitlines(), strict=True):
+        step, input_scale, output_scale = triple.astype("<u4").view("<f4").tolist()
+        error, *found = map(int, line.split())
+        if not all(0 < value < float("inf") for value in (step, input_scale, output_scale)):
+            assert error == -19
+            continue
+        scale = Fraction(step) * Fraction(input_scale) / Fraction(output_scale)
+        try:
+            expected = multiplier_and_shift(scale)
+        except UsageError:
+            assert error == -17
+        else:
+            assert (error, *found) == (0, *expected), triple
