@@ -218,7 +218,7 @@ def decode_plain(data: bytes, count: int, lo: int, hi: int, unread: list[int] | 
             raise CorruptFileError(f"coded stream: symbol {symbol} is not in {lo}..{hi}")
         symbols[position] = symbol
         if unread is not None:
-            unread.append(max(2 * length_hint(coder.digits) - len(data) % 2, 0))
+            unread.append(2 * length_hint(coder.digits))
     if next(coder.digits, None) is not None:
         raise CorruptFileError("coded stream: the stream does not end with the last symbol")
     return symbols
