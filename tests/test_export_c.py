@@ -72,6 +72,8 @@ def main_c(container: reader.Container) -> str:
     for tensor in firmware_tensors(container):
         name = tensor.identifier
         step = f"|| cwb_step(&t) != MODEL_STEP_{name}" if tensor.coding != "exact" else ""
+        if tensor.in_place is not None:
+            step += f"|| MODEL_IN_PLACE_{name} != {tensor.in_place}"
         checks.append(
             f"if (cwb_tensor_at(&file, MODEL_TENSOR_{name}, &t) != CWB_OK || t.count != MODEL_COUNT_{name} "
             f"{step} || cwb_scratch_size(&t) != {tensor.scratch}) return {len(checks) + 2};"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
+from cerwu_onnx.container.in_place import margin
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.firmware import c_source
 
@@ -28,7 +30,8 @@ class FirmwareTensor:
         flash: record and payload.
         elements: number of elements.
         scratch: memory while it is decoded, besides input and output; 0 for exact tensors.
-        int8: whether its symbols fit int8.
+        in_place: bytes of a buffer in which it can be decoded to int8 over its own payload; None if it is exact or its
+            symbols do not fit int8.
     """
 
     name: str
@@ -39,12 +42,24 @@ class FirmwareTensor:
     flash: int
     elements: int
     scratch: int
-    int8: bool
+    in_place: int | None
 
 
 def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
-    """What each tensor costs, in file order."""
+    """What each tensor costs, in file order.
+
+    Raises:
+        CorruptFileError: a tensor or the margins are damaged.
+    """
     names = c_source.identifiers(record.name for record in container.tensors)
+    margins = container.margins()
+
+    def in_place(record: f.Record) -> int | None:
+        if not fits_int8(record):
+            return None
+        part = writer.Encoded(record, container.payload(record))
+        return record.count + (margin(part) if margins is None else margins[record.name])
+
     return tuple(
         FirmwareTensor(
             name=record.name,
@@ -55,7 +70,7 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
             flash=len(record.to_bytes()) + record.size,
             elements=record.count,
             scratch=scratch_bytes(record),
-            int8=fits_int8(record),
+            in_place=in_place(record),
         )
         for record, identifier in zip(container.tensors, names, strict=True)
     )

@@ -56,6 +56,8 @@ def header(
         lines.append(f"#define {upper}_COUNT_{tensor.identifier} UINT32_C({tensor.elements})")
         if record.is_coded:
             lines.append(f"#define {upper}_STEP_{tensor.identifier} {c_source.float_literal(record.step)}")
+        if tensor.in_place is not None:
+            lines.append(f"#define {upper}_IN_PLACE_{tensor.identifier} UINT32_C({tensor.in_place})")
     declarations = [f"extern const int32_t {array}[{len(values)}];" for array, values in arrays.items()]
     lines += [
         "",
@@ -139,7 +141,8 @@ def readme(
         "|---|---|---|---|---:|---:|---:|",
         *rows,
         "",
-        "All numbers are bytes. Exact tensors are read where they lie in flash.",
+        "All numbers are bytes. Exact tensors are read where they lie in flash. Decoding in place takes a buffer of",
+        f"`{name.upper()}_IN_PLACE_...` bytes (`{name}.h`).",
     ]
     return "\n".join(lines) + "\n"
 
@@ -147,4 +150,5 @@ def readme(
 def _decoded(tensor: FirmwareTensor) -> str:
     if tensor.coding == "exact":
         return "-"
-    return f"{tensor.elements if tensor.int8 else 'no'} / {2 * tensor.elements} / {4 * tensor.elements}"
+    int8 = "no" if tensor.in_place is None else str(tensor.elements)
+    return f"{int8} / {2 * tensor.elements} / {4 * tensor.elements}"
