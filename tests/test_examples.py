@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -112,6 +113,15 @@ def test_on_an_emulated_cortex_m4(name: str, model: Path, container: reader.Cont
     else:
         out = machine.read(machine.elf.address("layer_output"), OUTPUTS)
         assert list(struct.unpack(f"{OUTPUTS}b", out)) == expected_outputs(container)
+
+
+def test_the_c_of_the_tutorial_compiles(model: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs/firmware.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```c\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    (tmp_path / "page.c").write_text("#include <string.h>\n" + "\n".join(blocks))
+    cc = os.environ.get("CC") or compiler("cc", "gcc", "clang")
+    build([cc, "-std=c99", *STRICT, f"-I{model}", "-c", tmp_path / "page.c", "-o", tmp_path / "page.o"])
 
 
 ARDUINO = """
