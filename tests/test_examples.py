@@ -119,9 +119,10 @@ def test_the_c_of_the_tutorial_compiles(model: Path, tmp_path: Path) -> None:
     page = (ROOT / "docs/firmware.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```c\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2
-    (tmp_path / "page.c").write_text("#include <string.h>\n" + "\n".join(blocks))
     cc = os.environ.get("CC") or compiler("cc", "gcc", "clang")
-    build([cc, "-std=c99", *STRICT, f"-I{model}", "-c", tmp_path / "page.c", "-o", tmp_path / "page.o"])
+    for block in blocks:
+        (tmp_path / "page.c").write_text(f'#include <string.h>\n#include "model.h"\n{block}')
+        build([cc, "-std=c99", *STRICT, f"-I{model}", "-c", tmp_path / "page.c", "-o", tmp_path / "page.o"])
 
 
 ARDUINO = """
