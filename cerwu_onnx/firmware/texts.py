@@ -123,7 +123,7 @@ def readme(
     lines = [
         f"# {name}: a compressed model for firmware",
         "",
-        f"Compile `{name}.c` and `cwb.c` with this folder on the include path. Nothing else is needed.",
+        f"Compile `{name}.c` and the decoder, `cwb.c`, with this folder on the include path. Nothing else is needed.",
         "",
         "| flash | bytes |",
         "|---|---:|",
