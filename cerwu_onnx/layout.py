@@ -110,6 +110,33 @@ def recurrent_layout(shape: tuple[int, ...], operand: Literal["W", "R"]) -> Matr
     return _stack(shape, split, transposed=False)
 
 
+def einsum_layout(shape: tuple[int, ...], labels: str, operand: str, result: str) -> MatrixLayout:
+    """Layout of the constant operand of Einsum.
+
+    Args:
+        shape: as stored.
+        labels: one letter per axis.
+        operand: letters of the variable operand.
+        result: letters of the result.
+
+    Returns:
+        Groups are the axes that both operands and the result have, rows those that the constant brings in, columns
+        those that are summed over; each in the order of ``labels``.
+
+    Raises:
+        ValueError: the number of axes differs, or one of the constant is summed over alone.
+    """
+    if len(labels) != len(shape):
+        raise ValueError(f"the letters {labels!r} do not fit the shape {shape}")
+    if alone := set(labels) - set(operand) - set(result):
+        raise ValueError(f"a sum over {', '.join(sorted(alone))} of one operand alone is not supported")
+    groups = [axis for axis, label in enumerate(labels) if label in operand and label in result]
+    rows = [axis for axis, label in enumerate(labels) if label not in operand]
+    cols = [axis for axis, label in enumerate(labels) if label not in result]
+    sizes = (math.prod(shape[axis] for axis in axes) for axes in (groups, rows, cols))
+    return MatrixLayout(shape, shape, (*groups, *rows, *cols), *sizes)
+
+
 def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:
     """Reshape to ``split`` = (groups, first, second); the second axis is the rows when ``transposed``."""
     groups, first, second = split

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import onnx
 
-from cerwu_onnx.layout import conv_layout, conv_transpose_layout, gemm_layout, matmul_layout, recurrent_layout
+from cerwu_onnx.layout import (
+    conv_layout,
+    conv_transpose_layout,
+    einsum_layout,
+    gemm_layout,
+    matmul_layout,
+    recurrent_layout,
+)
 from cerwu_onnx.onnx_io import all_messages, attributes_of
-from cerwu_onnx.types import ConvPatch, HiddenPatch, MatMulPatch, MatrixLayout, Site
+from cerwu_onnx.types import ConvPatch, EinsumPatch, HiddenPatch, MatMulPatch, MatrixLayout, Site
 
 _STANDARD = ("", "ai.onnx")
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -124,6 +132,36 @@ def _matmul_right(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shap
     return Product((_site(node, node.input[0], patch),), matmul_layout(shape, "right"))
 
 
+def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, index: int) -> Product | None:
+    """Two operands; what is summed over stands in both. An ellipsis may stand in the variable one.
+
+    Raises:
+        ValueError: another form.
+    """
+    equation = attributes["equation"].decode().replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    operands = left.split(",")
+    if not arrow or len(operands) != 2:
+        raise ValueError(f"the equation {equation!r} has not two operands and a result")
+    labels, operand = operands[index], operands[1 - index]
+    before, _, after = operand.partition("...")
+    if "." in labels + before + after or ("..." in operand) != ("..." in result):
+        raise ValueError(f"in the equation {equation!r} an ellipsis stands in the constant or is summed over")
+    if len(set(labels)) < len(labels) or len({*before, *after}) < len(before + after):
+        raise ValueError(f"the equation {equation!r} repeats a letter in an operand")
+    if alone := {*before, *after} - {*labels, *result}:
+        raise ValueError(f"a sum over {', '.join(sorted(alone))} of one operand alone is not supported")
+    axes = {label: axis for axis, label in enumerate(before)}
+    axes |= {label: axis - len(after) for axis, label in enumerate(after)}
+    layout = einsum_layout(shape, labels, before + after, result)
+    groups = tuple(axes[label] for label in labels if label in axes and label in result)
+    columns = tuple(axes[label] for label in labels if label in axes and label not in result)
+    if not columns:
+        return None
+    patch = EinsumPatch(-1, (layout.groups,), groups, columns)
+    return Product((_site(node, node.input[1 - index], patch),), layout)
+
+
 def _input_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
     """W multiplies the input of each step, the same one in all directions.
 
@@ -198,9 +236,11 @@ def _check_kernel(attributes: dict[str, Any], kernel: _Shape) -> None:
         raise ValueError(f"kernel_shape {given} differs from the weight's {kernel}")
 
 
-_PRODUCTS: dict[tuple[str, int], Callable[[onnx.NodeProto, dict[str, Any], _Shape], Product]] = {
+_PRODUCTS: dict[tuple[str, int], Callable[[onnx.NodeProto, dict[str, Any], _Shape], Product | None]] = {
     ("Conv", 1): _conv,
     ("ConvTranspose", 1): _conv_transpose,
+    ("Einsum", 0): partial(_einsum, index=0),
+    ("Einsum", 1): partial(_einsum, index=1),
     ("Gemm", 0): _gemm_a,
     ("Gemm", 1): _gemm_b,
     ("MatMul", 0): _matmul_left,

@@ -93,6 +93,22 @@ class HiddenPatch(MatMulPatch):
 
 
 @dataclass(frozen=True, slots=True)
+class EinsumPatch(MatMulPatch):
+    """Columns of an Einsum's variable operand: a matrix product once its axes are in order.
+
+    It is multiplied as ``(G, positions, N)``, hence ``batch`` is ``(G,)``. Axes are counted from the end where an
+    ellipsis stands before them.
+
+    Attributes:
+        groups: axes that the result and the constant have, too.
+        columns: axes that are summed over, in the order of the constant's columns.
+    """
+
+    groups: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One place where a weight meets an activation: the node, the activation's name, and how it becomes columns."""
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from cerwu_onnx.calibration import collect, columns, identity_stats, model_inputs, open_source
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.graph import Graph, analyse, load_model
-from cerwu_onnx.types import ConvPatch, Layer, LayerStats, MatMulPatch, Site
+from cerwu_onnx.types import ConvPatch, EinsumPatch, Layer, LayerStats, MatMulPatch, Site
 
 from .models import build, constant, conv_net, normal, random_models, value
 
@@ -235,6 +235,8 @@ def test_patches_refuse_shapes_that_do_not_fit() -> None:
         columns(MatMulPatch(-1), np.zeros((), np.float32))
     with pytest.raises(ValueError, match="do not fit the constant's"):
         columns(MatMulPatch(-1, (3,)), np.zeros((2, 4, 5), np.float32))
+    with pytest.raises(ValueError, match="too few axes"):
+        columns(EinsumPatch(-1, (1,), (), (1,)), np.zeros(4, np.float32))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the models for measuring (../shared/models) are not here")

@@ -111,6 +111,38 @@ KEPT = {
         [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="c")],
         normal(3, 4),
     ),
+    "operand of Einsum 'e', which is not a matrix product": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,i->bi")],
+        normal(3),
+    ),
+    "weight of Einsum 'e': the equation 'bi,io' has not two operands and a result": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi, io")],
+        normal(3, 4),
+    ),
+    "weight of Einsum 'e': the equation 'bi,ii->b' repeats a letter in an operand": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,ii->b")],
+        normal(3, 3),
+    ),
+    "weight of Einsum 'e': in the equation '...i,io->o' an ellipsis stands in the constant or is summed over": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="...i,io->o")],
+        normal(3, 4),
+    ),
+    "weight of Einsum 'e': in the equation 'bi,...i->b...' an ellipsis stands in the constant or is summed over": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,...i->b...")],
+        normal(4, 3),
+    ),
+    "weight of Einsum 'e': a sum over b of one operand alone is not supported": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,io->o")],
+        normal(3, 4),
+    ),
+    "weight of Einsum 'e': a sum over o of one operand alone is not supported": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,io->b")],
+        normal(3, 4),
+    ),
+    "weight of Einsum 'e': the letters 'io' do not fit the shape (3,)": (
+        [helper.make_node("Einsum", ["x", "w"], ["y"], name="e", equation="bi,io->bo")],
+        normal(3),
+    ),
     "peephole of LSTM 'l'": (
         [helper.make_node("LSTM", ["x", "u", "v", "", "", "", "", "w"], ["y"], name="l", hidden_size=2)],
         normal(1, 6),

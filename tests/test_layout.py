@@ -12,7 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.calibration import columns, iter_columns
 from cerwu_onnx.graph import analyse
-from cerwu_onnx.layout import conv_layout, conv_transpose_layout, gemm_layout, matmul_layout, recurrent_layout
+from cerwu_onnx.layout import (
+    conv_layout,
+    conv_transpose_layout,
+    einsum_layout,
+    gemm_layout,
+    matmul_layout,
+    recurrent_layout,
+)
 from cerwu_onnx.types import MatrixLayout
 
 RELAXED = settings(max_examples=120, deadline=None)
@@ -20,13 +27,18 @@ RELAXED = settings(max_examples=120, deadline=None)
 
 @st.composite
 def layouts(draw):
-    kind = draw(st.sampled_from(["conv", "conv_transpose", "gemm", "matmul", "recurrent"]))
+    kind = draw(st.sampled_from(["conv", "conv_transpose", "einsum", "gemm", "matmul", "recurrent"]))
     dims = st.integers(1, 4)
     if kind.startswith("conv"):
         groups, channels = draw(dims), draw(dims)
         rest = draw(st.lists(dims, min_size=2, max_size=4))
         layout = conv_layout if kind == "conv" else conv_transpose_layout
         return layout((groups * channels, *rest), groups)
+    if kind == "einsum":
+        roles = draw(st.lists(st.sampled_from(["g", "m", "n"]), min_size=1, max_size=4))
+        labels = "abcd"[: len(roles)]
+        operand, result = ("".join(a for a, r in zip(labels, roles, strict=True) if r != out) for out in "mn")
+        return einsum_layout(tuple(draw(dims) for _ in labels), labels, operand, result)
     if kind == "recurrent":
         return recurrent_layout((draw(st.integers(1, 2)), draw(dims), draw(dims)), draw(st.sampled_from("WR")))
     if kind == "gemm":
@@ -181,6 +193,47 @@ def test_gemm_equals_onnxruntime(side: str, trans_a: int, trans_b: int) -> None:
     expected = run(model, x)
     product = ours(model, weight, x)[0]
     np.testing.assert_allclose(product if side == "A" else product.T, expected, rtol=1e-4, atol=1e-5)
+
+
+@st.composite
+def einsums(draw):
+    """An equation whose constant is the second operand, and the shapes of both."""
+    letters = iter(draw(st.permutations("abcdefghijk")))
+    groups, rows, cols, positions = (
+        [next(letters) for _ in range(draw(st.integers(least, 2)))] for least in (0, 0, 1, 0)
+    )
+    sizes = {label: draw(st.integers(1, 3)) for label in (*groups, *rows, *cols, *positions)}
+    labels, operand, result = (
+        "".join(draw(st.permutations(terms)))
+        for terms in ([*groups, *rows, *cols], [*groups, *cols, *positions], [*groups, *rows, *positions])
+    )
+    shape, x_shape = (tuple(sizes[label] for label in term) for term in (labels, operand))
+    place = draw(st.integers(0, len(operand)))
+    if draw(st.booleans()):  # two more axes of positions
+        operand, result = f"{operand[:place]}...{operand[place:]}", f"...{result}"
+        x_shape = (*x_shape[:place], 2, 3, *x_shape[place:])
+    return operand, labels, result, shape, x_shape, groups, rows
+
+
+@given(einsums(), st.booleans(), st.integers(0, 2**32 - 1))
+@RELAXED
+def test_einsum_equals_onnxruntime(case, swapped: bool, seed: int) -> None:
+    operand, labels, result, shape, x_shape, groups, rows = case
+    assume(np.prod(shape) > 1)  # a single value is kept exact
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal(shape).astype(np.float32)
+    x = rng.standard_normal(x_shape).astype(np.float32)
+    terms, names = ([labels, operand], ["w", "x"]) if swapped else ([operand, labels], ["x", "w"])
+    equation = f"{','.join(terms)}->{result}"
+    model = one_node(helper.make_node("Einsum", names, ["y"], equation=equation), weight, "w")
+    expected = run(model, x)
+    # In the order of the constant's groups and rows, then the operand's positions.
+    plain, result = operand.replace("...", "YZ"), result.replace("...", "YZ")
+    order = [label for label in labels if label in groups] + [label for label in labels if label in rows]
+    order += [label for label in plain if label not in labels]
+    product = ours(model, weight, x)
+    found = expected.transpose([result.index(label) for label in order])
+    np.testing.assert_allclose(product.ravel(), found.ravel(), rtol=1e-4, atol=1e-5)
 
 
 @st.composite

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cerwu_onnx.types import ConvPatch, HiddenPatch, MatMulPatch
+from cerwu_onnx.types import ConvPatch, EinsumPatch, HiddenPatch, MatMulPatch
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array
     Args:
         patch: how the operator reads its input.
         x: the activation: ``(B, C, spatial...)`` for a convolution, any rank from 1 for a matrix product, one or all
-            of its states for a recurrence.
+            of its states for a recurrence, the variable operand of an Einsum.
 
     Returns:
         ``(G, P, N)`` float32.
@@ -95,7 +95,11 @@ def iter_columns(
 def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
     if isinstance(patch, ConvPatch):
         return _conv_view(patch, x)
-    return _matmul_view(patch, _read_states(patch, x) if isinstance(patch, HiddenPatch) else x)
+    if isinstance(patch, HiddenPatch):
+        x = _read_states(patch, x)
+    elif isinstance(patch, EinsumPatch):
+        x = _in_order(patch, x)
+    return _matmul_view(patch, x)
 
 
 def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
@@ -176,3 +180,14 @@ def _read_states(patch: HiddenPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if x.shape[1] != len(patch.reverse):
         raise ValueError(f"hidden states of {x.shape[1]} directions, the weight has {len(patch.reverse)}")
     return np.stack([x[1:, d] if reverse else x[:-1, d] for d, reverse in enumerate(patch.reverse)])
+
+
+def _in_order(patch: EinsumPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``(G, positions, N)``: the axes that are neither groups nor columns are positions."""
+    if any(not -x.ndim <= axis < x.ndim for axis in (*patch.groups, *patch.columns)):
+        raise ValueError(f"an operand of Einsum of too few axes, shape {x.shape}")
+    groups, columns = ([axis % x.ndim for axis in axes] for axes in (patch.groups, patch.columns))
+    positions = [axis for axis in range(x.ndim) if axis not in (*groups, *columns)]
+    sizes = (math.prod(x.shape[axis] for axis in axes) for axes in (groups, positions, columns))
+    ordered: npt.NDArray[Any] = x.transpose(*groups, *positions, *columns).reshape(*sizes)
+    return ordered
