@@ -137,6 +137,20 @@ def einsum_layout(shape: tuple[int, ...], labels: str, operand: str, result: str
     return MatrixLayout(shape, shape, (*groups, *rows, *cols), *sizes)
 
 
+def gather_layout(shape: tuple[int, ...]) -> MatrixLayout:
+    """Layout of a table whose rows, along the first axis, are looked up.
+
+    Returns:
+        One matrix per row of the table, of a single column: its input is 1 where the row is read.
+
+    Raises:
+        ValueError: the table has less than 2 axes.
+    """
+    if len(shape) < 2:
+        raise ValueError(f"a table has at least 2 axes, got shape {shape}")
+    return _stack(shape, (shape[0], math.prod(shape[1:]), 1), transposed=False)
+
+
 def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:
     """Reshape to ``split`` = (groups, first, second); the second axis is the rows when ``transposed``."""
     groups, first, second = split

@@ -12,12 +12,13 @@ from cerwu_onnx.layout import (
     conv_layout,
     conv_transpose_layout,
     einsum_layout,
+    gather_layout,
     gemm_layout,
     matmul_layout,
     recurrent_layout,
 )
 from cerwu_onnx.onnx_io import all_messages, attributes_of
-from cerwu_onnx.types import ConvPatch, EinsumPatch, HiddenPatch, MatMulPatch, MatrixLayout, Site
+from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, HiddenPatch, MatMulPatch, MatrixLayout, Site
 
 _STANDARD = ("", "ai.onnx")
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -162,6 +163,13 @@ def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, ind
     return Product((_site(node, node.input[1 - index], patch),), layout)
 
 
+def _gather(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product | None:
+    """An embedding: rows along the first axis. Numbers and other axes are no matrices."""
+    if len(shape) < 2 or int(attributes.get("axis", 0)) not in (0, -len(shape)):
+        return None
+    return Product((_site(node, node.input[1], GatherPatch(-1, shape[:1])),), gather_layout(shape))
+
+
 def _input_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
     """W multiplies the input of each step, the same one in all directions.
 
@@ -241,6 +249,7 @@ _PRODUCTS: dict[tuple[str, int], Callable[[onnx.NodeProto, dict[str, Any], _Shap
     ("ConvTranspose", 1): _conv_transpose,
     ("Einsum", 0): partial(_einsum, index=0),
     ("Einsum", 1): partial(_einsum, index=1),
+    ("Gather", 0): _gather,
     ("Gemm", 0): _gemm_a,
     ("Gemm", 1): _gemm_b,
     ("MatMul", 0): _matmul_left,

@@ -109,6 +109,16 @@ class EinsumPatch(MatMulPatch):
 
 
 @dataclass(frozen=True, slots=True)
+class GatherPatch(MatMulPatch):
+    """How often each of V rows of a table is read: a product with one matrix of a single column per row.
+
+    The operand holds P indices, of any shape. It becomes a single position ``(V, 1, 1)`` whose square is the number of
+    times that each row is read, plus P / V: what calibration reads rarely or never must not vanish. ``batch`` is
+    ``(V,)``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One place where a weight meets an activation: the node, the activation's name, and how it becomes columns."""
 

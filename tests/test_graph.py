@@ -151,7 +151,8 @@ KEPT = {
         [helper.make_node("LSTM", ["x", "w", "u"], ["y"], name="l", hidden_size=2)],
         normal(8, 2),
     ),
-    "table of Gather 'g'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="g")], normal(3, 4)),
+    "table of Gather 'g'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="g", axis=1)], normal(3, 4)),
+    "table of Gather 'h'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="h")], normal(3)),
     "operand of FusedMatMul 'f' of the domain 'com.microsoft'": (
         [helper.make_node("FusedMatMul", ["x", "w"], ["y"], name="f", domain="com.microsoft")],
         normal(3, 4),

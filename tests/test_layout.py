@@ -16,6 +16,7 @@ from cerwu_onnx.layout import (
     conv_layout,
     conv_transpose_layout,
     einsum_layout,
+    gather_layout,
     gemm_layout,
     matmul_layout,
     recurrent_layout,
@@ -27,7 +28,7 @@ RELAXED = settings(max_examples=120, deadline=None)
 
 @st.composite
 def layouts(draw):
-    kind = draw(st.sampled_from(["conv", "conv_transpose", "einsum", "gemm", "matmul", "recurrent"]))
+    kind = draw(st.sampled_from(["conv", "conv_transpose", "einsum", "gather", "gemm", "matmul", "recurrent"]))
     dims = st.integers(1, 4)
     if kind.startswith("conv"):
         groups, channels = draw(dims), draw(dims)
@@ -39,6 +40,8 @@ def layouts(draw):
         labels = "abcd"[: len(roles)]
         operand, result = ("".join(a for a, r in zip(labels, roles, strict=True) if r != out) for out in "mn")
         return einsum_layout(tuple(draw(dims) for _ in labels), labels, operand, result)
+    if kind == "gather":
+        return gather_layout(tuple(draw(st.lists(dims, min_size=2, max_size=4))))
     if kind == "recurrent":
         return recurrent_layout((draw(st.integers(1, 2)), draw(dims), draw(dims)), draw(st.sampled_from("WR")))
     if kind == "gemm":
@@ -66,6 +69,8 @@ def test_bad_shapes() -> None:
         conv_transpose_layout((5, 2, 3), 2)
     with pytest.raises(ValueError, match="at least 3 axes"):
         conv_transpose_layout((5, 2), 1)
+    with pytest.raises(ValueError, match="at least 2 axes"):
+        gather_layout((5,))
     with pytest.raises(ValueError, match="3 axes"):
         recurrent_layout((5, 2), "W")
     with pytest.raises(ValueError, match="2 axes"):

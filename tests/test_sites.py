@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from cerwu_onnx import compress, decompress
+from cerwu_onnx.calibration import collect, columns, model_inputs, open_source
 from cerwu_onnx.config import Settings
-from cerwu_onnx.graph import analyse, load_model
+from cerwu_onnx.graph import analyse, get_tensor, load_model
 from cerwu_onnx.quantize.methods import METHODS
 from cerwu_onnx.types import ConvPatch, Site
 
@@ -77,3 +78,48 @@ def test_a_transposed_convolution_reads_pixels() -> None:
     assert up.sites == (Site("up", "ConvTranspose", "x", ConvPatch(2, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),)
     assert (out.layout.groups, out.layout.rows, out.layout.cols) == (1, 4 * 9, 6)
     assert out.bias is None  # a row is a tap, not an output
+
+
+def embedding(rows: int = 40, width: int = 16) -> onnx.ModelProto:
+    """The mean of some rows of a table."""
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["a"], name="table"),
+        helper.make_node("ReduceMean", ["a"], ["y"], axes=[1], keepdims=0),
+    ]
+    inputs = [value("x", ["N", "T"], TensorProto.INT64)]
+    return build(nodes, inputs, [value("y", ["N", width])], {"table": normal(rows, width)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_embeddings(tmp_path: Path, method: str) -> None:
+    check_high_rate(tmp_path, embedding(), {"x": np.random.default_rng(1).integers(-40, 40, (6, 5))}, method)
+
+
+def test_rows_of_an_embedding_count_as_often_as_they_are_read() -> None:
+    model = embedding(rows=4, width=3)
+    graph = analyse(model)
+    (layer,) = graph.layers
+    assert (layer.layout.groups, layer.layout.rows, layer.layout.cols) == (4, 3, 1)
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+    assert np.array_equal(layer.layout.to_matrix(table), table[:, :, None])
+    x = np.array([[0, 0, -1], [2, 0, 3], [3, 0, 0]])
+    stats, _ = collect(graph, open_source({"x": x}, model_inputs(model)), batch_size=2)
+    counts = np.bincount(x.ravel() % 4) + x.size / 4
+    np.testing.assert_allclose(stats["table"].hessian[:, 0, 0], counts / 2, rtol=1e-6)  # two batches
+    assert list(columns(layer.sites[0].patch, np.zeros((0, 3), np.int64)).shape) == [4, 0, 1]
+    for index in (4, -5):
+        with pytest.raises(ValueError, match="out of range for 4 rows"):
+            columns(layer.sites[0].patch, np.array([index]))
+
+
+def test_rows_that_calibration_hardly_reads_stay(tmp_path: Path) -> None:
+    """Although a rate-distortion optimum would drop them."""
+    model = embedding(rows=60)
+    onnx.save(model, tmp_path / "model.onnx")
+    x = np.minimum(np.random.default_rng(2).zipf(2.5, (200, 20)), 40) - 1  # half of them once or never
+    settings = Settings(levels=8, lambda_=0.1)
+    compress(tmp_path / "model.onnx", tmp_path / "model.cwb", calib={"x": x}, settings=settings)
+    decompress(tmp_path / "model.cwb", tmp_path / "back.onnx")
+    before, after = (get_tensor(load_model(tmp_path / name), "table") for name in ("model.onnx", "back.onnx"))
+    error = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
+    assert error.max() < 0.7

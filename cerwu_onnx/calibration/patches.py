@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cerwu_onnx.types import ConvPatch, EinsumPatch, HiddenPatch, MatMulPatch
+from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, HiddenPatch, MatMulPatch
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array
     Args:
         patch: how the operator reads its input.
         x: the activation: ``(B, C, spatial...)`` for a convolution, any rank from 1 for a matrix product, one or all
-            of its states for a recurrence, the variable operand of an Einsum.
+            of its states for a recurrence, the variable operand of an Einsum, the indices of a Gather.
 
     Returns:
         ``(G, P, N)`` float32.
@@ -99,6 +99,8 @@ def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
         x = _read_states(patch, x)
     elif isinstance(patch, EinsumPatch):
         x = _in_order(patch, x)
+    elif isinstance(patch, GatherPatch):
+        x = _counts(patch, x)
     return _matmul_view(patch, x)
 
 
@@ -191,3 +193,12 @@ def _in_order(patch: EinsumPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     sizes = (math.prod(x.shape[axis] for axis in axes) for axes in (groups, positions, columns))
     ordered: npt.NDArray[Any] = x.transpose(*groups, *positions, *columns).reshape(*sizes)
     return ordered
+
+
+def _counts(patch: GatherPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``(V, 1, 1)``; nothing is left of no indices. Negative indices count from the end."""
+    (rows,) = patch.batch
+    if x.size and (x.min() < -rows or x.max() >= rows):
+        raise ValueError(f"an index is out of range for {rows} rows")
+    counts = np.bincount(x.ravel() % rows, minlength=rows) + x.size / rows
+    return np.sqrt(counts)[:, None, None] if x.size else np.zeros((rows, 0, 1))
