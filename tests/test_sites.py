@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cerwu_onnx import compress, decompress
-from cerwu_onnx.calibration import collect, columns, model_inputs, open_source
+from cerwu_onnx.calibration import collect, columns, model_inputs, open_source, walk
 from cerwu_onnx.config import Settings
 from cerwu_onnx.graph import analyse, get_tensor, load_model
 from cerwu_onnx.quantize.methods import METHODS
@@ -123,3 +123,32 @@ def test_rows_that_calibration_hardly_reads_stay(tmp_path: Path) -> None:
     before, after = (get_tensor(load_model(tmp_path / name), "table") for name in ("model.onnx", "back.onnx"))
     error = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
     assert error.max() < 0.7
+
+
+GRU = recurrent("GRU", "bidirectional", sequence=False, initial="input")
+PROJECTION = build(
+    [helper.make_node("Einsum", ["x", "w"], ["y"], equation="bthi,hio->bto")],
+    [value("x", ["N", "T", 2, 5])],
+    [value("y", ["N", "T", 4])],
+    {"w": normal(2, 5, 4)},
+)
+KINDS = {
+    "recurrent": (GRU, feeds(GRU)),
+    "transposed": (decoder(), {"x": normal(2, 8, 5, 5)}),
+    "embedding": (embedding(), {"x": np.arange(30).reshape(6, 5)}),
+    "einsum": (PROJECTION, {"x": normal(3, 7, 2, 5)}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequential_calibration_knows_all_kinds(kind: str) -> None:
+    model, feed = KINDS[kind]
+    graph = analyse(model)
+    assert graph.layers
+    expected, _ = collect(graph, open_source([feed], model_inputs(model)))
+    found = {}
+    for step in walk(graph, open_source([feed], model_inputs(model))):
+        found |= step.stats
+    for name, stats in expected.items():
+        assert found[name].positions == stats.positions > 0
+        np.testing.assert_allclose(found[name].hessian, stats.hessian, rtol=1e-5, atol=1e-6)
