@@ -213,11 +213,13 @@ class PairStats(LayerStats):
         cross: ``(G, N, N)`` float64, mean of ``x x~^T``: rows belong to x, columns to x~.
         float_mean: ``(G, N)`` float64, mean of ``x``.
         float_hessian: ``(G, N, N)`` float64, mean of ``x x^T``; None unless asked for.
+        folds: the same over disjoint parts of the samples, for cross-validation; empty unless asked for.
     """
 
     cross: Float64Array
     float_mean: Float64Array
     float_hessian: Float64Array | None = None
+    folds: tuple[PairStats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +227,12 @@ class QuantizedTensor:
     """A weight on a uniform grid: ``float32(step) * symbols``.
 
     Attributes:
-        symbols: int32, in the shape of the ONNX tensor.
+        symbols: int32, in the shape of the ONNX tensor; with a trellis, its values on the union of both grids.
         step: the grid's step, exactly representable in float32.
         distortion: ``tr((W - Q) H (W - Q)^T)`` summed over groups, undamped ``H``, units of the squared output.
         energy: ``tr(W H W^T)`` likewise.
         damping: relative damping that was used (0 when the method needs none).
+        run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
     """
 
     symbols: npt.NDArray[np.int32]
@@ -237,6 +240,7 @@ class QuantizedTensor:
     distortion: float
     energy: float
     damping: float
+    run: int = 0
 
     def values(self) -> npt.NDArray[np.float32]:
         """The reconstructed weights, float32, as every decoder computes them."""

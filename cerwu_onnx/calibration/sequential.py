@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -62,6 +62,7 @@ def walk(
     batch_size: int | None = None,
     memory: int = 512 << 20,
     float_hessian: bool = False,
+    folds: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Step]:
     """Visit the layers in topological order, with statistics of their inputs before and after what was committed.
@@ -82,6 +83,8 @@ def walk(
             temporary folder, which is gone when the iterator is exhausted, closed or deleted. The batch at hand and the
             sums come on top.
         float_hessian: fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
+        folds: with more than one, fill :attr:`~cerwu_onnx.types.PairStats.folds`: batch number i belongs to fold
+            ``i % folds``. A fold without positions is left out.
         progress: called with the layers done and the number of layers whenever more are done.
 
     Yields:
@@ -100,7 +103,7 @@ def walk(
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
-            layers, stats = state.visit(float_hessian)
+            layers, stats = state.visit(float_hessian, folds)
             yield Step(layers, {layer.weight: stats for layer in layers}, {}, state.samples, state.commit)
         if progress is not None:
             progress(len(graph.layers), len(graph.layers))
@@ -171,7 +174,7 @@ class _Walk:
         if not self.samples:
             raise CalibrationError("the calibration data holds no sample")
 
-    def visit(self, float_hessian: bool) -> tuple[tuple[Layer, ...], PairStats]:
+    def visit(self, float_hessian: bool, folds: int) -> tuple[tuple[Layer, ...], PairStats]:
         """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
         layer, *later = self.unvisited
         behind = self.nodes.reached((other.weight for other in later), self._pending)
@@ -181,8 +184,8 @@ class _Walk:
         layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
         self.unvisited = [other for other in self.unvisited if other not in layers]
         shape = (layer.layout.groups, layer.layout.cols)
-        sums = [Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys]
-        self._advance([job.activation for job in sums], sums, unfinished=own)
+        sums = [[Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys] for _ in range(folds)]
+        self._advance([job.activation for job in sums[0]], sums, unfinished=own)
         return layers, self._stats(layers, sums, float_hessian)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
@@ -229,16 +232,17 @@ class _Walk:
         live = {*self.nodes.outputs, *self._activations(), *self.nodes.read_by(self._pending)}
         return live - self.nodes.fixed_names
 
-    def _stats(self, layers: tuple[Layer, ...], sums: Sequence[Sums], float_hessian: bool) -> PairStats:
+    def _stats(self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], float_hessian: bool) -> PairStats:
+        seen = [[job for job in sums if job.positions] for sums in folds]
         for layer in layers:
             for site in layer.sites:
                 if site.activation in self.nodes.tensors:
                     log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
-            if not any(job.positions for job in sums):
+            if not any(seen):
                 log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
-        seen = [job for job in sums if job.positions]
-        if seen:
-            return pair_stats(seen)
+        if any(seen):
+            total = pair_stats([job for sums in seen for job in sums])
+            return total if len(folds) == 1 else replace(total, folds=tuple(pair_stats(sums) for sums in seen if sums))
         none = identity_stats(layers[0])
         hessian = none.hessian if float_hessian else None
         return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)
@@ -246,7 +250,7 @@ class _Walk:
     def _advance(
         self,
         targets: Iterable[str],
-        sums: Sequence[Sums] = (),
+        sums: Sequence[Sequence[Sums]] = (),
         keep: Iterable[str] = (),
         unfinished: Collection[str] = (),
     ) -> None:
@@ -254,7 +258,7 @@ class _Walk:
 
         Args:
             targets: names of the values.
-            sums: what to add up; their activations are targets.
+            sums: what to add up, for each fold of the batches; their activations are targets.
             keep: names of targets to keep, beside what is read later.
             unfinished: nodes that read these names run for their targets only, and will run again.
         """
@@ -277,7 +281,7 @@ class _Walk:
             for run in runs + previews:
                 feed = {name: self._value(run.stream, name, batch, hand) for name in run.inputs}
                 hand[run.stream].update(run_session(run.session, run.outputs, feed))
-            for job in sums:
+            for job in sums[batch % len(sums)] if sums else ():
                 x, quantized = (self._value(stream, job.activation, batch, hand) for stream in _SINGLE)
                 job.add(x, quantized)
             for stream, names in dead.items():
