@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 from cerwu_onnx.errors import UsageError
 
-METHODS = ("rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
-"""Names of the quantisation methods; ``docs/design.md`` tells them apart."""
+METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
+"""Names of the quantisation methods, the project's own first; ``docs/design.md`` tells them apart."""
+
+EFFORTS = {"fast": 0, "default": 1, "max": 3}
+"""How often "trellis" measures the layers' sensitivities again at the point where it works."""
+
+PRICES = {"trellis": 0.15}
+"""Default lambda of a method; 1e-3 of those that are not listed."""
 
 CODERS = ("auto", "ans", "adaptive")
 """Entropy coders: "auto" takes whichever makes a tensor smaller."""
@@ -28,8 +34,12 @@ class Settings:
 
     Attributes:
         method: one of :data:`METHODS`.
-        lambda_: price of rate, dimensionless: relative output error per (bit per weight). 0 ignores the rate.
-        levels: grid size N; the step of a layer is ``max |W| / (N / 2)``. Even numbers make the grid symmetric.
+        effort: one of :data:`EFFORTS`, for "trellis": time against bytes.
+        lambda_: price of rate. "trellis": loss at the model's outputs (nats of KL divergence, or relative squared
+            error) per (bit per weight). The others: relative squared error of a layer's output per (bit per weight). 0
+            ignores the rate. None takes the method's default.
+        levels: grid size N; the step of a layer is ``max |W| / (N / 2)``. Even numbers make the grid symmetric. Not for
+            "trellis", whose steps follow from lambda.
         damping: Hessian damping relative to its mean diagonal.
         passes: how often the rate table is re-estimated.
         coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
@@ -37,7 +47,7 @@ class Settings:
         weight_layout: one of :data:`WEIGHT_LAYOUTS`; "cmsis" stores the weights in the order that the kernels of
             CMSIS-NN read, channels last. ONNX models come back the same.
         in_place: store how much room it takes to decode each tensor over its own payload.
-        fold_bn: fold BatchNormalization into the layer before it first.
+        fold_bn: fold BatchNormalization into the layer before it first. None does so for "trellis".
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
@@ -47,8 +57,9 @@ class Settings:
         UsageError: a value is out of range.
     """
 
-    method: str = "cerwu"
-    lambda_: float = 1e-3
+    method: str = "trellis"
+    effort: str = "default"
+    lambda_: float | None = None
     levels: int = 32
     damping: float = 0.01
     passes: int = 3
@@ -56,7 +67,7 @@ class Settings:
     weights_only: bool = False
     weight_layout: str = "onnx"
     in_place: bool = False
-    fold_bn: bool = False
+    fold_bn: bool | None = None
     float_params: str = "auto"
     batch_size: int | None = None
     memory: int = 512 << 20
@@ -65,7 +76,9 @@ class Settings:
         """Refuse values no method can work with."""
         if self.method not in METHODS:
             raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
-        if not 0 <= self.lambda_ < float("inf"):
+        if self.effort not in EFFORTS:
+            raise UsageError(f"effort {self.effort!r} is unknown: choose one of {', '.join(EFFORTS)}")
+        if self.lambda_ is not None and not 0 <= self.lambda_ < float("inf"):
             raise UsageError(f"lambda {self.lambda_} is out of range: give a finite number >= 0")
         if not 2 <= self.levels <= MAX_LEVELS:
             raise UsageError(f"levels {self.levels} is out of range: give 2 to {MAX_LEVELS}")
@@ -85,3 +98,13 @@ class Settings:
             raise UsageError(f"batch size {self.batch_size} is out of range: give at least 1")
         if self.memory < 1 << 20:
             raise UsageError(f"memory {self.memory} bytes is too little: give at least 1 MiB")
+
+    @property
+    def price(self) -> float:
+        """Lambda, whether given or the method's default."""
+        return PRICES.get(self.method, 1e-3) if self.lambda_ is None else self.lambda_
+
+    @property
+    def folds_bn(self) -> bool:
+        """Whether BatchNormalization is folded, whether asked or by default."""
+        return self.method == "trellis" if self.fold_bn is None else self.fold_bn

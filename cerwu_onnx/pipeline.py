@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cerwu_onnx import __version__
+from cerwu_onnx.allocate import allocate, blind
 from cerwu_onnx.calibration import (
     CalibrationSpec,
     ImageOptions,
@@ -28,14 +29,17 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.in_place import margin
 from cerwu_onnx.entropy.tables import entropy
+from cerwu_onnx.entropy.trellis import to_indices
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
+from cerwu_onnx.onnx_io import with_tensors
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import quantize_floats
-from cerwu_onnx.quantize.methods import distortion, quantize
+from cerwu_onnx.quantize.methods import quantize
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
+from cerwu_onnx.storage import storage
 from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -101,34 +105,35 @@ def compress(
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
             digest = hashlib.sha256(Path(model).read_bytes())
-        with clock("calibrate"):
-            stats, samples = statistics(graph, source, settings, progress)
-        with clock("quantize"):
-            quantized = quantize_layers(graph, stats, settings, progress)
+        done = quantize_model(graph, source, settings, progress, clock)
         with clock("encode"):
             progress("encode", 0, None, str(output))
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
                 "method": settings.method,
-                "lambda": settings.lambda_,
-                "levels": settings.levels,
-                "calibration": "data" if samples else "none",
+                "lambda": settings.price,
+                "calibration": "data" if done.samples else "none",
                 "model": digest.hexdigest()[:16],
             }
             if folded:
                 metadata["folded"] = len(folded)
-            coded = encode(graph, quantized, metadata, settings)
+            if settings.method != "trellis":
+                metadata["levels"] = settings.levels
+            coded = encode(done.graph, done.quantized, metadata, settings)
             write_atomic(output, coded.content, overwrite=force)
     return Report(
         model_bytes=Path(model).stat().st_size,
         file_bytes=len(coded.content),
         method=settings.method,
-        lambda_=settings.lambda_,
-        levels=settings.levels,
-        calibration="data" if samples else "none",
-        calibration_samples=samples,
+        lambda_=settings.price,
+        levels=None if settings.method == "trellis" else settings.levels,
+        calibration="data" if done.samples else "none",
+        calibration_samples=done.samples,
+        output_loss=done.loss,
         folded=folded,
-        layers=above_bound(graph, stats, coded.layers),
+        layers=tuple(
+            replace(layer, above_bound=layer.bits_per_weight - done.bounds[layer.name]) for layer in coded.layers
+        ),
         parameters=coded.parameters,
         kept=coded.kept,
         other_bytes=coded.other_bytes,
@@ -147,7 +152,7 @@ def prepare(
     """
     loaded = load_model(model)
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images)
-    if not settings.fold_bn:
+    if not settings.folds_bn:
         return analyse(loaded), (), source
     folded, names = fold_batch_norm(loaded)
     check_folding(loaded, folded, source.first() if source else None)
@@ -173,10 +178,70 @@ def statistics(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantised model.
+
+    Attributes:
+        graph: the graph to write: that of the float model but for float parameters that moved.
+        quantized: weights and parameters on their grids, by name.
+        bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
+        samples: calibration samples, 0 without data.
+        loss: at the model's outputs on the calibration data; None where the method does not measure it.
+    """
+
+    graph: Graph
+    quantized: dict[str, QuantizedTensor]
+    bounds: dict[str, float]
+    samples: int
+    loss: float | None = None
+
+
+def quantize_model(
+    graph: Graph,
+    source: Source | None,
+    settings: Settings,
+    progress: Progress = _silent,
+    clock: Clock | None = None,
+) -> Quantized:
+    """Quantise a model by the method of ``settings``; warn of layers that lose most of their output."""
+    clock = clock or Clock()
+    if settings.method == "trellis" and source is not None:
+        with clock("quantize"):
+            found = allocate(graph, source, settings, progress)
+        moved = replace(graph, model=with_tensors(graph.model, found.exact)) if found.exact else graph
+        result = Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
+    else:
+        with clock("calibrate"):
+            stats, samples = statistics(graph, source, settings, progress)
+        with clock("quantize"):
+            quantized = quantize_layers(graph, stats, settings, progress)
+            bounds = {layer.weight: _bound(graph, layer, stats[layer.weight], quantized) for layer in graph.layers}
+        result = Quantized(graph, quantized, bounds, samples)
+    for layer in graph.layers:
+        _warn_if_lost(layer, result.quantized[layer.weight], settings)
+    return result
+
+
+def _bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: Mapping[str, QuantizedTensor]) -> float:
+    matrix = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
+    return gaussian_rate(matrix, stats.hessian, quantized[layer.weight].distortion)
+
+
+def _warn_if_lost(layer: Layer, result: QuantizedTensor, settings: Settings) -> None:
+    if settings.method != "trellis" and result.distortion > LOST**2 * result.energy:
+        log.warning(
+            "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
+            "raise --levels or lower --lambda",
+            layer.weight,
+            100 * (result.distortion / result.energy) ** 0.5,
+        )
+
+
 def quantize_layers(
     graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = _silent
 ) -> dict[str, QuantizedTensor]:
-    """Quantise every layer by the method of ``settings``; warn of layers that lose most of their output.
+    """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
 
     Biases and normalisation parameters are among the results where ``settings`` and the error allow it.
     """
@@ -185,17 +250,13 @@ def quantize_layers(
         progress("quantize", index, len(graph.layers), layer.weight)
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
         weight = tensors[layer.weight].astype(np.float64)
-        result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+        if settings.method == "trellis":
+            result = blind(layer, graph, stats[layer.weight], settings)
+        else:
+            result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
         quantized[layer.weight] = result
         if settings.float_params == "auto":
             quantized |= quantize_floats(layer, tensors, stats[layer.weight], result)
-        if result.distortion > LOST**2 * result.energy:
-            log.warning(
-                "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
-                "raise --levels or lower --lambda",
-                layer.weight,
-                100 * (result.distortion / result.energy) ** 0.5,
-            )
     progress("quantize", len(graph.layers), len(graph.layers), "")
     return quantized
 
@@ -222,7 +283,7 @@ def encode(
         places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
         if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
             continue
-        order = cmsis_order(layers[name]) if settings.weight_layout == "cmsis" and name in layers else f.Order.ROW_MAJOR
+        order = storage(layers[name], settings.weight_layout).order if name in layers else f.Order.ROW_MAJOR
         part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], settings.coder, order))
         if part.cost >= places[name].cost:
             reason = "its coded form would not be smaller than exact floats"
@@ -259,19 +320,6 @@ def encode(
     return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
 
 
-def cmsis_order(layer: Layer) -> f.Order:
-    """The order in which the kernels of CMSIS-NN read a weight.
-
-    Convolutions: outputs, taps, input channels (OHWI); depthwise ones: taps, outputs. Matrices: outputs, inputs.
-    """
-    layout = layer.layout
-    if layer.sites[0].op == "Conv":
-        depthwise = layout.groups > 1 and layout.shape[1] == 1
-        return f.Order.AXIS0_LAST if depthwise else f.Order.AXIS1_LAST
-    transposed = len(layout.shape) == 2 and layout.perm != tuple(sorted(layout.perm))
-    return f.Order.AXIS0_LAST if transposed else f.Order.ROW_MAJOR
-
-
 def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:
     """What is to be said about one quantised weight."""
     symbols = quantized.symbols
@@ -283,12 +331,21 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
         coder=part.record.kind.name.lower(),
         coded_bytes=part.record.value_bytes,
         bits_per_weight=8 * part.record.value_bytes / symbols.size,
-        entropy=entropy(symbols),
+        entropy=_entropy(quantized, part.record.order),
         step=quantized.step,
         symbols=len(np.unique(symbols)),
         relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
         damping=quantized.damping,
     )
+
+
+def _entropy(quantized: QuantizedTensor, order: f.Order) -> float:
+    """Order-0 entropy of what is coded, bits per weight: of the indices on each grid, where there is a trellis."""
+    if not quantized.run:
+        return entropy(quantized.symbols)
+    indices, grids = to_indices(order.store(quantized.symbols), quantized.run)
+    parts = [indices[grids == grid] for grid in (0, 1)]
+    return sum(part.size * entropy(part) for part in parts if part.size) / indices.size
 
 
 def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:
@@ -301,20 +358,6 @@ def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Enc
         coded_bytes=part.record.value_bytes,
         step=quantized.step,
     )
-
-
-def above_bound(
-    graph: Graph, stats: Mapping[str, LayerStats], reports: tuple[LayerReport, ...]
-) -> tuple[LayerReport, ...]:
-    """The reports with the distance of each rate from the rate-distortion function at the same relative error."""
-    layers = {layer.weight: layer for layer in graph.layers}
-    found = []
-    for report in reports:
-        matrix = layers[report.name].layout.to_matrix(graph.array(report.name).astype(np.float64))
-        hessian = stats[report.name].hessian
-        bound = gaussian_rate(matrix, hessian, report.relative_error * distortion(matrix, hessian))
-        found.append(replace(report, above_bound=report.bits_per_weight - bound))
-    return tuple(found)
 
 
 class Clock:

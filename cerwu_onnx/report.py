@@ -78,9 +78,11 @@ class Report:
         file_bytes: size of the .cwb file.
         method: name of the method.
         lambda_: price of rate.
-        levels: grid size.
+        levels: grid size; None for methods whose steps follow from lambda.
         calibration: "data" or "none" (identity Hessians).
         calibration_samples: samples seen (0 without data).
+        output_loss: KL divergence (nats) or relative squared error at the outputs, on the calibration data; None where it
+            was not measured.
         folded: BatchNormalization nodes folded.
         layers: the quantised weights.
         parameters: the float parameters (biases, BatchNormalization) that are coded.
@@ -95,9 +97,10 @@ class Report:
     file_bytes: int
     method: str
     lambda_: float
-    levels: int
+    levels: int | None
     calibration: str
     calibration_samples: int
+    output_loss: float | None
     folded: tuple[str, ...]
     layers: tuple[LayerReport, ...]
     parameters: tuple[ParameterReport, ...]

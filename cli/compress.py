@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import METHODS, WEIGHT_LAYOUTS, Settings
+from cerwu_onnx.config import EFFORTS, METHODS, WEIGHT_LAYOUTS, Settings
 
 from . import console
 from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_size
 
-EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 2e-3"
+EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
 
 _DEFAULT = Settings()
 
@@ -29,11 +29,19 @@ def compress(
         ),
     ] = None,
     lambda_: Annotated[
-        float,
-        typer.Option("--lambda", metavar="NUMBER", help="Price of rate: more means smaller and less accurate."),
+        float | None,
+        typer.Option(
+            "--lambda",
+            metavar="NUMBER",
+            show_default=f"{_DEFAULT.price:g}",
+            help="Price of rate: more means smaller and less accurate.",
+        ),
     ] = _DEFAULT.lambda_,
+    effort: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Time against bytes: {', '.join(EFFORTS)}.")
+    ] = _DEFAULT.effort,
     levels: Annotated[
-        int, typer.Option(metavar="N", help="Grid: the step of a layer is its largest weight / (N/2); 2 to 4096.")
+        int, typer.Option(metavar="N", help="The papers' methods: a layer's step is its largest weight / (N/2).")
     ] = _DEFAULT.levels,
     method: Annotated[
         str, typer.Option(metavar="NAME", help=f"How to quantise: {', '.join(METHODS)}.")
@@ -66,7 +74,12 @@ def compress(
         typer.Option("--in-place", help="Store how much room it takes to decode each tensor over its own payload."),
     ] = _DEFAULT.in_place,
     fold_bn: Annotated[
-        bool, typer.Option("--fold-bn", help="Fold BatchNormalization into the layer before it first.")
+        bool | None,
+        typer.Option(
+            "--fold-bn/--no-fold-bn",
+            show_default="if the method is trellis",
+            help="Fold BatchNormalization into the layer before it first.",
+        ),
     ] = _DEFAULT.fold_bn,
     float_params: Annotated[
         str,
@@ -96,6 +109,7 @@ def compress(
     """
     settings = Settings(
         method=method,
+        effort=effort,
         lambda_=lambda_,
         levels=levels,
         damping=damping,

@@ -92,7 +92,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
     kept = sum(tensor.nbytes for tensor in report.kept)
     other = ", ".join(f"{name} {count:,}" for name, count in report.other_bytes.items() if count)
     calibration = counted(report.calibration_samples, "sample") if report.calibration == "data" else "none"
-    settings = f"{report.method}, lambda {report.lambda_:g}, {report.levels} levels, calibration {calibration}"
+    levels = "" if report.levels is None else f" {report.levels} levels,"
+    settings = f"{report.method}, lambda {report.lambda_:g},{levels} calibration {calibration}"
     lines = [
         (model.name, f"{report.model_bytes:,} bytes"),
         (output.name, f"{report.file_bytes:,} bytes, {change}"),

@@ -6,6 +6,7 @@ from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.output import final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
+from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
 from cerwu_onnx.calibration.sequential import Step, walk
 from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
 from cerwu_onnx.calibration.sums import identity_stats
@@ -15,6 +16,7 @@ __all__ = [
     "CalibrationSpec",
     "ImageOptions",
     "InputInfo",
+    "OutputLoss",
     "Source",
     "Step",
     "collect",
@@ -24,6 +26,7 @@ __all__ = [
     "iter_columns",
     "loss_kind",
     "model_inputs",
+    "noise_sensitivity",
     "open_source",
     "walk",
 ]

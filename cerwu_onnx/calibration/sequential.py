@@ -99,6 +99,8 @@ def walk(
         state = _Walk(graph, spool)
         if batch_size is None:
             batch_size = _choose_batch(graph, state.nodes, source, memory)
+            if folds > 1 and source.samples is not None:  # at least two batches each, if there are so many samples
+                batch_size = min(batch_size, max(1, source.samples // (2 * folds)))
         state.read(source, batch_size)
         while state.unvisited:
             if progress is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
-from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, QuantizedTensor
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, PairStats, QuantizedTensor
 
 ETA = 0.002
 """Mean squared error that one parameter may add to a layer's outputs, relative to what the weights have added."""
@@ -42,6 +42,40 @@ def quantize_floats(
     if layer.norm is not None:
         found |= _norm(layer, layer.norm, tensors, stats, quantized)
     return {name: result for name, result in found.items() if result is not None}
+
+
+def centred(
+    layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, quantized: QuantizedTensor
+) -> dict[str, FloatArray]:
+    """Parameters that take up the mean error of a layer's outputs, ``E[W x] - E[Q x~]``: its bias, or the mean of what
+    normalises it. Nothing where the layer has neither, or saw no data.
+
+    Args:
+        layer: the weight and what goes with it.
+        tensors: the original values of ``layer.parameters``.
+        weight: the original weight.
+        stats: means of its inputs in both models.
+        quantized: what became of the weight.
+
+    Returns:
+        New float32 values by name.
+    """
+    if not stats.positions:
+        return {}
+    to_matrix = layer.layout.to_matrix
+    missing = np.einsum("gmn,gn->gm", to_matrix(weight.astype(np.float64)), stats.float_mean)
+    missing -= np.einsum("gmn,gn->gm", to_matrix(quantized.values().astype(np.float64)), stats.mean)
+    if layer.bias is not None:
+        name, change = layer.bias.name, missing.ravel() / layer.bias.factor
+    elif layer.norm is not None:
+        name, change = layer.norm.mean, -missing.ravel()
+    else:
+        return {}
+    old = tensors[name].astype(np.float64)
+    if old.size != change.size:
+        return {}
+    new = (old.ravel() + change).reshape(old.shape).astype(np.float32)
+    return {name: new} if np.isfinite(new).all() else {}
 
 
 def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> QuantizedTensor | None:

@@ -64,7 +64,7 @@ def quantize(
     matrix = layout.to_matrix(tensor)
     step = absmax_step(matrix, settings.levels)
     energy = distortion(matrix, stats.hessian)
-    price = settings.lambda_ * energy / layout.size
+    price = settings.price * energy / layout.size
     symbols, damping = _symbols(matrix / step, stats.hessian * step**2, price, settings, name)
     return QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),

@@ -14,11 +14,11 @@ update (see :mod:`cerwu_onnx.quantize.obs`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.trellis import AFTER_ODD_GRID, AFTER_ODD_INDEX, to_indices
 from cerwu_onnx.types import Float64Array
 
 STATES = 16
@@ -35,10 +35,8 @@ Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
 _STATE = np.arange(STATES)
-SUCCESSOR = np.stack([(_STATE >> 1) ^ (5 * odd) ^ (9 * (_STATE & 1)) for odd in (0, 1)], axis=1)
-"""``(STATES, 2)``: the state that follows a state and the parity of its index."""
-
-_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
+_SUCCESSOR = np.stack([_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)], axis=1)
+_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if _SUCCESSOR[s, odd] == t] for t in _STATE])
 _FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state
 _BRANCH = 2 * _FROM + _PARITY
 _ODD_GRID = (_STATE & 1).astype(np.float32)
@@ -168,33 +166,17 @@ def _branches(x: Float32Array, weight: Float32Array, bits: Float32Array) -> tupl
     return index.astype(np.float32), np.stack([np.where(dead, zero, even_cost), odd_cost], axis=-1)
 
 
-def indices(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """Indices and grids (0 even, 1 odd and zero) of values along the trellis, both of the shape ``(..., N)`` given.
-
-    Every row (last axis) starts in state 0.
-    """
-    index = np.empty(values.shape, np.int32)
-    grid = np.empty(values.shape, np.uint8)
-    state = np.zeros(values.shape[:-1], np.intp)
-    for j in range(values.shape[-1]):
-        v = values[..., j].astype(np.int32)
-        grid[..., j] = state & 1
-        index[..., j] = np.where(state & 1, v + np.sign(v), v) // 2
-        state = SUCCESSOR[state, index[..., j] & 1]
-    return index, grid
-
-
-def code_lengths(values: npt.NDArray[Any]) -> tuple[Float64Array, float]:
+def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:
     """Code lengths of indices by their empirical distribution on each grid, and the bits they sum to.
 
     Args:
-        values: ``(..., N)`` as :func:`trellis_obs` returns them.
+        values: ``(G, M, N)`` as :func:`trellis_obs` returns them.
 
     Returns:
         ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (what does not occur counts
         as half an occurrence), and the ideal size of all of them.
     """
-    index, grid = indices(values)
+    index, grid = to_indices(values.astype(np.int32), values.shape[-1])
     reach = int(np.abs(index).max(initial=0)) + 1
     lengths = np.empty((2, reach + 1))
     total = 0.0
@@ -208,7 +190,8 @@ def code_lengths(values: npt.NDArray[Any]) -> tuple[Float64Array, float]:
 def first_lengths(w: Float64Array) -> Float64Array:
     """Code lengths to begin with, for weights in steps: those of rounding to one grid."""
     counts = np.bincount(np.minimum(np.rint(np.abs(w.ravel()) / 2), MAX_INDEX).astype(np.intp))
-    return np.stack([_lengths(np.append(counts, 0))] * 2)
+    lengths: Float64Array = np.stack([_lengths(np.append(counts, 0))] * 2)
+    return lengths
 
 
 def _lengths(counts: npt.NDArray[np.intp]) -> Float64Array:

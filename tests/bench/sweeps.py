@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-LAMBDAS = tuple({"lambda_": value} for value in (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2))
+LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.65, 1.0, 1.6))
 LEVELS = tuple({"levels": n} for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48, 64, 128))
 GRID = tuple(
     {"levels": n, "lambda_": value}

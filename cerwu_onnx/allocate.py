@@ -1,0 +1,165 @@
+"""The project's own method over a whole model: sequential calibration, under one price for a bit of any layer.
+
+1. Noise on each layer's weights tells what its errors cost at the model's outputs (:mod:`calibration.sensitivity`).
+2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
+   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then takes
+   up the mean error that is left.
+3. Around that model the noise is measured again, as large as each layer's own error, because errors measured alone do
+   not add up; and the layers are quantised once more. ``--effort`` says how often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cerwu_onnx.calibration import OutputLoss, Source, final_losses, loss_kind, noise_sensitivity, walk
+from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize.bound import gaussian_rate
+from cerwu_onnx.quantize.floats import centred, quantize_floats
+from cerwu_onnx.storage import storage
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+
+Progress = Callable[[str, int, int | None, str], None]
+
+NOISE = 0.02
+"""Energy of the first noise, relative to that of the weights."""
+
+BLIND = 30.0
+"""Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A quantised model.
+
+    Attributes:
+        quantized: weights and float parameters on their grids, by name.
+        exact: parameters that stay floats, but with new values.
+        variance: of white noise on a weight that would cause the weight's distortion.
+        bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
+        loss: at the model's outputs, on the calibration data.
+        samples: calibration samples.
+    """
+
+    quantized: dict[str, QuantizedTensor] = field(default_factory=dict)
+    exact: dict[str, FloatArray] = field(default_factory=dict)
+    variance: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, float] = field(default_factory=dict)
+    loss: float = 0.0
+    samples: int = 0
+
+    def values(self) -> dict[str, FloatArray]:
+        """All tensors that differ from the float model's."""
+        return {name: tensor.values() for name, tensor in self.quantized.items()} | self.exact
+
+
+def allocate(graph: Graph, source: Source, settings: Settings, progress: Progress) -> Allocation:
+    """Quantise every layer of a model.
+
+    Args:
+        graph: the analysed model.
+        source: calibration data.
+        settings: lambda, effort, damping, passes, memory ...
+        progress: called as the stages advance.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: the data does not fit.
+    """
+    weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
+    first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in weights.items()}
+    progress("measure", 0, None, "noise")
+    loss = OutputLoss(graph, source)
+    noise = noise_sensitivity(loss, weights, first)
+    for _ in range(EFFORTS[settings.effort]):
+        found = _quantize(graph, source, settings, noise, progress, bounds=False)
+        progress("measure", 0, None, "noise")
+        variance = {name: value or first[name] for name, value in found.variance.items()}
+        noise = noise_sensitivity(loss, weights, variance, found.values())
+    return _quantize(graph, source, settings, noise, progress, bounds=True)
+
+
+def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor:
+    """Quantise one layer without data: every layer's relative error counts the same, and much.
+
+    Args:
+        layer: the layer.
+        graph: its model.
+        stats: identity statistics.
+        settings: lambda and the rest.
+    """
+    weight = graph.array(layer.weight)
+    square = float(np.square(weight, dtype=np.float64).mean())
+    price = settings.price / sum(other.layout.size for other in graph.layers)
+    return priced.quantize(
+        weight,
+        layer.layout,
+        PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
+        priced.Cost(BLIND / max(square, 1e-300), price),
+        columns=storage(layer, settings.weight_layout).columns,
+        damping=settings.damping,
+        passes=settings.passes,
+        name=layer.weight,
+    )
+
+
+def _quantize(
+    graph: Graph, source: Source, settings: Settings, noise: Mapping[str, float], progress: Progress, *, bounds: bool
+) -> Allocation:
+    """One pass over the layers."""
+    found = Allocation()
+    price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
+    loss, samples, done = 0.0, 0, 0
+    for step in walk(graph, source, batch_size=settings.batch_size, memory=settings.memory, folds=2):
+        samples = step.samples
+        for reference, quantized in step.outputs.values():
+            loss += final_losses(reference, quantized, loss_kind(reference))
+        for layer in step.layers:
+            progress("quantize", done, len(graph.layers), layer.weight)
+            done += 1
+            stats, cost = step.stats[layer.weight], priced.Cost(noise[layer.weight], price)
+            committed = _layer(graph, layer, stats, cost, settings, found)
+            if bounds:
+                found.bounds[layer.weight] = _bound(graph, layer, stats, found.quantized[layer.weight])
+            step.commit(committed)
+    progress("quantize", done, done, "")
+    return Allocation(found.quantized, found.exact, found.variance, found.bounds, loss, samples)
+
+
+def _layer(
+    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, found: Allocation
+) -> dict[str, FloatArray]:
+    """Quantise a layer and its parameters into ``found``; the new values of its tensors."""
+    weight = graph.array(layer.weight)
+    quantized = priced.quantize(
+        weight,
+        layer.layout,
+        stats,
+        cost,
+        columns=storage(layer, settings.weight_layout).columns,
+        damping=settings.damping,
+        passes=settings.passes,
+        name=layer.weight,
+    )
+    trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
+    found.variance[layer.weight] = quantized.distortion / trace if trace > 0 else 0.0
+    found.quantized[layer.weight] = quantized
+    new = {layer.weight: quantized.values()}
+    if settings.float_params == "exact":
+        return new
+    tensors = {name: graph.array(name) for name in layer.parameters}
+    moved = centred(layer, tensors, weight, stats, quantized)
+    parameters = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized)
+    found.quantized.update(parameters)
+    found.exact.update({name: value for name, value in moved.items() if name not in parameters})
+    return new | moved | {name: tensor.values() for name, tensor in parameters.items()}
+
+
+def _bound(graph: Graph, layer: Layer, stats: PairStats, quantized: QuantizedTensor) -> float:
+    matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
+    return gaussian_rate(matrix, stats.hessian, quantized.distortion)

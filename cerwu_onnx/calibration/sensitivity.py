@@ -1,0 +1,162 @@
+"""How much each layer's error matters at the model's outputs, measured by adding noise to its weights.
+
+onnxruntime has no gradients. Forward runs with random perturbations estimate what the second derivative of the output
+loss would say, and see the whole network: non-linearities, branches, and the errors that other layers already make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from cerwu_onnx.calibration.collect import Feed, open_session, run_session
+from cerwu_onnx.calibration.output import final_losses, loss_kind
+from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.onnx_io import value_of
+from cerwu_onnx.types import FloatArray
+
+BATCH = 32
+"""Samples per run."""
+
+ACTIVATIONS = 1 << 31
+"""Bytes of activations that one evaluation may compute; it bounds the number of samples for large inputs."""
+
+SAMPLES = (32, 256)
+"""At least and at most so many samples, as far as there are."""
+
+FLOOR = 0.01
+"""No layer counts for less than this share of the mean, per relative weight noise: the measurement is noisy."""
+
+
+class OutputLoss:
+    """The loss at a model's outputs, against the float model, when some of its weights have other values.
+
+    The sum over outputs of :func:`~cerwu_onnx.calibration.output.final_losses`, over the first calibration samples.
+
+    Args:
+        graph: the analysed model.
+        source: where the feeds come from.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: the data does not fit.
+    """
+
+    def __init__(self, graph: Graph, source: Source) -> None:
+        self._names = [info.name for info in graph.model.graph.output]
+        self._session = open_session(_overridable(graph))
+        self._feeds = list(_first(source, _samples(graph, source)))
+        self._reference = self._outputs({})
+        self._kinds = {name: loss_kind(batches) for name, batches in self._reference.items()}
+
+    def __call__(self, weights: Mapping[str, FloatArray]) -> float:
+        """The loss with these float32 values, by name, of layers' weights and parameters; the rest is the float model."""
+        outputs = self._outputs(weights)
+        return sum(final_losses(self._reference[name], outputs[name], self._kinds[name]) for name in self._names)
+
+    def _outputs(self, weights: Mapping[str, FloatArray]) -> dict[str, list[FloatArray]]:
+        runs = [run_session(self._session, self._names, {**feed, **weights}) for feed in self._feeds]
+        return {name: [run[name] for run in runs] for name in self._names}
+
+
+def noise_sensitivity(
+    loss: OutputLoss,
+    weights: Mapping[str, FloatArray],
+    variance: Mapping[str, float],
+    base: Mapping[str, FloatArray] | None = None,
+    *,
+    repeats: int = 2,
+) -> dict[str, float]:
+    """Increase of the loss per unit of variance of white noise on each weight tensor, one at a time.
+
+    Around a ``base`` the noise is added and subtracted, so that the first derivative cancels.
+
+    Args:
+        loss: what to measure.
+        weights: the float model's weights, in the shape of the ONNX tensors.
+        variance: of the noise on each element, by name.
+        base: values of weights and parameters around which to measure; the float model when None.
+        repeats: draws of the noise.
+
+    Returns:
+        Positive numbers by name.
+    """
+    generator = np.random.default_rng(0)
+    base = base or {}
+    before = loss(base) if base else 0.0
+    found = {}
+    for name, weight in weights.items():
+        centre = base.get(name, weight)
+        increases = []
+        for _ in range(repeats):
+            noise = generator.normal(size=weight.shape) * variance[name] ** 0.5
+            for sign in (1, -1) if base else (1,):
+                moved = (centre + sign * noise).astype(np.float32)
+                increases.append(loss({**base, name: moved}) - before)
+        found[name] = float(np.mean(increases)) / variance[name] if variance[name] > 0 else 0.0
+    return _bounded(found, weights)
+
+
+def _bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
+    """Positive and finite: at least :data:`FLOOR` of the mean over weights, where the unit is the tensor's mean square."""
+    squares = {name: max(float(np.square(weights[name], dtype=np.float64).mean()), 1e-300) for name in found}
+    relative = {name: value * squares[name] for name, value in found.items()}
+    sizes = [weights[name].size for name in relative]
+    good = [max(value, 0.0) if np.isfinite(value) else 0.0 for value in relative.values()]
+    mean = float(np.average(good, weights=sizes)) if good else 0.0
+    largest = max(good, default=0.0) or 1.0
+    bound = {name: value if np.isfinite(value) else largest for name, value in relative.items()}
+    return {name: max(value, FLOOR * mean, 1e-12) / squares[name] for name, value in bound.items()}
+
+
+def _overridable(graph: Graph) -> onnx.ModelProto:
+    """The model with the layers' weights and parameters as inputs that have defaults."""
+    names = {name for layer in graph.layers for name in (layer.weight, *layer.parameters)}
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be an input
+    kept = []
+    for node in model.graph.node:
+        tensor = value_of(node)
+        if tensor is not None and node.output[0] in names:
+            model.graph.initializer.add().CopyFrom(tensor)
+            model.graph.initializer[-1].name = node.output[0]
+        else:
+            kept.append(node)
+    if len(kept) < len(model.graph.node):
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    fed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.name in names - fed:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            model.graph.input.append(info)
+    return model
+
+
+def _samples(graph: Graph, source: Source) -> int:
+    """How many samples an evaluation takes, from what the layers' inputs of one sample need."""
+    constants = graph.tensors.keys()
+    names = {site.activation for layer in graph.layers for site in layer.sites} - constants
+    feed = source.first()
+    fetched = sorted(names - feed.keys())
+    session = open_session(graph.observed, fetched)
+    values = run_session(session, fetched, feed) if fetched else {}
+    needed = sum(value.nbytes for value in {**feed, **values}.values()) / max(source.count(feed), 1)
+    least, most = SAMPLES
+    return int(min(max(ACTIVATIONS // max(needed, 1), least), most))
+
+
+def _first(source: Source, samples: int) -> list[Feed]:
+    feeds: list[Feed] = []
+    seen = 0
+    for feed in source.batches(min(BATCH, samples)):
+        feeds.append({name: np.array(value) for name, value in feed.items()})
+        seen += source.count(feed)
+        if seen >= samples:
+            break
+    return feeds

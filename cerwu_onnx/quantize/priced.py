@@ -1,0 +1,126 @@
+"""The project's own method, one layer at a time: the step follows from what the layer's errors and bits cost.
+
+High-rate theory ties them together. A step ``d`` leaves ``D = n d^2 / 12 * a`` behind in a layer of n weights, where ``a`` is
+the mean curvature ``1 / U_jj^2`` that the OBS update sees; one bit per weight more divides D by four. Spending bits until
+the last one lowers the loss at the model's outputs by no more than its price gives every layer
+
+    d^2 = 6 price / (ln 2 * sensitivity * a)
+
+with the sensitivity the loss per unit of D (Lagrangian allocation; cf. Gao et al. 2019, arXiv 1810.06401).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx.quantize import methods, trellis
+from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
+from cerwu_onnx.quantize.hessian import factorise
+from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
+from cerwu_onnx.quantize.obs import Rate, obs
+from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout, PairStats, QuantizedTensor
+
+DECISION = 0.03
+"""Price of a bit in the choice of each symbol, in units of ``d^2`` times the geometric mean of the curvature.
+
+A quarter of what high-rate theory asks: a higher price shrinks outputs, and shrinkage compounds from layer to layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a layer is worth.
+
+    Attributes:
+        noise: loss at the model's outputs per unit of variance of white noise on each weight.
+        price: loss that one bit must save.
+    """
+
+    noise: float
+    price: float
+
+
+def quantize(
+    tensor: FloatArray,
+    layout: MatrixLayout,
+    stats: PairStats,
+    cost: Cost,
+    *,
+    columns: npt.NDArray[np.intp] | None,
+    damping: float,
+    passes: int,
+    name: str,
+) -> QuantizedTensor:
+    """Quantise one weight, aiming at what its layer would have to be to make up for the errors of earlier ones.
+
+    Args:
+        tensor: in the shape of the ONNX tensor.
+        layout: how it forms ``(G, M, N)``.
+        stats: its inputs in both models, with folds where there are enough samples.
+        cost: of errors and bits.
+        columns: ``(N,)`` the matrix's columns in the order in which a row is stored, which the trellis follows; None if
+            rows are not stored in one piece: then each weight has the same uniform grid.
+        damping: relative damping of the Hessian where cross-validation cannot choose it.
+        passes: how often code lengths are estimated anew.
+        name: for warnings.
+    """
+    target = layout.to_matrix(tensor.astype(np.float64))
+    if stats.cross is not stats.hessian:
+        repair = repair_damping(target, stats.folds)
+        target = target if repair is None else repaired(target, stats, repair)
+    hessian = stats.hessian
+    order = np.arange(layout.cols) if columns is None else columns
+    parts = factorise(hessian[:, order[:, None], order], feedback_damping(stats.folds) or damping, 0.0, name)
+    if parts is None:
+        factor, damping = np.broadcast_to(np.eye(layout.cols), hessian.shape), 0.0
+    else:
+        factor, damping = parts
+    curvature = 1 / np.einsum("gnn->gn", factor) ** 2
+    step = _step(target, hessian, float(curvature.mean()), cost)
+    price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
+    w = target[:, :, order] / step
+    if columns is None:
+        values = _uniform(w, factor, curvature, price, passes)
+    else:
+        step /= 2
+        values = _along_trellis(2 * w, factor, curvature, 4 * price, passes)
+    symbols = np.empty_like(values)
+    symbols[:, :, order] = values
+    return QuantizedTensor(
+        symbols=layout.to_tensor(symbols).astype(np.int32),
+        step=step,
+        distortion=distortion(target - step * symbols, hessian),
+        energy=distortion(target, hessian),
+        damping=damping,
+        run=0 if columns is None else layout.cols,
+    )
+
+
+def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost) -> float:
+    """The step by the formula above, a float32 that keeps all values within the format's range and is not 0."""
+    trace = float(np.einsum("gnn->", hessian))
+    sensitivity = cost.noise / (target.shape[1] * trace) if trace > 0 else 0.0
+    least = float(np.abs(target).max(initial=0)) / (MAX_SYMBOL - 1)
+    wanted = np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature)) if sensitivity > 0 else 0.0
+    step = float(np.float32(min(max(wanted, least, 1e-30), 1e30)))
+    return step if target.any() else 1.0
+
+
+def _uniform(w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int) -> Float64Array:
+    values = np.clip(np.rint(w), -MAX_SYMBOL, MAX_SYMBOL)
+    for _ in range(passes):
+        values = obs(w, factor, curvature, Rate(price, methods.code_lengths(values)))
+        values = np.clip(values, -MAX_SYMBOL, MAX_SYMBOL)
+    return values
+
+
+def _along_trellis(
+    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int
+) -> Float64Array:
+    lengths = trellis.first_lengths(w)
+    for _ in range(passes):
+        values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths))
+        lengths, _ = trellis.code_lengths(values)
+    return values
