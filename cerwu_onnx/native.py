@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 4
+ABI = 5
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -191,7 +191,9 @@ def verify(data: Buffer) -> None:
 
 
 def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint16]) -> bytes:
-    """The words (docs/format.md, "ANS payload") of flat ``indices`` of symbols whose ``frequencies`` sum to 4096.
+    """The words (docs/format.md, "ANS payload") of flat ``indices`` into ``frequencies``.
+
+    These are of a table, which sums to 4096, or of two in a row.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
@@ -199,8 +201,10 @@ def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint
     """
     library = _library()
     indices, frequencies = np.ascontiguousarray(indices, np.uint16), np.ascontiguousarray(frequencies, np.uint16)
-    if frequencies.sum() != 4096 or indices.max(initial=0) >= frequencies.size or not frequencies[indices].all():
-        raise ValueError("frequencies must sum to 4096 and that of each index must not be 0")
+    sums = tuple(np.add.reduceat(frequencies, [0, frequencies.size // 2], dtype=np.int64).tolist())
+    sound = sum(sums) == 4096 or sums == (4096, 4096)
+    if not sound or indices.max(initial=0) >= frequencies.size or not frequencies[indices].all():
+        raise ValueError("frequencies of a table must sum to 4096 and that of each index must not be 0")
     out = np.empty(2 * indices.size + 4, np.uint8)
     size = library.cwb_host_encode_ans(
         indices.ctypes.data, indices.size, frequencies.ctypes.data, frequencies.size, out.ctypes.data, out.size
@@ -208,18 +212,25 @@ def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint
     return out[out.size - size :].tobytes()
 
 
-def encode_adaptive(symbols: npt.NDArray[np.int16], header: int) -> bytes:
+def encode_adaptive(symbols: npt.NDArray[np.int16], header: int, grids: npt.NDArray[np.uint8] | None = None) -> bytes:
     """The adaptive payload (docs/format.md) of flat ``symbols`` that begins with the 16-bit ``header``.
+
+    With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
     """
     library = _library()
     symbols = np.ascontiguousarray(symbols, np.int16)
+    if grids is not None:
+        grids = np.ascontiguousarray(grids, np.uint8)
+        if grids.shape != symbols.shape or grids.max(initial=0) > 1:
+            raise ValueError("each symbol needs a grid, 0 or 1")
+    where = None if grids is None else grids.ctypes.data
     room = 64 + symbols.size // 2
     while True:
         out = np.empty(room, np.uint16)
-        size = library.cwb_host_encode_adaptive(symbols.ctypes.data, symbols.size, header, out.ctypes.data, room)
+        size = library.cwb_host_encode_adaptive(symbols.ctypes.data, where, symbols.size, header, out.ctypes.data, room)
         if size <= room:
             return out[:size].astype("<u2").tobytes()
         room = size
@@ -270,7 +281,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
-        "encode_adaptive": (size, [pointer, size, u32, pointer, size]),
+        "encode_adaptive": (size, [pointer, pointer, size, u32, pointer, size]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"cwb_host_{name}")

@@ -139,8 +139,8 @@ def tensor_rows(container: Container) -> list[TensorRow]:
             bits_per_weight=8 * cost / record.count if record.count else 0.0,
             order=record.order.name.lower() if coded else None,
             step=record.step if coded else None,
-            lowest=record.lo if coded else None,
-            highest=record.lo + record.symbols - 1 if coded else None,
+            lowest=record.lowest if coded else None,
+            highest=record.highest if coded else None,
             parameter=record.name in parameters,
         )
         rows.append(row)

@@ -38,7 +38,7 @@ def any_table(draw: st.DrawFn) -> FrequencyTable:
 def test_round_trip_and_both_encoders_agree(symbols: np.ndarray) -> None:
     table = tables.fit(symbols)
     words = ans.encode_plain(symbols.ravel() - table.lo, table.frequencies)
-    assert np.array_equal(ans.decode_plain(words, table, symbols.size), symbols.ravel())
+    assert np.array_equal(ans.decode_plain(words, table, count=symbols.size), symbols.ravel())
     assert ans.encode(symbols, table) == words
 
 
@@ -71,7 +71,7 @@ def test_frequencies_fill_the_slots_and_follow_the_levels(table: FrequencyTable)
 def test_a_single_symbol_costs_nothing() -> None:
     table = tables.fit(np.full(500, -9))
     assert (table.to_bytes(), ans.encode(np.full(500, -9), table)) == (b"", b"")
-    assert (ans.decode_plain(b"", table, 500) == -9).all()
+    assert (ans.decode_plain(b"", table, count=500) == -9).all()
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
@@ -150,7 +150,7 @@ def test_words_too_many_or_too_few_are_refused() -> None:
     words = ans.encode(symbols, table)
     for damaged in (words[:-2], words + b"\1\0", words[2:], b"\0\0" + words, b"\0" + words):
         with pytest.raises(CorruptFileError, match="does not end"):
-            ans.decode_plain(damaged, table, symbols.size)
+            ans.decode_plain(damaged, table, count=symbols.size)
 
 
 def test_levels_as_far_from_their_prediction_as_can_be() -> None:

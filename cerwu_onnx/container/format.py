@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cerwu_onnx.types import MatrixLayout
 
 MAGIC = b"\x89CWB\r\n\x1a\n"
 VERSION = 0
@@ -22,6 +26,8 @@ MAX_ELEMENTS = 2**31 - 1
 MAX_FILE = 2**32 - 1
 MIN_SYMBOL, MAX_SYMBOL = -32768, 32767
 MAX_SYMBOLS = 4096
+MAX_INDICES = 2048
+"""K at most, where a trellis doubles the values."""
 
 
 class Kind(IntEnum):
@@ -60,27 +66,59 @@ class Order(IntEnum):
     ROW_MAJOR = 0
     AXIS1_LAST = 1
     AXIS0_LAST = 2
+    LAST_TWO_SWAPPED = 3
 
-    @property
-    def moved_axis(self) -> int | None:
-        """The axis that is moved to the end; None if none is."""
-        return (None, 1, 0)[self]
+    def axes(self, rank: int) -> list[int]:
+        """The ONNX axes of a tensor, one after the other as they are stored."""
+        axes = list(range(rank))
+        if self is not Order.ROW_MAJOR:
+            axes.append(axes.pop((1, 0, -2)[self - 1]))
+        return axes
 
     @property
     def min_rank(self) -> int:
-        """Tensors of smaller rank cannot be stored in this order (or would be the same in row-major order)."""
-        return (0, 3, 2)[self]
+        """Tensors of smaller rank cannot be stored in this order (or would be the same in another)."""
+        return (0, 3, 2, 3)[self]
 
     def store(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """``values`` in ONNX order with its axes in the stored order."""
-        return values if self.moved_axis is None else np.moveaxis(values, self.moved_axis, -1)
+        stored: npt.NDArray[Any] = values.transpose(self.axes(values.ndim))
+        return stored
 
     def restore(self, stored: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Invert :meth:`store`: a contiguous array of the ONNX ``shape`` from elements in stored order, any shape."""
-        if self.moved_axis is None:
-            return stored.reshape(shape)
-        axes = self.store(np.empty(shape, np.bool_)).shape
-        return np.ascontiguousarray(np.moveaxis(stored.reshape(axes), -1, self.moved_axis))
+        axes = self.axes(len(shape))
+        restored = stored.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+        return np.ascontiguousarray(restored).reshape(shape)
+
+
+def row_order(layout: MatrixLayout) -> Order | None:
+    """The first order that stores each row of ``layout``'s matrices in one piece, its columns in order; else None.
+
+    The rows themselves may follow each other in any order.
+    """
+    # Digits of a mixed radix in which both the tensor's axes and those of the layout's split are groups of digits.
+    places = sorted({math.prod(axes[i:]) for axes in (layout.shape, layout.split) for i in range(len(axes) + 1)})
+    if not layout.size or any(larger % place for place, larger in itertools.pairwise(places)):
+        return None
+    radix = {place: larger // place for place, larger in itertools.pairwise(places)}
+
+    def digits(axes: tuple[int, ...], order: Iterable[int]) -> list[int]:
+        """The digits, by their place value, of an array of ``axes`` transposed to ``order``; those of 1 have none."""
+        ends = [(math.prod(axes[axis + 1 :]), math.prod(axes[axis:])) for axis in order]
+        return [place for low, high in ends for place in reversed(places) if low <= place < high]
+
+    columns: list[int] = []
+    rows = digits(layout.split, layout.perm)
+    while rows and math.prod(radix[place] for place in columns) < layout.cols:
+        columns.insert(0, rows.pop())
+    rank = len(layout.shape)
+    for candidate in Order:
+        if rank >= candidate.min_rank:
+            stored = digits(layout.shape, candidate.axes(rank))
+            if stored[len(stored) - len(columns) :] == columns:
+                return candidate
+    return None
 
 
 class ElementType(IntEnum):
@@ -91,6 +129,9 @@ class ElementType(IntEnum):
     FLOAT64 = 11
     BFLOAT16 = 16
 
+
+TRELLIS = 4
+"""The bit of a coded tensor's variant that says that it is trellis coded; the lower ones are its order."""
 
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
@@ -126,6 +167,8 @@ class Record:
         symbols: K, the largest symbol is ``lo + K - 1`` (coded tensors).
         decoded_crc: CRC-32 of the decoded little-endian float32 bytes in stored order (coded tensors).
         order: how the symbols follow each other in the payload (coded tensors).
+        run: elements between two restarts of the trellis, 0 without one (coded tensors). With one, ``lo`` and
+            ``symbols`` are those of the indices.
     """
 
     kind: Kind
@@ -140,6 +183,7 @@ class Record:
     symbols: int = 0
     decoded_crc: int = 0
     order: Order = Order.ROW_MAJOR
+    run: int = 0
 
     @property
     def is_tensor(self) -> bool:
@@ -157,6 +201,16 @@ class Record:
         return math.prod(self.shape)
 
     @property
+    def lowest(self) -> int:
+        """Bound of the values of a coded tensor, in units of its step."""
+        return self.lo * (2 if self.run else 1)
+
+    @property
+    def highest(self) -> int:
+        """Bound of the values of a coded tensor, in units of its step."""
+        return (self.lo + self.symbols - 1) * (2 if self.run else 1)
+
+    @property
     def value_bytes(self) -> int:
         """Bytes that say a tensor's values: payload and, when it is coded, step and range of symbols.
 
@@ -168,7 +222,7 @@ class Record:
         """The record as it stands in the directory."""
         out = bytes([self.kind]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
-            variant = self.order if self.is_coded else ELEMENT_CODES.index(self.element)
+            variant = self.order | TRELLIS * bool(self.run) if self.is_coded else ELEMENT_CODES.index(self.element)
             out += bytes([variant << 4 | len(self.shape)])
             out += b"".join(varint(dim) for dim in self.shape)
         if self.is_coded:
@@ -176,8 +230,9 @@ class Record:
         return out
 
     def grid_bytes(self) -> bytes:
-        """What the record of a coded tensor says about its values: step and range of symbols."""
-        return struct.pack("<f", self.step) + varint(zigzag(self.lo)) + varint(self.symbols - 1)
+        """What the record of a coded tensor says about its values: step, range of symbols, and the trellis."""
+        run = varint(self.run) if self.run else b""
+        return struct.pack("<f", self.step) + varint(zigzag(self.lo)) + varint(self.symbols - 1) + run
 
 
 def varint(value: int) -> bytes:

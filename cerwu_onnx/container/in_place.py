@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from cerwu_onnx import native
-from cerwu_onnx.container import format as f
-from cerwu_onnx.container import writer
-from cerwu_onnx.entropy import adaptive, ans
-from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.container import payload, writer
 
 
 def margin(part: writer.Encoded) -> int:
@@ -19,12 +16,8 @@ def margin(part: writer.Encoded) -> int:
 
 def margin_plain(part: writer.Encoded) -> int:
     """Like :func:`margin`, in Python."""
-    record, payload = part.record, part.payload
+    record = part.record
     unread: list[int] = []
-    if record.kind is f.Kind.ANS:
-        table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
-        ans.decode_plain(payload[used:], table, record.count, unread)
-    else:
-        adaptive.decode_plain(payload, record.count, record.lo, record.lo + record.symbols - 1, unread)
+    payload.decode(record, part.payload, unread)
     needs = (position + left for position, left in enumerate(unread, 1) if left)
     return max(record.count, record.size, max(needs, default=0)) - record.count

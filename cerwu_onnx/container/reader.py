@@ -16,8 +16,7 @@ import numpy.typing as npt
 from cerwu_onnx import native
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
-from cerwu_onnx.entropy import adaptive, ans
-from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.errors import CorruptFileError, UsageError
 
 MAX_SECTION = 2**31 - 1
@@ -114,22 +113,15 @@ class Container:
         return margins
 
     def symbols(self, record: f.Record) -> npt.NDArray[np.int32]:
-        """The symbols of a coded tensor in stored order, int32, flat, decoded in Python.
+        """A coded tensor in units of its step, in stored order: int32, flat, decoded in Python.
 
         Raises:
             CorruptFileError: any check fails.
         """
-        payload = self.payload(record)
         try:
-            if record.kind is f.Kind.ANS:
-                table, used = FrequencyTable.from_bytes(payload, record.lo, record.symbols)
-                symbols = ans.decode_plain(payload[used:], table, record.count)
-            else:
-                hi = record.lo + record.symbols - 1
-                symbols = adaptive.decode_plain(payload, record.count, record.lo, hi)
+            return decode_payload(record, self.payload(record))
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
-        return symbols.astype(np.int32).ravel()
 
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, never with the C library."""
@@ -297,8 +289,8 @@ def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
         return f.Record(kind, offset, size, crc)
     name = f"#{index}"
     form = cursor.take(1)[0]
-    if form >> 4 >= (len(f.ELEMENT_CODES) if kind is f.Kind.RAW else len(f.Order)):
-        raise CorruptFileError(f"tensor {name!r}: element type or order {form >> 4} is unknown: update cerwu-onnx")
+    if form >> 4 >= (len(f.ELEMENT_CODES) if kind is f.Kind.RAW else 2 * f.TRELLIS):
+        raise CorruptFileError(f"tensor {name!r}: element type or variant {form >> 4} is unknown: update cerwu-onnx")
     if form & 15 > f.MAX_RANK:
         raise CorruptFileError(f"tensor {name!r}: rank {form & 15} exceeds {f.MAX_RANK}")
     shape = tuple(cursor.varint() for _ in range(form & 15))
@@ -310,17 +302,27 @@ def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
         if size != count * f.item_size(element):
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
         return f.Record(kind, offset, size, crc, element, shape, name)
-    order = f.Order(form >> 4)
+    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, *_grid(cursor, form >> 4, shape, name))
+
+
+def _grid(
+    cursor: _Cursor, variant: int, shape: tuple[int, ...], name: str
+) -> tuple[float, int, int, int, f.Order, int]:
+    """What follows the dimensions of a coded tensor: step, lo, K, CRC, and its order and run."""
+    order, count = f.Order(variant & f.TRELLIS - 1), math.prod(shape)
     if len(shape) < order.min_rank:
         raise CorruptFileError(f"tensor {name!r}: rank {len(shape)} is too low for order {order}")
     step: float = struct.unpack("<f", cursor.take(4))[0]
-    lo, symbols, decoded_crc = f.unzigzag(cursor.varint()), cursor.varint() + 1, cursor.u32()
-    if not (math.isfinite(step) and step > 0 and count > 0 and symbols <= f.MAX_SYMBOLS):
+    lo, symbols = f.unzigzag(cursor.varint()), cursor.varint() + 1
+    run, most, scale = (cursor.varint(), f.MAX_INDICES, 2) if variant & f.TRELLIS else (0, f.MAX_SYMBOLS, 1)
+    decoded_crc = cursor.u32()
+    if not (math.isfinite(step) and step > 0 and count > 0 and symbols <= most):
         raise CorruptFileError(f"tensor {name!r}: step, element count or number of symbols out of range")
-    if lo < f.MIN_SYMBOL or lo + symbols - 1 > f.MAX_SYMBOL:
+    if scale * lo < f.MIN_SYMBOL or scale * (lo + symbols - 1) > f.MAX_SYMBOL:
         raise CorruptFileError(f"tensor {name!r}: symbols {lo}..{lo + symbols - 1} out of range")
-    element = f.ElementType.FLOAT32
-    return f.Record(kind, offset, size, crc, element, shape, name, step, lo, symbols, decoded_crc, order)
+    if variant & f.TRELLIS and (run < 1 or count % run):
+        raise CorruptFileError(f"tensor {name!r}: runs of {run} do not divide {count} elements")
+    return step, lo, symbols, decoded_crc, order, run
 
 
 def _where(record: f.Record) -> str:

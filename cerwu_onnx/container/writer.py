@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import deflate
-from cerwu_onnx.entropy import adaptive, ans, tables
+from cerwu_onnx.container.payload import encode as encode_payload
+from cerwu_onnx.entropy import trellis
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import IntArray, QuantizedTensor
 
@@ -31,6 +32,7 @@ class CodedTensor:
     """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes.
 
     ``order`` is that of the symbols in the payload; the tensor keeps its shape. Ranks too low for it stay row-major.
+    The runs of a trellis are runs in this order (:func:`container.format.row_order`).
     """
 
     name: str
@@ -57,6 +59,7 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
 
     Raises:
         ModelError: it exceeds a limit of the format.
+        ValueError: its values are not such as its trellis makes in the order given.
     """
     name = tensor.name
     if not 1 <= len(name.encode()) <= f.MAX_NAME or "\0" in name:
@@ -65,40 +68,41 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
         payload = np.ascontiguousarray(tensor.values, dtype=f.STORAGE[tensor.element]).tobytes()
         record = f.Record(f.Kind.RAW, 0, len(payload), f.crc32(payload), tensor.element, tensor.values.shape, name)
     else:
-        quantized = tensor.quantized
-        lo, hi = int(quantized.symbols.min()), int(quantized.symbols.max())
-        if hi - lo >= f.MAX_SYMBOLS or lo < f.MIN_SYMBOL or hi > f.MAX_SYMBOL:
-            raise ModelError(f"tensor {name!r}: symbols {lo}..{hi} exceed the format: use a coarser grid")
-        order = tensor.order if quantized.symbols.ndim >= tensor.order.min_rank else f.Order.ROW_MAJOR
-        kind, payload = _coded(np.ascontiguousarray(order.store(quantized.symbols)), tensor.coder)
-        record = f.Record(
-            kind,
-            0,
-            len(payload),
-            f.crc32(payload),
-            f.ElementType.FLOAT32,
-            quantized.symbols.shape,
-            name,
-            quantized.step,
-            lo,
-            hi - lo + 1,
-            f.crc32(np.ascontiguousarray(order.store(quantized.values()), dtype="<f4")),
-            order,
-        )
+        record, payload = _coded(tensor)
     if len(record.shape) > f.MAX_RANK or record.count > f.MAX_ELEMENTS:
         raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 8, 2^31 - 1 elements")
     return Encoded(record, payload)
 
 
-def _coded(symbols: IntArray, coder: str) -> tuple[f.Kind, bytes]:
-    """Kind and payload of coded symbols."""
-    candidates = []
-    if coder in ("auto", "adaptive"):
-        candidates.append((f.Kind.ADAPTIVE, adaptive.encode(symbols)))
-    if coder in ("auto", "ans"):
-        table = tables.fit(symbols)
-        candidates.append((f.Kind.ANS, table.to_bytes() + ans.encode(symbols, table)))
-    return min(candidates, key=lambda candidate: len(candidate[1]))
+def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
+    """Record and payload of a coded tensor."""
+    quantized, name = tensor.quantized, tensor.name
+    order = tensor.order if quantized.symbols.ndim >= tensor.order.min_rank else f.Order.ROW_MAJOR
+    symbols: IntArray = np.ascontiguousarray(order.store(quantized.symbols))
+    grids = None
+    if quantized.run:
+        symbols, grids = trellis.to_indices(symbols, quantized.run)
+    lo, hi = int(symbols.min()), int(symbols.max())
+    most, scale = (f.MAX_INDICES, 2) if quantized.run else (f.MAX_SYMBOLS, 1)
+    if hi - lo >= most or scale * lo < f.MIN_SYMBOL or scale * hi > f.MAX_SYMBOL:
+        raise ModelError(f"tensor {name!r}: symbols {lo}..{hi} exceed the format: use a coarser grid")
+    kind, payload = encode_payload(symbols, tensor.coder, grids)
+    record = f.Record(
+        kind,
+        0,
+        len(payload),
+        f.crc32(payload),
+        f.ElementType.FLOAT32,
+        quantized.symbols.shape,
+        name,
+        quantized.step,
+        lo,
+        hi - lo + 1,
+        f.crc32(np.ascontiguousarray(order.store(quantized.values()), dtype="<f4")),
+        order,
+        quantized.run,
+    )
+    return record, payload
 
 
 def section(kind: f.Kind, payload: bytes) -> Encoded:

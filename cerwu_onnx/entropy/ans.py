@@ -9,9 +9,11 @@ from __future__ import annotations
 from operator import length_hint
 
 import numpy as np
+import numpy.typing as npt
 
 from cerwu_onnx import native
 from cerwu_onnx.entropy.tables import FREQUENCY_BITS, TOTAL, FrequencyTable
+from cerwu_onnx.entropy.trellis import Walk
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import IntArray
 
@@ -19,16 +21,23 @@ WORD_BITS = 16
 WORD_MASK = (1 << WORD_BITS) - 1
 
 
-def encode(symbols: IntArray, table: FrequencyTable) -> bytes:
-    """Code ``symbols`` (any shape, row-major), none of which the table leaves out, into words in decoding order."""
+def encode(symbols: IntArray, *tables: FrequencyTable, grids: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """Code ``symbols`` (any shape, row-major), none of which its table leaves out, into words in decoding order.
+
+    ``tables`` are one, or two of the same range of symbols; then ``grids`` (0 or 1, flat) says which is whose.
+    """
+    places = symbols.ravel() - tables[0].lo
+    if grids is not None:
+        places = places + len(tables[0].levels) * grids.astype(np.int32)
     coder = native.encode_ans if native.available() else encode_plain
-    return coder((symbols.ravel() - table.lo).astype(np.uint16), table.frequencies.astype(np.uint16))
+    frequencies = np.concatenate([table.frequencies for table in tables])
+    return coder(places.astype(np.uint16), frequencies.astype(np.uint16))
 
 
 def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
-    """The words of flat ``indices`` of symbols whose ``frequencies`` sum to 4096."""
+    """The words of flat ``indices`` into ``frequencies``: those of a table, which sum to 4096, or of two in a row."""
     width = frequencies.tolist()
-    left = [0, *np.cumsum(frequencies).tolist()]
+    left = (np.cumsum(frequencies) - frequencies & TOTAL - 1).tolist()
     state, words = 0, []
     for index in reversed(indices.tolist()):
         if state >= width[index] << 2 * WORD_BITS - FREQUENCY_BITS:
@@ -43,8 +52,10 @@ def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
     return first.to_bytes((first.bit_length() + 7) // 8, "little") + np.array(words[::-1], dtype="<u2").tobytes()
 
 
-def decode_plain(data: bytes, table: FrequencyTable, count: int, unread: list[int] | None = None) -> IntArray:
-    """Decode ``count`` symbols, int32 ``(count,)``.
+def decode_plain(
+    data: bytes, *tables: FrequencyTable, count: int, unread: list[int] | None = None, run: int = 0
+) -> npt.NDArray[np.int32]:
+    """Decode ``count`` values, int32 ``(count,)``, by one table or, on a trellis of runs of ``run``, by two.
 
     To ``unread`` is appended, symbol by symbol, how many bytes are then still to be read.
 
@@ -56,13 +67,14 @@ def decode_plain(data: bytes, table: FrequencyTable, count: int, unread: list[in
     words = iter(np.frombuffer(data[head:], dtype="<u2").tolist())
     if (word := next(words, None)) is not None:
         state = state << WORD_BITS | word
-    left = table.cumulative.tolist()
-    owner = np.repeat(np.arange(len(left) - 1), table.frequencies).tolist()
+    edges = [table.cumulative.tolist() for table in tables]
+    owners = [np.repeat(np.arange(len(table.levels)), table.frequencies).tolist() for table in tables]
+    walk = Walk(run)
     symbols = np.empty(count, dtype=np.int32)
     for position in range(count):
-        slot = state & TOTAL - 1
-        index = owner[slot]
-        symbols[position] = table.lo + index
+        slot, left = state & TOTAL - 1, edges[walk.grid]
+        index = owners[walk.grid][slot]
+        symbols[position] = walk.value(tables[0].lo + index)
         state = (state >> FREQUENCY_BITS) * (left[index + 1] - left[index]) + slot - left[index]
         if state <= WORD_MASK and (word := next(words, None)) is not None:
             state = state << WORD_BITS | word

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from cerwu_onnx.errors import CerwuError, CorruptFileError
 from cerwu_onnx.types import Float64Array, IntArray
@@ -173,10 +174,24 @@ def fit(symbols: IntArray) -> FrequencyTable:
         CerwuError: the symbols span more than 4096 values.
     """
     lo, hi = int(symbols.min()), int(symbols.max())
-    count = hi - lo + 1
-    if count > MAX_SYMBOLS:
-        raise CerwuError(f"symbols span {count} values, the format holds {MAX_SYMBOLS}: use a coarser grid")
-    occurrences = np.bincount(symbols.ravel() - lo, minlength=count)
+    if hi - lo >= MAX_SYMBOLS:
+        raise CerwuError(f"symbols span {hi - lo + 1} values, the format holds {MAX_SYMBOLS}: use a coarser grid")
+    return _fit_counts(lo, np.bincount(symbols.ravel() - lo, minlength=hi - lo + 1))
+
+
+def fit_pair(symbols: IntArray, grids: npt.NDArray[np.uint8]) -> tuple[FrequencyTable, FrequencyTable]:
+    """Tables, of the same range, for flat ``symbols`` where ``grids`` is 0 and where it is 1."""
+    lo, hi = int(symbols.min()), int(symbols.max())
+    if hi == lo:  # no table is sent
+        return (FrequencyTable(lo, 0, (1,)),) * 2
+    counts = np.bincount(symbols - lo + (hi - lo + 1) * grids.astype(np.int64), minlength=2 * (hi - lo + 1))
+    both = counts.reshape(2, -1)
+    both[:, [0, -1]] = np.maximum(both[:, [0, -1]], 1)  # a table's first and last symbol occur
+    return _fit_counts(lo, both[0]), _fit_counts(lo, both[1])
+
+
+def _fit_counts(lo: int, occurrences: IntArray) -> FrequencyTable:
+    """The table that needs fewest bytes for symbols from ``lo`` on, so many of each."""
     present = occurrences > 0
 
     def bits(table: FrequencyTable) -> float:

@@ -14,6 +14,7 @@ ORDERS = {
     f.Order.ROW_MAJOR: "row-major",
     f.Order.AXIS1_LAST: "axis 1 last (OHWI)",
     f.Order.AXIS0_LAST: "axis 0 last (IHWO)",
+    f.Order.LAST_TWO_SWAPPED: "last two axes swapped",
 }
 
 
@@ -79,10 +80,10 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
 def scratch_bytes(record: f.Record) -> int:
     """What ``cwb_scratch_size`` says of a tensor."""
     if record.kind == f.Kind.ANS:
-        return 2 * (record.symbols + 1 + 128)
+        return 2 * (record.symbols + 1 + 128) * (2 if record.run else 1)
     return 134 if record.kind == f.Kind.ADAPTIVE else 0
 
 
 def fits_int8(record: f.Record) -> bool:
     """Whether a tensor is coded and all its symbols fit int8."""
-    return record.is_coded and record.lo >= -128 and record.lo + record.symbols - 1 <= 127
+    return record.is_coded and record.lowest >= -128 and record.highest <= 127

@@ -15,7 +15,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CORRUPT = 4 };
 
-static uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+static uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
 
 /* The whole file in malloced memory, or NULL. */
 static unsigned char *read_file(const char *path, size_t *size)
@@ -97,9 +97,18 @@ static void print_line(const cwb_tensor *tensor, uint32_t index)
 static uint32_t stored_index(const cwb_tensor *tensor, const uint32_t *dims, uint32_t i)
 {
     uint32_t moved, inner = 1;
-    uint8_t axis = tensor->order == CWB_AXIS1_LAST ? 1 : 0, k;
+    uint8_t axis = 0, k;
 
-    if (tensor->order == CWB_ROW_MAJOR) {
+    switch (tensor->order) {
+    case CWB_AXIS1_LAST:
+        axis = 1;
+        break;
+    case CWB_AXIS0_LAST:
+        break;
+    case CWB_LAST_TWO_SWAPPED:
+        axis = (uint8_t)(tensor->rank - 2);
+        break;
+    default:
         return i;
     }
     for (k = (uint8_t)(axis + 1); k < tensor->rank; k++) {

@@ -5,7 +5,7 @@
  */
 #include "cwb_encode.h"
 
-enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4 };
+enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4, FAR = 4 };
 
 /* ANS */
 
@@ -19,7 +19,7 @@ size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *fre
 
     left[0] = 0;
     for (i = 0; i < symbols; i++) {
-        left[i + 1] = (uint16_t)(left[i] + frequencies[i]);
+        left[i + 1] = (uint16_t)((left[i] + frequencies[i]) % 4096);
     }
     while (count-- > 0) {
         uint32_t width = frequencies[indices[count]];
@@ -167,11 +167,12 @@ static void finish(coder *c)
     }
 }
 
-size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint16_t header, uint16_t *out, size_t capacity)
+size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint16_t header, uint16_t *out,
+                           size_t capacity)
 {
     coder c;
     uint32_t history = 0, index;
-    uint32_t stride = header >> 15 ? BINS : 0, sign = 2 * (uint32_t)(header & 15) + 1;
+    uint32_t contexts = header >> 15, sign = 2 * (uint32_t)(header & 15) + 1;
     uint8_t last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
     size_t i;
 
@@ -186,20 +187,31 @@ size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint16_t header
         uint32_t some = (2 * (uint32_t)(header >> 8 & 31) + 1) << 10;
         uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
 
-        c.p[index] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
+        uint32_t p = bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10);
+
+        if (grids != NULL && index >= ESCAPE / 2) { /* the odd grid */
+            p += (UINT32_C(0x10000) - p) >> 2;
+        }
+        c.p[index] = (uint16_t)p;
     }
     for (; index < ESCAPE + MAX_ESCAPE_BITS; index++) {
         c.p[index] = 0x8000;
     }
     put_digit(&c, header);
     for (i = 0; i < count; i++) {
-        uint32_t context = (history + 3) >> 2;
+        uint32_t magnitude = (uint32_t)(symbols[i] < 0 ? -(int32_t)symbols[i] : symbols[i]);
+        uint32_t grid = grids != NULL ? grids[i] : 0, context = 0;
 
+        if (grids != NULL) {
+            context = 2 * grid + (contexts & (history >= FAR));
+        } else if (contexts) {
+            context = history + 3 < 4 * CONTEXTS ? (history + 3) >> 2 : CONTEXTS - 1;
+        }
         if (c.rate < last_rate && i == (size_t)2 << c.rate) {
             c.rate++;
         }
-        put_symbol(&c, symbols[i], stride * (context < CONTEXTS ? context : CONTEXTS - 1), sign);
-        history = (history >> 1) + 2 * (uint32_t)(symbols[i] < 0 ? -(int32_t)symbols[i] : symbols[i]);
+        put_symbol(&c, symbols[i], BINS * context, sign);
+        history = (history >> 1) + 2 * magnitude - (magnitude > 0 ? grid : 0);
     }
     finish(&c);
     return c.size;

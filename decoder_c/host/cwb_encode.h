@@ -8,15 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Codes `count` symbols, given by their index in the table of `symbols` frequencies that sum to 4096. The words are
+/* Codes `count` symbols, given by their index in the table of `symbols` frequencies that sum to 4096, or in two such
+ * tables one after the other. The words are
  * written to the end of `out`, whose `capacity` must be at least 2 count + 4; returns their size in bytes. Every index
  * must be below `symbols` and its frequency not 0. */
 size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint16_t symbols,
                       uint8_t *out, size_t capacity);
 
-/* Codes `count` symbols of -32768 .. 32767 into an adaptive payload that begins with `header`. Returns its size
+/* Codes `count` symbols of -32768 .. 32767 into an adaptive payload that begins with `header`. If they are indices on a
+ * trellis, `grids` says for each of them which grid it is on, 0 or 1; else it is null. Returns its size
  * in 16-bit numbers; if that exceeds `capacity`, `out` holds nothing of use and the call is to be repeated with room
  * for it. */
-size_t cwb_encode_adaptive(const int16_t *symbols, size_t count, uint16_t header, uint16_t *out, size_t capacity);
+size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint16_t header, uint16_t *out,
+                           size_t capacity);
 
 #endif

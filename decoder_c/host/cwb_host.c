@@ -16,7 +16,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 4
+#define CWB_HOST_ABI 5
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_format_version(void);
@@ -33,8 +33,8 @@ EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out,
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
-EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, size_t count, uint32_t header, uint16_t *out,
-                                       size_t capacity);
+EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t header,
+                                       uint16_t *out, size_t capacity);
 
 uint32_t cwb_host_abi(void)
 {
@@ -89,7 +89,7 @@ int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], cons
 
 int32_t cwb_host_check_tensor(const void *file, uint32_t index)
 {
-    uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
     cwb_tensor tensor;
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
 
@@ -100,7 +100,7 @@ int32_t cwb_host_check_tensor(const void *file, uint32_t index)
  * decoding symbol by symbol. */
 int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin)
 {
-    uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
     cwb_tensor tensor;
     cwb_stream stream;
     uint64_t need;
@@ -143,7 +143,7 @@ int32_t cwb_host_check_section(const void *file, int32_t kind)
 
 int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity)
 {
-    uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
     cwb_tensor tensor;
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
 
@@ -152,7 +152,7 @@ int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t
 
 int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)
 {
-    uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
     cwb_tensor tensor;
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
 
@@ -165,7 +165,8 @@ size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t
     return cwb_encode_ans(indices, count, frequencies, (uint16_t)symbols, out, capacity);
 }
 
-size_t cwb_host_encode_adaptive(const int16_t *symbols, size_t count, uint32_t header, uint16_t *out, size_t capacity)
+size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t header, uint16_t *out,
+                                size_t capacity)
 {
-    return cwb_encode_adaptive(symbols, count, (uint16_t)header, out, capacity);
+    return cwb_encode_adaptive(symbols, grids, count, (uint16_t)header, out, capacity);
 }

@@ -10,10 +10,12 @@
  *   - cwb_decode_i16, cwb_decode_i8 or cwb_decode_f32: the whole tensor, verified; or
  *   - cwb_check once (say, at boot), then cwb_begin, cwb_read_i16 or cwb_read_i8 as often as wanted, cwb_end: piece by piece.
  *
- * Every element of a coded tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol.
+ * Every element of a coded tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol. Of a
+ * tensor on a trellis (tensor.run > 0), symbols are the values that the coded indices stand for: nothing else differs.
  *
  * Build options, to be defined for cwb.c and for every file that includes this header:
  *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
+ *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step, and the CRC of the decoded floats is not checked
  *   CWB_NO_NAMES  no cwb_find, no names in cwb_tensor; the names section is not checked
  *   CWB_NO_CRC    no CRC is computed: damage is only noticed where it breaks a rule of the format, and wrong weights
@@ -37,11 +39,15 @@ extern "C" {
 #define CWB_MAX_SYMBOLS 4096
 #define CWB_MAX_RECORDS UINT32_C(16384)
 
-/* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, an adaptive tensor. No tensor takes more
- * than CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS); cwb_scratch_size tells what one takes. */
+#define CWB_MAX_INDICES 2048 /* as CWB_MAX_SYMBOLS, on a trellis */
+
+/* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, the same on a trellis, an adaptive tensor.
+ * No tensor takes more than CWB_MAX_SCRATCH; cwb_scratch_size tells what one takes. */
 #define CWB_ANS_HINTS 128
 #define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1 + CWB_ANS_HINTS) * sizeof(uint16_t))
+#define CWB_SCRATCH_TRELLIS(K) (2 * CWB_SCRATCH_BYTES(K))
 #define CWB_SCRATCH_ADAPTIVE ((size_t)134)
+#define CWB_MAX_SCRATCH CWB_SCRATCH_TRELLIS(CWB_MAX_INDICES)
 
 typedef enum {
     CWB_OK = 0,
@@ -58,7 +64,7 @@ typedef enum {
     CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
     CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */
     CWB_ERR_NAME = -11,        /* a name empty, too long, not UTF-8, with a NUL, or not unique; or not one per tensor */
-    CWB_ERR_GRID = -12,        /* step, smallest symbol or number of symbols */
+    CWB_ERR_GRID = -12,        /* step, smallest symbol, number of symbols, or run of a trellis */
     CWB_ERR_PAYLOAD_CRC = -13,
     CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
     CWB_ERR_STREAM = -15,      /* the coded stream does not end where the tensor does, or leaves its range */
@@ -88,8 +94,8 @@ typedef enum {
 } cwb_kind;
 
 /* The order of a coded tensor's symbols, and of all that is decoded from it: row-major, or row-major after one axis has
- * been moved to the end. So OIHW weights come out as OHWI or IHWO, matrices transposed. */
-typedef enum { CWB_ROW_MAJOR = 0, CWB_AXIS1_LAST = 1, CWB_AXIS0_LAST = 2 } cwb_order;
+ * been moved to the end. So OIHW weights come out as OHWI or IHWO, matrices and stacks of matrices transposed. */
+typedef enum { CWB_ROW_MAJOR = 0, CWB_AXIS1_LAST = 1, CWB_AXIS0_LAST = 2, CWB_LAST_TWO_SWAPPED = 3 } cwb_order;
 
 /* Numbered as ONNX TensorProto.DataType. */
 typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16 = 16 } cwb_type;
@@ -118,8 +124,9 @@ typedef struct {
     uint32_t count;        /* elements: the product of the dimensions */
     uint32_t decoded_crc;  /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
     uint32_t step_bits;    /* coded: the IEEE 754 bits of the float32 step */
-    int16_t lo;            /* coded: the smallest symbol; the largest is lo + symbols - 1 */
-    uint16_t symbols;      /* coded: K, from the smallest symbol to the largest; raw: 0 */
+    uint32_t run;          /* coded: elements between two restarts of the trellis; 0 if it is on none */
+    int16_t lo;            /* coded: the smallest symbol; the largest is lo + symbols - 1. Twice that on a trellis */
+    uint16_t symbols;      /* coded: K, from the smallest symbol, or index on a trellis, to the largest; raw: 0 */
 #ifndef CWB_NO_NAMES
     uint16_t name_length;  /* bytes */
 #endif
@@ -190,6 +197,11 @@ typedef struct {
     const uint8_t *end;
     uint16_t *scratch;
     uint32_t symbols_left;
+#ifndef CWB_NO_TRELLIS
+    uint32_t run; /* of a trellis, and what is left of it */
+    uint32_t run_left;
+    uint32_t trellis; /* its state */
+#endif
     uint32_t state; /* ANS: its state; adaptive: the code register */
     uint32_t range; /* adaptive, as all that follow but `symbols`, `lo` and `kind` */
     uint32_t history; /* magnitudes of the last symbols */
@@ -207,7 +219,7 @@ typedef struct {
 
 /* Starts decoding a coded tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *stream until
  * cwb_end; nothing needs to be released if decoding is given up. No CRC is checked: call cwb_check beforehand. A
- * damaged payload then gives wrong symbols, all of them within lo .. lo + symbols - 1, but never a bad access. */
+ * damaged payload then gives wrong symbols, all of them within the tensor's range, but never a bad access. */
 cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_stream *stream);
 
 /* Writes the next `count` symbols to `out`. CWB_ERR_ARGUMENT if fewer are left; then nothing was written. */

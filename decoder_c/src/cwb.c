@@ -25,16 +25,24 @@ enum {
     /* adaptive */
     BINS = 12, /* magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
+    FAR = 4, /* on a trellis: the weighted sum of magnitudes that makes the second context */
     MAX_ESCAPE_BITS = 15,
-    FIRST_RATE = 4
+    FIRST_RATE = 4,
+    /* variant of a coded tensor, besides its order */
+    TRELLIS = 4,
+    /* what is added to the trellis's state after an odd index, and after an element on the odd grid */
+    ODD_INDEX = 5,
+    ODD_GRID = 9
 };
 
 /* Keeps what is rarely called out of the loops that call it. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
+#define INLINE inline __attribute__((always_inline))
 #define UNLIKELY(condition) __builtin_expect(condition, 0)
 #else
 #define COLD
+#define INLINE inline
 #define UNLIKELY(condition) (condition)
 #endif
 
@@ -255,25 +263,32 @@ static cwb_error read_shape(cursor *c, cwb_tensor *tensor)
 static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
 {
     uint32_t zigzag, more;
-    int32_t lo;
+    int32_t lo, scale = 1;
 
     tensor->step_bits = load_u32(take(c, 4));
     zigzag = take_varint(c);
     more = take_varint(c); /* K - 1 */
+    if (tensor->run) {
+        tensor->run = take_varint(c);
+        if (tensor->run == 0 || tensor->count % tensor->run != 0) {
+            return c->failed ? CWB_ERR_DIRECTORY : CWB_ERR_GRID;
+        }
+        scale = 2;
+    }
     tensor->decoded_crc = load_u32(take(c, 4));
     if (c->failed) {
         return CWB_ERR_DIRECTORY;
     }
     /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
-    if (tensor->step_bits < 1 || tensor->step_bits > UINT32_C(0x7F7FFFFF) || more >= CWB_MAX_SYMBOLS ||
-        zigzag > UINT32_C(0xFFFF)) {
+    if (tensor->step_bits < 1 || tensor->step_bits > UINT32_C(0x7F7FFFFF) || zigzag > UINT32_C(0xFFFF) ||
+        more >= (tensor->run ? CWB_MAX_INDICES : CWB_MAX_SYMBOLS)) {
         return CWB_ERR_GRID;
     }
     lo = (int32_t)(zigzag >> 1);
     if (zigzag & 1) {
         lo = -lo - 1;
     }
-    if (lo + (int32_t)more > 32767) {
+    if (scale * lo < -32768 || scale * (lo + (int32_t)more) > 32767) {
         return CWB_ERR_GRID;
     }
     tensor->lo = (int16_t)lo;
@@ -285,7 +300,7 @@ static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
 static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
     static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
-    static const uint8_t least_rank[3] = {0, 3, 2};
+    static const uint8_t least_rank[4] = {0, 3, 2, 3};
     uint8_t form;
     cwb_error error;
 
@@ -309,11 +324,13 @@ static cwb_error read_record(cursor *c, cwb_tensor *tensor)
     tensor->type = CWB_FLOAT32;
     tensor->order = CWB_ROW_MAJOR;
     tensor->rank = form & 15;
-    if (form >> 4 > (is_coded(tensor->kind) ? CWB_AXIS0_LAST : 3)) {
+    tensor->run = 0;
+    if (form >> 4 >= (is_coded(tensor->kind) ? 2 * TRELLIS : 4)) {
         return CWB_ERR_ELEMENT_TYPE;
     }
     if (is_coded(tensor->kind)) {
-        tensor->order = form >> 4;
+        tensor->order = form >> 4 & (TRELLIS - 1);
+        tensor->run = form >> 4 & TRELLIS; /* not 0 for now if there is one */
     } else {
         tensor->type = types[form >> 4];
     }
@@ -634,8 +651,15 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
 
 /* ---- symbols -------------------------------------------------------------------------------------------------- */
 
-static int can_decode(uint8_t kind)
+static int can_decode(const cwb_tensor *tensor)
 {
+    uint8_t kind = tensor->kind;
+
+#ifdef CWB_NO_TRELLIS
+    if (tensor->run > 0) {
+        return 0;
+    }
+#endif
 #ifndef CWB_NO_ANS
     if (kind == CWB_ANS) {
         return 1;
@@ -651,11 +675,30 @@ static int can_decode(uint8_t kind)
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
 {
-    if (tensor == NULL || !can_decode(tensor->kind)) {
+    if (tensor == NULL || !can_decode(tensor)) {
         return 0;
     }
-    return tensor->kind == CWB_ANS ? CWB_SCRATCH_BYTES(tensor->symbols) : CWB_SCRATCH_ADAPTIVE;
+    if (tensor->kind == CWB_ADAPTIVE) {
+        return CWB_SCRATCH_ADAPTIVE;
+    }
+    return tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
 }
+
+#ifndef CWB_NO_TRELLIS
+static INLINE uint32_t next_state(uint32_t trellis, uint32_t index)
+{
+    return trellis >> 1 ^ (index & 1 ? ODD_INDEX : 0) ^ (trellis & 1 ? ODD_GRID : 0);
+}
+
+/* The value that an index on the grid 0 or 1 stands for. */
+static INLINE int16_t value_of(int32_t index, uint32_t grid)
+{
+    if (grid) {
+        return (int16_t)(2 * index - (index > 0) + (index < 0));
+    }
+    return (int16_t)(2 * index);
+}
+#endif
 
 #ifndef CWB_NO_ANS
 /* ANS: scratch memory holds the slot edges F_0 .. F_K, and before them, for each of HINTS equal parts of the slots, the
@@ -760,35 +803,54 @@ static void read_frequencies(uint16_t *edges, uint16_t symbols, uint8_t resoluti
     edges[i] = sum;
 }
 
-static cwb_error begin_ans(cwb_stream *stream)
+/* Reads a table: its slot edges to edges + first, and its hints, which count from `edges` on. 0 if it is invalid. */
+static int read_table(cwb_stream *stream, uint16_t *hints, uint16_t *edges, uint16_t first)
 {
-    uint16_t *hints = stream->scratch, *edges = hints + HINTS;
-    uint16_t i, owner = 0;
+    uint16_t i, owner = first;
+    uint8_t resolution = 0;
 
-    edges[0] = 1; /* the only level of a single symbol */
     if (stream->symbols == 1) {
-        read_frequencies(edges, 1, 0);
+        edges[first] = 1; /* the only level */
     } else {
         bit_cursor bits;
-        uint8_t resolution;
 
         bits.c.p = stream->next;
         bits.c.end = stream->end;
         bits.c.failed = 0;
         bits.byte = 0;
         bits.left = 0;
-        resolution = read_levels(&bits, stream->lo, stream->symbols, edges);
+        resolution = read_levels(&bits, stream->lo, stream->symbols, edges + first);
         if (bits.c.failed) {
-            return CWB_ERR_TABLE;
+            return 0;
         }
-        read_frequencies(edges, stream->symbols, resolution);
         stream->next = bits.c.p;
     }
+    read_frequencies(edges + first, stream->symbols, resolution);
     for (i = 0; i < HINTS; i++) {
         while (edges[owner + 1] <= i * (SLOTS / HINTS)) {
             owner++;
         }
         hints[i] = owner;
+    }
+    return 1;
+}
+
+static cwb_error begin_ans(cwb_stream *stream)
+{
+    uint16_t *hints = stream->scratch;
+
+#ifndef CWB_NO_TRELLIS
+    if (stream->run > 0) { /* the hints of both tables, then the edges of both */
+        uint16_t *edges = hints + 2 * HINTS;
+
+        if (!read_table(stream, hints, edges, 0) ||
+            !read_table(stream, hints + HINTS, edges, (uint16_t)(stream->symbols + 1))) {
+            return CWB_ERR_TABLE;
+        }
+    } else
+#endif
+        if (!read_table(stream, hints, hints + HINTS, 0)) {
+        return CWB_ERR_TABLE;
     }
     stream->state = 0;
     if (stream->next != stream->end) {
@@ -809,16 +871,27 @@ static cwb_error begin_ans(cwb_stream *stream)
     return CWB_OK;
 }
 
-static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
+static INLINE void read_ans(cwb_stream *stream, int16_t *out, size_t count, int on_trellis)
 {
-    const uint16_t *hints = stream->scratch, *edges = hints + HINTS;
+    const uint16_t *hints = stream->scratch, *edges = hints + (on_trellis ? 2 * HINTS : HINTS);
     const uint8_t *next = stream->next;
     const uint8_t *end = stream->end;
     uint32_t state = stream->state, lo = (uint32_t)(int32_t)stream->lo;
+#ifndef CWB_NO_TRELLIS
+    uint32_t trellis = stream->trellis, other = (uint32_t)stream->symbols + 1;
+#endif
 
     do {
         uint32_t slot = state % SLOTS;
-        const uint16_t *edge = edges + hints[slot / (SLOTS / HINTS)];
+        uint32_t hint = slot / (SLOTS / HINTS);
+        const uint16_t *edge;
+
+#ifndef CWB_NO_TRELLIS
+        if (on_trellis) {
+            hint += (trellis & 1) * HINTS;
+        }
+#endif
+        edge = edges + hints[hint];
 
         while (edge[1] <= slot) {
             edge++;
@@ -828,10 +901,23 @@ static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
             state = state << 16 | load_u16(next);
             next += 2;
         }
+#ifndef CWB_NO_TRELLIS
+        if (on_trellis) {
+            uint32_t grid = trellis & 1;
+            int32_t index = (int32_t)(lo + (uint32_t)(edge - edges) - grid * other);
+
+            *out++ = value_of(index, grid);
+            trellis = next_state(trellis, (uint32_t)index);
+            continue;
+        }
+#endif
         *out++ = (int16_t)(lo + (uint32_t)(edge - edges));
     } while (--count > 0);
     stream->next = next;
     stream->state = state;
+#ifndef CWB_NO_TRELLIS
+    stream->trellis = trellis;
+#endif
 }
 #endif
 
@@ -865,12 +951,18 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     for (context = 0; context < CONTEXTS; context++) {
         uint16_t more = (uint16_t)((2 * (header >> 4 & 15) + 1) << 11);
 
-        *p++ = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
+        p[0] = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
         for (bin = 1; bin < BINS; bin++) {
             more = (uint16_t)(more < 3072 ? 2048 : more - 1024);
-            *p++ = more;
+            p[bin] = more;
         }
-        *p++ = 0;
+#ifndef CWB_NO_TRELLIS
+        for (bin = 0; stream->run > 0 && context >= CONTEXTS / 2 && bin < BINS; bin++) {
+            p[bin] = (uint16_t)(p[bin] + ((UINT32_C(0x10000) - p[bin]) >> 2)); /* the odd grid */
+        }
+#endif
+        p[BINS] = 0;
+        p += BINS + 1;
     }
     for (bin = 0; bin < MAX_ESCAPE_BITS; bin++) {
         *p++ = 0x8000;
@@ -955,16 +1047,29 @@ COLD static int16_t far_symbol(cwb_stream *stream, uint32_t magnitude)
 }
 
 /* Symbols between two changes of the learning rate. */
-static void read_adaptive(cwb_stream *stream, int16_t *out, size_t count)
+static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int on_trellis)
 {
     uint32_t code = stream->state, range = stream->range, history = stream->history;
     uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1;
+#ifndef CWB_NO_TRELLIS
+    uint32_t trellis = stream->trellis;
+#endif
 
     do {
         uint32_t bound, p, magnitude;
         uint16_t *first = stream->scratch, *bin;
         int16_t symbol;
 
+#ifndef CWB_NO_TRELLIS
+        if (on_trellis) {
+            if (stream->contexts && history >= FAR) {
+                first += BINS + 1;
+            }
+            if (trellis & 1) {
+                first += (BINS + 1) * (CONTEXTS / 2);
+            }
+        } else
+#endif
         if (stream->contexts) {
             uint32_t context = (history + 3) >> 2;
 
@@ -1013,12 +1118,36 @@ static void read_adaptive(cwb_stream *stream, int16_t *out, size_t count)
             range <<= 16;
             code = shift_in(stream, code);
         }
+#ifndef CWB_NO_TRELLIS
+        if (on_trellis) {
+            uint32_t grid = trellis & 1;
+
+            *out++ = value_of(symbol, grid);
+            history = (history >> 1) + 2 * magnitude - (magnitude > 0 ? grid : 0);
+            trellis = next_state(trellis, magnitude);
+            continue;
+        }
+#endif
         history = (history >> 1) + 2 * magnitude;
         *out++ = symbol;
     } while (--count > 0);
     stream->state = code;
     stream->range = range;
     stream->history = history;
+#ifndef CWB_NO_TRELLIS
+    stream->trellis = trellis;
+#endif
+}
+
+static void read_steadily(cwb_stream *stream, int16_t *out, size_t count)
+{
+#ifndef CWB_NO_TRELLIS
+    if (stream->run > 0) {
+        read_adaptive(stream, out, count, 1);
+        return;
+    }
+#endif
+    read_adaptive(stream, out, count, 0);
 }
 
 /* Symbols of a stream; learning slows down after 32, 64, 128 and 256, unless it has reached the stream's last rate. */
@@ -1031,7 +1160,7 @@ static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
         if (now > count) {
             now = (uint16_t)count;
         }
-        read_adaptive(stream, out, now);
+        read_steadily(stream, out, now);
         out += now;
         count -= now;
         stream->seen = (uint16_t)(stream->seen + now);
@@ -1040,7 +1169,7 @@ static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
         }
     }
     if (count > 0) {
-        read_adaptive(stream, out, count);
+        read_steadily(stream, out, count);
     }
 }
 #endif
@@ -1052,7 +1181,7 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (tensor == NULL || stream == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!can_decode(tensor->kind)) {
+    if (!can_decode(tensor)) {
         return CWB_ERR_KIND;
     }
     if (scratch_bytes < cwb_scratch_size(tensor)) {
@@ -1065,6 +1194,11 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
+#ifndef CWB_NO_TRELLIS
+    stream->run = tensor->run;
+    stream->run_left = tensor->run;
+    stream->trellis = 0;
+#endif
     stream->symbols = tensor->symbols;
     stream->lo = tensor->lo;
     stream->kind = tensor->kind;
@@ -1081,6 +1215,27 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     return CWB_ERR_KIND;
 }
 
+/* At least one symbol, of one run. */
+static void read_some(cwb_stream *stream, int16_t *out, size_t count)
+{
+#ifndef CWB_NO_ANS
+    if (stream->kind == CWB_ANS) {
+#ifndef CWB_NO_TRELLIS
+        if (stream->run > 0) {
+            read_ans(stream, out, count, 1);
+            return;
+        }
+#endif
+        read_ans(stream, out, count, 0);
+    }
+#endif
+#ifndef CWB_NO_ADAPTIVE
+    if (stream->kind == CWB_ADAPTIVE) {
+        read_learning(stream, out, count);
+    }
+#endif
+}
+
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
 {
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
@@ -1090,27 +1245,43 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
         return CWB_OK;
     }
     stream->symbols_left -= (uint32_t)count;
-#ifndef CWB_NO_ANS
-    if (stream->kind == CWB_ANS) {
-        read_ans(stream, out, count);
+#ifndef CWB_NO_TRELLIS
+    while (stream->run > 0 && count >= stream->run_left) {
+        read_some(stream, out, stream->run_left);
+        out += stream->run_left;
+        count -= stream->run_left;
+        stream->run_left = stream->run;
+        stream->trellis = 0;
     }
+    stream->run_left -= (uint32_t)count;
 #endif
-#ifndef CWB_NO_ADAPTIVE
-    if (stream->kind == CWB_ADAPTIVE) {
-        read_learning(stream, out, count);
+    if (count > 0) {
+        read_some(stream, out, count);
     }
-#endif
     return CWB_OK;
+}
+
+/* Do values from lo on, so many in number, fit int8? Twice as large ones, on a trellis? */
+static int fits_i8(int32_t lo, uint16_t symbols, int on_trellis)
+{
+    int32_t hi = lo + symbols - 1;
+
+    return on_trellis ? lo >= -64 && hi <= 63 : lo >= -128 && hi <= 127;
 }
 
 cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
 {
     int16_t tile[TILE];
+#ifndef CWB_NO_TRELLIS
+    int is_on_trellis = stream != NULL && stream->run > 0;
+#else
+    int is_on_trellis = 0;
+#endif
 
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    if (stream->lo < -128 || (int32_t)stream->lo + stream->symbols - 1 > 127) {
+    if (!fits_i8(stream->lo, stream->symbols, is_on_trellis)) {
         return CWB_ERR_RANGE;
     }
     while (count > 0) {
@@ -1228,10 +1399,10 @@ static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t s
     if (tensor == NULL || out == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!can_decode(tensor->kind)) {
+    if (!can_decode(tensor)) {
         return CWB_ERR_KIND;
     }
-    if (to == TO_I8 && (tensor->lo < -128 || (int32_t)tensor->lo + tensor->symbols - 1 > 127)) {
+    if (to == TO_I8 && !fits_i8(tensor->lo, tensor->symbols, tensor->run > 0)) {
         return CWB_ERR_RANGE;
     }
     if (capacity < tensor->count || scratch_bytes < cwb_scratch_size(tensor)) {

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint16_t scratch[CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) / sizeof(uint16_t)];
+static uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
 static unsigned char data[1 << 20];
 
 static cwb_error stream(const cwb_tensor *tensor, int8_t *out, size_t piece)

@@ -246,7 +246,8 @@ HOSTILE = {
     "axis 1 last of one": (build([ans("a", (3,), ABC, T, type_=10)]), "SHAPE"),
     "axis 1 last of two": (build([ans("a", (3, 1), ABC, T, type_=10)]), "SHAPE"),
     "axis 0 last of one": (build([ans("a", (3,), ABC, T, type_=11)]), "SHAPE"),
-    "order 3": (build([ans("a", (3, 1, 1), ABC, T, type_=16)]), "ELEMENT_TYPE"),
+    "last two axes of two swapped": (build([ans("a", (3, 1), ABC, T, type_=16)]), "SHAPE"),
+    "variant 8": (build([ans("a", (3, 1, 1), ABC, T, type_=4)]), "ELEMENT_TYPE"),
     "rank 9": (build([raw("a", 1, (1,) * 9, b"\0" * 4)]), "SHAPE"),
     "rank 15": (build([Record(cwb.RAW, b"\0" * 4, cwb.form(1, (), rank=15))]), "SHAPE"),
     "rank beyond the record": (

@@ -49,7 +49,7 @@ def unread(part: writer.Encoded) -> list[int]:
     record = part.record
     if record.kind == f.Kind.ANS:
         table, used = FrequencyTable.from_bytes(part.payload, record.lo, record.symbols)
-        ans.decode_plain(part.payload[used:], table, record.count, found)
+        ans.decode_plain(part.payload[used:], table, count=record.count, unread=found)
     else:
         adaptive.decode_plain(part.payload, record.count, record.lo, record.lo + record.symbols - 1, found)
     return found

@@ -1,0 +1,93 @@
+"""The trellis of docs/format.md: which of two grids each value is on, given the indices before it in its run.
+
+The grids are the even multiples of the step, and the odd ones with 0. What is coded is an *index* k into the grid; the
+value is 2 k on the even grid, and 2 k - sign(k) on the odd one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx.types import IntArray
+
+AFTER_ODD_INDEX = 5
+AFTER_ODD_GRID = 9
+
+
+def to_indices(values: IntArray, run: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """The indices of ``values`` and the grids they are on.
+
+    Args:
+        values: in stored order, any shape, at least one.
+        run: elements between two restarts of the trellis; it divides their number.
+
+    Returns:
+        Indices, int32, and grids, uint8 (1: the odd one); both flat.
+
+    Raises:
+        ValueError: no path through the trellis makes the values, or ``run`` does not divide their number.
+    """
+    runs = _columns(values, run)
+    indices, grids = np.empty_like(runs), np.empty(runs.shape, np.uint8)
+    state = np.zeros(runs.shape[1], np.uint8)
+    for position, value in enumerate(runs):
+        grids[position] = grid = state & 1
+        indices[position] = (value + grid * np.sign(value)) >> 1
+        state = _next(state, indices[position])
+    if not np.array_equal(2 * indices - grids * np.sign(indices), runs):
+        raise ValueError("no path through the trellis makes these values")
+    return indices.T.ravel(), grids.T.ravel()
+
+
+def to_values(indices: IntArray, run: int) -> npt.NDArray[np.int32]:
+    """Invert :func:`to_indices`: int32, flat."""
+    runs = _columns(indices, run)
+    grids = np.empty_like(runs)
+    state = np.zeros(runs.shape[1], np.uint8)
+    for position, index in enumerate(runs):
+        grids[position] = state & 1
+        state = _next(state, index)
+    values: npt.NDArray[np.int32] = (2 * runs - grids * np.sign(runs)).T.ravel()
+    return values
+
+
+def _columns(elements: IntArray, run: int) -> npt.NDArray[np.int32]:
+    """``(run, runs)``: one run per column."""
+    if run < 1 or elements.size % run:
+        raise ValueError(f"runs of {run} do not divide {elements.size} elements")
+    return np.ascontiguousarray(elements.reshape(-1, run).T, np.int32)
+
+
+def _next(state: npt.NDArray[np.uint8], index: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """The states after ``index``."""
+    odd = (index & 1).astype(np.uint8)
+    after = state >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (state & 1)
+    return after.astype(np.uint8)
+
+
+class Walk:
+    """The trellis element by element, as decoders walk it.
+
+    Args:
+        run: elements between two restarts; 0 if there is no trellis: then values are indices.
+
+    Attributes:
+        grid: of the next element, 0 or 1.
+    """
+
+    def __init__(self, run: int) -> None:
+        self.grid = 0
+        self._run, self._left, self._state = run, run, 0
+
+    def value(self, index: int) -> int:
+        """The value that the next index stands for."""
+        if not self._run:
+            return index
+        value = 2 * index - self.grid * ((index > 0) - (index < 0))
+        self._state = self._state >> 1 ^ AFTER_ODD_INDEX * (index & 1) ^ AFTER_ODD_GRID * self.grid
+        self._left -= 1
+        if self._left == 0:
+            self._left, self._state = self._run, 0
+        self.grid = self._state & 1
+        return value
