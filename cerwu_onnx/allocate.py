@@ -80,8 +80,20 @@ def allocate(graph: Graph, source: Source, settings: Settings, progress: Progres
         found = _quantize(graph, source, settings, noise, progress, bounds=False)
         progress("measure", 0, None, "noise")
         variance = {name: value or first[name] for name, value in found.variance.items()}
-        noise = noise_sensitivity(loss, weights, variance, found.values())
+        noise = _levelled(noise_sensitivity(loss, weights, variance, found.values()), noise, weights)
     return _quantize(graph, source, settings, noise, progress, bounds=True)
+
+
+def _levelled(
+    noise: Mapping[str, float], level: Mapping[str, float], weights: Mapping[str, FloatArray]
+) -> dict[str, float]:
+    """Sensitivities in the proportions of ``noise``, with the geometric mean over weights of ``level``.
+
+    Near a coarsely quantised model every error costs more; without this, a higher price would buy finer steps.
+    """
+    logs = [np.log(level[name] / noise[name]) for name in noise]
+    factor = float(np.exp(np.average(logs, weights=[weights[name].size for name in noise])))
+    return {name: factor * value for name, value in noise.items()}
 
 
 def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.1, 0.15, 0.25, 0.4, 0.65, 1.0, 1.6))
+LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.1, 2.0))
 LEVELS = tuple({"levels": n} for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48, 64, 128))
 GRID = tuple(
     {"levels": n, "lambda_": value}
