@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mutate.h"
+
+#include <string.h>
+
+enum { HEADER = 32, MAX_RECORDS = 48, MAX_FIELDS = 16 };
+
+/* ---- numbers -------------------------------------------------------------------------------------------------- */
+
+static uint32_t draw(uint32_t *random, uint32_t bound) /* xorshift (Marsaglia 2003) */
+{
+    *random ^= *random << 13;
+    *random ^= *random >> 17;
+    *random ^= *random << 5;
+    return *random % bound;
+}
+
+/* One that sits at some edge, or next to it, or any other. */
+static uint32_t edge_number(uint32_t *random, uint32_t old)
+{
+    static const uint32_t edges[] = {0, 1, 2, 8, 127, 128, 255, 4095, 4096, 16384, 32767, 65535, 0x7FFFFF, 0x800000,
+                                     0x1FFFFFFF, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF};
+
+    switch (draw(random, 4)) {
+    case 0:
+        return old + draw(random, 5) - 2;
+    case 1:
+        return old ^ (uint32_t)1 << draw(random, 32);
+    case 2:
+        return draw(random, 256);
+    default:
+        return edges[draw(random, sizeof edges / sizeof *edges)] + draw(random, 3) - 1;
+    }
+}
+
+static uint32_t get_u32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static void put_u32(uint8_t *p, uint32_t value)
+{
+    p[0] = (uint8_t)value;
+    p[1] = (uint8_t)(value >> 8);
+    p[2] = (uint8_t)(value >> 16);
+    p[3] = (uint8_t)(value >> 24);
+}
+
+static uint32_t crc32_of(const uint8_t *data, size_t size)
+{
+    static uint32_t table[256];
+    uint32_t crc = 0xFFFFFFFF, i, bit;
+
+    for (i = 0; table[255] == 0 && i < 256; i++) {
+        table[i] = i;
+        for (bit = 0; bit < 8; bit++) {
+            table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xEDB88320 : 0);
+        }
+    }
+    while (size-- > 0) {
+        crc = crc >> 8 ^ table[(crc ^ *data++) & 255];
+    }
+    return ~crc;
+}
+
+/* ---- records -------------------------------------------------------------------------------------------------- */
+
+typedef enum { BYTE, VARINT, WORD } width;
+
+typedef struct {
+    width width;
+    uint32_t value;
+} field;
+
+/* fields: kind, size of the payload, its CRC, and what follows by kind. */
+typedef struct {
+    field fields[MAX_FIELDS];
+    uint32_t field_count;
+    const uint8_t *payload;
+    uint32_t payload_size;
+    uint32_t crc_at; /* where the payload's CRC stands in the file */
+} record;
+
+typedef struct {
+    record records[MAX_RECORDS];
+    uint32_t count;
+} content;
+
+/* Reads a field at *at, before `end`; 0 if it is not there. */
+static int read_field(const uint8_t *data, size_t end, size_t *at, width width, record *to)
+{
+    uint32_t value = 0, shift = 0;
+
+    if (to->field_count == MAX_FIELDS || end - *at < (width == WORD ? 4u : 1u)) {
+        return 0;
+    }
+    if (width == WORD) {
+        value = get_u32(data + *at);
+        *at += 4;
+    } else if (width == BYTE) {
+        value = data[(*at)++];
+    } else {
+        do {
+            if (*at == end || shift > 28) {
+                return 0;
+            }
+            value |= (uint32_t)(data[*at] & 127) << shift;
+            shift += 7;
+        } while (data[(*at)++] > 127);
+    }
+    to->fields[to->field_count].width = width;
+    to->fields[to->field_count++].value = value;
+    return 1;
+}
+
+/* A coded tensor's variant says whether a run length follows its number of symbols. */
+static int read_record(const uint8_t *data, size_t end, size_t *at, record *to)
+{
+    static const width grid[] = {WORD, VARINT, VARINT, VARINT, WORD};
+    uint32_t kind, form, i;
+
+    to->field_count = 0;
+    if (!read_field(data, end, at, BYTE, to) || !read_field(data, end, at, VARINT, to)) {
+        return 0;
+    }
+    to->crc_at = (uint32_t)*at;
+    if (!read_field(data, end, at, WORD, to)) {
+        return 0;
+    }
+    kind = to->fields[0].value;
+    to->payload_size = to->fields[1].value;
+    if (kind >= 16) {
+        return 1;
+    }
+    if (!read_field(data, end, at, BYTE, to)) {
+        return 0;
+    }
+    form = to->fields[3].value;
+    for (i = 0; i < (form & 15); i++) {
+        if (!read_field(data, end, at, VARINT, to)) {
+            return 0;
+        }
+    }
+    for (i = 0; kind != 0 && i < 5; i++) {
+        if ((i != 3 || form & 0x40) && !read_field(data, end, at, grid[i], to)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The records up to the first that is not whole. */
+static void parse(const uint8_t *data, size_t size, content *found)
+{
+    size_t at = HEADER, end, payloads;
+
+    found->count = 0;
+    if (size < HEADER || get_u32(data + 16) > size - HEADER) {
+        return;
+    }
+    end = payloads = HEADER + get_u32(data + 16);
+    while (found->count < MAX_RECORDS) {
+        record *next = &found->records[found->count];
+
+        if (!read_record(data, end, &at, next) || next->payload_size > size - payloads) {
+            return;
+        }
+        next->payload = data + payloads;
+        payloads += next->payload_size;
+        found->count++;
+    }
+}
+
+/* The file that holds these records; 0 if there is not so much room. Its CRCs remain to be set. */
+static size_t assemble(const content *from, const uint8_t *header, uint8_t *out)
+{
+    size_t at = HEADER;
+    uint32_t i, j;
+
+    memcpy(out, header, HEADER);
+    for (i = 0; i < from->count; i++) {
+        for (j = 0; j < from->records[i].field_count && at < MAX_FILE - 16; j++) {
+            uint32_t value = from->records[i].fields[j].value;
+
+            if (from->records[i].fields[j].width == WORD) {
+                put_u32(out + at, value);
+                at += 4;
+                continue;
+            }
+            for (; from->records[i].fields[j].width == VARINT && value > 127; value >>= 7) {
+                out[at++] = (uint8_t)(value | 128);
+            }
+            out[at++] = (uint8_t)value;
+        }
+    }
+    put_u32(out + 12, from->count);
+    put_u32(out + 16, (uint32_t)(at - HEADER));
+    for (i = 0; i < from->count; i++) {
+        if (from->records[i].payload_size > MAX_FILE - at) {
+            return 0;
+        }
+        memcpy(out + at, from->records[i].payload, from->records[i].payload_size);
+        at += from->records[i].payload_size;
+    }
+    put_u32(out + 20, (uint32_t)at);
+    return at;
+}
+
+void seal(uint8_t *data, size_t size)
+{
+    static content found;
+    uint32_t i;
+
+    if (size < HEADER) {
+        return;
+    }
+    parse(data, size, &found);
+    for (i = 0; i < found.count; i++) {
+        put_u32(data + found.records[i].crc_at, crc32_of(found.records[i].payload, found.records[i].payload_size));
+    }
+    if (get_u32(data + 16) <= size - HEADER) {
+        put_u32(data + 24, crc32_of(data + HEADER, get_u32(data + 16)));
+    }
+    put_u32(data + 28, crc32_of(data, 28));
+}
+
+/* ---- damage --------------------------------------------------------------------------------------------------- */
+
+/* Bytes from `from` take the place of `cut` bytes at `at`. */
+static size_t splice(uint8_t *data, size_t size, size_t at, size_t cut, const uint8_t *from, size_t more)
+{
+    if (size - cut > MAX_FILE - more) {
+        return size;
+    }
+    memmove(data + at + more, data + at + cut, size - at - cut);
+    memcpy(data + at, from, more);
+    return size - cut + more;
+}
+
+/* One accident to bytes; `data` has room for MAX_FILE. */
+static size_t hurt(uint8_t *data, size_t size, uint32_t *random)
+{
+    uint8_t some[64];
+    uint32_t at, length, other, i;
+
+    if (size == 0) {
+        return 0;
+    }
+    at = draw(random, (uint32_t)size);
+    length = 1 + draw(random, sizeof some);
+    length = length < size - at ? length : (uint32_t)size - at;
+    for (i = 0; i < sizeof some; i++) {
+        some[i] = (uint8_t)draw(random, 256);
+    }
+    switch (draw(random, 12)) {
+    case 0: /* a part is gone, */
+        return splice(data, size, at, length, some, 0);
+    case 1: /* or there is more, */
+        return splice(data, size, at, 0, some, length);
+    case 2: /* or it ends early */
+        return draw(random, 4) == 0 ? at : size;
+    case 3: /* noise, a flash page erased or zeroed */
+        memset(data + at, draw(random, 2) ? 0xFF : 0, length);
+        return size;
+    case 4:
+        memcpy(data + at, some, length);
+        return size;
+    case 5: /* a part of the file stands at the wrong place, */
+        memcpy(some, data + at, length);
+        memmove(data + draw(random, (uint32_t)(size - length) + 1), some, length);
+        return size;
+    case 6: /* or two parts have changed places */
+        other = draw(random, (uint32_t)(size - length) + 1);
+        memcpy(some, data + at, length);
+        memmove(data + at, data + other, length);
+        memmove(data + other, some, length);
+        return size;
+    case 7:
+        if (size - at >= 4) {
+            put_u32(data + at, edge_number(random, get_u32(data + at)));
+        }
+        return size;
+    case 8:
+        data[at] = (uint8_t)edge_number(random, data[at]);
+        return size;
+    default:
+        data[at] ^= (uint8_t)(1u << draw(random, 8));
+        return size;
+    }
+}
+
+size_t damage(uint8_t *data, size_t size, uint32_t *random)
+{
+    uint32_t times = 1 + draw(random, 3);
+
+    while (times-- > 0) {
+        size = hurt(data, size, random);
+    }
+    return size;
+}
+
+/* Another payload for the record; `room` has MAX_FILE bytes. */
+static void hurt_payload(record *of, const content *all, uint8_t *room, uint32_t *random)
+{
+    const record *other = &all->records[draw(random, all->count)];
+
+    if (draw(random, 8) == 0) {
+        of->payload = other->payload;
+        of->payload_size = other->payload_size;
+    } else {
+        memcpy(room, of->payload, of->payload_size);
+        of->payload_size = (uint32_t)(of->payload_size == 0 ? splice(room, 0, 0, 0, (const uint8_t *)"\1\2\3", 3)
+                                                            : damage(room, of->payload_size, random));
+        of->payload = room;
+    }
+    of->fields[1].value = of->payload_size;
+}
+
+/* One change to the records. */
+static void hurt_records(content *all, uint8_t *room, uint32_t *random)
+{
+    uint32_t i = draw(random, all->count), j = draw(random, all->count), last;
+    record *one = &all->records[i], copy = *one;
+    field *changed;
+
+    switch (draw(random, 8)) {
+    case 0: /* swapped */
+        *one = all->records[j];
+        all->records[j] = copy;
+        return;
+    case 1: /* twice */
+        if (all->count < MAX_RECORDS) {
+            all->records[all->count++] = copy;
+        }
+        return;
+    case 2: /* gone */
+        if (all->count > 1) {
+            all->count--;
+            memmove(one, one + 1, (all->count - i) * sizeof *one);
+        }
+        return;
+    case 3: /* the fields of one, the payload of another */
+        one->payload = all->records[j].payload;
+        one->payload_size = one->fields[1].value = all->records[j].payload_size;
+        return;
+    case 4:
+    case 5:
+        hurt_payload(one, all, room, random);
+        return;
+    default: /* any field but the payload's CRC */
+        last = one->field_count;
+        changed = &one->fields[draw(random, last) == 0 ? 0 : last > 3 ? 3 + draw(random, last - 3) : 1];
+        changed->value = edge_number(random, changed->value);
+        if (changed->width == BYTE) {
+            changed->value &= 255;
+        }
+        if (changed == &one->fields[3] && draw(random, 2) == 0) { /* kind and form: small numbers mean something */
+            one->fields[0].value = draw(random, 4);
+        }
+        return;
+    }
+}
+
+size_t forge(uint8_t *data, size_t size, uint32_t *random)
+{
+    static uint8_t out[MAX_FILE + 64], rooms[3][MAX_FILE];
+    static content all;
+    uint32_t times = 1 + draw(random, 3);
+    size_t made;
+
+    parse(data, size, &all);
+    if (all.count > 0 && draw(random, 4) > 0) {
+        while (times-- > 0) {
+            hurt_records(&all, rooms[times], random);
+        }
+        made = assemble(&all, data, out);
+        if (made > 0) {
+            memcpy(data, out, made);
+            size = made;
+        }
+    } else { /* its bytes, the header's first fields apart */
+        while (times-- > 0 && size > HEADER) {
+            size = HEADER + hurt(data + HEADER, size - HEADER, random);
+        }
+        if (draw(random, 8) > 0) {
+            put_u32(data + 20, (uint32_t)size);
+        }
+    }
+    if (draw(random, 16) == 0 && size >= HEADER) {
+        uint32_t at = 8 + 4 * draw(random, 5);
+
+        put_u32(data + at, edge_number(random, get_u32(data + at)));
+    }
+    if (draw(random, 64) > 0) {
+        seal(data, size);
+    }
+    return size;
+}

@@ -1,0 +1,63 @@
+"""Files that the campaigns damage: the golden files, and small ones in which every byte counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import in_place, writer
+from cerwu_onnx.types import QuantizedTensor
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+def _coded(name: str, symbols: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR) -> writer.Encoded:
+    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0)
+    return writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order))
+
+
+def tensors() -> bytes:
+    """Both coders, several orders, margins, names in plain text, an application's section: what the C decoder reads."""
+    rng = np.random.default_rng(5)
+    coded = [
+        _coded("a", np.rint(rng.laplace(size=(5, 3, 2, 2)) * 2), "ans", f.Order.AXIS1_LAST),
+        _coded("b", np.rint(rng.laplace(size=(7, 9)) * 2), "adaptive", f.Order.AXIS0_LAST),
+        _coded("one symbol", np.full((3, 5), -7), "ans"),
+        _coded("far ü", np.array([0, 700, -3, 0, 0, 1]), "adaptive"),
+    ]
+    exact = writer.encode_tensor(writer.RawTensor("bias", f.ElementType.FLOAT16, np.arange(3, dtype="<f2")))
+    sections = [
+        writer.names_section(["a", "b", "one symbol", "far ü", "bias"], packed=False),
+        writer.margins_section([in_place.margin(part) for part in coded]),
+        writer.section(f.Kind(200), b"application"),
+    ]
+    return writer.assemble([*coded, exact, *sections])
+
+
+def nameless() -> bytes:
+    """One tensor, nothing else."""
+    return writer.assemble([_coded("w", np.arange(-3, 4).repeat(3), "ans")])
+
+
+def packed() -> bytes:
+    """Packed names, metadata and a graph that is none: what the Python reader inflates."""
+    coded = [_coded("w", np.arange(-6, 6).reshape(3, 4), "ans"), _coded("v", np.eye(4), "adaptive")]
+    sections = [
+        writer.names_section(["w", "v"], packed=True),
+        writer.packed_section(f.Kind.GRAPH, b"no graph"),
+        writer.metadata_section({"tool": "fuzz", "lambda": 0.5}),
+    ]
+    return writer.assemble([*coded, *sections])
+
+
+def write(folder: Path) -> list[Path]:
+    """All of them as files in ``folder``."""
+    files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.cwb"))}
+    files |= {"tensors": tensors(), "nameless": nameless(), "packed": packed()}
+    paths = []
+    for name, content in files.items():
+        paths.append(folder / f"{name}.cwb")
+        paths[-1].write_bytes(content)
+    return paths

@@ -1,0 +1,84 @@
+"""The short form of ``make fuzz``, and that the campaign would notice what it looks for."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from . import campaign, seeds
+
+SHORT = 30_000
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("fuzz"))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return seeds.write(tmp_path)
+
+
+def build(folder: Path, *flags: str) -> Path:
+    try:
+        return campaign.build(folder, *flags)
+    except campaign.BuildError as error:
+        pytest.skip(f"the damage campaign needs a C compiler with sanitizers and trace-pc: {str(error)[:300]}")
+
+
+def test_damage_is_detected_or_harmless(program: Path, files: list[Path]) -> None:
+    result = campaign.run(program, files, 0, SHORT, processes=2)
+    print(result.table())
+    assert not result.reports
+    assert [result.total(outcome) for outcome in ("silent", "hang", "crash")] == [0, 0, 0]
+    assert sum(result.counts.values()) == SHORT
+    assert result.total("harmless", "damaged") < SHORT / 20, "damage that changes nothing"
+    provoked = {error for _, outcome, error in result.counts if outcome == "detected"}
+    assert provoked >= {name for code, name in campaign.ERRORS.items() if 0 < code <= 16} - {"PAYLOAD_CRC", "NAME"}
+
+
+def test_the_number_determines_the_damage(program: Path, files: list[Path]) -> None:
+    whole = campaign.run(program, files, 500, 400)
+    parts = campaign.run(program, files, 500, 400, processes=3)
+    assert whole.counts == parts.counts
+
+
+def test_silent_damage_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
+    """A decoder without CRCs lets much of it through."""
+    result = campaign.run(build(tmp_path, "-DCWB_NO_CRC"), files, 0, 2000)
+    assert result.total("silent", "damaged") > 40
+    assert result.total("crash") == result.total("hang") == 0, "but it stays in bounds"
+    assert list(tmp_path.glob("silent-*.cwb"))
+
+
+def test_a_hang_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
+    """With a bound that hardly any damaged file keeps to."""
+    flags = "-DALLOWANCE(blocks)=(number==0?(blocks):(blocks)/100)"
+    result = campaign.run(build(tmp_path, flags), files, 1, 200)
+    assert result.total("hang") > 20
+    assert list(tmp_path.glob("hang-*.cwb"))
+
+
+def test_a_crash_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
+    """Scratch memory that sometimes ends early; each crash ends its process, and the campaign goes on."""
+    program = build(tmp_path, "-DSHORT_SCRATCH(seed)=((seed)%4==3?2:0)")
+    result = campaign.run(program, [tmp_path / "nameless.cwb"], 0, 60)
+    assert 0 < result.total("crash") < 60
+    assert "heap-buffer-overflow" in result.reports[0]
+    assert list(tmp_path.glob("crash-*.cwb"))
+    assert sum(result.counts.values()) == 60
+
+
+def test_the_fuzzers_function_takes_whole_files(tmp_path: Path, files: list[Path]) -> None:
+    """fuzzer.c, with a main function instead of a fuzzer's runtime."""
+    sources = [campaign.HERE / name for name in ("fuzzer.c", "exercise.c", "mutate.c")]
+    try:
+        replay = campaign.compile_c(tmp_path / "replay", "-DREPLAY", *sources, campaign.DECODER / "src/cwb.c")
+    except campaign.BuildError as error:
+        pytest.skip(f"no C compiler with sanitizers: {str(error)[:300]}")
+    (tmp_path / "empty").write_bytes(b"")
+    done = subprocess.run([replay, tmp_path / "empty", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
