@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/host/*.[ch] decoder_c/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench size docs clean
+.PHONY: help venv demo test lint bench size fuzz torture docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -47,6 +47,12 @@ bench: $(STAMP) ## measure sizes and speeds
 
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size
+
+fuzz: $(TOOLS) ## damage files a million times and see what the C decoder makes of it, under sanitizers (minutes)
+	@$(BIN)/python -m tests.fuzz
+
+torture: $(TOOLS) ## every flipped bit, truncation and splice, and forged contents, against the Python reader (minutes)
+	@$(BIN)/python -m tests.fuzz --reader
 
 docs: $(TOOLS) ## check the links between the documents
 	@$(BIN)/python tests/check_docs.py

@@ -97,9 +97,7 @@ def run(program: Path, seeds: Sequence[Path], first: int, count: int, processes:
     share = -(-count // processes)
     pending = [(start, min(share, first + count - start)) for start in range(first, first + count, share)]
     while pending:
-        started = [
-            (start, number, _start(program, start, number, seeds)) for start, number in pending
-        ]
+        started = [(start, number, _start(program, start, number, seeds)) for start, number in pending]
         pending = []
         for start, number, process in started:
             out, err = process.communicate()

@@ -68,7 +68,7 @@ static uint64_t walk_cost(const cwb_file *file)
 
 static uint64_t begin_cost(const cwb_tensor *tensor)
 {
-    return 4000 + 1300 * (uint64_t)tensor->symbols;
+    return 6000 + 1300 * (uint64_t)tensor->symbols * (tensor->run > 0 ? 2 : 1); /* tables */
 }
 
 /* A symbol of an ANS tensor is searched for among K at worst, an adaptive one takes 12 + 15 + 15 + 1 bits at most. */
@@ -89,17 +89,30 @@ static int inside(const uint8_t *p, size_t size, const uint8_t *data, size_t all
     return p >= data && p <= data + all && size <= (size_t)(data + all - p);
 }
 
+/* The smallest and the largest symbol that a tensor may have. On a trellis an index k is 2 k or next to it, towards 0. */
+static int32_t least(const cwb_tensor *tensor)
+{
+    return tensor->run > 0 ? 2 * (int32_t)tensor->lo - (tensor->lo > 0) : tensor->lo;
+}
+
+static int32_t largest(const cwb_tensor *tensor)
+{
+    int32_t hi = (int32_t)tensor->lo + tensor->symbols - 1;
+
+    return tensor->run > 0 ? 2 * hi + (hi < 0) : hi;
+}
+
 static void in_range(const cwb_tensor *tensor, const int16_t *symbols, size_t count)
 {
     while (count-- > 0) {
-        REQUIRE(*symbols >= tensor->lo && *symbols <= (int32_t)tensor->lo + tensor->symbols - 1);
+        REQUIRE(*symbols >= least(tensor) && *symbols <= largest(tensor));
         symbols++;
     }
 }
 
 static int fits_i8(const cwb_tensor *tensor)
 {
-    return tensor->lo >= -128 && tensor->lo + tensor->symbols - 1 <= 127;
+    return least(tensor) >= -128 && largest(tensor) <= 127;
 }
 
 /* Reads `count` symbols in pieces of random sizes; the answer of cwb_begin, or of cwb_end if these are all. */
@@ -167,7 +180,7 @@ static cwb_error in_place(const cwb_file *file, uint32_t index, const cwb_tensor
     allow(decode_cost(tensor));
     error = cwb_decode_i8(&copy, scratch, scratch_size, (int8_t *)buffer, tensor->count);
     for (i = 0; i < tensor->count && error == CWB_OK; i++) {
-        REQUIRE((int8_t)buffer[i] >= tensor->lo && (int8_t)buffer[i] <= tensor->lo + tensor->symbols - 1);
+        REQUIRE((int8_t)buffer[i] >= least(tensor) && (int8_t)buffer[i] <= largest(tensor));
     }
     mix(seen, buffer, error == CWB_OK ? tensor->count : 0);
     free(buffer);
@@ -253,6 +266,7 @@ static void tensor_item(const cwb_file *file, uint32_t index, uint32_t seed, ite
     mix(seen, dims, sizeof dims);
     mix_number(seen, tensor.step_bits);
     mix_number(seen, tensor.decoded_crc);
+    mix_number(seen, tensor.run);
     mix_number(seen, (uint32_t)tensor.kind | (uint32_t)tensor.type << 8 | (uint32_t)tensor.order << 16);
     mix_number(seen, (uint32_t)(uint16_t)tensor.lo | (uint32_t)tensor.symbols << 16);
     if (tensor.name_length > 0) { /* where two tensors share a name, the first one is found */
@@ -267,7 +281,7 @@ static void tensor_item(const cwb_file *file, uint32_t index, uint32_t seed, ite
         raw(&tensor, seen);
         return;
     }
-    REQUIRE(room > 0 && room <= CWB_SCRATCH_BYTES(CWB_MAX_SYMBOLS) && tensor.count > 0 && tensor.symbols > 0);
+    REQUIRE(room > 0 && room <= CWB_MAX_SCRATCH && tensor.count > 0 && tensor.symbols > 0);
     scratch = exactly(room - SHORT_SCRATCH(seed));
     if (tensor.count <= MAX_DECODED) {
         seen->error = whole(&tensor, scratch, room, seed, seen);

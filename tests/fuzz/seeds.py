@@ -8,18 +8,21 @@ import numpy as np
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import in_place, writer
+from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
-def _coded(name: str, symbols: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR) -> writer.Encoded:
-    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0)
+def _coded(
+    name: str, symbols: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR, run: int = 0
+) -> writer.Encoded:
+    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0, run)
     return writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order))
 
 
 def tensors() -> bytes:
-    """Both coders, several orders, margins, names in plain text, an application's section: what the C decoder reads."""
+    """Both coders, with and without trellis, several orders, margins, names in plain text, an application's section: what the C decoder reads."""
     rng = np.random.default_rng(5)
     coded = [
         _coded("a", np.rint(rng.laplace(size=(5, 3, 2, 2)) * 2), "ans", f.Order.AXIS1_LAST),
@@ -27,9 +30,12 @@ def tensors() -> bytes:
         _coded("one symbol", np.full((3, 5), -7), "ans"),
         _coded("far ü", np.array([0, 700, -3, 0, 0, 1]), "adaptive"),
     ]
+    indices = np.rint(rng.laplace(size=60)).astype(np.int32)
+    values = trellis.to_values(indices, 12).reshape(5, 12)
+    coded += [_coded("on a trellis", values, "ans", run=12), _coded("t", values, "adaptive", run=12)]
     exact = writer.encode_tensor(writer.RawTensor("bias", f.ElementType.FLOAT16, np.arange(3, dtype="<f2")))
     sections = [
-        writer.names_section(["a", "b", "one symbol", "far ü", "bias"], packed=False),
+        writer.names_section([part.record.name for part in [*coded, exact]], packed=False),
         writer.margins_section([in_place.margin(part) for part in coded]),
         writer.section(f.Kind(200), b"application"),
     ]
