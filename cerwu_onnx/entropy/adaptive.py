@@ -24,7 +24,7 @@ ESCAPE = CONTEXTS * BINS
 MAX_ESCAPE_BITS = 15
 FIRST_RATE = 4
 LAST_RATES = range(5, 9)
-FAR = 4
+FAR = 2
 """On a trellis with contexts, the weighted sum of the last magnitudes from which on the second context is used."""
 DIGIT_BITS = 16
 DIGIT = 1 << DIGIT_BITS
@@ -38,7 +38,7 @@ def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None) -> byt
     """
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
-    start = _start(flat if grids is None or grids.all() else flat[grids == 0])
+    start = _start(flat)
     headers = [contexts << 15 | rate << 13 | start for contexts in (0, 1) for rate in range(len(LAST_RATES))]
     return min((coder(flat, header, grids) for header in headers), key=len)
 
@@ -66,10 +66,7 @@ class _Model:
     def __init__(self, header: int, *, on_trellis: bool) -> None:
         some, more = header >> 8 & 31, header >> 4 & 15
         bins = [(2 * some + 1) << 10] + [max(((2 * more + 1) << 11) - (k << 10), 2048) for k in range(1, BINS)]
-        contexts = bins * CONTEXTS
-        if on_trellis:
-            contexts[CONTEXTS // 2 * BINS :] = [p + ((1 << 16) - p >> 2) for p in contexts[CONTEXTS // 2 * BINS :]]
-        self.probability = [*contexts, *[1 << 15] * MAX_ESCAPE_BITS]
+        self.probability = [*bins * CONTEXTS, *[1 << 15] * MAX_ESCAPE_BITS]
         self.sign = 2 * (header & 15) + 1
         self.contexts = header >> 15
         self.rate, self.last_rate = FIRST_RATE, LAST_RATES[header >> 13 & 3]

@@ -80,7 +80,8 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
 def scratch_bytes(record: f.Record) -> int:
     """What ``cwb_scratch_size`` says of a tensor."""
     if record.kind == f.Kind.ANS:
-        return 2 * (record.symbols + 1 + 128) * (2 if record.run else 1)
+        tables, columns = (2, 6) if record.run else (1, 1)
+        return 2 * (columns * (record.symbols + 1) + 128 * tables)
     return 134 if record.kind == f.Kind.ADAPTIVE else 0
 
 

@@ -5,7 +5,7 @@
  */
 #include "cwb_encode.h"
 
-enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4, FAR = 4 };
+enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4, FAR = 2 };
 
 /* ANS */
 
@@ -187,12 +187,7 @@ size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t 
         uint32_t some = (2 * (uint32_t)(header >> 8 & 31) + 1) << 10;
         uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
 
-        uint32_t p = bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10);
-
-        if (grids != NULL && index >= ESCAPE / 2) { /* the odd grid */
-            p += (UINT32_C(0x10000) - p) >> 2;
-        }
-        c.p[index] = (uint16_t)p;
+        c.p[index] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
     }
     for (; index < ESCAPE + MAX_ESCAPE_BITS; index++) {
         c.p[index] = 0x8000;

@@ -45,7 +45,7 @@ extern "C" {
  * No tensor takes more than CWB_MAX_SCRATCH; cwb_scratch_size tells what one takes. */
 #define CWB_ANS_HINTS 128
 #define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1 + CWB_ANS_HINTS) * sizeof(uint16_t))
-#define CWB_SCRATCH_TRELLIS(K) (2 * CWB_SCRATCH_BYTES(K))
+#define CWB_SCRATCH_TRELLIS(K) ((6 * ((size_t)(K) + 1) + 2 * CWB_ANS_HINTS) * sizeof(uint16_t))
 #define CWB_SCRATCH_ADAPTIVE ((size_t)134)
 #define CWB_MAX_SCRATCH CWB_SCRATCH_TRELLIS(CWB_MAX_INDICES)
 
@@ -105,6 +105,7 @@ typedef struct {
     const uint8_t *data;
 #ifndef CWB_NO_NAMES
     const uint8_t *names; /* payload of CWB_NAMES, null if the file has none */
+    uint32_t names_size;  /* bytes */
 #endif
     uint32_t size;        /* bytes */
     uint32_t directory;   /* bytes */
@@ -197,14 +198,11 @@ typedef struct {
     const uint8_t *end;
     uint16_t *scratch;
     uint32_t symbols_left;
-#ifndef CWB_NO_TRELLIS
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;
-    uint32_t trellis; /* its state */
-#endif
     uint32_t state; /* ANS: its state; adaptive: the code register */
-    uint32_t range; /* adaptive, as all that follow but `symbols`, `lo` and `kind` */
-    uint32_t history; /* magnitudes of the last symbols */
+    uint32_t range; /* adaptive, as all that follow but `past`, `symbols`, `lo` and `kind` */
+    uint32_t past; /* state of the trellis, and magnitudes of the last symbols */
     uint16_t symbols;
     int16_t lo;
     uint8_t kind;

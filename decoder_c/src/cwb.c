@@ -14,6 +14,23 @@
 #error "one of the two coders must stay"
 #endif
 
+/* What was left out is never reached, and compilers drop it. */
+#ifdef CWB_NO_ANS
+#define HAS_ANS 0
+#else
+#define HAS_ANS 1
+#endif
+#ifdef CWB_NO_ADAPTIVE
+#define HAS_ADAPTIVE 0
+#else
+#define HAS_ADAPTIVE 1
+#endif
+#ifdef CWB_NO_TRELLIS
+#define HAS_TRELLIS 0
+#else
+#define HAS_TRELLIS 1
+#endif
+
 enum {
     HEADER_SIZE = 32,
     MAX_NAME = 1024,
@@ -25,17 +42,17 @@ enum {
     /* adaptive */
     BINS = 12, /* magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
-    FAR = 4, /* on a trellis: the weighted sum of magnitudes that makes the second context */
     MAX_ESCAPE_BITS = 15,
     FIRST_RATE = 4,
-    /* variant of a coded tensor, besides its order */
-    TRELLIS = 4,
-    /* what is added to the trellis's state after an odd index, and after an element on the odd grid */
-    ODD_INDEX = 5,
-    ODD_GRID = 9
+    /* a trellis */
+    TRELLIS = 4,   /* in the variant of a coded tensor, besides its order */
+    ODD_INDEX = 5, /* added to the state after an odd index */
+    ODD_GRID = 9,  /* added to the state after an element on the odd grid */
+    STATE_BITS = 5, /* of `past`, one of them spare; the rest is the sum of the last magnitudes */
+    FAR = 2        /* the weighted sum of the last magnitudes from which on an adaptive tensor uses the second context */
 };
 
-/* Keeps what is rarely called out of the loops that call it. */
+/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
@@ -47,7 +64,6 @@ enum {
 #endif
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
-#define CRC_INIT UINT32_C(0xFFFFFFFF)
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------- */
 
@@ -61,29 +77,41 @@ COLD static uint32_t load_u32(const uint8_t *p)
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
 
-#ifndef CWB_NO_CRC
-/* CRC-32 of ISO-HDLC, four bits at a time. Begins with CRC_INIT; the result is inverted by the caller. */
-static uint32_t crc_byte(uint32_t crc, uint8_t byte)
+/* Long division: the compiler's own takes ten times the room where there is no instruction for it. divisor > 0. */
+COLD static uint32_t divide(uint32_t number, uint32_t divisor)
 {
-    static const uint32_t table[16] = {
+    uint32_t quotient = 0;
+    uint8_t shift = 32;
+
+    while (shift-- > 0) {
+        if (number >> shift >= divisor) {
+            number -= divisor << shift;
+            quotient |= UINT32_C(1) << shift;
+        }
+    }
+    return quotient;
+}
+
+/* CRC-32 of ISO-HDLC of what had the CRC `crc` (0: nothing) and `size` more bytes. */
+#ifdef CWB_CRC32
+uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
+#elif !defined CWB_NO_CRC
+#define CWB_CRC32 crc_of
+COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
+{
+    static const uint32_t table[16] = { /* four bits at a time */
         UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
         UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
         UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
         UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
 
-    crc ^= byte;
-    crc = (crc >> 4) ^ table[crc & 15];
-    return (crc >> 4) ^ table[crc & 15];
-}
-
-static uint32_t crc_of(const uint8_t *data, uint32_t size)
-{
-    uint32_t crc = CRC_INIT;
-
+    crc = ~crc;
     while (size-- > 0) {
-        crc = crc_byte(crc, *data++);
+        crc ^= *data++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
     }
-    return (uint32_t)~crc;
+    return ~crc;
 }
 #endif
 
@@ -96,7 +124,7 @@ static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
     (void)crc;
     return 1;
 #else
-    return crc_of(data, size) == crc;
+    return CWB_CRC32(0, data, size) == crc;
 #endif
 }
 
@@ -104,62 +132,6 @@ static cwb_error check_payload(const cwb_tensor *record)
 {
     return has_crc(record->payload, record->payload_size, record->payload_crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
 }
-
-static int same_bytes(const uint8_t *a, const uint8_t *b, uint32_t size)
-{
-    while (size-- > 0) {
-        if (*a++ != *b++) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-#ifndef CWB_NO_NAMES
-/* Well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF) without NUL? */
-static int is_name(const uint8_t *p, uint32_t size)
-{
-    while (size > 0) {
-        uint8_t lead = *p++;
-        uint8_t low = 0x80, high = 0xBF; /* what the second byte may be */
-        uint8_t more;                    /* how many bytes follow the first */
-
-        size--;
-        if (lead < 0x80) {
-            if (lead == 0) {
-                return 0;
-            }
-            continue;
-        }
-        if (lead < 0xC2 || lead > 0xF4) {
-            return 0;
-        }
-        more = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
-        if (lead == 0xE0) {
-            low = 0xA0;
-        } else if (lead == 0xED) {
-            high = 0x9F;
-        } else if (lead == 0xF0) {
-            low = 0x90;
-        } else if (lead == 0xF4) {
-            high = 0x8F;
-        }
-        if (size < more) {
-            return 0;
-        }
-        size -= more;
-        while (more-- > 0) {
-            if (*p < low || *p > high) {
-                return 0;
-            }
-            p++;
-            low = 0x80;
-            high = 0xBF;
-        }
-    }
-    return 1;
-}
-#endif
 
 /* ---- directory ------------------------------------------------------------------------------------------------ */
 
@@ -183,32 +155,27 @@ COLD static const uint8_t *take(cursor *c, uint32_t size)
     return p;
 }
 
+COLD static uint32_t take_u32(cursor *c)
+{
+    return load_u32(take(c, 4));
+}
+
 /* LEB128, at most 32 bits, in its shortest form. */
 COLD static uint32_t take_varint(cursor *c)
 {
     uint32_t value = 0;
-    uint8_t shift, byte;
+    uint8_t shift = 0, byte;
 
-    for (shift = 0; shift < 35; shift = (uint8_t)(shift + 7)) {
+    do {
         byte = *take(c, 1);
-        if (shift == 28 && byte > 0x0F) {
-            break;
+        if ((shift == 28 && byte > 0x0F) || (shift > 0 && byte == 0)) {
+            c->failed = 1;
+            return 0;
         }
         value |= (uint32_t)(byte & 0x7F) << shift;
-        if (byte < 0x80) {
-            if (shift > 0 && byte == 0) {
-                break;
-            }
-            return value;
-        }
-    }
-    c->failed = 1;
-    return 0;
-}
-
-static int is_coded(uint8_t kind)
-{
-    return kind == CWB_ANS || kind == CWB_ADAPTIVE;
+        shift = (uint8_t)(shift + 7);
+    } while (byte >= 0x80);
+    return value;
 }
 
 static int is_section(uint8_t kind)
@@ -222,13 +189,12 @@ static int is_unknown(uint8_t kind)
     return (kind > CWB_ADAPTIVE && kind < CWB_GRAPH) || (kind > CWB_PACKED_NAMES && kind < CWB_MARGINS) || kind == 255;
 }
 
-/* Reads the dimensions and sets the number of elements. The product of the dimensions that are not 0 has a limit, and
- * raw payloads their size. */
-static cwb_error read_shape(cursor *c, cwb_tensor *tensor)
+/* Reads the dimensions and sets the number of elements. The product of the dimensions that are not 0 has a limit; is it
+ * kept, and is there an element where there must be one? */
+static int read_shape(cursor *c, cwb_tensor *tensor)
 {
     uint32_t product = 1;
-    uint8_t axis, empty = 0, overflow = 0;
-    uint8_t item; /* log2 of the bytes of an element */
+    uint8_t axis, empty = 0;
 
     tensor->shape = c->p;
     for (axis = 0; axis < tensor->rank; axis++) {
@@ -236,116 +202,92 @@ static cwb_error read_shape(cursor *c, cwb_tensor *tensor)
 
         if (dim == 0) {
             empty = 1;
+        } else if (dim > divide(MAX_COUNT, product)) {
+            return 0;
         } else {
-            uint64_t wide = (uint64_t)product * dim;
-
-            overflow |= wide > MAX_COUNT;
-            product = (uint32_t)wide;
+            product *= dim;
         }
-    }
-    if (c->failed) {
-        return CWB_ERR_DIRECTORY;
-    }
-    if (overflow || (empty && is_coded(tensor->kind))) {
-        return CWB_ERR_SHAPE;
     }
     tensor->count = empty ? 0 : product;
-    if (tensor->kind == CWB_RAW) {
-        item = tensor->type == CWB_FLOAT64 ? 3 : tensor->type == CWB_FLOAT32 ? 2 : 1;
-        if (tensor->payload_size >> item != tensor->count || tensor->payload_size << (32 - item) != 0) {
-            return CWB_ERR_SHAPE;
-        }
-    }
-    return CWB_OK;
+    return !empty || tensor->kind == CWB_RAW;
 }
 
-/* Reads the fields of a coded tensor behind its dimensions. */
-static cwb_error read_grid(cursor *c, cwb_tensor *tensor)
+/* Reads the fields of a coded tensor behind its dimensions. Are they within their limits? */
+static int read_grid(cursor *c, cwb_tensor *tensor, uint8_t trellis)
 {
-    uint32_t zigzag, more;
-    int32_t lo, scale = 1;
+    uint32_t zigzag, more, most = CWB_MAX_SYMBOLS - 1, run = 0;
+    int32_t lo, bound = 32768;
 
-    tensor->step_bits = load_u32(take(c, 4));
+    tensor->step_bits = take_u32(c);
     zigzag = take_varint(c);
     more = take_varint(c); /* K - 1 */
-    if (tensor->run) {
-        tensor->run = take_varint(c);
-        if (tensor->run == 0 || tensor->count % tensor->run != 0) {
-            return c->failed ? CWB_ERR_DIRECTORY : CWB_ERR_GRID;
+    if (trellis) {
+        run = take_varint(c);
+        if (run == 0 || divide(tensor->count, run) * run != tensor->count) {
+            return 0;
         }
-        scale = 2;
+        most = CWB_MAX_INDICES - 1;
+        bound /= 2;
     }
-    tensor->decoded_crc = load_u32(take(c, 4));
-    if (c->failed) {
-        return CWB_ERR_DIRECTORY;
-    }
-    /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
-    if (tensor->step_bits < 1 || tensor->step_bits > UINT32_C(0x7F7FFFFF) || zigzag > UINT32_C(0xFFFF) ||
-        more >= (tensor->run ? CWB_MAX_INDICES : CWB_MAX_SYMBOLS)) {
-        return CWB_ERR_GRID;
-    }
+    tensor->decoded_crc = take_u32(c);
     lo = (int32_t)(zigzag >> 1);
     if (zigzag & 1) {
         lo = -lo - 1;
     }
-    if (scale * lo < -32768 || scale * (lo + (int32_t)more) > 32767) {
-        return CWB_ERR_GRID;
-    }
+    tensor->run = run;
     tensor->lo = (int16_t)lo;
     tensor->symbols = (uint16_t)(more + 1);
+    /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
+    return tensor->step_bits - 1 < UINT32_C(0x7F7FFFFF) && more <= most && lo >= -bound && lo < bound - (int32_t)more;
+}
+
+/* Reads the fields of a tensor behind its payload's CRC. */
+static cwb_error read_tensor(cursor *c, cwb_tensor *tensor)
+{
+    static const uint8_t least_rank[4] = {0, 3, 2, 3};
+    static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
+    uint8_t form = *take(c, 1), variant = form >> 4 & 3, coded = tensor->kind != CWB_RAW;
+    uint8_t item; /* log2 of the bytes of an element */
+
+    tensor->rank = form & 15;
+    if (form >> 4 >= (coded ? 2 * TRELLIS : 4)) {
+        return CWB_ERR_ELEMENT_TYPE;
+    }
+    tensor->type = types[coded ? 0 : variant];
+    tensor->order = coded ? variant : 0;
+    if (tensor->rank > CWB_MAX_RANK || tensor->rank < least_rank[tensor->order] || !read_shape(c, tensor)) {
+        return CWB_ERR_SHAPE;
+    }
+    if (coded) {
+        return read_grid(c, tensor, form >> 4 & TRELLIS) ? CWB_OK : CWB_ERR_GRID;
+    }
+    tensor->step_bits = 0;
+    tensor->run = 0;
+    tensor->lo = 0;
+    tensor->symbols = 0;
+    tensor->decoded_crc = tensor->payload_crc;
+    item = variant == 0 ? 2 : variant == 2 ? 3 : 1;
+    if (tensor->payload_size >> item != tensor->count || tensor->payload_size << (32 - item) != 0) {
+        return CWB_ERR_SHAPE;
+    }
     return CWB_OK;
 }
 
 /* Reads one record and checks its limits. Of a section only kind, size and CRC of the payload are set. */
-static cwb_error read_record(cursor *c, cwb_tensor *tensor)
+COLD static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
-    static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
-    static const uint8_t least_rank[4] = {0, 3, 2, 3};
-    uint8_t form;
-    cwb_error error;
+    cwb_error error = CWB_OK;
 
     tensor->kind = *take(c, 1);
-    if (c->failed) {
-        return CWB_ERR_DIRECTORY;
-    }
     if (is_unknown(tensor->kind)) {
         return CWB_ERR_VERSION;
     }
     tensor->payload_size = take_varint(c);
-    tensor->payload_crc = load_u32(take(c, 4));
-    if (c->failed || is_section(tensor->kind)) {
-        return c->failed ? CWB_ERR_DIRECTORY : CWB_OK;
+    tensor->payload_crc = take_u32(c);
+    if (!is_section(tensor->kind)) {
+        error = read_tensor(c, tensor);
     }
-
-    form = *take(c, 1);
-    if (c->failed) {
-        return CWB_ERR_DIRECTORY;
-    }
-    tensor->type = CWB_FLOAT32;
-    tensor->order = CWB_ROW_MAJOR;
-    tensor->rank = form & 15;
-    tensor->run = 0;
-    if (form >> 4 >= (is_coded(tensor->kind) ? 2 * TRELLIS : 4)) {
-        return CWB_ERR_ELEMENT_TYPE;
-    }
-    if (is_coded(tensor->kind)) {
-        tensor->order = form >> 4 & (TRELLIS - 1);
-        tensor->run = form >> 4 & TRELLIS; /* not 0 for now if there is one */
-    } else {
-        tensor->type = types[form >> 4];
-    }
-    if (tensor->rank > CWB_MAX_RANK || tensor->rank < least_rank[tensor->order]) {
-        return CWB_ERR_SHAPE;
-    }
-    error = read_shape(c, tensor);
-    if (error != CWB_OK) {
-        return error;
-    }
-    tensor->step_bits = 0;
-    tensor->lo = 0;
-    tensor->symbols = 0;
-    tensor->decoded_crc = tensor->payload_crc;
-    return is_coded(tensor->kind) ? read_grid(c, tensor) : CWB_OK;
+    return c->failed ? CWB_ERR_DIRECTORY : error;
 }
 
 static cursor directory_of(const cwb_file *file)
@@ -359,135 +301,87 @@ static cursor directory_of(const cwb_file *file)
 }
 
 #ifndef CWB_NO_NAMES
-/* The name of tensor `index`, which exists, in a file whose names were checked; *length is 0 if it has none. */
-static const uint8_t *name_at(const cwb_file *file, uint32_t index, uint16_t *length)
+static cursor names_of(const cwb_file *file)
 {
     cursor c;
 
-    *length = 0;
-    if (file->names == NULL) {
-        return file->data;
-    }
     c.p = file->names;
-    c.end = file->data + file->size;
+    c.end = c.p + file->names_size;
     c.failed = 0;
-    for (;;) {
-        const uint8_t *name;
-
-        *length = (uint16_t)take_varint(&c);
-        name = take(&c, *length);
-        if (index-- == 0) {
-            return name;
-        }
-    }
+    return c;
 }
 
-/* Does one of the first `count` tensors bear the name of `length` bytes? If so *index tells which. */
-static int find_name(const cwb_file *file, uint32_t count, const uint8_t *name, uint32_t length, uint32_t *index)
+/* Are the names as many as the tensors, of lengths allowed, and do they fill their section? */
+static int check_names(const cwb_file *file)
 {
-    cursor c;
-    uint32_t i;
+    cursor c = names_of(file);
+    uint32_t left;
 
-    if (file->names == NULL) {
-        return 0;
-    }
-    c.p = file->names;
-    c.end = file->data + file->size;
-    c.failed = 0;
-    for (i = 0; i < count; i++) {
-        uint32_t other_length = take_varint(&c);
-        const uint8_t *other = take(&c, other_length);
-
-        if (other_length == length && same_bytes(other, name, length)) {
-            *index = i;
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Checks that `size` bytes of names are well-formed, different, and as many as there are tensors. */
-static cwb_error check_names(const cwb_file *file, uint32_t size)
-{
-    cursor c;
-    uint32_t i, unused;
-
-    c.p = file->names;
-    c.end = c.p + size;
-    c.failed = 0;
-    for (i = 0; i < file->tensors; i++) {
+    for (left = file->tensors; left > 0; left--) {
         uint32_t length = take_varint(&c);
-        const uint8_t *name;
 
-        if (length < 1 || length > MAX_NAME) {
-            return CWB_ERR_NAME;
+        if (length - 1 >= MAX_NAME) { /* a failure reads as 0 */
+            return 0;
         }
-        name = take(&c, length);
-        if (c.failed || !is_name(name, length) || find_name(file, i, name, length, &unused)) {
-            return CWB_ERR_NAME;
-        }
+        (void)take(&c, length);
     }
-    return c.p == c.end ? CWB_OK : CWB_ERR_NAME;
+    return !c.failed && c.p == c.end;
 }
 #endif
 
 static cwb_error check_directory(cwb_file *file)
 {
     cursor c = directory_of(file);
-    uint32_t payloads_left = file->size - HEADER_SIZE - file->directory;
-    uint32_t i;
+    cwb_tensor record;
+    uint32_t left;
     uint8_t last = 0; /* kind of the last section */
-#ifndef CWB_NO_NAMES
-    const uint8_t *payload = c.end;
-    uint32_t names_size = 0;
 
+    record.payload = c.end;
+    record.payload_size = 0;
+    file->tensors = 0;
+#ifndef CWB_NO_NAMES
     file->names = NULL;
 #endif
-    file->tensors = 0;
-    for (i = 0; i < file->records; i++) {
-        cwb_tensor record;
+    for (left = file->records; left > 0; left--) {
+        const uint8_t *payload = record.payload + record.payload_size;
         cwb_error error = read_record(&c, &record);
 
         if (error != CWB_OK) {
             return error;
         }
-        if (is_section(record.kind)) {
-            if (record.kind <= last || (record.kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
-                return CWB_ERR_DIRECTORY;
-            }
-            last = record.kind;
-        } else {
+        if (!is_section(record.kind)) {
             if (last != 0) {
                 return CWB_ERR_DIRECTORY;
             }
             file->tensors++;
+        } else if (record.kind <= last || (record.kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
+            return CWB_ERR_DIRECTORY;
+        } else {
+            last = record.kind;
         }
-        if (record.payload_size > payloads_left) {
+        record.payload = payload;
+        if (record.payload_size > (size_t)(file->data + file->size - payload)) {
             return CWB_ERR_LAYOUT;
         }
 #ifndef CWB_NO_NAMES
         if (record.kind == CWB_NAMES) {
-            record.payload = payload;
-            error = check_payload(&record);
-            if (error != CWB_OK) {
-                return error;
-            }
             file->names = payload;
-            names_size = record.payload_size;
+            file->names_size = record.payload_size;
+            if (check_payload(&record) != CWB_OK) {
+                return CWB_ERR_PAYLOAD_CRC;
+            }
         }
-        payload += record.payload_size;
 #endif
-        payloads_left -= record.payload_size;
     }
     if (c.p != c.end) {
         return CWB_ERR_DIRECTORY;
     }
-    if (payloads_left != 0) {
+    if (record.payload + record.payload_size != file->data + file->size) {
         return CWB_ERR_LAYOUT;
     }
 #ifndef CWB_NO_NAMES
-    if (file->names != NULL) {
-        return check_names(file, names_size);
+    if (file->names != NULL && !check_names(file)) {
+        return CWB_ERR_NAME;
     }
 #endif
     return CWB_OK;
@@ -497,20 +391,23 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
 {
     static const uint8_t magic[8] = {0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A};
     const uint8_t *bytes = (const uint8_t *)data;
+    uint8_t i;
 
     if (file == NULL || (data == NULL && size > 0)) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!same_bytes(bytes, magic, size < sizeof magic ? (uint32_t)size : (uint32_t)sizeof magic)) {
-        return CWB_ERR_MAGIC;
-    }
-    if (size < HEADER_SIZE) {
-        return CWB_ERR_TRUNCATED;
+    for (i = 0; i < HEADER_SIZE; i++) {
+        if (i >= size) {
+            return CWB_ERR_TRUNCATED;
+        }
+        if (i < sizeof magic && bytes[i] != magic[i]) {
+            return CWB_ERR_MAGIC;
+        }
     }
     if (!has_crc(bytes, 28, load_u32(bytes + 28))) {
         return CWB_ERR_HEADER_CRC;
     }
-    if (load_u16(bytes + 8) != CWB_FORMAT_VERSION || load_u16(bytes + 10) != 0) {
+    if (load_u32(bytes + 8) != CWB_FORMAT_VERSION) { /* and the flags behind it are 0 */
         return CWB_ERR_VERSION;
     }
     file->data = bytes;
@@ -520,11 +417,8 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     if (file->records > CWB_MAX_RECORDS) {
         return CWB_ERR_DIRECTORY;
     }
-    if (size < file->size) {
-        return CWB_ERR_TRUNCATED;
-    }
-    if (size > file->size) {
-        return CWB_ERR_TRAILING;
+    if (size != file->size) {
+        return size < file->size ? CWB_ERR_TRUNCATED : CWB_ERR_TRAILING;
     }
     if (file->directory > file->size - HEADER_SIZE) {
         return CWB_ERR_LAYOUT;
@@ -561,7 +455,16 @@ cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor
     }
     record_at(file, index, tensor);
 #ifndef CWB_NO_NAMES
-    tensor->name = (const char *)name_at(file, index, &tensor->name_length);
+    tensor->name = (const char *)file->data;
+    tensor->name_length = 0;
+    if (file->names != NULL) {
+        cursor c = names_of(file);
+
+        do {
+            tensor->name_length = (uint16_t)take_varint(&c);
+            tensor->name = (const char *)take(&c, tensor->name_length);
+        } while (index-- > 0);
+    }
 #endif
     return CWB_OK;
 }
@@ -582,16 +485,28 @@ void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK])
 #ifndef CWB_NO_NAMES
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
 {
+    cursor c;
     uint32_t index;
 
     if (file == NULL || name == NULL || tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (name_length > MAX_NAME ||
-        !find_name(file, file->tensors, (const uint8_t *)name, (uint32_t)name_length, &index)) {
+    if (file->names == NULL) {
         return CWB_ERR_NOT_FOUND;
     }
-    return cwb_tensor_at(file, index, tensor);
+    c = names_of(file);
+    for (index = 0; index < file->tensors; index++) {
+        uint32_t length = take_varint(&c), i = 0;
+        const uint8_t *other = take(&c, length);
+
+        while (i < length && length == name_length && other[i] == (uint8_t)name[i]) {
+            i++;
+        }
+        if (i == length) { /* which is not 0 */
+            return cwb_tensor_at(file, index, tensor);
+        }
+    }
+    return CWB_ERR_NOT_FOUND;
 }
 #endif
 
@@ -638,7 +553,7 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
         uint32_t value;
 
         record_at(file, i, &tensor);
-        if (is_coded(tensor.kind)) {
+        if (tensor.kind != CWB_RAW) {
             value = take_varint(&c);
             if (i == index) {
                 *margin = value;
@@ -653,24 +568,8 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
 
 static int can_decode(const cwb_tensor *tensor)
 {
-    uint8_t kind = tensor->kind;
-
-#ifdef CWB_NO_TRELLIS
-    if (tensor->run > 0) {
-        return 0;
-    }
-#endif
-#ifndef CWB_NO_ANS
-    if (kind == CWB_ANS) {
-        return 1;
-    }
-#endif
-#ifndef CWB_NO_ADAPTIVE
-    if (kind == CWB_ADAPTIVE) {
-        return 1;
-    }
-#endif
-    return 0;
+    return ((HAS_ANS && tensor->kind == CWB_ANS) || (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE)) &&
+           (HAS_TRELLIS || tensor->run == 0);
 }
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
@@ -678,31 +577,21 @@ size_t cwb_scratch_size(const cwb_tensor *tensor)
     if (tensor == NULL || !can_decode(tensor)) {
         return 0;
     }
-    if (tensor->kind == CWB_ADAPTIVE) {
+    if (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE) {
         return CWB_SCRATCH_ADAPTIVE;
     }
-    return tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
+    return HAS_TRELLIS && tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
 }
 
-#ifndef CWB_NO_TRELLIS
-static INLINE uint32_t next_state(uint32_t trellis, uint32_t index)
+/* Is the stream on a trellis? */
+static int on_trellis(const cwb_stream *stream)
 {
-    return trellis >> 1 ^ (index & 1 ? ODD_INDEX : 0) ^ (trellis & 1 ? ODD_GRID : 0);
+    return HAS_TRELLIS && stream->run > 0;
 }
 
-/* The value that an index on the grid 0 or 1 stands for. */
-static INLINE int16_t value_of(int32_t index, uint32_t grid)
-{
-    if (grid) {
-        return (int16_t)(2 * index - (index > 0) + (index < 0));
-    }
-    return (int16_t)(2 * index);
-}
-#endif
-
-#ifndef CWB_NO_ANS
-/* ANS: scratch memory holds the slot edges F_0 .. F_K, and before them, for each of HINTS equal parts of the slots, the
- * symbol that owns its first one. */
+/* ANS: scratch memory holds the slot edges F_0 .. F_K, and before them, for each of HINTS equal parts of the slots, where
+ * the symbol that owns its first one begins: the place of that edge in scratch memory. On a trellis: the hints of both
+ * tables, the edges of both, as many values of the symbols to their right, and as many terms for the state. */
 
 /* Bits of the table, lowest first. */
 typedef struct {
@@ -786,7 +675,7 @@ static void read_frequencies(uint16_t *edges, uint16_t symbols, uint8_t resoluti
     }
     for (i = 0; i < symbols; i++) {
         if (edges[i] != 0) {
-            edges[i] = (uint16_t)(1 + weight_of(edges[i], resolution) * spare / total);
+            edges[i] = (uint16_t)(1 + divide(weight_of(edges[i], resolution) * spare, total));
         }
         if (edges[i] > edges[largest]) {
             largest = i;
@@ -803,15 +692,15 @@ static void read_frequencies(uint16_t *edges, uint16_t symbols, uint8_t resoluti
     edges[i] = sum;
 }
 
-/* Reads a table: its slot edges to edges + first, and its hints, which count from `edges` on. 0 if it is invalid. */
-static int read_table(cwb_stream *stream, uint16_t *hints, uint16_t *edges, uint16_t first)
+/* Reads a table to scratch memory: its hints and edges, at places given. 0 if it is invalid. */
+static int read_table(cwb_stream *stream, uint16_t hint, uint16_t edge)
 {
-    uint16_t i, owner = first;
+    uint16_t *edges = stream->scratch + edge;
+    uint16_t slot;
     uint8_t resolution = 0;
 
-    if (stream->symbols == 1) {
-        edges[first] = 1; /* the only level */
-    } else {
+    edges[0] = 1; /* the only level of a single symbol */
+    if (stream->symbols > 1) {
         bit_cursor bits;
 
         bits.c.p = stream->next;
@@ -819,38 +708,40 @@ static int read_table(cwb_stream *stream, uint16_t *hints, uint16_t *edges, uint
         bits.c.failed = 0;
         bits.byte = 0;
         bits.left = 0;
-        resolution = read_levels(&bits, stream->lo, stream->symbols, edges + first);
+        resolution = read_levels(&bits, stream->lo, stream->symbols, edges);
         if (bits.c.failed) {
             return 0;
         }
         stream->next = bits.c.p;
     }
-    read_frequencies(edges + first, stream->symbols, resolution);
-    for (i = 0; i < HINTS; i++) {
-        while (edges[owner + 1] <= i * (SLOTS / HINTS)) {
-            owner++;
+    read_frequencies(edges, stream->symbols, resolution);
+    for (slot = 0; slot < SLOTS; slot = (uint16_t)(slot + SLOTS / HINTS)) {
+        while (stream->scratch[edge + 1] <= slot) {
+            edge++;
         }
-        hints[i] = owner;
+        stream->scratch[hint++] = edge;
     }
     return 1;
 }
 
 static cwb_error begin_ans(cwb_stream *stream)
 {
-    uint16_t *hints = stream->scratch;
+    uint16_t span = (uint16_t)(stream->symbols + 1), i;
+    uint8_t tables = on_trellis(stream) ? 2 : 1, grid;
 
-#ifndef CWB_NO_TRELLIS
-    if (stream->run > 0) { /* the hints of both tables, then the edges of both */
-        uint16_t *edges = hints + 2 * HINTS;
+    for (grid = 0; grid < tables; grid++) {
+        uint16_t edge = (uint16_t)(HINTS * tables + span * grid);
 
-        if (!read_table(stream, hints, edges, 0) ||
-            !read_table(stream, hints + HINTS, edges, (uint16_t)(stream->symbols + 1))) {
+        if (!read_table(stream, (uint16_t)(HINTS * grid), edge)) {
             return CWB_ERR_TABLE;
         }
-    } else
-#endif
-        if (!read_table(stream, hints, hints + HINTS, 0)) {
-        return CWB_ERR_TABLE;
+        for (i = 0; tables > 1 && i < stream->symbols; i++) {
+            int32_t index = stream->lo + (int32_t)i;
+            uint16_t *value = stream->scratch + edge + 2 * span + i;
+
+            value[0] = (uint16_t)(2 * index - (grid & (index > 0)) + (grid & (index < 0)));
+            value[2 * span] = (uint16_t)((index & 1) * ODD_INDEX ^ grid * ODD_GRID);
+        }
     }
     stream->state = 0;
     if (stream->next != stream->end) {
@@ -871,27 +762,17 @@ static cwb_error begin_ans(cwb_stream *stream)
     return CWB_OK;
 }
 
-static INLINE void read_ans(cwb_stream *stream, int16_t *out, size_t count, int on_trellis)
+static INLINE void read_ans(cwb_stream *stream, int16_t *out, size_t count, int trellis)
 {
-    const uint16_t *hints = stream->scratch, *edges = hints + (on_trellis ? 2 * HINTS : HINTS);
+    const uint16_t *scratch = stream->scratch;
     const uint8_t *next = stream->next;
     const uint8_t *end = stream->end;
-    uint32_t state = stream->state, lo = (uint32_t)(int32_t)stream->lo;
-#ifndef CWB_NO_TRELLIS
-    uint32_t trellis = stream->trellis, other = (uint32_t)stream->symbols + 1;
-#endif
+    uint32_t state = stream->state, lo = (uint32_t)(stream->lo - HINTS); /* less the first edge's place */
+    uint32_t past = stream->past, span = 2 * ((uint32_t)stream->symbols + 1);
 
     do {
         uint32_t slot = state % SLOTS;
-        uint32_t hint = slot / (SLOTS / HINTS);
-        const uint16_t *edge;
-
-#ifndef CWB_NO_TRELLIS
-        if (on_trellis) {
-            hint += (trellis & 1) * HINTS;
-        }
-#endif
-        edge = edges + hints[hint];
+        const uint16_t *edge = scratch + scratch[(trellis ? (past & 1) * HINTS : 0) + slot / (SLOTS / HINTS)];
 
         while (edge[1] <= slot) {
             edge++;
@@ -901,27 +782,28 @@ static INLINE void read_ans(cwb_stream *stream, int16_t *out, size_t count, int 
             state = state << 16 | load_u16(next);
             next += 2;
         }
-#ifndef CWB_NO_TRELLIS
-        if (on_trellis) {
-            uint32_t grid = trellis & 1;
-            int32_t index = (int32_t)(lo + (uint32_t)(edge - edges) - grid * other);
-
-            *out++ = value_of(index, grid);
-            trellis = next_state(trellis, (uint32_t)index);
-            continue;
+        if (trellis) {
+            *out++ = (int16_t)edge[span];
+            past = past >> 1 ^ edge[2 * span];
+        } else {
+            *out++ = (int16_t)(lo + (uint32_t)(edge - scratch));
         }
-#endif
-        *out++ = (int16_t)(lo + (uint32_t)(edge - edges));
     } while (--count > 0);
     stream->next = next;
     stream->state = state;
-#ifndef CWB_NO_TRELLIS
-    stream->trellis = trellis;
-#endif
+    stream->past = past;
 }
-#endif
 
-#ifndef CWB_NO_ADAPTIVE
+COLD static void read_ans_plain(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_ans(stream, out, count, 0);
+}
+
+COLD static void read_ans_trellis(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_ans(stream, out, count, 1);
+}
+
 /* Adaptive binary range coder. Scratch memory holds the probabilities of a 1, in units of 2^-16: for each context its
  * bins and a 0, which ends a run of ones, then those of the escape code. */
 
@@ -941,6 +823,7 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     size_t size = (size_t)(stream->end - stream->next);
     uint16_t *p = stream->scratch;
     uint16_t header;
+    int32_t hi = stream->lo + (int32_t)stream->symbols - 1, least = -(int32_t)stream->lo;
     uint8_t context, bin;
 
     if (size < 2 || size % 2 != 0 || (size > 2 && load_u16(stream->end - 2) == 0)) {
@@ -951,18 +834,12 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     for (context = 0; context < CONTEXTS; context++) {
         uint16_t more = (uint16_t)((2 * (header >> 4 & 15) + 1) << 11);
 
-        p[0] = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
+        *p++ = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
         for (bin = 1; bin < BINS; bin++) {
             more = (uint16_t)(more < 3072 ? 2048 : more - 1024);
-            p[bin] = more;
+            *p++ = more;
         }
-#ifndef CWB_NO_TRELLIS
-        for (bin = 0; stream->run > 0 && context >= CONTEXTS / 2 && bin < BINS; bin++) {
-            p[bin] = (uint16_t)(p[bin] + ((UINT32_C(0x10000) - p[bin]) >> 2)); /* the odd grid */
-        }
-#endif
-        p[BINS] = 0;
-        p += BINS + 1;
+        *p++ = 0;
     }
     for (bin = 0; bin < MAX_ESCAPE_BITS; bin++) {
         *p++ = 0x8000;
@@ -973,14 +850,8 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     stream->last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
     stream->seen = 0;
     stream->damaged = 0;
-    stream->history = 0;
-    stream->limit = 0;
-    if (stream->lo <= 0 && stream->lo + (int32_t)stream->symbols > 0) {
-        int32_t hi = stream->lo + (int32_t)stream->symbols - 1;
-        int32_t least = -(int32_t)stream->lo < hi ? -(int32_t)stream->lo : hi;
-
-        stream->limit = (uint8_t)(least < BINS ? least + 1 : BINS);
-    }
+    least = least < hi ? least : hi;
+    stream->limit = (uint8_t)(least < 0 ? 0 : least < BINS ? least + 1 : BINS);
     stream->range = UINT32_C(0xFFFFFFFF);
     stream->state = shift_in(stream, shift_in(stream, 0));
     return CWB_OK;
@@ -1046,32 +917,22 @@ COLD static int16_t far_symbol(cwb_stream *stream, uint32_t magnitude)
     return (int16_t)symbol;
 }
 
-/* Symbols between two changes of the learning rate. */
-static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int on_trellis)
+/* Symbols of one run, between two changes of the learning rate. */
+static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int trellis)
 {
-    uint32_t code = stream->state, range = stream->range, history = stream->history;
+    uint32_t code = stream->state, range = stream->range, past = stream->past;
     uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1;
-#ifndef CWB_NO_TRELLIS
-    uint32_t trellis = stream->trellis;
-#endif
+    uint32_t far = stream->contexts ? FAR << STATE_BITS : UINT32_C(0xFFFFFFFF);
 
     do {
-        uint32_t bound, p, magnitude;
-        uint16_t *first = stream->scratch, *bin;
-        int16_t symbol;
+        uint32_t bound, p, magnitude, grid = trellis ? past & 1 : 0;
+        uint16_t *first = stream->scratch + (BINS + 1) * (CONTEXTS / 2) * grid, *bin;
+        uint32_t value, sum = 0;
 
-#ifndef CWB_NO_TRELLIS
-        if (on_trellis) {
-            if (stream->contexts && history >= FAR) {
-                first += BINS + 1;
-            }
-            if (trellis & 1) {
-                first += (BINS + 1) * (CONTEXTS / 2);
-            }
-        } else
-#endif
-        if (stream->contexts) {
-            uint32_t context = (history + 3) >> 2;
+        if (trellis) {
+            first += past >= far ? BINS + 1 : 0;
+        } else if (stream->contexts) {
+            uint32_t context = (past + 3) >> 2;
 
             first += (BINS + 1) * (context < CONTEXTS ? context : CONTEXTS - 1);
         }
@@ -1094,14 +955,19 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
         code -= bound;
         range -= bound;
         magnitude = (uint32_t)(bin - first);
-        symbol = (int16_t)magnitude;
-        if (magnitude > 0 || UNLIKELY(stream->limit == 0)) {
+        value = 0;
+        if (magnitude > 0) {
+            uint32_t negative = 0;
+
             if (UNLIKELY(magnitude >= stream->limit)) {
+                int16_t symbol;
+
                 stream->state = code;
                 stream->range = range;
                 symbol = far_symbol(stream, magnitude);
                 code = stream->state;
                 range = stream->range;
+                negative = symbol < 0;
                 magnitude = (uint32_t)(symbol < 0 ? -(int32_t)symbol : symbol);
             } else {
                 bound = (range >> 5) * stream->sign;
@@ -1110,69 +976,72 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
                 } else {
                     code -= bound;
                     range -= bound;
-                    symbol = (int16_t)-symbol;
+                    negative = 1;
                 }
             }
+            value = trellis ? 2 * magnitude - grid : magnitude;
+            sum = trellis ? value << STATE_BITS : 2 * value;
+            if (negative) {
+                value = 0 - value;
+            }
         }
+        if (trellis) { /* the bit above the state, left of the sum, makes the upper bit of ODD_GRID */
+            past = ((past & ~UINT32_C(16)) | grid << 4) >> 1 ^ grid ^ (magnitude & 1) * ODD_INDEX;
+        } else {
+            past >>= 1;
+        }
+        past += sum;
         if (UNLIKELY(range <= 0xFFFF)) {
             range <<= 16;
             code = shift_in(stream, code);
         }
-#ifndef CWB_NO_TRELLIS
-        if (on_trellis) {
-            uint32_t grid = trellis & 1;
-
-            *out++ = value_of(symbol, grid);
-            history = (history >> 1) + 2 * magnitude - (magnitude > 0 ? grid : 0);
-            trellis = next_state(trellis, magnitude);
-            continue;
-        }
-#endif
-        history = (history >> 1) + 2 * magnitude;
-        *out++ = symbol;
+        *out++ = (int16_t)value;
     } while (--count > 0);
     stream->state = code;
     stream->range = range;
-    stream->history = history;
-#ifndef CWB_NO_TRELLIS
-    stream->trellis = trellis;
-#endif
+    stream->past = past;
 }
 
-static void read_steadily(cwb_stream *stream, int16_t *out, size_t count)
+COLD static void read_adaptive_plain(cwb_stream *stream, int16_t *out, size_t count)
 {
-#ifndef CWB_NO_TRELLIS
-    if (stream->run > 0) {
-        read_adaptive(stream, out, count, 1);
-        return;
-    }
-#endif
     read_adaptive(stream, out, count, 0);
 }
 
-/* Symbols of a stream; learning slows down after 32, 64, 128 and 256, unless it has reached the stream's last rate. */
+COLD static void read_adaptive_trellis(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_adaptive(stream, out, count, 1);
+}
+
+/* Symbols of one run; learning slows down after 32, 64, 128 and 256, unless it has reached the stream's last rate. */
 static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
 {
-    while (stream->rate < stream->last_rate && count > 0) {
-        uint16_t change = (uint16_t)((uint16_t)2 << stream->rate);
-        uint16_t now = (uint16_t)(change - stream->seen);
+    do {
+        size_t now = count, i;
 
-        if (now > count) {
-            now = (uint16_t)count;
+        if (stream->rate < stream->last_rate) {
+            uint16_t left = (uint16_t)((2u << stream->rate) - stream->seen);
+
+            now = count < left ? count : left;
+            stream->seen = (uint16_t)(stream->seen + now);
         }
-        read_steadily(stream, out, now);
+        if (on_trellis(stream)) {
+            read_adaptive_trellis(stream, out, now);
+        } else {
+            read_adaptive_plain(stream, out, now);
+        }
+        for (i = 0; stream->limit == 0 && i < now; i++) {
+            if (out[i] == 0) { /* the only symbol that was not checked */
+                out[i] = stream->lo;
+                stream->damaged = 1;
+            }
+        }
         out += now;
         count -= now;
-        stream->seen = (uint16_t)(stream->seen + now);
-        if (stream->seen == change) {
+        if (stream->rate < stream->last_rate && stream->seen == 2u << stream->rate) {
             stream->rate++;
         }
-    }
-    if (count > 0) {
-        read_steadily(stream, out, count);
-    }
+    } while (count > 0);
 }
-#endif
 
 /* Both */
 
@@ -1194,46 +1063,25 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
-#ifndef CWB_NO_TRELLIS
     stream->run = tensor->run;
     stream->run_left = tensor->run;
-    stream->trellis = 0;
-#endif
+    stream->past = 0;
     stream->symbols = tensor->symbols;
     stream->lo = tensor->lo;
     stream->kind = tensor->kind;
-#ifndef CWB_NO_ANS
-    if (tensor->kind == CWB_ANS) {
-        return begin_ans(stream);
-    }
-#endif
-#ifndef CWB_NO_ADAPTIVE
-    if (tensor->kind == CWB_ADAPTIVE) {
-        return begin_adaptive(stream);
-    }
-#endif
-    return CWB_ERR_KIND;
+    return HAS_ANS && tensor->kind == CWB_ANS ? begin_ans(stream) : begin_adaptive(stream);
 }
 
-/* At least one symbol, of one run. */
-static void read_some(cwb_stream *stream, int16_t *out, size_t count)
+/* At least one symbol, all of one run. */
+static void read_run(cwb_stream *stream, int16_t *out, size_t count)
 {
-#ifndef CWB_NO_ANS
-    if (stream->kind == CWB_ANS) {
-#ifndef CWB_NO_TRELLIS
-        if (stream->run > 0) {
-            read_ans(stream, out, count, 1);
-            return;
-        }
-#endif
-        read_ans(stream, out, count, 0);
-    }
-#endif
-#ifndef CWB_NO_ADAPTIVE
-    if (stream->kind == CWB_ADAPTIVE) {
+    if (HAS_ADAPTIVE && (!HAS_ANS || stream->kind == CWB_ADAPTIVE)) {
         read_learning(stream, out, count);
+    } else if (on_trellis(stream)) {
+        read_ans_trellis(stream, out, count);
+    } else {
+        read_ans_plain(stream, out, count);
     }
-#endif
 }
 
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
@@ -1241,47 +1089,41 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    if (count == 0) {
-        return CWB_OK;
-    }
     stream->symbols_left -= (uint32_t)count;
-#ifndef CWB_NO_TRELLIS
-    while (stream->run > 0 && count >= stream->run_left) {
-        read_some(stream, out, stream->run_left);
-        out += stream->run_left;
-        count -= stream->run_left;
-        stream->run_left = stream->run;
-        stream->trellis = 0;
-    }
-    stream->run_left -= (uint32_t)count;
-#endif
-    if (count > 0) {
-        read_some(stream, out, count);
+    while (count > 0) {
+        size_t now = count;
+
+        if (on_trellis(stream)) {
+            now = count < stream->run_left ? count : (size_t)stream->run_left;
+            stream->run_left -= (uint32_t)now;
+        }
+        read_run(stream, out, now);
+        if (on_trellis(stream) && stream->run_left == 0) {
+            stream->run_left = stream->run;
+            stream->past &= ~(uint32_t)15;
+        }
+        out += now;
+        count -= now;
     }
     return CWB_OK;
 }
 
 /* Do values from lo on, so many in number, fit int8? Twice as large ones, on a trellis? */
-static int fits_i8(int32_t lo, uint16_t symbols, int on_trellis)
+static int fits_i8(int32_t lo, uint16_t symbols, int trellis)
 {
     int32_t hi = lo + symbols - 1;
 
-    return on_trellis ? lo >= -64 && hi <= 63 : lo >= -128 && hi <= 127;
+    return trellis ? lo >= -64 && hi <= 63 : lo >= -128 && hi <= 127;
 }
 
 cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
 {
     int16_t tile[TILE];
-#ifndef CWB_NO_TRELLIS
-    int is_on_trellis = stream != NULL && stream->run > 0;
-#else
-    int is_on_trellis = 0;
-#endif
 
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!fits_i8(stream->lo, stream->symbols, is_on_trellis)) {
+    if (!fits_i8(stream->lo, stream->symbols, on_trellis(stream))) {
         return CWB_ERR_RANGE;
     }
     while (count > 0) {
@@ -1302,19 +1144,10 @@ cwb_error cwb_end(const cwb_stream *stream)
     if (stream == NULL || stream->symbols_left > 0) {
         return CWB_ERR_ARGUMENT;
     }
-    if (stream->next != stream->end) {
+    if (stream->next != stream->end || (HAS_ANS && stream->kind == CWB_ANS && stream->state != 0) ||
+        (HAS_ADAPTIVE && stream->kind == CWB_ADAPTIVE && stream->damaged)) {
         return CWB_ERR_STREAM;
     }
-#ifndef CWB_NO_ANS
-    if (stream->kind == CWB_ANS && stream->state != 0) {
-        return CWB_ERR_STREAM;
-    }
-#endif
-#ifndef CWB_NO_ADAPTIVE
-    if (stream->kind == CWB_ADAPTIVE && stream->damaged) {
-        return CWB_ERR_STREAM;
-    }
-#endif
     return CWB_OK;
 }
 
@@ -1347,7 +1180,8 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 #ifndef CWB_NO_FLOAT
     float step = cwb_step(tensor);
 #ifndef CWB_NO_CRC
-    uint32_t crc = CRC_INIT;
+    uint8_t bytes[4 * TILE];
+    uint32_t crc = 0;
 #endif
 #endif
 
@@ -1368,10 +1202,10 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 
             element.value = step * (float)symbol;
 #ifndef CWB_NO_CRC
-            crc = crc_byte(crc, (uint8_t)(element.bits & 0xFF));
-            crc = crc_byte(crc, (uint8_t)((element.bits >> 8) & 0xFF));
-            crc = crc_byte(crc, (uint8_t)((element.bits >> 16) & 0xFF));
-            crc = crc_byte(crc, (uint8_t)(element.bits >> 24));
+            bytes[4 * i] = (uint8_t)(element.bits & 0xFF);
+            bytes[4 * i + 1] = (uint8_t)(element.bits >> 8 & 0xFF);
+            bytes[4 * i + 2] = (uint8_t)(element.bits >> 16 & 0xFF);
+            bytes[4 * i + 3] = (uint8_t)(element.bits >> 24);
 #endif
             if (to == TO_F32) {
                 ((float *)out)[done + i] = element.value;
@@ -1383,10 +1217,13 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
                 ((int8_t *)out)[done + i] = (int8_t)symbol;
             }
         }
+#if !defined CWB_NO_FLOAT && !defined CWB_NO_CRC
+        crc = CWB_CRC32(crc, bytes, (size_t)(4 * now));
+#endif
     }
     error = cwb_end(&stream);
 #if !defined CWB_NO_FLOAT && !defined CWB_NO_CRC
-    if (error == CWB_OK && (uint32_t)~crc != tensor->decoded_crc) {
+    if (error == CWB_OK && crc != tensor->decoded_crc) {
         error = CWB_ERR_DECODED_CRC;
     }
 #endif
