@@ -269,6 +269,7 @@ def _declare(library: ctypes.CDLL) -> None:
     """Declare the functions of decoder_c/host/cwb_host.c."""
     pointer, u32, i32, size = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_size_t
     signatures: dict[str, tuple[type, list[type]]] = {
+        "crc32": (u32, [u32, pointer, size]),
         "version": (ctypes.c_char_p, []),
         "strerror": (ctypes.c_char_p, [i32]),
         "file_bytes": (size, []),

@@ -202,13 +202,14 @@ class Record:
 
     @property
     def lowest(self) -> int:
-        """Bound of the values of a coded tensor, in units of its step."""
-        return self.lo * (2 if self.run else 1)
+        """Least value that a coded tensor may have, in units of its step."""
+        return 2 * self.lo - (self.lo > 0) if self.run else self.lo
 
     @property
     def highest(self) -> int:
-        """Bound of the values of a coded tensor, in units of its step."""
-        return (self.lo + self.symbols - 1) * (2 if self.run else 1)
+        """Largest value that a coded tensor may have, in units of its step."""
+        hi = self.lo + self.symbols - 1
+        return 2 * hi + (hi < 0) if self.run else hi
 
     @property
     def value_bytes(self) -> int:

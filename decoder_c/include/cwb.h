@@ -18,6 +18,9 @@
  *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step, and the CRC of the decoded floats is not checked
  *   CWB_NO_NAMES  no cwb_find, no names in cwb_tensor; the names section is not checked
+ *   CWB_CRC32     the name of a function of yours, uint32_t name(uint32_t crc, const uint8_t *data, size_t size), that
+ *                 computes CRCs in place of a small and slow one: on a CRC unit, say. It returns the CRC-32 (zip, PNG) of
+ *                 all bytes whose first ones had the CRC `crc`, 0 if there were none
  *   CWB_NO_CRC    no CRC is computed: damage is only noticed where it breaks a rule of the format, and wrong weights
  *                 may come out of a damaged payload; never a bad access. For storage that has its own checks
  */

@@ -52,15 +52,18 @@ enum {
     FAR = 2        /* the weighted sum of the last magnitudes from which on an adaptive tensor uses the second context */
 };
 
-/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers. */
+/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH
+ * makes no code, but what follows is computed then, not ahead and kept where registers are few. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
 #define UNLIKELY(condition) __builtin_expect(condition, 0)
+#define AFRESH(variable) __asm__("" : "+r"(variable))
 #else
 #define COLD
 #define INLINE inline
 #define UNLIKELY(condition) (condition)
+#define AFRESH(variable) ((void)(variable))
 #endif
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
@@ -925,12 +928,18 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
     uint32_t far = stream->contexts ? FAR << STATE_BITS : UINT32_C(0xFFFFFFFF);
 
     do {
-        uint32_t bound, p, magnitude, grid = trellis ? past & 1 : 0;
-        uint16_t *first = stream->scratch + (BINS + 1) * (CONTEXTS / 2) * grid, *bin;
-        uint32_t value, sum = 0;
+        uint32_t bound, p, magnitude, value, sum = 0;
+        uint16_t *first = stream->scratch, *bin;
 
         if (trellis) {
-            first += past >= far ? BINS + 1 : 0;
+            if (past & 1) {
+                first += (BINS + 1) * (CONTEXTS / 2);
+            }
+            AFRESH(first);
+            if (past >= far) {
+                first += BINS + 1;
+            }
+            AFRESH(first);
         } else if (stream->contexts) {
             uint32_t context = (past + 3) >> 2;
 
@@ -955,6 +964,10 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
         code -= bound;
         range -= bound;
         magnitude = (uint32_t)(bin - first);
+        if (trellis) {
+            AFRESH(magnitude);
+            AFRESH(past);
+        }
         value = 0;
         if (magnitude > 0) {
             uint32_t negative = 0;
@@ -979,13 +992,15 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
                     negative = 1;
                 }
             }
-            value = trellis ? 2 * magnitude - grid : magnitude;
+            value = trellis ? 2 * magnitude - (past & 1) : magnitude;
             sum = trellis ? value << STATE_BITS : 2 * value;
             if (negative) {
                 value = 0 - value;
             }
         }
         if (trellis) { /* the bit above the state, left of the sum, makes the upper bit of ODD_GRID */
+            uint32_t grid = past & 1;
+
             past = ((past & ~UINT32_C(16)) | grid << 4) >> 1 ^ grid ^ (magnitude & 1) * ODD_INDEX;
         } else {
             past >>= 1;
