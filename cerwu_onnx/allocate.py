@@ -2,8 +2,8 @@
 
 1. Noise on each layer's weights tells what its errors cost at the model's outputs (:mod:`calibration.sensitivity`).
 2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
-   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then takes
-   up the mean error that is left.
+   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then
+   takes up the mean error that is left.
 3. Around that model the noise is measured again, as large as each layer's own error, because errors measured alone do
    not add up; and the layers are quantised once more. ``--effort`` says how often.
 """

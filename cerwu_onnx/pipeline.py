@@ -345,7 +345,7 @@ def _entropy(quantized: QuantizedTensor, order: f.Order) -> float:
         return entropy(quantized.symbols)
     indices, grids = to_indices(order.store(quantized.symbols), quantized.run)
     parts = [indices[grids == grid] for grid in (0, 1)]
-    return sum(part.size * entropy(part) for part in parts if part.size) / indices.size
+    return float(sum(part.size * entropy(part) for part in parts if part.size) / indices.size)
 
 
 def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:

@@ -81,8 +81,8 @@ class Report:
         levels: grid size; None for methods whose steps follow from lambda.
         calibration: "data" or "none" (identity Hessians).
         calibration_samples: samples seen (0 without data).
-        output_loss: KL divergence (nats) or relative squared error at the outputs, on the calibration data; None where it
-            was not measured.
+        output_loss: KL divergence (nats) or relative squared error at the outputs, on the calibration data; None where
+            it was not measured.
         folded: BatchNormalization nodes folded.
         layers: the quantised weights.
         parameters: the float parameters (biases, BatchNormalization) that are coded.

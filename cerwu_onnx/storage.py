@@ -17,8 +17,8 @@ class Storage:
 
     Attributes:
         order: the file's code for it.
-        columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if rows are
-            not stored in one piece.
+        columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if rows
+            are not stored in one piece.
     """
 
     order: Order
@@ -30,7 +30,8 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
 
     Args:
         layer: the weight.
-        weight_layout: "onnx" takes the first order that keeps rows together, "cmsis" the one that CMSIS-NN's kernels read.
+        weight_layout: "onnx" takes the first order that keeps rows together, "cmsis" the one that CMSIS-NN's kernels
+            read.
     """
     layout = layer.layout
     rows = row_order(layout)

@@ -16,7 +16,8 @@ LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native"),
     ("container", "quantize", "report", "onnx_io"),
-    ("graph", "sites", "affine", "fold", "skeleton", "calibration"),
+    ("graph", "sites", "affine", "fold", "skeleton", "storage", "calibration"),
+    ("allocate",),
     ("pipeline", "runtime", "firmware"),
 )
 FORBIDDEN = {

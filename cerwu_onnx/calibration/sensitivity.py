@@ -53,7 +53,7 @@ class OutputLoss:
         self._kinds = {name: loss_kind(batches) for name, batches in self._reference.items()}
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
-        """The loss with these float32 values, by name, of layers' weights and parameters; the rest is the float model."""
+        """The loss with these float32 values, by name, of layers' weights and parameters; the rest stays float."""
         outputs = self._outputs(weights)
         return sum(final_losses(self._reference[name], outputs[name], self._kinds[name]) for name in self._names)
 
@@ -101,7 +101,7 @@ def noise_sensitivity(
 
 
 def _bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Positive and finite: at least :data:`FLOOR` of the mean over weights, where the unit is the tensor's mean square."""
+    """Positive and finite: at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square."""
     squares = {name: max(float(np.square(weights[name], dtype=np.float64).mean()), 1e-300) for name in found}
     relative = {name: value * squares[name] for name, value in found.items()}
     sizes = [weights[name].size for name in relative]

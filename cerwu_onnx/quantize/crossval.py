@@ -1,8 +1,8 @@
 """How far calibration statistics can be trusted: damping chosen by cross-validation.
 
 A Hessian from few or correlated samples has directions that look empty and are not; feedback and repair then put errors
-there that other data brings to light. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does best on
-samples it has not seen.
+there that other data brings to light. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does
+best on samples it has not seen.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
     """The damping under which the OBS update leaves the least error on other samples.
 
-    With errors of equal variance before the update, whatever they are, row i of the unit upper factor ``U_jk / U_jj`` is
-    what an error in column i does to the columns behind it; its energy under another fold's Hessian is the loss.
+    With errors of equal variance before the update, whatever they are, row j of the unit upper factor ``U_jk / U_jj``
+    is what an error in column j does to the columns behind it; its energy under another fold's Hessian is the loss.
 
     Args:
         folds: statistics of disjoint samples.

@@ -47,8 +47,9 @@ def quantize_floats(
 def centred(
     layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, quantized: QuantizedTensor
 ) -> dict[str, FloatArray]:
-    """Parameters that take up the mean error of a layer's outputs, ``E[W x] - E[Q x~]``: its bias, or the mean of what
-    normalises it. Nothing where the layer has neither, or saw no data.
+    """Parameters that take up the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
+
+    Its bias, or the mean of what normalises it. Nothing where the layer has neither, or saw no data.
 
     Args:
         layer: the weight and what goes with it.

@@ -1,8 +1,8 @@
 """The project's own method, one layer at a time: the step follows from what the layer's errors and bits cost.
 
-High-rate theory ties them together. A step ``d`` leaves ``D = n d^2 / 12 * a`` behind in a layer of n weights, where ``a`` is
-the mean curvature ``1 / U_jj^2`` that the OBS update sees; one bit per weight more divides D by four. Spending bits until
-the last one lowers the loss at the model's outputs by no more than its price gives every layer
+High-rate theory ties them together. A step ``d`` leaves ``D = n d^2 / 12 * a`` behind in a layer of n weights, where
+``a`` is the mean curvature ``1 / U_jj^2`` that the OBS update sees; one bit per weight more divides D by four. Spending
+bits until the last one lowers the loss at the model's outputs by no more than its price gives every layer
 
     d^2 = 6 price / (ln 2 * sensitivity * a)
 

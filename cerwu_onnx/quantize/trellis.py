@@ -71,7 +71,7 @@ def trellis_obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rat
     """
     groups, rows, columns = w.shape
     rest = w.copy()
-    values = np.empty_like(rest)
+    values: Float64Array = np.empty_like(rest)
     unit = factor / np.einsum("gnn->gn", factor)[:, :, None]
     state = np.zeros((groups, rows), np.intp)
     bits = (rate.price * rate.bits).astype(np.float32)
@@ -173,8 +173,8 @@ def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:
         values: ``(G, M, N)`` as :func:`trellis_obs` returns them.
 
     Returns:
-        ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (what does not occur counts
-        as half an occurrence), and the ideal size of all of them.
+        ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (what does not occur
+        counts as half an occurrence), and the ideal size of all of them.
     """
     index, grid = to_indices(values.astype(np.int32), values.shape[-1])
     reach = int(np.abs(index).max(initial=0)) + 1
