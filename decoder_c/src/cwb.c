@@ -1046,7 +1046,7 @@ static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
         }
         for (i = 0; stream->limit == 0 && i < now; i++) {
             if (out[i] == 0) { /* the only symbol that was not checked */
-                out[i] = stream->lo;
+                out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
                 stream->damaged = 1;
             }
         }

@@ -66,11 +66,11 @@ static buffer read_file(const char *path)
 }
 
 /* Bit by bit, unlike the decoder's. */
-static uint32_t crc32_of(const unsigned char *data, size_t size)
+static uint32_t crc32_more(uint32_t crc, const unsigned char *data, size_t size)
 {
-    uint32_t crc = 0xFFFFFFFFu;
     int bit;
 
+    crc = ~crc;
     while (size-- > 0) {
         crc ^= *data++;
         for (bit = 0; bit < 8; bit++) {
@@ -79,6 +79,18 @@ static uint32_t crc32_of(const unsigned char *data, size_t size)
     }
     return ~crc;
 }
+
+static uint32_t crc32_of(const unsigned char *data, size_t size)
+{
+    return crc32_more(0, data, size);
+}
+
+#ifdef CWB_CRC32
+uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size)
+{
+    return crc32_more(crc, data, size);
+}
+#endif
 
 static void put_u32(unsigned char *p, uint32_t value)
 {
@@ -134,9 +146,27 @@ static void status(int count, char **paths)
     }
 }
 
+/* What a tensor's values are at least and at most. */
+static int32_t lowest(const cwb_tensor *tensor)
+{
+    return tensor->run > 0 ? 2 * tensor->lo - (tensor->lo > 0) : tensor->lo;
+}
+
+static int32_t highest(const cwb_tensor *tensor)
+{
+    int32_t hi = (int32_t)tensor->lo + tensor->symbols - 1;
+
+    return tensor->run > 0 ? 2 * hi + (hi < 0) : hi;
+}
+
 static int fits_i8(const cwb_tensor *tensor)
 {
-    return tensor->lo >= -128 && tensor->lo + tensor->symbols - 1 <= 127;
+    return lowest(tensor) >= -128 && highest(tensor) <= 127;
+}
+
+static size_t least_scratch(const cwb_tensor *tensor)
+{
+    return tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
 }
 
 /* Reads k symbols at a time, as int16 and, where they fit, as int8 in every other read. */
@@ -188,19 +218,24 @@ static void refuse(const cwb_tensor *tensor)
     REQUIRE(cwb_decode_i8(tensor, scratch, sizeof scratch, narrow, 1) == CWB_ERR_KIND);
 }
 
-static int left_out(int kind)
+static int left_out(const cwb_tensor *tensor)
 {
 #ifdef CWB_NO_ANS
-    if (kind == CWB_ANS) {
+    if (tensor->kind == CWB_ANS) {
         return 1;
     }
 #endif
 #ifdef CWB_NO_ADAPTIVE
-    if (kind == CWB_ADAPTIVE) {
+    if (tensor->kind == CWB_ADAPTIVE) {
         return 1;
     }
 #endif
-    (void)kind;
+#ifdef CWB_NO_TRELLIS
+    if (tensor->run > 0) {
+        return 1;
+    }
+#endif
+    (void)tensor;
     return 0;
 }
 
@@ -217,7 +252,7 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     float *floats = allocate(n * sizeof *floats);
 #endif
 
-    REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? CWB_SCRATCH_BYTES(tensor->symbols) : CWB_SCRATCH_ADAPTIVE));
+    REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? least_scratch(tensor) : CWB_SCRATCH_ADAPTIVE));
     REQUIRE(cwb_check(tensor, scratch, scratch_size - 1) == CWB_ERR_SPACE);
     REQUIRE(cwb_check(tensor, NULL, 0) == CWB_ERR_SPACE);
     REQUIRE(cwb_begin(tensor, scratch, scratch_size - 1, &ans) == CWB_ERR_SPACE);
@@ -304,7 +339,7 @@ static void dump(const char *path, const char *out_path)
 #else
         printf(" \n");
 #endif
-        if (left_out(tensor.kind)) {
+        if (left_out(&tensor)) {
             refuse(&tensor);
         } else if (tensor.kind != CWB_RAW) {
             dump_ans(&tensor, out);
@@ -382,7 +417,7 @@ static void try_stream(const cwb_tensor *tensor)
             int16_t symbol;
 
             REQUIRE(cwb_read_i16(&ans, &symbol, 1) == CWB_OK);
-            REQUIRE(symbol >= tensor->lo && symbol <= (int32_t)tensor->lo + tensor->symbols - 1);
+            REQUIRE(symbol >= lowest(tensor) && symbol <= highest(tensor));
         }
         cwb_end(&ans);
     }
@@ -422,7 +457,7 @@ static void fuzz(const char *path, uint32_t seed, long rounds)
                 REQUIRE(cwb_tensor_at(&opened_file, i, &tensor) == CWB_OK);
                 REQUIRE(tensor.payload >= copy.data + 32 && tensor.payload <= copy.data + copy.size);
                 REQUIRE(tensor.payload_size <= (size_t)(copy.data + copy.size - tensor.payload));
-                if (tensor.kind != CWB_RAW && !left_out(tensor.kind)) {
+                if (tensor.kind != CWB_RAW && !left_out(&tensor)) {
                     try_stream(&tensor);
                 }
             }

@@ -70,10 +70,11 @@ def table_bytes(levels: Sequence[int], lo: int, resolution: int, rice: int = 1) 
     return int(bits[::-1], 2).to_bytes((len(bits) + 7) // 8, "little")
 
 
-def encode(indices: Sequence[int], table: Sequence[int]) -> bytes:
-    """The words of symbols given by their index in the table of frequencies."""
+def encode(indices: Sequence[int], *tables: Sequence[int], grids: Sequence[int] = ()) -> bytes:
+    """The words of symbols given by their index in the table of frequencies, or in that of their grid."""
     state, words = 0, []
-    for i in reversed(indices):
+    for position in reversed(range(len(indices))):
+        i, table = indices[position], tables[grids[position] if grids else 0]
         if state >= table[i] << 20:
             words.append(state & 0xFFFF)
             state >>= 16
@@ -153,6 +154,56 @@ def adaptive(
     if payload is None:
         payload = encode_plain(values, header)
     return Record(ADAPTIVE, payload, fields, name, 1, (len(values),), decoded, values, lo, range(k))
+
+
+def walk(indices: Sequence[int], run: int) -> tuple[list[int], list[int]]:
+    """Values of indices on a trellis, and the grids they are on."""
+    values, grids, state = [], [], 0
+    for position, k in enumerate(indices):
+        if position % run == 0:
+            state = 0
+        odd_grid = state % 2
+        grids.append(odd_grid)
+        values.append(2 * k if not odd_grid or k == 0 else 2 * k - 1 if k > 0 else 2 * k + 1)
+        state //= 2
+        if k % 2:
+            state ^= 0b0101
+        if odd_grid:
+            state ^= 0b1001
+    return values, grids
+
+
+def on_trellis(
+    kind: int,
+    dims: tuple[int, ...],
+    indices: Sequence[int],
+    run: int,
+    *,
+    levels: Sequence[Sequence[int]] = (),
+    name: str = "t",
+    order: int = 0,
+    header: int = 0xC9B9,
+    lo: int | None = None,
+    k: int | None = None,
+    declared: int | None = None,
+    payload: bytes | None = None,
+) -> Record:
+    """A trellis coded tensor. ``levels`` are those of the two tables; ``declared`` is the run the record tells."""
+    values, grids = walk(indices, run)
+    least = min(indices) if lo is None else lo
+    count = max(indices) - least + 1 if k is None else k
+    symbols = np.array(values, np.int64)
+    decoded = (np.float32(0.125) * symbols.astype(np.float32)).astype("<f4").tobytes()
+    if payload is None and kind == ADAPTIVE:
+        payload = encode_plain(np.asarray(indices), header, np.array(grids, np.uint8))
+    elif payload is None:
+        tables = [frequencies(each, 1) for each in levels]
+        payload = b"".join(table_bytes(each, least, 1) for each in levels if len(each) > 1)
+        payload += encode([index - least for index in indices], *tables, grids=grids)
+    fields = bytes([(4 | order) << 4 | len(dims)]) + b"".join(map(leb128, dims))
+    told = grid(struct.pack("<f", 0.125), least, count, zlib.crc32(decoded))
+    fields += told[:-4] + leb128(run if declared is None else declared) + told[-4:]
+    return Record(kind, payload, fields, name, 1, dims, decoded, symbols, least, range(count))
 
 
 def build(
