@@ -339,7 +339,9 @@ def _lengthen(model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodeProto, 
     def lengthen(identity: str) -> str:
         nonlocal size
         literal = identity.startswith("'")
-        name = identity[1:] if literal else names.get(identity) or _free(f"input_{identity}", taken)
+        name = identity[1:] if literal else names.get(identity, "")
+        if not (name or literal):  # once: a file may make it collide with many others
+            name = names[identity] = _free(f"input_{identity}", taken)
         size += len(name)
         if size > MAX_BYTES:
             raise CorruptFileError("the names of the graph section exceed 2 GB: the file is damaged")

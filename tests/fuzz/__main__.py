@@ -1,4 +1,4 @@
-"""The long campaigns: ``python -m tests.fuzz`` against the C decoder, ``python -m tests.fuzz --reader`` against Python's."""
+"""The long campaigns: ``python -m tests.fuzz`` (C decoder), ``python -m tests.fuzz --reader`` (Python reader)."""
 
 from __future__ import annotations
 

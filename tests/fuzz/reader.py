@@ -1,6 +1,6 @@
 """Damage to whole files, and what the Python reader makes of it.
 
-Allowed is that a file reads as ever, or that a :class:`CorruptFileError` says what is wrong. Everything else counts as a
+Allowed is that a file reads as ever, or that a :class:`CorruptFileError` says what is wrong. Everything else is a
 failure: another exception ("crash"), other values without an error ("silent"), more lines of Python than
 ``MAX_LINES`` ("hang"), more memory than ``MAX_MEMORY`` ("memory").
 """
@@ -13,8 +13,8 @@ import hashlib
 import random
 import struct
 import sys
-import tracemalloc
 import traceback
+import tracemalloc
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -210,7 +210,7 @@ def cuts(data: bytes) -> Iterator[tuple[str, bytes]]:
 def splices(data: bytes, other: bytes) -> Iterator[tuple[str, bytes]]:
     """Records left out, doubled, exchanged, taken from the other file; each with its own payload or another's.
 
-    Header and directory have right CRCs, and payloads that stay with their record do too: some of these files are valid.
+    Header and directory have right CRCs, and payloads that stay with their record too: some of these files are valid.
     """
     records, payloads = parts(data)
     directory = [record.to_bytes() for record in records]

@@ -22,7 +22,7 @@ def _coded(
 
 
 def tensors() -> bytes:
-    """Both coders, with and without trellis, several orders, margins, names in plain text, an application's section: what the C decoder reads."""
+    """All that the C decoder reads: both coders, trellises, orders, margins, plain names, an application's section."""
     rng = np.random.default_rng(5)
     coded = [
         _coded("a", np.rint(rng.laplace(size=(5, 3, 2, 2)) * 2), "ans", f.Order.AXIS1_LAST),

@@ -1,0 +1,90 @@
+"""Every hostile file meets its error in C and in Python, in little time and memory."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from cerwu_onnx import native
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader as container_reader
+from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.runtime import CompressedModel
+
+from ..fuzz import reader
+from ..fuzz.campaign import ERRORS
+from .__main__ import README, updated
+from .make import Case, cases
+
+CASES = list(cases())
+MANY = 65_536
+needs_library = pytest.mark.skipif(
+    not native.available(), reason=f"the C decoder is not available: {native.unavailable_reason()}"
+)
+
+
+def parametrize() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+def first_error(data: bytes) -> str:
+    """The C decoder's, as README.md describes it."""
+    library = native._library()
+    buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+    handle = ctypes.create_string_buffer(library.cwb_host_file_bytes())
+    code = library.cwb_host_open(handle, ctypes.addressof(buffer), len(data))
+    info, name, out = (ctypes.c_uint32 * 4)(), ctypes.c_void_p(), ctypes.c_int16()
+    for index in range(0 if code else min(library.cwb_host_tensors(handle), 100)):
+        code = code or library.cwb_host_tensor(handle, index, info, ctypes.byref(name))
+        if info[2] > MANY:
+            code = code or library.cwb_host_decode_i16(handle, index, ctypes.addressof(out), 1)
+        else:
+            code = code or library.cwb_host_check_tensor(handle, index)
+    for kind in range(16, 255):
+        code = code or library.cwb_host_check_section(handle, kind)
+    return ERRORS[-code]
+
+
+def read_everything(data: bytes) -> None:
+    """Whatever the reader does with a file."""
+    container = container_reader.parse(data)
+    container.margins()
+    for record in container.tensors:
+        if record.count <= MANY:
+            container.decode_python(record)
+    model = CompressedModel(container)
+    model.verify()
+    if any(record.kind is f.Kind.GRAPH for record in container.records):
+        model.to_onnx()
+
+
+@needs_library
+@parametrize()
+def test_in_c(case: Case) -> None:
+    assert first_error(case.data) == case.c
+
+
+@parametrize()
+def test_in_python(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is bounded by the file's size: ten lines of Python for each byte."""
+    if case.name.endswith("-2g") and not native.available():
+        pytest.skip("plain Python has to be told how many elements are too many")
+    monkeypatch.setattr(reader, "MAX_LINES", 200_000 + 10 * len(case.data))
+    monkeypatch.setattr(reader, "digest", read_everything)
+    with reader.tracing():
+        result, why = reader.outcome(case.data, None)
+    assert (result, why) == (("harmless", "") if case.python == "OK" else ("detected", CorruptFileError.__name__))
+    if case.python != "OK":
+        with pytest.raises(CorruptFileError, match=case.python):
+            read_everything(case.data)
+
+
+def test_numbers_and_names_are_those_of_the_table() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert README.read_text() == updated(README.read_text()), "python -m tests.hostile"
+
+
+def test_files_are_small() -> None:
+    assert max(len(case.data) for case in CASES) < 1 << 20
+    assert sum(len(case.data) > 1000 for case in CASES) < 10
