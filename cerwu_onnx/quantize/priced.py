@@ -28,6 +28,9 @@ DECISION = 0.03
 
 A quarter of what high-rate theory asks: a higher price shrinks outputs, and shrinkage compounds from layer to layer."""
 
+ROOM = 0.98
+"""Share of the format's range that the weights may fill; feedback moves them a little further."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -78,7 +81,8 @@ def quantize(
     else:
         factor, damping = parts
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
-    step = _step(target, hessian, float(curvature.mean()), cost)
+    largest = MAX_SYMBOL if columns is None else trellis.MAX_INDEX
+    step = _step(target, hessian, float(curvature.mean()), cost, ROOM * largest)
     price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
     w = target[:, :, order] / step
     if columns is None:
@@ -98,11 +102,11 @@ def quantize(
     )
 
 
-def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost) -> float:
-    """The step by the formula above, a float32 that keeps all values within the format's range and is not 0."""
+def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost, reach: float) -> float:
+    """The step by the formula above, a float32 that is not 0 and of which no weight is more than ``reach``."""
     trace = float(np.einsum("gnn->", hessian))
     sensitivity = cost.noise / (target.shape[1] * trace) if trace > 0 else 0.0
-    least = float(np.abs(target).max(initial=0)) / (MAX_SYMBOL - 1)
+    least = float(np.abs(target).max(initial=0)) / reach
     wanted = np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature)) if sensitivity > 0 else 0.0
     step = float(np.float32(min(max(wanted, least, 1e-30), 1e30)))
     return step if target.any() else 1.0
