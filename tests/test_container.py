@@ -273,12 +273,20 @@ def test_hostile_files_are_refused(case: str) -> None:
         decode_everything(data)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in HOSTILE if not case.startswith(("metadata", "deflate", "margins", "ancillary section damaged"))],
+ONLY_IN_PYTHON = (
+    "metadata",
+    "deflate",
+    "margins",
+    "ancillary section damaged",
+    "name not UTF-8",
+    "name with NUL",
+    "same",
 )
+
+
+@pytest.mark.parametrize("case", [case for case in HOSTILE if not case.startswith(ONLY_IN_PYTHON)])
 def test_the_c_decoder_refuses_the_same_files(case: str) -> None:
-    """All but those with bad content inside a section, which C does not look into."""
+    """All but those with bad content inside a section, which C does not look into; names are bytes there."""
     if not native.available():
         pytest.skip("the C decoder was not built: no compiler at install time")
     with pytest.raises(CorruptFileError):
@@ -333,5 +341,5 @@ def test_golden_tensors_are_what_the_writer_writes() -> None:
     from .golden.__main__ import golden_file
 
     now, then = reader.parse(golden_file()[0]), reader.read(GOLDEN / "draft0.cwb")
-    assert len(now.tensors) == 13
+    assert len(now.tensors) == 19
     assert [now.payload(r) for r in now.tensors] == [then.payload(r) for r in then.tensors]

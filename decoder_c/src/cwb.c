@@ -58,11 +58,14 @@ enum {
 #define COLD __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
 #define UNLIKELY(condition) __builtin_expect(condition, 0)
-#define AFRESH(variable) __asm__("" : "+r"(variable))
 #else
 #define COLD
 #define INLINE inline
 #define UNLIKELY(condition) (condition)
+#endif
+#if defined __GNUC__ && INT_MAX > 0x7FFF
+#define AFRESH(variable) __asm__("" : "+r"(variable))
+#else
 #define AFRESH(variable) ((void)(variable))
 #endif
 
@@ -127,7 +130,7 @@ static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
     (void)crc;
     return 1;
 #else
-    return CWB_CRC32(0, data, size) == crc;
+    return CWB_CRC32(0, data, (size_t)size) == crc;
 #endif
 }
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
+from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
 
 FOLDER = Path(__file__).parent
@@ -27,6 +28,15 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
         "adaptive wide": wide.reshape(2, 2251),
         "adaptive scalar": np.array(1),
     }
+    steep = trellis.to_values(np.rint(np.sin(np.arange(120) ** 2) * np.linspace(0, 6, 120)).astype(int), 10)
+    runs = {
+        "trellis": (steep, (3, 4, 10), f.Order.ROW_MAJOR),
+        "adaptive trellis": (steep, (10, 12), f.Order.AXIS0_LAST),
+        "adaptive trellis, stack": (steep, (3, 10, 4), f.Order.LAST_TWO_SWAPPED),
+        "trellis, wide": (trellis.to_values(wide[-1500:] // 3, 10), (150, 10), f.Order.ROW_MAJOR),
+        "trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR),
+        "adaptive trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR),
+    }
     values: dict[str, np.ndarray] = {}
     parts = []
     for index, (name, grid) in enumerate(symbols.items()):
@@ -34,12 +44,18 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
         coder = "adaptive" if name.startswith("adaptive") else "ans"
         parts.append(writer.encode_tensor(writer.CodedTensor(name, tensor, coder)))
         values[name] = tensor.values().astype("<f4")
+    for name, (stored, shape, order) in runs.items():
+        grid = order.restore(stored, shape).astype(np.int32)
+        tensor = QuantizedTensor(grid, 0.25, 0.0, 1.0, 0.0, 3 if "one" in name else 10)
+        coder = "adaptive" if name.startswith("adaptive") else "ans"
+        parts.append(writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order)))
+        values[name] = tensor.values().astype("<f4")
     for element, storage in f.STORAGE.items():
         raw = (np.arange(6) * 257).astype(np.uint16).view("<u2") if storage == "<u2" else np.arange(6) / 8 - 0.25
         values[f"exact {element.name}"] = raw.astype(storage).reshape(1, 6)
     values["empty é"] = np.zeros((0, 4), "<f4")
     for name, array in values.items():
-        if name not in symbols:
+        if name not in symbols and name not in runs:
             element = f.ElementType.FLOAT32 if name == "empty é" else f.ElementType[name.split()[1]]
             parts.append(writer.encode_tensor(writer.RawTensor(name, element, array)))
     sections = [
