@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import logging
@@ -61,7 +62,7 @@ def open_source(
             a folder of them (models of one input); a folder of ``.npz``; a folder of images;
             ``module:function`` or ``file.py:function``, a function without arguments returning feeds; such a
             function; a mapping from inputs to arrays; an iterable of feeds. Feeds (mappings from inputs to
-            arrays) are given to the model as they are.
+            arrays) are given to the model as they are; those of an iterator stay in memory, to be read again.
         inputs: what the model needs, from :func:`cerwu_onnx.graph.model_inputs`.
         images: how images become samples.
         limit: use at most so many samples.
@@ -168,23 +169,20 @@ def _function(module: str, name: str) -> Callable[[], Iterable[Any]]:
 
 
 def _reader(items: Iterable[Any]) -> Callable[[], Iterable[Any]]:
-    """A function that starts a pass over ``items``; an iterator allows a single one."""
+    """A function that starts a pass over ``items``; copies of what an iterator yields are kept for later passes."""
     if not isinstance(items, Iterable):
         raise UsageError(f"calibration data cannot be a {type(items).__name__}")
     if not isinstance(items, Iterator):
         return lambda: items
-    started = False
+    kept: list[Any] = []
 
-    def once() -> Iterable[Any]:
-        nonlocal started
-        if started:
-            raise CalibrationError(
-                "the calibration iterator is used up after one pass: give a list, or a function returning it"
-            )
-        started = True
-        return items
+    def replay() -> Iterator[Any]:
+        yield from kept
+        for item in items:
+            kept.append(copy.deepcopy(item))
+            yield kept[-1]
 
-    return once
+    return replay
 
 
 class Feeds:
