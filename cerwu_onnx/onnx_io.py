@@ -114,10 +114,14 @@ def _load_external(model: onnx.ModelProto, file: Path) -> None:
         where = f"{file}: tensor {tensor.name!r}"
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        source = (folder / location).resolve()
+        try:
+            source = (folder / location).resolve()
+            is_file = source.is_file()
+        except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, links in a circle
+            raise ModelError(f"{where}: its external data {location[:80]!r} cannot be a file") from None
         if not location or not source.is_relative_to(folder):
             raise ModelError(f"{where}: its external data {location!r} lies outside the model's folder")
-        if not source.is_file():
+        if not is_file:
             raise ModelError(f"{where}: its external data file {location!r} is missing beside the model")
         size = tensor_bytes(tensor)
         try:
@@ -125,7 +129,7 @@ def _load_external(model: onnx.ModelProto, file: Path) -> None:
             length = int(entries.get("length", size))
         except ValueError:
             raise ModelError(f"{where}: the offset or length of its external data is not a number") from None
-        if length != size or offset < 0 or offset + size > source.stat().st_size:
+        if size < 0 or length != size or offset < 0 or offset + size > source.stat().st_size:
             raise ModelError(
                 f"{where}: needs {size} bytes, but {location!r} does not hold them (offset {offset}, "
                 f"length {length}, file of {source.stat().st_size} bytes)"
