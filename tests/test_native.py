@@ -102,7 +102,7 @@ class TestDamage:
             (cwb.build([], version=1), "written in a newer version of the format"),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, step=0.0)]),
-                "step or symbol range of a tensor not allowed",
+                "step, symbol range or run of a tensor not allowed",
             ),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, decoded_crc=1)]),

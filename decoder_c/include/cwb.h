@@ -66,7 +66,7 @@ typedef enum {
     CWB_ERR_LAYOUT = -8,       /* directory or payloads do not fill the file exactly */
     CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
     CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */
-    CWB_ERR_NAME = -11,        /* a name empty, too long, not UTF-8, with a NUL, or not unique; or not one per tensor */
+    CWB_ERR_NAME = -11,        /* a name empty or too long, or not one per tensor */
     CWB_ERR_GRID = -12,        /* step, smallest symbol, number of symbols, or run of a trellis */
     CWB_ERR_PAYLOAD_CRC = -13,
     CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
@@ -119,7 +119,7 @@ typedef struct {
 /* A tensor's entry in the directory. Pointers point into the file. */
 typedef struct {
 #ifndef CWB_NO_NAMES
-    const char *name;       /* UTF-8, NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
+    const char *name;       /* bytes, UTF-8 if the writer kept to the format; NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
 #endif
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
@@ -141,8 +141,8 @@ typedef struct {
 } cwb_tensor;
 
 /* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory, the
- * names and their CRCs, once; other payloads are checked when they are decoded. Time: one pass over the directory, and
- * one comparison of names per pair of tensors. On error *file must not be used. */
+ * lengths of the names and their CRCs, once; other payloads are checked when they are decoded. Time: one pass over the
+ * directory. On error *file must not be used. */
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size);
 
 /* Tensor number `index` (0 <= index < file->tensors), in the order of the directory, or CWB_ERR_NOT_FOUND. */
@@ -152,7 +152,7 @@ cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor
 void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK]);
 
 #ifndef CWB_NO_NAMES
-/* The tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file whose names are
+/* The first tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file whose names are
  * packed or left out: there use the index. */
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor);
 #endif

@@ -1379,9 +1379,9 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_SHAPE:
         return "rank, dimensions or size of a tensor not allowed";
     case CWB_ERR_NAME:
-        return "name of a tensor not allowed or not unique";
+        return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step or symbol range of a tensor not allowed";
+        return "step, symbol range or run of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:
