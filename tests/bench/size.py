@@ -24,6 +24,7 @@ from rich.table import Table
 
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import writer
+from cerwu_onnx.entropy import trellis
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.pipeline import prepare, quantize_layers, statistics
 from cerwu_onnx.types import QuantizedTensor
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "sample_models" / "fashion_cnn"
-REAL = (Settings(lambda_=1e-3, levels=24, fold_bn=True), Settings(lambda_=1e-4, levels=40, fold_bn=True))
+REAL = {
+    "2 bits": Settings(method="cerwu", lambda_=1e-3, levels=24, fold_bn=True),
+    "3 bits": Settings(method="cerwu", lambda_=1e-4, levels=40, fold_bn=True),
+    "trellis": Settings(method="trellis", lambda_=0.6, fold_bn=True),
+}
 WEIGHTS = 16384
 """Weights of a real layer that are decoded: emulation takes its time."""
 TILE = 64
@@ -67,7 +72,7 @@ REFERENCE = (
 
 @dataclass(frozen=True)
 class Payload:
-    """A file of one tensor. ``entropy``: of its symbols, order 0, bits."""
+    """A file of one tensor. ``entropy``: of its symbols, order 0, bits; on a trellis, of its indices on each grid."""
 
     name: str
     coder: str
@@ -107,26 +112,32 @@ class Row:
 
 def payloads() -> list[Payload]:
     """The largest layer of a sample model at two rates, and the synthetic tensor of the reference figures."""
-    graph, _, source = prepare(MODEL / "model.onnx", REAL[0], MODEL / "calib.npz")
-    stats, _ = statistics(graph, source, REAL[0])
+    first = REAL["2 bits"]
+    graph, _, source = prepare(MODEL / "model.onnx", first, MODEL / "calib.npz")
+    stats, _ = statistics(graph, source, first)
     largest = max(graph.layers, key=lambda layer: layer.layout.size).weight
     made = []
-    for settings in REAL:
+    for name, settings in REAL.items():
         quantized = quantize_layers(graph, stats, settings)[largest]
-        symbols = quantized.symbols.ravel()[:WEIGHTS]
-        made += files(f"{entropy(symbols):.0f} bits", dataclasses.replace(quantized, symbols=symbols))
+        symbols = quantized.symbols.ravel()[: WEIGHTS // (quantized.run or 1) * (quantized.run or 1)]
+        made += files(name, dataclasses.replace(quantized, symbols=symbols))
     laplace = np.rint(np.random.default_rng(0).laplace(0, 1.49, 65536)).astype(np.int32)
     return made + files("Laplace", QuantizedTensor(laplace, 0.01, 0.0, 1.0, 0.0))
 
 
 def files(name: str, tensor: QuantizedTensor) -> list[Payload]:
     """A file per coder."""
+    if tensor.run:
+        indices, grids = trellis.to_indices(tensor.symbols, tensor.run)
+        bits = sum(float((grids == grid).mean()) * entropy(indices[grids == grid]) for grid in (0, 1))
+    else:
+        bits = entropy(tensor.symbols)
     return [
         Payload(
             name,
             coder,
             tensor.symbols.size,
-            entropy(tensor.symbols),
+            bits,
             writer.assemble([writer.encode_tensor(writer.CodedTensor("w", tensor, coder))]),
         )
         for coder in CODERS

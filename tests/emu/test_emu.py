@@ -184,7 +184,7 @@ class TestDecoder:
                     payload = container.data[tensor.payload : tensor.payload + tensor.payload_size]
                     assert payload == container.decode_python(record).tobytes()
                     continue
-                floats = container.decode_python(record).ravel().view(np.uint32)
+                floats = record.order.store(container.decode_python(record)).ravel().view(np.uint32)
                 assert np.array_equal(decoder.whole(tensor, "f32").astype("<f4").view(np.uint32), floats)
                 symbols = container.symbols(record).ravel()
                 assert np.array_equal(decoder.whole(tensor, "i16"), symbols)
