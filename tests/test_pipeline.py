@@ -18,7 +18,7 @@ from cerwu_onnx.config import Settings as ConfigSettings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.onnx_io import constant_tensors
-from cerwu_onnx.pipeline import prepare, quantize_layers, statistics
+from cerwu_onnx.pipeline import prepare, quantize_layers, quantize_model, statistics
 
 from .bench.models import ABSENT, BenchModel, shared_models
 
@@ -81,16 +81,16 @@ def calib(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_rebuilt_is_what_was_quantised(model: Path, calib: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [Settings(fold_bn=False), Settings(), Settings(method="cerwu")], ids=str)
+def test_what_is_rebuilt_is_what_was_quantised(settings: Settings, model: Path, calib: Path, tmp_path: Path) -> None:
     """Weights are the quantiser's, bit for bit; everything else is the original's, bit for bit."""
-    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
-    graph, _, source = prepare(model, Settings(), calib)
-    stats, _ = statistics(graph, source, Settings())
-    expected = quantize_layers(graph, stats, Settings())
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=settings)
+    graph, _, source = prepare(model, settings, calib)
+    expected = quantize_model(graph, source, settings).quantized
     assert {layer.name for layer in report.layers} == {"conv.w", "mm.w", "fc.w", "dw.w"}
     coded = {entry.name for entry in (*report.layers, *report.parameters)}
     assert coded <= set(expected)
-    original = constant_tensors(onnx.load(model))
+    original = constant_tensors(graph.model)
     rebuilt_model = cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
     assert onnx.load(tmp_path / "o.onnx") == rebuilt_model
     onnx.checker.check_model(rebuilt_model, full_check=True)
@@ -101,17 +101,20 @@ def test_what_is_rebuilt_is_what_was_quantised(model: Path, calib: Path, tmp_pat
         assert numpy_helper.to_array(tensor).tobytes() == values.tobytes(), name
 
 
-def test_the_report_accounts_for_every_byte(model: Path, calib: Path, tmp_path: Path) -> None:
-    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+@pytest.mark.parametrize("method", ["trellis", "cerwu"])
+def test_the_report_accounts_for_every_byte(method: str, model: Path, calib: Path, tmp_path: Path) -> None:
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=Settings(method=method))
     assert report.file_bytes == (tmp_path / "o.cwb").stat().st_size
     assert report.file_bytes == report.weight_bytes + sum(report.other_bytes.values())
     assert report.model_bytes == model.stat().st_size
     assert report.weights == 16 * 4 * 9 + 16 * 9 + 16 * 24 + 240
     assert report.calibration_samples == 40
-    rest = {"conv.b", "bn.s", "bn.b", "bn.m", "bn.var", "fc.b"}
+    folded = method == "trellis"  # as it is by default
+    rest = {"conv.b", "fc.b"} if folded else {"conv.b", "bn.s", "bn.b", "bn.m", "bn.var", "fc.b"}
     assert sorted(tensor.name for tensor in (*report.kept, *report.parameters)) == sorted(rest)
     assert all(kept.reason for kept in report.kept)
-    assert set(report.seconds) == {"load", "calibrate", "quantize", "encode"}
+    stages = {"load", "quantize", "encode"} if method == "trellis" else {"load", "calibrate", "quantize", "encode"}
+    assert set(report.seconds) == stages
     body = report.to_dict()
     assert {"schema", "file_bytes", "weights", "weight_bytes", "bits_per_weight", "layers", "lambda"} <= set(body)
     assert body["bits_per_weight"] == pytest.approx(8 * report.weight_bytes / report.weights)
@@ -191,14 +194,15 @@ def test_metadata_holds_no_path_and_says_what_was_done(model: Path, calib: Path,
     metadata = cerwu_onnx.open(tmp_path / "o.cwb").metadata
     defaults = ConfigSettings()
     assert metadata["tool"] == f"cerwu-onnx {cerwu_onnx.__version__}"
-    assert (metadata["method"], metadata["lambda"], metadata["levels"]) == (
-        defaults.method,
-        defaults.lambda_,
-        defaults.levels,
-    )
+    assert (metadata["method"], metadata["lambda"], metadata["folded"]) == (defaults.method, defaults.price, 1)
+    assert "levels" not in metadata  # steps follow from lambda
     assert metadata["calibration"] == "data"
     assert len(metadata["model"]) == 16
     assert str(tmp_path) not in str(metadata)
+    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=Settings(method="cerwu"), force=True)
+    metadata = cerwu_onnx.open(tmp_path / "o.cwb").metadata
+    assert (metadata["method"], metadata["lambda"], metadata["levels"]) == ("cerwu", 1e-3, defaults.levels)
+    assert "folded" not in metadata
 
 
 def test_a_weight_too_small_to_gain_stays_exact(tmp_path: Path) -> None:
@@ -226,7 +230,7 @@ def test_a_weights_only_file_holds_the_same_weights_by_name(model: Path, calib: 
     a, b = cerwu_onnx.open(tmp_path / "a.cwb"), cerwu_onnx.open(tmp_path / "b.cwb")
     assert list(a) == list(b)
     assert all(a[name].tobytes() == b[name].tobytes() for name in a)
-    assert b.verify() == 10
+    assert b.verify() == 6
     assert b"conv.w" in (tmp_path / "b.cwb").read_bytes()
     with pytest.raises(cerwu_onnx.UsageError, match="weights only"):
         cerwu_onnx.decompress(tmp_path / "b.cwb")
@@ -235,7 +239,7 @@ def test_a_weights_only_file_holds_the_same_weights_by_name(model: Path, calib: 
 def test_an_open_file_is_a_mapping(model: Path, calib: Path, tmp_path: Path) -> None:
     cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
     opened = cerwu_onnx.open(tmp_path / "o.cwb")
-    assert len(opened) == 10 == len(list(opened)) == opened.verify()
+    assert len(opened) == 6 == len(list(opened)) == opened.verify()
     assert opened["conv.w"].shape == (16, 4, 3, 3)
     assert opened["conv.w"].dtype == np.float32
     assert "nothing" not in opened

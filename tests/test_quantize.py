@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cerwu_onnx.config import METHODS as NAMES
 from cerwu_onnx.config import Settings
 from cerwu_onnx.entropy import ans, tables
 from cerwu_onnx.errors import UsageError
@@ -20,6 +19,7 @@ from cerwu_onnx.quantize import obs as kernel
 from cerwu_onnx.types import LayerStats, MatrixLayout
 
 seeds = st.integers(0, 2**32 - 1)
+NAMES = sorted(methods.METHODS)
 
 
 def random_hessian(rng: np.random.Generator, groups: int, columns: int) -> np.ndarray:

@@ -112,12 +112,12 @@ def test_rows_of_an_embedding_count_as_often_as_they_are_read() -> None:
             columns(layer.sites[0].patch, np.array([index]))
 
 
-def test_rows_that_calibration_hardly_reads_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [Settings(lambda_=0.02), Settings(method="cerwu", levels=8, lambda_=0.1)], ids=str)
+def test_rows_that_calibration_hardly_reads_stay(settings: Settings, tmp_path: Path) -> None:
     """Although a rate-distortion optimum would drop them."""
     model = embedding(rows=60)
     onnx.save(model, tmp_path / "model.onnx")
     x = np.minimum(np.random.default_rng(2).zipf(2.5, (200, 20)), 40) - 1  # half of them once or never
-    settings = Settings(levels=8, lambda_=0.1)
     compress(tmp_path / "model.onnx", tmp_path / "model.cwb", calib={"x": x}, settings=settings)
     decompress(tmp_path / "model.cwb", tmp_path / "back.onnx")
     before, after = (get_tensor(load_model(tmp_path / name), "table") for name in ("model.onnx", "back.onnx"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 from rich.table import Table
 
@@ -19,10 +21,11 @@ def run(models: list[BenchModel], console: Console) -> None:
     """Quantise by CERWU on two grids and code the same symbols with every coder."""
     table = Table("model", "levels", "weights", "entropy (bits/weight)", "ans", "adaptive", "auto", title="Coders")
     for model in models:
-        graph, _, source = prepare(model.onnx, Settings(), model.calib)
-        stats, _ = statistics(graph, source, Settings())
+        settings = Settings(method="cerwu", lambda_=3e-3)
+        graph, _, source = prepare(model.onnx, settings, model.calib)
+        stats, _ = statistics(graph, source, settings)
         for levels in LEVELS:
-            quantized = quantize_layers(graph, stats, Settings(levels=levels, lambda_=3e-3))
+            quantized = quantize_layers(graph, stats, replace(settings, levels=levels))
             quantized = {layer.weight: quantized[layer.weight] for layer in graph.layers}
             weights = sum(q.symbols.size for q in quantized.values())
             ideal = sum(entropy(q.symbols) * q.symbols.size for q in quantized.values())

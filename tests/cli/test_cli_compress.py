@@ -63,7 +63,7 @@ def test_long_names_are_cut_in_the_middle(
 
 def test_json_is_one_object_with_everything(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
     output = tmp_path / "small.cwb"
-    result = run("compress", model, output, "--calib", calib, "--json", "--lambda", "0.002", "--levels", "32")
+    result = run("compress", model, output, "--calib", calib, "--json", "--lambda", "0.2")
     assert result.code == 0
     report = json.loads(result.out)
     assert report["output"] == str(output)
@@ -75,7 +75,12 @@ def test_json_is_one_object_with_everything(run: Run, model: Path, calib: Path, 
     assert [layer["name"] for layer in report["layers"]] == ["conv.weight", "fc.weight"]
     assert [parameter["name"] for parameter in report["parameters"]] == ["conv.bias", "fc.bias"]
     assert not report["kept"]
-    assert (report["lambda"], report["levels"], report["method"]) == (0.002, 32, "cerwu")
+    assert (report["lambda"], report["levels"], report["method"]) == (0.2, None, "trellis")
+    assert 0 < report["output_loss"] < 1
+    papers = ("--method", "cerwu", "--lambda", "0.002", "--levels", "24", "--json", "--force")
+    report = json.loads(run("compress", model, output, "--calib", calib, *papers).out)
+    assert (report["lambda"], report["levels"], report["method"]) == (0.002, 24, "cerwu")
+    assert report["output_loss"] is None
 
 
 def test_float_parameters_stay_exact_when_asked(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:

@@ -180,13 +180,13 @@ def test_inspect_goes_by_content(run: Run, model: Path, cwb: Path, tmp_path: Pat
 def test_inspect_a_cwb_file(run: Run, cwb: Path) -> None:
     result = run("inspect", cwb)
     assert (result.code, result.err) == (0, "")
-    for text in ("calibration", "data", "method", "cerwu", "conv.weight", "ans", "exact", "12x2x3x3"):
+    for text in ("calibration", "data", "method", "trellis", "conv.weight", "adaptive", "12x2x3x3"):
         assert text in result.out
     body = json.loads(run("inspect", cwb, "--json").out)
     assert body["kind"] == "cwb"
     assert body["file_bytes"] == cwb.stat().st_size
     weight = next(tensor for tensor in body["tensors"] if tensor["name"] == "fc.weight")
-    assert weight["coding"] == "ans"
+    assert weight["coding"] == "adaptive"
     assert weight["shape"] == [10, 432]
     assert weight["step"] > 0
     assert weight["lowest"] < 0 < weight["highest"]
