@@ -7,11 +7,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 
-from cerwu_onnx.errors import ModelError
-from cerwu_onnx.onnx_io import load_model
+from cerwu_onnx.calibration import open_source
+from cerwu_onnx.errors import CalibrationError, ModelError
+from cerwu_onnx.onnx_io import load_model, model_inputs
 
 from . import models
 from .fuzz.reader import hurt
@@ -80,6 +82,18 @@ def test_deep_graphs(tmp_path: Path) -> None:
     (tmp_path / "deep.onnx").write_bytes(graph(nested(5000)))
     with pytest.raises(ModelError, match="not an ONNX model"):
         load_model(tmp_path / "deep.onnx")
+
+
+def test_calibration_data_is_never_unpickled(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    np.savez(tmp_path / "data.npz", x=np.array([Harm()], dtype=object))
+    model = models.conv_net()
+    with pytest.raises(CalibrationError):
+        list(open_source(tmp_path / "data.npz", model_inputs(model)).batches(1))
+    assert not (tmp_path / "harm").exists()
 
 
 def test_damaged_models_are_named_errors_or_models(tmp_path: Path) -> None:

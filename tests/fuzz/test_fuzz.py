@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..hostile import make
 from . import campaign, seeds
 
 SHORT = 30_000
@@ -44,6 +45,15 @@ def test_the_number_determines_the_damage(program: Path, files: list[Path]) -> N
     whole = campaign.run(program, files, 500, 400)
     parts = campaign.run(program, files, 500, 400, processes=3)
     assert whole.counts == parts.counts
+
+
+def test_work_grows_with_the_file_alone(program: Path, tmp_path: Path) -> None:
+    """Opening and searching 1400 tensors of nearly the same name: the driver bounds each call by the file's size."""
+    count = 1400
+    names = b"".join(b"\x20" + f"{i:032d}".encode() for i in range(count))
+    (tmp_path / "many.cwb").write_bytes(make.seal(*[make.raw((0,), b"")] * count, make.record(make.NAMES, names)))
+    done = subprocess.run([program, "0", "0", tmp_path / "many.cwb"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_silent_damage_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
