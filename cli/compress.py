@@ -33,12 +33,12 @@ def compress(
         typer.Option(
             "--lambda",
             metavar="NUMBER",
-            show_default=f"{_DEFAULT.price:g}",
+            show_default=f"{_DEFAULT.price:g}, of the papers' methods {Settings(method='cerwu').price:g}",
             help="Price of rate: more means smaller and less accurate.",
         ),
     ] = _DEFAULT.lambda_,
     effort: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Time against bytes: {', '.join(EFFORTS)}.")
+        str, typer.Option(metavar="NAME", help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}.")
     ] = _DEFAULT.effort,
     levels: Annotated[
         int, typer.Option(metavar="N", help="The papers' methods: a layer's step is its largest weight / (N/2).")
@@ -47,7 +47,7 @@ def compress(
         str, typer.Option(metavar="NAME", help=f"How to quantise: {', '.join(METHODS)}.")
     ] = _DEFAULT.method,
     damping: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Damping of the Hessian relative to its mean diagonal.")
+        float, typer.Option(metavar="NUMBER", help="Damping of the Hessian, where trellis cannot cross-validate it.")
     ] = _DEFAULT.damping,
     passes: Annotated[
         int, typer.Option(metavar="N", help="How often the code lengths are estimated anew.")

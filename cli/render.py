@@ -100,6 +100,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.output_loss is not None:
+        lines.append(("output loss", f"{report.output_loss:.3g} on calibration data"))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:

@@ -40,8 +40,9 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `layers` | the quantised weights: LAYER_KEYS |
 | `parameters` | the biases and BatchNormalization parameters that are coded: PARAMETER_KEYS |
 | `kept` | the exact tensors: KEPT_KEYS |
-| `method`, `lambda`, `levels` | the settings |
+| `method`, `lambda`, `levels` | the settings; `levels` is `null` for trellis, whose steps follow from lambda |
 | `calibration`, `calibration_samples` | `"data"` or `"none"`, and how many samples |
+| `output_loss` | trellis: KL divergence (nats) or relative squared error at the model's outputs; else `null` |
 | `folded` | the BatchNormalization nodes folded |
 | `warnings`, `seconds` | every warning; wall time by stage |
 
@@ -87,14 +88,16 @@ def _options(command: Any) -> str:
     for option in command.params:
         if option.param_type_name == "argument" or "--help" in option.opts:
             continue
-        names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len, reverse=True))
+        names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len, reverse=True) + option.secondary_opts)
         value = f" {option.metavar}".replace("|", "\\|") if option.metavar else ""
         rows.append(f"| {names}{value} | {_default(option)} | {option.help} |\n")
     return "".join(["| option | default | |\n|---|---|---|\n", *rows, "\n"]) if rows else ""
 
 
 def _default(option: Any) -> str:
-    """The default as one would type it; nothing for switches and options that are off."""
+    """The default as one would type it, or as ``--help`` words it; nothing for switches and options that are off."""
+    if isinstance(option.show_default, str):
+        return option.show_default
     if option.is_flag or option.default is None:
         return ""
     return f"`{option.default:g}`" if isinstance(option.default, float) else f"`{option.default}`"

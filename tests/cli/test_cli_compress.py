@@ -38,6 +38,8 @@ def test_the_table_and_the_totals(run: Run, model: Path, calib: Path, tmp_path: 
     assert "float parameters" in result.out
     assert "inspect model.onnx" not in result.out
     assert "40 samples" in result.out
+    assert "output loss" in result.out
+    assert "output loss" not in run("compress", model, output, "--method", "cerwu", "--calib", calib, "-f").out
 
 
 @pytest.mark.parametrize("columns", [80, 100])
