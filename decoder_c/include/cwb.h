@@ -203,6 +203,7 @@ typedef struct {
     uint32_t symbols_left;
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;
+    uint32_t rate_left; /* symbols until learning slows down */
     uint32_t state; /* ANS: its state; adaptive: the code register */
     uint32_t range; /* adaptive, as all that follow but `past`, `symbols`, `lo` and `kind` */
     uint32_t past; /* state of the trellis, and magnitudes of the last symbols */
@@ -214,7 +215,6 @@ typedef struct {
     uint8_t limit;   /* smaller magnitudes need no check */
     uint8_t rate;    /* of learning: a shift */
     uint8_t last_rate;
-    uint16_t seen;   /* symbols, while the rate still changes */
     uint8_t damaged; /* a symbol left the tensor's range */
 } cwb_stream;
 

@@ -70,6 +70,7 @@ enum {
 #endif
 
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
+#define FOREVER UINT32_C(0xFFFFFFFF) /* more symbols than there can be */
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------- */
 
@@ -221,8 +222,7 @@ static int read_shape(cursor *c, cwb_tensor *tensor)
 /* Reads the fields of a coded tensor behind its dimensions. Are they within their limits? */
 static int read_grid(cursor *c, cwb_tensor *tensor, uint8_t trellis)
 {
-    uint32_t zigzag, more, most = CWB_MAX_SYMBOLS - 1, run = 0;
-    int32_t lo, bound = 32768;
+    uint32_t zigzag, lo, more, most = CWB_MAX_SYMBOLS - 1, bound = 32768, run = 0;
 
     tensor->step_bits = take_u32(c);
     zigzag = take_varint(c);
@@ -236,15 +236,15 @@ static int read_grid(cursor *c, cwb_tensor *tensor, uint8_t trellis)
         bound /= 2;
     }
     tensor->decoded_crc = take_u32(c);
-    lo = (int32_t)(zigzag >> 1);
+    lo = zigzag >> 1;
     if (zigzag & 1) {
-        lo = -lo - 1;
+        lo = ~lo;
     }
     tensor->run = run;
     tensor->lo = (int16_t)lo;
     tensor->symbols = (uint16_t)(more + 1);
     /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
-    return tensor->step_bits - 1 < UINT32_C(0x7F7FFFFF) && more <= most && lo >= -bound && lo < bound - (int32_t)more;
+    return tensor->step_bits - 1 < UINT32_C(0x7F7FFFFF) && more <= most && lo + bound < 2 * bound - more;
 }
 
 /* Reads the fields of a tensor behind its payload's CRC. */
@@ -279,11 +279,13 @@ static cwb_error read_tensor(cursor *c, cwb_tensor *tensor)
     return CWB_OK;
 }
 
-/* Reads one record and checks its limits. Of a section only kind, size and CRC of the payload are set. */
+/* Reads the record whose payload begins at tensor->payload + tensor->payload_size, and checks its limits. Of a section only
+ * kind, payload, and its size and CRC are set. */
 COLD static cwb_error read_record(cursor *c, cwb_tensor *tensor)
 {
     cwb_error error = CWB_OK;
 
+    tensor->payload += tensor->payload_size;
     tensor->kind = *take(c, 1);
     if (is_unknown(tensor->kind)) {
         return CWB_ERR_VERSION;
@@ -296,13 +298,16 @@ COLD static cwb_error read_record(cursor *c, cwb_tensor *tensor)
     return c->failed ? CWB_ERR_DIRECTORY : error;
 }
 
-static cursor directory_of(const cwb_file *file)
+/* Begins to read records. */
+static cursor directory_of(const cwb_file *file, cwb_tensor *record)
 {
     cursor c;
 
     c.p = file->data + HEADER_SIZE;
     c.end = c.p + file->directory;
     c.failed = 0;
+    record->payload = c.end;
+    record->payload_size = 0;
     return c;
 }
 
@@ -337,19 +342,16 @@ static int check_names(const cwb_file *file)
 
 static cwb_error check_directory(cwb_file *file)
 {
-    cursor c = directory_of(file);
     cwb_tensor record;
+    cursor c = directory_of(file, &record);
     uint32_t left;
     uint8_t last = 0; /* kind of the last section */
 
-    record.payload = c.end;
-    record.payload_size = 0;
     file->tensors = 0;
 #ifndef CWB_NO_NAMES
     file->names = NULL;
 #endif
     for (left = file->records; left > 0; left--) {
-        const uint8_t *payload = record.payload + record.payload_size;
         cwb_error error = read_record(&c, &record);
 
         if (error != CWB_OK) {
@@ -365,13 +367,12 @@ static cwb_error check_directory(cwb_file *file)
         } else {
             last = record.kind;
         }
-        record.payload = payload;
-        if (record.payload_size > (size_t)(file->data + file->size - payload)) {
+        if (record.payload_size > (size_t)(file->data + file->size - record.payload)) {
             return CWB_ERR_LAYOUT;
         }
 #ifndef CWB_NO_NAMES
         if (record.kind == CWB_NAMES) {
-            file->names = payload;
+            file->names = record.payload;
             file->names_size = record.payload_size;
             if (check_payload(&record) != CWB_OK) {
                 return CWB_ERR_PAYLOAD_CRC;
@@ -438,17 +439,11 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
 /* Reads record number `index`, which exists, and sets its payload. */
 static void record_at(const cwb_file *file, uint32_t index, cwb_tensor *record)
 {
-    cursor c = directory_of(file);
-    const uint8_t *payload = c.end;
+    cursor c = directory_of(file, record);
 
-    for (;;) {
+    do {
         (void)read_record(&c, record);
-        if (index-- == 0) {
-            break;
-        }
-        payload += record->payload_size;
-    }
-    record->payload = payload;
+    } while (index-- > 0);
 }
 
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
@@ -854,7 +849,7 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     stream->sign = (uint8_t)(2 * (header & 15) + 1);
     stream->rate = FIRST_RATE;
     stream->last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
-    stream->seen = 0;
+    stream->rate_left = UINT32_C(2) << FIRST_RATE;
     stream->damaged = 0;
     least = least < hi ? least : hi;
     stream->limit = (uint8_t)(least < 0 ? 0 : least < BINS ? least + 1 : BINS);
@@ -864,7 +859,7 @@ static cwb_error begin_adaptive(cwb_stream *stream)
 }
 
 /* Splits the range: 1 if the code lies in the lower part, of width `bound`. */
-static uint8_t split(cwb_stream *stream, uint32_t bound)
+COLD static uint8_t split(cwb_stream *stream, uint32_t bound)
 {
     if (stream->state < bound) {
         stream->range = bound;
@@ -875,7 +870,7 @@ static uint8_t split(cwb_stream *stream, uint32_t bound)
     return 0;
 }
 
-static void normalise(cwb_stream *stream)
+COLD static void normalise(cwb_stream *stream)
 {
     if (stream->range <= 0xFFFF) {
         stream->range <<= 16;
@@ -1030,35 +1025,21 @@ COLD static void read_adaptive_trellis(cwb_stream *stream, int16_t *out, size_t 
     read_adaptive(stream, out, count, 1);
 }
 
-/* Symbols of one run; learning slows down after 32, 64, 128 and 256, unless it has reached the stream's last rate. */
-static void read_learning(cwb_stream *stream, int16_t *out, size_t count)
+static void read_unchanging_adaptive(cwb_stream *stream, int16_t *out, size_t count)
 {
-    do {
-        size_t now = count, i;
+    size_t i;
 
-        if (stream->rate < stream->last_rate) {
-            uint16_t left = (uint16_t)((2u << stream->rate) - stream->seen);
-
-            now = count < left ? count : left;
-            stream->seen = (uint16_t)(stream->seen + now);
+    if (on_trellis(stream)) {
+        read_adaptive_trellis(stream, out, count);
+    } else {
+        read_adaptive_plain(stream, out, count);
+    }
+    for (i = 0; stream->limit == 0 && i < count; i++) {
+        if (out[i] == 0) { /* the only symbol that was not checked */
+            out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
+            stream->damaged = 1;
         }
-        if (on_trellis(stream)) {
-            read_adaptive_trellis(stream, out, now);
-        } else {
-            read_adaptive_plain(stream, out, now);
-        }
-        for (i = 0; stream->limit == 0 && i < now; i++) {
-            if (out[i] == 0) { /* the only symbol that was not checked */
-                out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
-                stream->damaged = 1;
-            }
-        }
-        out += now;
-        count -= now;
-        if (stream->rate < stream->last_rate && stream->seen == 2u << stream->rate) {
-            stream->rate++;
-        }
-    } while (count > 0);
+    }
 }
 
 /* Both */
@@ -1082,7 +1063,8 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
     stream->run = tensor->run;
-    stream->run_left = tensor->run;
+    stream->run_left = tensor->run > 0 ? tensor->run : FOREVER;
+    stream->rate_left = FOREVER;
     stream->past = 0;
     stream->symbols = tensor->symbols;
     stream->lo = tensor->lo;
@@ -1090,11 +1072,11 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     return HAS_ANS && tensor->kind == CWB_ANS ? begin_ans(stream) : begin_adaptive(stream);
 }
 
-/* At least one symbol, all of one run. */
-static void read_run(cwb_stream *stream, int16_t *out, size_t count)
+/* At least one symbol, all of one run, between two changes of the learning rate. */
+static void read_unchanging(cwb_stream *stream, int16_t *out, size_t count)
 {
     if (HAS_ADAPTIVE && (!HAS_ANS || stream->kind == CWB_ADAPTIVE)) {
-        read_learning(stream, out, count);
+        read_unchanging_adaptive(stream, out, count);
     } else if (on_trellis(stream)) {
         read_ans_trellis(stream, out, count);
     } else {
@@ -1111,17 +1093,29 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
     while (count > 0) {
         size_t now = count;
 
-        if (on_trellis(stream)) {
-            now = count < stream->run_left ? count : (size_t)stream->run_left;
-            stream->run_left -= (uint32_t)now;
+        if (HAS_TRELLIS && now > stream->run_left) {
+            now = (size_t)stream->run_left;
         }
-        read_run(stream, out, now);
-        if (on_trellis(stream) && stream->run_left == 0) {
-            stream->run_left = stream->run;
-            stream->past &= ~(uint32_t)15;
+        if (HAS_ADAPTIVE && now > stream->rate_left) {
+            now = (size_t)stream->rate_left;
         }
+        read_unchanging(stream, out, now);
         out += now;
         count -= now;
+        if (HAS_TRELLIS) {
+            stream->run_left -= (uint32_t)now;
+            if (stream->run_left == 0) {
+                stream->run_left = stream->run;
+                stream->past &= ~(uint32_t)15;
+            }
+        }
+        if (HAS_ADAPTIVE) {
+            stream->rate_left -= (uint32_t)now;
+            if (stream->rate_left == 0) { /* learning slows down after 32, 64, 128, 256 symbols */
+                stream->rate++;
+                stream->rate_left = stream->rate < stream->last_rate ? UINT32_C(1) << stream->rate : FOREVER;
+            }
+        }
     }
     return CWB_OK;
 }
