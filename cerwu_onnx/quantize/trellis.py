@@ -74,7 +74,8 @@ def trellis_obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rat
     values: Float64Array = np.empty_like(rest)
     unit = factor / np.einsum("gnn->gn", factor)[:, :, None]
     state = np.zeros((groups, rows), np.intp)
-    bits = (rate.price * rate.bits).astype(np.float32)
+    unity = float(weight.mean()) or 1.0  # costs in its units suit float32, whatever those of the outputs are
+    bits = (rate.price / unity * rate.bits).astype(np.float32)
     start = 0
     while start < columns:
         seen = slice(start, min(start + BLOCK + AHEAD, columns))
@@ -82,7 +83,7 @@ def trellis_obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rat
         path, errors, state = _search(
             rest[:, :, seen].astype(np.float32),
             unit[:, seen, seen].astype(np.float32),
-            weight[:, seen].astype(np.float32),
+            (weight[:, seen] / unity).astype(np.float32),
             bits,
             state,
             stop - start,

@@ -1,4 +1,4 @@
-"""``python -m tests.bench [speed] [entropy] [rate]``: print the figures that the docs quote; all of them by default."""
+"""``python -m tests.bench [speed] [entropy] [sources] [rate]``: the figures that the docs quote, all by default."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 
 from rich.console import Console
 
-from . import entropy, rate, speed
+from . import entropy, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "rate")
+PARTS = ("speed", "entropy", "sources", "rate")
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def main() -> None:
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
             module.run(shared, console)
+    if "sources" in parts:
+        sources.run(console)
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
