@@ -1034,10 +1034,10 @@ static void read_unchanging_adaptive(cwb_stream *stream, int16_t *out, size_t co
     } else {
         read_adaptive_plain(stream, out, count);
     }
-    for (i = 0; stream->limit == 0 && i < count; i++) {
-        if (out[i] == 0) { /* the only symbol that was not checked */
+    for (i = 0; (stream->limit == 0 || stream->damaged) && i < count; i++) {
+        stream->damaged |= out[i] == 0; /* if `limit` is 0: the only symbol that was not checked */
+        if (stream->damaged) {
             out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
-            stream->damaged = 1;
         }
     }
 }

@@ -321,6 +321,12 @@ HOSTILE = {
         "SHAPE",
     ),
     # payloads
+    "trellis, index too large for a range that begins with 0": (
+        build(
+            [on_trellis(cwb.ADAPTIVE, (2,), [1, 0], 2, payload=cwb.encode_plain(np.array([1, 2]), 0, np.array([0, 1])))]
+        ),
+        "STREAM",
+    ),
     "one table of two": (
         build([on_trellis(cwb.ANS, (2,), [0, 1], 2, k=2, payload=cwb.table_bytes([3, 3], 0, 1))]),
         "TABLE",
