@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cerwu_onnx.calibration import OutputLoss, Source, final_losses, loss_kind, noise_sensitivity, walk
+from cerwu_onnx.calibration import OutputLoss, Source, comparable, final_losses, loss_kind, noise_sensitivity, walk
+from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.quantize import priced
@@ -129,8 +130,8 @@ def _quantize(
     loss, samples, done = 0.0, 0, 0
     for step in walk(graph, source, batch_size=settings.batch_size, memory=settings.memory, folds=2):
         samples = step.samples
-        for reference, quantized in step.outputs.values():
-            loss += final_losses(reference, quantized, loss_kind(reference))
+        if step.outputs:
+            loss = _loss(step.outputs)
         for layer in step.layers:
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
@@ -141,6 +142,12 @@ def _quantize(
             step.commit(committed)
     progress("quantize", done, done, "")
     return Allocation(found.quantized, found.exact, found.variance, found.bounds, loss, samples)
+
+
+def _loss(outputs: Mapping[str, tuple[Batches, Batches]]) -> float:
+    """The sum over the outputs that can be compared."""
+    names = comparable({name: reference for name, (reference, _) in outputs.items()})
+    return sum(final_losses(*outputs[name], loss_kind(outputs[name][0])) for name in names)
 
 
 def _layer(

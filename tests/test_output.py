@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from cerwu_onnx.calibration import final_losses, loss_kind
+from cerwu_onnx.calibration import comparable, final_losses, loss_kind
 from cerwu_onnx.errors import CalibrationError
 
 from .models import normal
@@ -111,3 +111,16 @@ def test_what_cannot_be_compared() -> None:
         final_losses([np.zeros((0, 3), f32)], [np.zeros((0, 3), f32)], "mse")
     with pytest.raises(CalibrationError, match="as many batches"):
         final_losses([normal(2, 3)], [], "mse")
+
+
+def test_what_can_be_compared() -> None:
+    """Scores where there are scores, else labels; never text or sequences."""
+    scores, labels = [np.ones((2, 3), np.float32)], [np.array([1, 2])]
+    text, maps = [np.array(["a", "b"], object)], [[{"a": 0.5}]]
+    assert comparable({"label": labels, "half": [np.ones(1, np.float16)], "scores": scores, "maps": maps}) == [
+        "half",
+        "scores",
+    ]
+    assert comparable({"text": text, "label": labels, "flag": [np.array([True])]}) == ["label", "flag"]
+    with pytest.raises(CalibrationError, match="no output of the model holds numbers"):
+        comparable({"text": text, "maps": maps})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.images import ImageOptions
-from cerwu_onnx.calibration.output import final_losses, loss_kind
+from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
 from cerwu_onnx.calibration.sequential import Step, walk
@@ -21,6 +21,7 @@ __all__ = [
     "Step",
     "collect",
     "columns",
+    "comparable",
     "final_losses",
     "identity_stats",
     "iter_columns",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -35,6 +35,26 @@ def loss_kind(reference: Batches) -> LossKind:
         return "kl"
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays)
     return "mse" if unit or any(array.ndim != 2 for array in arrays) else "kl"
+
+
+def comparable(outputs: Mapping[str, Batches]) -> list[str]:
+    """Names of the outputs that say how good a model is.
+
+    Those of floating-point numbers. Labels and decisions made from them say less, and count only where there is nothing
+    else; text says nothing.
+
+    Args:
+        outputs: what the float model gives, batches by name.
+
+    Raises:
+        CalibrationError: no output holds numbers.
+    """
+    arrays = {name: batches[0] for name, batches in outputs.items()}
+    for kinds in ("f", "iub"):
+        names = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.kind in kinds]
+        if names:
+            return names
+    raise CalibrationError("no output of the model holds numbers: nothing says how good a quantised model is")
 
 
 def final_losses(reference: Batches, quantized: Batches, kind: LossKind) -> float:

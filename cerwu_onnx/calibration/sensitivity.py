@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from cerwu_onnx.calibration.collect import Feed, open_session, run_session
-from cerwu_onnx.calibration.output import final_losses, loss_kind
+from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.onnx_io import value_of
@@ -34,7 +34,8 @@ FLOOR = 0.01
 class OutputLoss:
     """The loss at a model's outputs, against the float model, when some of its weights have other values.
 
-    The sum over outputs of :func:`~cerwu_onnx.calibration.output.final_losses`, over the first calibration samples.
+    The sum over :func:`~cerwu_onnx.calibration.output.comparable` outputs of
+    :func:`~cerwu_onnx.calibration.output.final_losses`, over the first calibration samples.
 
     Args:
         graph: the analysed model.
@@ -42,7 +43,7 @@ class OutputLoss:
 
     Raises:
         ModelError: onnxruntime cannot load the model.
-        CalibrationError: the data does not fit.
+        CalibrationError: the data does not fit, or no output holds numbers.
     """
 
     def __init__(self, graph: Graph, source: Source) -> None:
@@ -50,7 +51,8 @@ class OutputLoss:
         self._session = open_session(_overridable(graph))
         self._feeds = list(_first(source, _samples(graph, source)))
         self._reference = self._outputs({})
-        self._kinds = {name: loss_kind(batches) for name, batches in self._reference.items()}
+        self._names = comparable(self._reference)
+        self._kinds = {name: loss_kind(self._reference[name]) for name in self._names}
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
         """The loss with these float32 values, by name, of layers' weights and parameters; the rest stays float."""
