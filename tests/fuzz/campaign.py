@@ -43,7 +43,7 @@ def compile_c(output: Path, *arguments: object) -> Path:
         BuildError: it does not compile.
     """
     warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
-    command = [compiler(), *warnings, "-g", "-O2", *SANITIZE, f"-I{DECODER / 'include'}", *map(str, arguments)]
+    command = [compiler(), *warnings, "-g", "-O1", *SANITIZE, f"-I{DECODER / 'include'}", *map(str, arguments)]
     made = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
     if made.returncode != 0:
         raise BuildError(made.stderr)

@@ -199,9 +199,9 @@ def flips(data: bytes, step: int = 1) -> Iterator[tuple[str, bytes]]:
         yield "flip", bytes(damaged)
 
 
-def cuts(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Each shorter length, and bytes added."""
-    for length in range(len(data)):
+def cuts(data: bytes, step: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Each shorter length, every ``step``-th, and bytes added."""
+    for length in range(0, len(data), step):
         yield "cut", data[:length]
     for tail in (b"\0", b"\xff", data):
         yield "cut", data + tail
@@ -280,7 +280,7 @@ def _try(job: tuple[str, bytes, bytes, int, int, int]) -> Table:
         expected = digest(data)
         cases = {
             "flips": lambda: flips(data, step),
-            "cuts": lambda: cuts(data),
+            "cuts": lambda: cuts(data, 1 + step // 10),
             "splices": lambda: splices(data, other),
             "forgeries": lambda: forgeries(data, count, seed),
         }[name]()
@@ -303,7 +303,7 @@ def tracing() -> Iterator[None]:
 
 
 def run(step: int, count: int, processes: int) -> Table:
-    """The campaign: every ``step``-th bit flipped, all truncations and splices, ``count`` forgeries of each file."""
+    """Of three files every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
     files = [seeds.tensors(), seeds.packed(), whole_model()]
     jobs = [
         (name, data, files[i - 1], step, count, i)

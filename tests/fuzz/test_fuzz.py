@@ -10,7 +10,7 @@ import pytest
 from ..hostile import make
 from . import campaign, seeds
 
-SHORT = 30_000
+SHORT = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +75,39 @@ def test_a_hang_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
 def test_a_crash_would_be_noticed(tmp_path: Path, files: list[Path]) -> None:
     """Scratch memory that sometimes ends early; each crash ends its process, and the campaign goes on."""
     program = build(tmp_path, "-DSHORT_SCRATCH(seed)=((seed)%4==3?2:0)")
-    result = campaign.run(program, [tmp_path / "nameless.cwb"], 0, 60)
-    assert 0 < result.total("crash") < 60
+    result = campaign.run(program, [tmp_path / "nameless.cwb"], 0, 16)
+    assert 0 < result.total("crash") < 16
     assert "heap-buffer-overflow" in result.reports[0]
     assert list(tmp_path.glob("crash-*.cwb"))
-    assert sum(result.counts.values()) == 60
+    assert sum(result.counts.values()) == 16
 
 
-def test_the_fuzzers_function_takes_whole_files(tmp_path: Path, files: list[Path]) -> None:
+@pytest.fixture(scope="module")
+def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """fuzzer.c, with a main function instead of a fuzzer's runtime."""
     sources = [campaign.HERE / name for name in ("fuzzer.c", "exercise.c", "mutate.c")]
+    program = tmp_path_factory.mktemp("replay") / "replay"
     try:
-        replay = campaign.compile_c(tmp_path / "replay", "-DREPLAY", *sources, campaign.DECODER / "src/cwb.c")
+        return campaign.compile_c(program, "-DREPLAY", *sources, campaign.DECODER / "src/cwb.c")
     except campaign.BuildError as error:
         pytest.skip(f"no C compiler with sanitizers: {str(error)[:300]}")
+
+
+def test_the_fuzzers_function_takes_whole_files(replay: Path, tmp_path: Path, files: list[Path]) -> None:
     (tmp_path / "empty").write_bytes(b"")
     done = subprocess.run([replay, tmp_path / "empty", *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.xfail(reason="trellis-0: on the odd grid a damaged symbol that is replaced by 0 comes out as -1")
+def test_hostile_files_break_no_promise(replay: Path, tmp_path: Path) -> None:
+    paths = []
+    for case in make.cases():
+        paths.append(tmp_path / f"{case.name}.cwb")
+        paths[-1].write_bytes(case.data)
+    broken = {}
+    for path in paths:
+        done = subprocess.run([replay, path], capture_output=True, text=True)
+        if done.returncode != 0:
+            broken[path.stem] = done.stderr
+    assert broken == {}

@@ -196,6 +196,13 @@ def cases() -> Iterator[Case]:
         "STREAM",
         "not in 0..4095",
     )
+    yield Case(
+        "trellis-0",
+        "negative indices on a trellis whose smallest is 0",
+        seal(coded(bytes.fromhex("5594aa6b5d0a"), (20,), kind=ADAPTIVE, lo=0, symbols=13, run=10)),
+        "STREAM",
+        "not in 0..12",
+    )
     yield Case("values", "other values behind a right payload CRC", seal(coded(crc=1)), "DECODED_CRC", "decoded values")
     yield Case(
         "name-4g", "a name of 2^32 - 1 bytes", seal(good, record(NAMES, varint(2**32 - 1) + b"w")), "NAME", "a name of"
@@ -217,8 +224,8 @@ def cases() -> Iterator[Case]:
     )
     yield Case(
         "names-many",
-        "16383 tensors whose names differ in the last byte only",
-        seal(*[raw((0,), b"")] * 16383, record(NAMES, b"".join(b"\x20" + f"{i:032d}".encode() for i in range(16383)))),
+        "4000 tensors whose names differ in the last byte only",
+        seal(*[raw((0,), b"")] * 4000, record(NAMES, b"".join(b"\x20" + f"{i:032d}".encode() for i in range(4000)))),
         "OK",
         "OK",
     )
