@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from cerwu_onnx.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
-from cerwu_onnx.storage import storage
+from cerwu_onnx.storage import pays, storage
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 Progress = Callable[[str, int, int | None, str], None]
@@ -39,8 +39,9 @@ class Allocation:
     """A quantised model.
 
     Attributes:
-        quantized: weights and float parameters on their grids, by name.
-        exact: parameters that stay floats, but with new values.
+        quantized: weights and float parameters on their grids, by name. A weight whose code would not pay is among
+            them, but stays as it was.
+        values: all tensors that differ from the float model's, float32 as they will be decoded.
         variance: of white noise on a weight that would cause the weight's distortion.
         bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
         loss: at the model's outputs, on the calibration data.
@@ -48,15 +49,11 @@ class Allocation:
     """
 
     quantized: dict[str, QuantizedTensor] = field(default_factory=dict)
-    exact: dict[str, FloatArray] = field(default_factory=dict)
+    values: dict[str, FloatArray] = field(default_factory=dict)
     variance: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
     loss: float = 0.0
     samples: int = 0
-
-    def values(self) -> dict[str, FloatArray]:
-        """All tensors that differ from the float model's."""
-        return {name: tensor.values() for name, tensor in self.quantized.items()} | self.exact
 
 
 def allocate(graph: Graph, source: Source, settings: Settings, progress: Progress) -> Allocation:
@@ -81,7 +78,7 @@ def allocate(graph: Graph, source: Source, settings: Settings, progress: Progres
         found = _quantize(graph, source, settings, noise, progress, bounds=False)
         progress("measure", 0, None, "noise")
         variance = {name: value or first[name] for name, value in found.variance.items()}
-        noise = _levelled(noise_sensitivity(loss, weights, variance, found.values()), noise, weights)
+        noise = _levelled(noise_sensitivity(loss, weights, variance, found.values), noise, weights)
     return _quantize(graph, source, settings, noise, progress, bounds=True)
 
 
@@ -141,7 +138,7 @@ def _quantize(
                 found.bounds[layer.weight] = _bound(graph, layer, stats, found.quantized[layer.weight])
             step.commit(committed)
     progress("quantize", done, done, "")
-    return Allocation(found.quantized, found.exact, found.variance, found.bounds, loss, samples)
+    return replace(found, loss=loss, samples=samples)
 
 
 def _loss(outputs: Mapping[str, tuple[Batches, Batches]]) -> float:
@@ -154,13 +151,13 @@ def _layer(
     graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, found: Allocation
 ) -> dict[str, FloatArray]:
     """Quantise a layer and its parameters into ``found``; the new values of its tensors."""
-    weight = graph.array(layer.weight)
+    weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     quantized = priced.quantize(
         weight,
         layer.layout,
         stats,
         cost,
-        columns=storage(layer, settings.weight_layout).columns,
+        columns=where.columns,
         damping=settings.damping,
         passes=settings.passes,
         name=layer.weight,
@@ -168,15 +165,18 @@ def _layer(
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
     found.variance[layer.weight] = quantized.distortion / trace if trace > 0 else 0.0
     found.quantized[layer.weight] = quantized
+    if not pays(layer.weight, quantized, settings.coder, where.order):
+        return {}
     new = {layer.weight: quantized.values()}
-    if settings.float_params == "exact":
-        return new
-    tensors = {name: graph.array(name) for name in layer.parameters}
-    moved = centred(layer, tensors, weight, stats, quantized)
-    parameters = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized)
-    found.quantized.update(parameters)
-    found.exact.update({name: value for name, value in moved.items() if name not in parameters})
-    return new | moved | {name: tensor.values() for name, tensor in parameters.items()}
+    if settings.float_params == "auto":
+        tensors = {name: graph.array(name) for name in layer.parameters}
+        moved = centred(layer, tensors, weight, stats, quantized)
+        coded = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized)
+        coded = {name: tensor for name, tensor in coded.items() if pays(name, tensor, settings.coder)}
+        found.quantized.update(coded)
+        new |= moved | {name: tensor.values() for name, tensor in coded.items()}
+    found.values.update(new)
+    return new
 
 
 def _bound(graph: Graph, layer: Layer, stats: PairStats, quantized: QuantizedTensor) -> float:

@@ -209,7 +209,8 @@ def quantize_model(
     if settings.method == "trellis" and source is not None:
         with clock("quantize"):
             found = allocate(graph, source, settings, progress)
-        moved = replace(graph, model=with_tensors(graph.model, found.exact)) if found.exact else graph
+        exact = {name: values for name, values in found.values.items() if name not in found.quantized}
+        moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
         result = Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
     else:
         with clock("calibrate"):

@@ -1,4 +1,4 @@
-"""In which order a file stores a layer's weight, and whether a trellis can follow its rows there."""
+"""In which order a file stores a weight, whether a trellis can follow its rows there, and whether coding it pays."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.container.format import Order, row_order
-from cerwu_onnx.types import Layer
+from cerwu_onnx.container import writer
+from cerwu_onnx.container.format import ElementType, Order, row_order
+from cerwu_onnx.types import Layer, QuantizedTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,19 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
     if order is Order.AXIS1_LAST:  # OHWI: taps, then channels
         return Storage(order, np.ascontiguousarray(natural.reshape(layout.shape[1], -1).T).ravel())
     return Storage(order, natural if order is rows else None)
+
+
+def pays(name: str, quantized: QuantizedTensor, coder: str, order: Order = Order.ROW_MAJOR) -> bool:
+    """Whether a tensor is smaller coded than as float32; if not, the file holds it exactly.
+
+    Args:
+        name: of the tensor.
+        quantized: the tensor on its grid.
+        coder: one of :data:`cerwu_onnx.config.CODERS`.
+        order: in which it would be stored.
+    """
+    coded = writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order))
+    return coded.cost < writer.encode_tensor(writer.RawTensor(name, ElementType.FLOAT32, quantized.values())).cost
 
 
 def cmsis_order(layer: Layer) -> Order:
