@@ -303,7 +303,7 @@ def tracing() -> Iterator[None]:
 
 
 def run(step: int, count: int, processes: int) -> Table:
-    """Of three files every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
+    """Three files: every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
     files = [seeds.tensors(), seeds.packed(), whole_model()]
     jobs = [
         (name, data, files[i - 1], step, count, i)
