@@ -206,7 +206,7 @@ def quantize_model(
 ) -> Quantized:
     """Quantise a model by the method of ``settings``; warn of layers that lose most of their output."""
     clock = clock or Clock()
-    if settings.method == "trellis" and source is not None:
+    if settings.method == "trellis" and source is not None and graph.layers:
         with clock("quantize"):
             found = allocate(graph, source, settings, progress)
         exact = {name: values for name, values in found.values.items() if name not in found.quantized}
