@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cerwu_onnx.search import Point
 from cerwu_onnx.types import Kept
 
 SCHEMA = 1
@@ -70,6 +71,27 @@ class ParameterReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """A metric of both models.
+
+    Attributes:
+        metric: its name.
+        float_score: of the float model.
+        score: of the compressed one.
+    """
+
+    metric: str
+    float_score: float
+    score: float
+
+    @property
+    def drop(self) -> float:
+        """Share of the float score that was lost; negative where the compressed model is better."""
+        lost = self.float_score - self.score
+        return lost / abs(self.float_score) if self.float_score else float(lost > 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A whole compression.
 
@@ -91,6 +113,9 @@ class Report:
             "directory" (header, names, shapes, sizes, CRCs).
         warnings: every warning logged on the way.
         seconds: wall time by stage.
+        search: what was tried to meet a target, in that order.
+        scores: of the metric; None without one.
+        missed: a sentence about each target or limit of accuracy that the file misses.
     """
 
     model_bytes: int
@@ -108,6 +133,9 @@ class Report:
     other_bytes: dict[str, int]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+    search: tuple[Point, ...] = ()
+    scores: Scores | None = None
+    missed: tuple[str, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -127,7 +155,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
         body = asdict(self)
-        body["lambda"] = body.pop("lambda_")
+        for priced in (body, *body["search"]):
+            priced["lambda"] = priced.pop("lambda_")
+        if self.scores is not None:
+            body["scores"]["drop"] = self.scores.drop
         totals = {
             "schema": SCHEMA,
             "weights": self.weights,
