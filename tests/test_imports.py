@@ -14,11 +14,12 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
-    ("config", "files", "layout", "entropy", "native"),
+    ("config", "files", "layout", "entropy", "native", "search"),
     ("container", "quantize", "report", "onnx_io"),
     ("graph", "sites", "affine", "fold", "skeleton", "storage", "calibration"),
-    ("allocate",),
+    ("allocate", "metrics", "encode"),
     ("pipeline", "runtime", "firmware"),
+    ("reports",),
 )
 FORBIDDEN = {
     "quantize": {"onnx", "onnxruntime", "constriction", "google"},

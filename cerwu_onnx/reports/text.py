@@ -1,0 +1,108 @@
+"""Numbers and names as all reports write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from cerwu_onnx.report import LayerReport, Report
+from cerwu_onnx.types import Kept
+
+NOTHING = "–"
+"""Stands where a number is not known."""
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped, and whatever else is not seen: nobody vouches for names in files."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits; a dash for None, NaN and infinity."""
+    return f"{value:.{digits}g}" if value is not None and math.isfinite(value) else NOTHING
+
+
+def rate(value: float | None) -> str:
+    """Bits per weight."""
+    return f"{value:.2f}" if value is not None and math.isfinite(value) else NOTHING
+
+
+def error(relative: float) -> str:
+    """The root of a relative squared error, in percent."""
+    return f"{100 * math.sqrt(max(relative, 0.0)):.3g} %" if math.isfinite(relative) else NOTHING
+
+
+def dims(shape: Sequence[int]) -> str:
+    """``12x2x3x3``; ``scalar`` for rank 0."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def change(report: Report) -> str:
+    """How the file's size compares with the model's."""
+    if not report.model_bytes:
+        return NOTHING
+    times = report.model_bytes / report.file_bytes
+    return f"{times:.2f} times smaller" if times >= 1 else f"{1 / times:.2f} times LARGER"
+
+
+def parts(report: Report) -> dict[str, int]:
+    """Bytes of the file by what they hold."""
+    return {"weights": report.weight_bytes} | {name: size for name, size in report.other_bytes.items() if size}
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """What holds for the whole compression."""
+    levels = "" if report.levels is None else f", {report.levels} levels"
+    lines = [
+        ("method", f"{report.method or 'unknown'}, lambda {number(report.lambda_)}{levels}"),
+        ("calibration", _calibration(report)),
+        (
+            "weights",
+            f"{report.weights:,} in {counted(len(report.layers), 'tensor')}, {rate(report.bits_per_weight)} bits each",
+        ),
+    ]
+    if report.output_loss is not None:
+        lines.append(("loss at the outputs", f"{number(report.output_loss)} on calibration data"))
+    if report.scores is not None:
+        before, after = report.scores.float_score, report.scores.score
+        lines.append((report.scores.metric, f"{number(before, 4)} before, {number(after, 4)} after"))
+    if report.folded:
+        lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
+    if report.parameters:
+        size = sum(parameter.coded_bytes for parameter in report.parameters)
+        lines.append(("float parameters", f"{counted(len(report.parameters), 'tensor')} coded, {size:,} bytes"))
+    if report.kept:
+        size = sum(tensor.nbytes for tensor in report.kept)
+        lines.append(("left exact", f"{counted(len(report.kept), 'tensor')}, {size:,} bytes"))
+    if report.seconds:
+        lines.append(("time", f"{sum(report.seconds.values()):.1f} s"))
+    return lines
+
+
+def _calibration(report: Report) -> str:
+    if report.calibration == "data":
+        return counted(report.calibration_samples, "sample") if report.calibration_samples else "data"
+    return report.calibration or "unknown"
+
+
+def has_errors(layers: Iterable[LayerReport]) -> bool:
+    """Whether the errors of layers are known."""
+    return any(math.isfinite(layer.relative_error) for layer in layers)
+
+
+def has_bounds(layers: Iterable[LayerReport]) -> bool:
+    """Whether the distances from the rate-distortion bound are known."""
+    return any(layer.above_bound is not None for layer in layers)
+
+
+def by_reason(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
+    """Exact tensors by why they are, the reason that keeps most bytes first."""
+    found: dict[str, list[Kept]] = {}
+    for tensor in kept:
+        found.setdefault(tensor.reason or "stored exactly", []).append(tensor)
+    return dict(sorted(found.items(), key=lambda item: -sum(tensor.nbytes for tensor in item[1])))

@@ -1,0 +1,42 @@
+"""``cerwu-onnx report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import console
+from .options import CwbFile, Force, Quiet, Verbose
+
+EXAMPLE = "cerwu-onnx report model.cwb model.html"
+
+
+def report(
+    file: CwbFile,
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[OUT.html|.md|.json]...",
+            show_default=False,
+            help="Reports to write, each in the format of its suffix; none prints Markdown.",
+        ),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Report what a .cwb file holds: size, layers, the weights on their grids, what is exact and why.
+
+    What only the compression knew is missing (errors, search, time): compress --report has it.
+    """
+    from cerwu_onnx import reports
+
+    reports.check_paths(outputs or (), overwrite=force, sources=[file])
+    with console.status("decoding", enabled=not quiet):
+        page = reports.describe(file)
+    if outputs:
+        reports.write(page, outputs, overwrite=force)
+    else:
+        console.write(reports.to_markdown(page))
