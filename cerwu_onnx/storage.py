@@ -58,6 +58,17 @@ def pays(name: str, quantized: QuantizedTensor, coder: str, order: Order = Order
     return coded.cost < writer.encode_tensor(writer.RawTensor(name, ElementType.FLOAT32, quantized.values())).cost
 
 
+def stored_order(layer: Layer, weight_layout: str, run: int) -> Order:
+    """The order of a quantised weight: that of :func:`storage`, but ONNX's own where neither trellis nor kernel asks.
+
+    Args:
+        layer: the weight.
+        weight_layout: as for :func:`storage`.
+        run: elements between two restarts of the weight's trellis, 0 without one.
+    """
+    return Order.ROW_MAJOR if weight_layout == "onnx" and not run else storage(layer, weight_layout).order
+
+
 def cmsis_order(layer: Layer) -> Order:
     """The order in which the kernels of CMSIS-NN read a weight.
 
