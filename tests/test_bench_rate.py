@@ -210,10 +210,10 @@ def test_what_a_report_says() -> None:
         Kept("y", (4,), "float32", 16, ""),
         Kept("z", (2, 2), "int64", 32, ""),
     )
-    report = Report(1, 1, "cerwu", 0.1, 8, "data", 1, (), tuple(layers), (), kept, {}, (), {})
+    report = Report(1, 1, "cerwu", 0.1, 8, "data", 1, None, (), tuple(layers), (), kept, {}, (), {})
     assert rate.bound_summary(report) == pytest.approx({"mean": 0.2, "least": 0.1, "most": 0.5})
     assert rate.matrix_rate(report) == pytest.approx(8 * (126 + 400) / (404 + 100))
-    empty = Report(1, 1, "cerwu", 0.1, 8, "data", 1, (), (), (), (), {}, (), {})
+    empty = Report(1, 1, "cerwu", 0.1, 8, "data", 1, None, (), (), (), (), {}, (), {})
     assert rate.bound_summary(empty) == {}
     assert rate.matrix_rate(empty) == 0
 

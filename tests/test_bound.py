@@ -149,7 +149,7 @@ def report(*above_bound: float | None) -> Report:
         LayerReport(f"w{index}", "Gemm", (8, 8), 64, "ans", 20, 2.5, 2.4, 0.1, 5, 0.01, 0.01, above)
         for index, above in enumerate(above_bound)
     )
-    return Report(999, 99, "cerwu", 1e-3, 32, "data", 9, (), layers, (), (), {}, (), {})
+    return Report(999, 99, "cerwu", 1e-3, 32, "data", 9, None, (), layers, (), (), {}, (), {})
 
 
 @pytest.mark.parametrize(
