@@ -13,7 +13,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from cerwu_onnx.config import METHODS, Settings
+from cerwu_onnx.config import METHODS, Settings, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ __all__ = [
     "OutputError",
     "Report",
     "Settings",
+    "Target",
     "UsageError",
     "compare",
     "compress",

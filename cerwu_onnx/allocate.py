@@ -56,30 +56,51 @@ class Allocation:
     samples: int = 0
 
 
-def allocate(graph: Graph, source: Source, settings: Settings, progress: Progress) -> Allocation:
-    """Quantise every layer of a model.
+class Allocator:
+    """A model whose sensitivities are known, to be quantised at any price: one walk over the layers for each.
 
     Args:
         graph: the analysed model.
         source: calibration data.
-        settings: lambda, effort, damping, passes, memory ...
+        settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
         CalibrationError: the data does not fit.
     """
-    weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
-    first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in weights.items()}
-    progress("measure", 0, None, "noise")
-    loss = OutputLoss(graph, source)
-    noise = noise_sensitivity(loss, weights, first)
-    for _ in range(EFFORTS[settings.effort]):
-        found = _quantize(graph, source, settings, noise, progress, bounds=False)
+
+    def __init__(self, graph: Graph, source: Source, settings: Settings, progress: Progress) -> None:
+        self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
+        self._weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
+        self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "noise")
-        variance = {name: value or first[name] for name, value in found.variance.items()}
-        noise = _levelled(noise_sensitivity(loss, weights, variance, found.values), noise, weights)
-    return _quantize(graph, source, settings, noise, progress, bounds=True)
+        self._loss = OutputLoss(graph, source)
+        self._noise = noise_sensitivity(self._loss, self._weights, self._first)
+        self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
+
+    def settle(self, price: float) -> None:
+        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
+        for _ in range(EFFORTS[self._settings.effort] if self._weights else 0):
+            last, self._last = self._last, None
+            found = last[1] if last and last[0] == price else self.quantize(price, bounds=False)
+            self._progress("measure", 0, None, "noise")
+            variance = {name: value or self._first[name] for name, value in found.variance.items()}
+            around = noise_sensitivity(self._loss, self._weights, variance, found.values)
+            self._noise = _levelled(around, self._noise, self._weights)
+            self._last = None
+
+    def quantize(self, price: float, *, bounds: bool = True) -> Allocation:
+        """Quantise every layer.
+
+        Args:
+            price: lambda, loss at the outputs per (bit per weight).
+            bounds: compute how far each layer is from its rate-distortion bound.
+        """
+        settings = replace(self._settings, lambda_=price)
+        found = _quantize(self._graph, self._source, settings, self._noise, self._progress, bounds=bounds)
+        self._last = price, found
+        return found
 
 
 def _levelled(

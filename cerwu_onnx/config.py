@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from cerwu_onnx.errors import UsageError
 
@@ -15,6 +18,12 @@ EFFORTS = {"fast": 0, "default": 1, "max": 3}
 PRICES = {"trellis": 0.15}
 """Default lambda of a method; 1e-3 of those that are not listed."""
 
+UNPRICED = ("rtn", "optq")
+"""Methods that have no lambda: nothing to search over."""
+
+METRICS = ("top1", "agreement", "auc", "error")
+"""Metrics that need no code; :mod:`cerwu_onnx.metrics` says what they measure."""
+
 CODERS = ("auto", "ans", "adaptive")
 """Entropy coders: "auto" takes whichever makes a tensor smaller."""
 
@@ -26,6 +35,63 @@ FLOAT_PARAMS = ("auto", "exact")
 
 MAX_LEVELS = 4096
 """The format's largest table (docs/format.md)."""
+
+
+Metric: TypeAlias = "str | Callable[[str], float]"
+"""One of :data:`METRICS`, ``file.py:function``, ``module:function`` or a function: path of an ONNX file -> score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a file is meant for: its size, its accuracy, and what it must not exceed or lose in any case.
+
+    Of ``size``, ``bits_per_weight`` and ``max_drop`` one at most; it takes the place of lambda.
+
+    Attributes:
+        size: bytes that the file may have.
+        bits_per_weight: bits that all quantised weights may take on average, steps and tables included.
+        max_drop: share of the float model's score that may be lost; the smallest file found is taken.
+        metric: how a model is scored; higher is better.
+        metric_data: for the metrics of :data:`METRICS`: a ``.npz`` or a mapping with the model's inputs and, for "top1"
+            and "auc", labels; for "agreement" and "error" whatever can be calibration data.
+        metric_labels: key of the labels.
+        fail_above: bytes from which on no file is written.
+        fail_drop: share of the float model's score from whose loss on the compression counts as failed.
+
+    Raises:
+        UsageError: a value is out of range, or two contradict each other.
+    """
+
+    size: int | None = None
+    bits_per_weight: float | None = None
+    max_drop: float | None = None
+    metric: Metric | None = None
+    metric_data: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    metric_labels: str = "labels"
+    fail_above: int | None = None
+    fail_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be aimed at."""
+        if sum(aim is not None for aim in (self.size, self.bits_per_weight, self.max_drop)) > 1:
+            raise UsageError("a target size, target bits per weight and a largest drop exclude each other: give one")
+        for name, limit in (("target size", self.size), ("fail above", self.fail_above)):
+            if limit is not None and limit < 1:
+                raise UsageError(f"{name} {limit} is out of range: give at least 1 byte")
+        if self.bits_per_weight is not None and not 0 < self.bits_per_weight < float("inf"):
+            raise UsageError(f"target bits per weight {self.bits_per_weight} is out of range: give a number > 0")
+        for name, drop in (("max drop", self.max_drop), ("fail drop", self.fail_drop)):
+            if drop is not None and not 0 <= drop < 1:
+                raise UsageError(f"{name} {drop} is out of range: give a share of the float score, 0 to 1")
+            if drop is not None and self.metric is None:
+                raise UsageError(f"{name} needs a metric: {', '.join(METRICS)}, or a function file.py:function")
+        if self.metric_data is not None and self.metric is None:
+            raise UsageError("metric data without a metric: say what to measure on it")
+
+    @property
+    def searches(self) -> bool:
+        """Whether lambda is to be found."""
+        return (self.size, self.bits_per_weight, self.max_drop) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)

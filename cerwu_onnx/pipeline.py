@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cerwu_onnx import __version__
-from cerwu_onnx.allocate import allocate, blind
+from cerwu_onnx.allocate import Allocator, blind
 from cerwu_onnx.calibration import (
     CalibrationSpec,
     ImageOptions,
@@ -24,23 +25,22 @@ from cerwu_onnx.calibration import (
     model_inputs,
     open_source,
 )
-from cerwu_onnx.config import Settings
-from cerwu_onnx.container import format as f
-from cerwu_onnx.container import writer
-from cerwu_onnx.container.in_place import margin
-from cerwu_onnx.entropy.tables import entropy
-from cerwu_onnx.entropy.trellis import to_indices
+from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
+from cerwu_onnx.container import reader
+from cerwu_onnx.encode import Coded, encode
+from cerwu_onnx.errors import CheckFailed, UsageError
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
+from cerwu_onnx.metrics import Scorer, open_scorer
 from cerwu_onnx.onnx_io import with_tensors
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
-from cerwu_onnx.report import LayerReport, ParameterReport, Report
-from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
-from cerwu_onnx.storage import storage
-from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
+from cerwu_onnx.report import Report, Scores
+from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
+from cerwu_onnx.types import Layer, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -55,28 +55,21 @@ def _silent(stage: str, done: int, total: int | None, item: str) -> None:
     """The progress of callers that want none."""
 
 
-@dataclass(slots=True)
-class Coded:
-    """A file ready to write, and what is to be said about it."""
-
-    content: bytes
-    layers: tuple[LayerReport, ...]
-    parameters: tuple[ParameterReport, ...]
-    kept: tuple[Kept, ...]
-    other_bytes: dict[str, int]
-
-
 def compress(
     model: str | Path,
     output: str | Path,
     *,
     calib: CalibrationSpec | None = None,
     settings: Settings | None = None,
+    target: Target | None = None,
     images: ImageOptions | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Compress an ONNX file into a .cwb file.
+
+    A ``target`` of size or accuracy replaces lambda: it is searched for, with statistics collected once. A file above a
+    limit of size is not written; one that loses too much is, and ``missed`` of the report says so.
 
     Args:
         model: path of the ONNX model.
@@ -84,6 +77,7 @@ def compress(
         calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an
             iterable of feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
+        target: what the file is meant for; nothing but ``settings`` when None.
         images: how a directory of images becomes inputs.
         force: overwrite ``output``.
         progress: called as the stages advance.
@@ -92,40 +86,59 @@ def compress(
         What was done, layer by layer.
 
     Raises:
-        UsageError: a path cannot be read or written.
+        UsageError: a path cannot be read or written, or the method has no lambda to search.
         ModelError: the model is invalid.
-        CalibrationError: the calibration data does not fit the model.
+        CalibrationError: the calibration data does not fit the model, or the metric fails.
+        CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
     """
-    settings = settings or Settings()
+    settings, target = settings or Settings(), target or Target()
     progress = progress or _silent
+    if target.searches and settings.method in UNPRICED:
+        raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
+    if target.searches and settings.lambda_ is not None:
+        raise UsageError("lambda and a target exclude each other: the search finds lambda")
     check_target(output, overwrite=force, source=model)
     clock = Clock()
     with logged_warnings() as warnings:
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
-            digest = hashlib.sha256(Path(model).read_bytes())
-        done = quantize_model(graph, source, settings, progress, clock)
-        with clock("encode"):
-            progress("encode", 0, None, str(output))
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
                 "method": settings.method,
                 "lambda": settings.price,
-                "calibration": "data" if done.samples else "none",
-                "model": digest.hexdigest()[:16],
+                "calibration": "data" if source else "none",
+                "model": hashlib.sha256(Path(model).read_bytes()).hexdigest()[:16],
             }
             if folded:
                 metadata["folded"] = len(folded)
             if settings.method != "trellis":
                 metadata["levels"] = settings.levels
-            coded = encode(done.graph, done.quantized, metadata, settings)
+        scorer, float_score = None, 0.0
+        if target.metric is not None:
+            with clock("metric"):
+                scorer = open_scorer(target, model, images)
+                float_score = scorer(model)
+        quantizer = Quantizer(graph, source, settings, progress, clock)
+        trials = _Trials(quantizer, metadata, scorer if target.max_drop is not None else None)
+        search = Search(trials, quantizer.settle if quantizer.settles else None)
+        _look(search, target, settings, quantizer, float_score)
+        point, (done, coded) = search.best
+        _check_size(point, coded, target)
+        scores: Scores | None = None
+        missed: tuple[str, ...] = ()
+        if scorer is not None:
+            score = trials.score(scorer, point, done) if point.score is None else point.score
+            scores = Scores(scorer.name, float_score, score)
+            missed = _missed(scores, target)
+        _warn_if_lost(graph, done, settings)
+        with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
     return Report(
         model_bytes=Path(model).stat().st_size,
         file_bytes=len(coded.content),
         method=settings.method,
-        lambda_=settings.price,
+        lambda_=point.lambda_,
         levels=None if settings.method == "trellis" else settings.levels,
         calibration="data" if done.samples else "none",
         calibration_samples=done.samples,
@@ -137,8 +150,96 @@ def compress(
         parameters=coded.parameters,
         kept=coded.kept,
         other_bytes=coded.other_bytes,
-        warnings=tuple(warnings),
+        warnings=tuple(dict.fromkeys(warnings)),
         seconds=clock.seconds,
+        search=tuple(search.points) if target.searches else (),
+        scores=scores,
+        missed=missed,
+    )
+
+
+@dataclass(slots=True)
+class _Trials:
+    """What a search tries: quantise and encode at a price, and score where accuracy is the target."""
+
+    quantizer: Quantizer
+    metadata: Mapping[str, Any]
+    scorer: Scorer | None
+    count: int = 0
+
+    def __call__(self, price: float) -> tuple[Point, tuple[Quantized, Coded]]:
+        """Try a lambda."""
+        done = self.quantizer.at(price)
+        coded = self._encode(price, done, self.quantizer.settings)
+        weights = sum(layer.weights for layer in coded.layers)
+        bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
+        point = Point(price, len(coded.content), bits)
+        if self.scorer is not None:
+            point = replace(point, score=self.score(self.scorer, point, done))
+        self.count += 1
+        self.quantizer.progress("search", self.count, None, f"{price:g}: {point.file_bytes:,} bytes")
+        return point, (done, coded)
+
+    def score(self, scorer: Scorer, point: Point, done: Quantized) -> float:
+        """Score the model that the file of a point gives back."""
+        coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
+        with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(CompressedModel(reader.parse(coded.content)).to_onnx().SerializeToString())
+            return scorer(path)
+
+    def _encode(self, price: float, done: Quantized, settings: Settings) -> Coded:
+        with self.quantizer.clock("encode"):
+            self.quantizer.progress("encode", 0, None, "")
+            return encode(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings)
+
+
+def _look(search: Search[Any], target: Target, settings: Settings, quantizer: Quantizer, float_score: float) -> None:
+    """Search for what the target asks; without one, try the lambda of the settings."""
+    weights = sum(layer.layout.size for layer in quantizer.graph.layers)
+    if target.size is not None:
+        doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
+        search.to_size(lambda point: point.file_bytes, target.size, settings.price, doubling)
+    elif target.bits_per_weight is not None:
+        search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
+    elif target.max_drop is not None:
+        search.to_accuracy(float_score - target.max_drop * abs(float_score), settings.price)
+    else:
+        quantizer.settle(settings.price)
+        search.at(settings.price)
+
+
+def _check_size(point: Point, coded: Coded, target: Target) -> None:
+    """Refuse a file that is larger than it may be."""
+    size, rest = len(coded.content), sum(coded.other_bytes.values())
+    if target.size is not None and size > target.size:
+        raise CheckFailed(
+            f"no file of at most {target.size:,} bytes: the smallest found has {size:,} (lambda {point.lambda_:g}), "
+            f"{rest:,} of which are not weights; nothing was written"
+        )
+    if target.bits_per_weight is not None and point.bits_per_weight > target.bits_per_weight:
+        raise CheckFailed(
+            f"no file of at most {target.bits_per_weight:g} bits per weight: the smallest found has "
+            f"{point.bits_per_weight:.3f} (lambda {point.lambda_:g}); nothing was written"
+        )
+    if target.fail_above is not None and size > target.fail_above:
+        raise CheckFailed(
+            f"the file would have {size:,} bytes, {size - target.fail_above:,} above the limit of "
+            f"{target.fail_above:,}; nothing was written"
+        )
+
+
+def _missed(scores: Scores, target: Target) -> tuple[str, ...]:
+    """A sentence about each limit of accuracy that is not held."""
+    lost = f"{scores.metric} falls from {scores.float_score:.6g} to {scores.score:.6g}, by {100 * scores.drop:.3g} %"
+    limits = {
+        "no file found holds the largest drop of {:.6g} %; this is the best: ": target.max_drop,
+        "the limit is {:.6g} %: ": target.fail_drop,
+    }
+    return tuple(
+        f"{text.format(100 * limit)}{lost}"
+        for text, limit in limits.items()
+        if limit is not None and not scores.score >= scores.float_score - limit * abs(scores.float_score)
     )
 
 
@@ -197,31 +298,66 @@ class Quantized:
     loss: float | None = None
 
 
-def quantize_model(
-    graph: Graph,
-    source: Source | None,
-    settings: Settings,
-    progress: Progress = _silent,
-    clock: Clock | None = None,
-) -> Quantized:
-    """Quantise a model by the method of ``settings``; warn of layers that lose most of their output."""
-    clock = clock or Clock()
-    if settings.method == "trellis" and source is not None and graph.layers:
-        with clock("quantize"):
-            found = allocate(graph, source, settings, progress)
-        exact = {name: values for name, values in found.values.items() if name not in found.quantized}
-        moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
-        result = Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
-    else:
-        with clock("calibrate"):
-            stats, samples = statistics(graph, source, settings, progress)
-        with clock("quantize"):
-            quantized = quantize_layers(graph, stats, settings, progress)
-            bounds = {layer.weight: _bound(graph, layer, stats[layer.weight], quantized) for layer in graph.layers}
-        result = Quantized(graph, quantized, bounds, samples)
-    for layer in graph.layers:
-        _warn_if_lost(layer, result.quantized[layer.weight], settings)
-    return result
+class Quantizer:
+    """A model by the method of ``settings`` at any price; statistics are collected once.
+
+    Args:
+        graph: the analysed model.
+        source: calibration data; None quantises data-free.
+        settings: everything but lambda.
+        progress: called as the stages advance.
+        clock: counts seconds by stage.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: Source | None,
+        settings: Settings,
+        progress: Progress = _silent,
+        clock: Clock | None = None,
+    ) -> None:
+        self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
+        self._allocator: Allocator | None = None
+        if settings.method == "trellis" and source is not None:
+            with self.clock("quantize"):
+                self._allocator = Allocator(graph, source, settings, progress)
+        else:
+            with self.clock("calibrate"):
+                self._stats, self._samples = statistics(graph, source, settings, progress)
+
+    @property
+    def settles(self) -> bool:
+        """Whether :meth:`settle` does anything."""
+        return self._allocator is not None and EFFORTS[self.settings.effort] > 0
+
+    def settle(self, price: float) -> None:
+        """Measure again, around the model at this price, what all later results rest on."""
+        if self._allocator is not None:
+            with self.clock("quantize"):
+                self._allocator.settle(price)
+
+    def at(self, price: float) -> Quantized:
+        """Quantise at a price (lambda)."""
+        graph = self.graph
+        with self.clock("quantize"):
+            if self._allocator is not None:
+                found = self._allocator.quantize(price)
+                exact = {name: values for name, values in found.values.items() if name not in found.quantized}
+                moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
+                return Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
+            quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
+            bounds = {
+                layer.weight: _bound(graph, layer, self._stats[layer.weight], quantized) for layer in graph.layers
+            }
+            return Quantized(graph, quantized, bounds, self._samples)
+
+
+def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Quantized:
+    """Quantise a model by the method of ``settings``, at its price."""
+    quantizer = Quantizer(graph, source, settings)
+    quantizer.settle(settings.price)
+    return quantizer.at(settings.price)
 
 
 def _bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: Mapping[str, QuantizedTensor]) -> float:
@@ -229,14 +365,19 @@ def _bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: Mapping[str
     return gaussian_rate(matrix, stats.hessian, quantized[layer.weight].distortion)
 
 
-def _warn_if_lost(layer: Layer, result: QuantizedTensor, settings: Settings) -> None:
-    if settings.method != "trellis" and result.distortion > LOST**2 * result.energy:
-        log.warning(
-            "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
-            "raise --levels or lower --lambda",
-            layer.weight,
-            100 * (result.distortion / result.energy) ** 0.5,
-        )
+def _warn_if_lost(graph: Graph, done: Quantized, settings: Settings) -> None:
+    """Name the layers that lose most of their output."""
+    if settings.method == "trellis":
+        return
+    for layer in graph.layers:
+        result = done.quantized[layer.weight]
+        if result.distortion > LOST**2 * result.energy:
+            log.warning(
+                "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
+                "raise --levels or lower --lambda",
+                layer.weight,
+                100 * (result.distortion / result.energy) ** 0.5,
+            )
 
 
 def quantize_layers(
@@ -262,105 +403,6 @@ def quantize_layers(
     return quantized
 
 
-def encode(
-    graph: Graph,
-    quantized: Mapping[str, QuantizedTensor],
-    metadata: Mapping[str, Any],
-    settings: Settings | None = None,
-) -> Coded:
-    """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
-
-    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small. Of the
-    ``settings`` (the defaults when None), those that concern the file count.
-    """
-    settings = settings or Settings()
-    layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
-    reports, parameters, unchanged, places = [], [], [], {}
-    coded_weights: set[str] = set()
-    tensors = container_tensors(graph.model)
-    names = list(tensors)
-    for name in sorted(names, key=owners.__contains__):  # weights before their parameters
-        element, values = stored_tensor(tensors[name])
-        places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
-        if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
-            continue
-        order = storage(layers[name], settings.weight_layout).order if name in layers else f.Order.ROW_MAJOR
-        part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], settings.coder, order))
-        if part.cost >= places[name].cost:
-            reason = "its coded form would not be smaller than exact floats"
-            unchanged.append(Kept(name, values.shape, "float32", values.nbytes, reason))
-            continue
-        places[name] = part
-        if name in owners:
-            parameters.append(_parameter_report(owners[name], quantized[name], part))
-        else:
-            reports.append(_layer_report(layers[name], quantized[name], part))
-            coded_weights.add(name)
-    parts = [places[name] for name in names]
-    coded_parameters = {parameter.name for parameter in parameters}
-    if coded_parameters:
-        mask = sum(1 << index for index, name in enumerate(names) if name in coded_parameters)
-        metadata = {**metadata, "params": f"{mask:x}"}
-    replaced = coded_parameters | {tensor.name for tensor in unchanged}
-    kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    graph_parts = [writer.names_section(names, packed=not settings.weights_only)]
-    if not settings.weights_only:
-        graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names)))
-    metadata_part = writer.metadata_section(metadata)
-    sections = [*graph_parts, metadata_part]
-    if settings.in_place:
-        sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
-    content = writer.assemble([*parts, *sections])
-    other = {
-        "exact tensors": sum(part.record.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
-        "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": sum(part.record.value_bytes for part in graph_parts),
-        "metadata": metadata_part.record.value_bytes,
-    }
-    other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
-    return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
-
-
-def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:
-    """What is to be said about one quantised weight."""
-    symbols = quantized.symbols
-    return LayerReport(
-        name=layer.weight,
-        op=layer.sites[0].op,
-        shape=symbols.shape,
-        weights=symbols.size,
-        coder=part.record.kind.name.lower(),
-        coded_bytes=part.record.value_bytes,
-        bits_per_weight=8 * part.record.value_bytes / symbols.size,
-        entropy=_entropy(quantized, part.record.order),
-        step=quantized.step,
-        symbols=len(np.unique(symbols)),
-        relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
-        damping=quantized.damping,
-    )
-
-
-def _entropy(quantized: QuantizedTensor, order: f.Order) -> float:
-    """Order-0 entropy of what is coded, bits per weight: of the indices on each grid, where there is a trellis."""
-    if not quantized.run:
-        return entropy(quantized.symbols)
-    indices, grids = to_indices(order.store(quantized.symbols), quantized.run)
-    parts = [indices[grids == grid] for grid in (0, 1)]
-    return float(sum(part.size * entropy(part) for part in parts if part.size) / indices.size)
-
-
-def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:
-    """What is to be said about one coded float parameter."""
-    return ParameterReport(
-        name=part.record.name,
-        layer=layer.weight,
-        shape=quantized.symbols.shape,
-        coder=part.record.kind.name.lower(),
-        coded_bytes=part.record.value_bytes,
-        step=quantized.step,
-    )
-
-
 class Clock:
     """Wall seconds by stage."""
 
@@ -369,10 +411,11 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time a ``with`` block under ``stage``."""
+        """Add the time of a ``with`` block to ``stage``."""
         start = time.perf_counter()
         yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        taken = time.perf_counter() - start
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + taken, 3)
 
 
 @contextmanager

@@ -23,9 +23,9 @@ BROKEN_PIPE = 141
 
 EXIT_CODES = {
     0: "done",
-    1: "a check or a budget failed (verify, doctor)",
+    1: "a check, a target or a limit failed (compress, verify, doctor)",
     2: "usage: unknown option, missing file, output exists (use -f)",
-    3: "the model or the calibration data is invalid or unsupported",
+    3: "the model, the calibration data or the metric is invalid or unsupported",
     4: "the .cwb file is damaged or too new",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
     INTERRUPTED: "interrupted; no output was written",

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import EFFORTS, METHODS, WEIGHT_LAYOUTS, Settings
+from cerwu_onnx.config import EFFORTS, METHODS, METRICS, WEIGHT_LAYOUTS, Settings, Target
+from cerwu_onnx.errors import CheckFailed
 
 from . import console
-from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_size
+from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share, parse_size
 
 EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
 
 _DEFAULT = Settings()
+_AIMLESS = Target()
 
 
 def compress(
@@ -37,6 +39,47 @@ def compress(
             help="Price of rate: more means smaller and less accurate.",
         ),
     ] = _DEFAULT.lambda_,
+    target_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Instead of --lambda: the largest file found that fits into 64KiB, say."),
+    ] = None,
+    target_bpw: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Instead of --lambda: bits per weight, of all quantised weights."),
+    ] = _AIMLESS.bits_per_weight,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P%",
+            help="Instead of --lambda: the smallest file found that loses no more of the float model's --metric.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default=False,
+            help=f"What accuracy means, higher is better: {', '.join(METRICS)}, or file.py:function or "
+            "module:function, called with the path of an ONNX file.",
+        ),
+    ] = None,
+    metric_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Data for metrics that are no function: a .npz with the model's inputs and labels; of agreement and "
+            "error anything --calib takes.",
+        ),
+    ] = None,
+    metric_labels: Annotated[
+        str, typer.Option(metavar="KEY", help="Array of the labels in --metric-data.")
+    ] = _AIMLESS.metric_labels,
+    fail_above: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Exit with 1 and write nothing if the file would be larger.")
+    ] = None,
+    fail_drop: Annotated[
+        str | None, typer.Option(metavar="P%", help="Exit with 1 if it loses more of --metric; the file is written.")
+    ] = None,
     effort: Annotated[
         str, typer.Option(metavar="NAME", help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}.")
     ] = _DEFAULT.effort,
@@ -123,6 +166,16 @@ def compress(
         batch_size=batch_size,
         memory=parse_size(memory),
     )
+    target = Target(
+        size=None if target_size is None else parse_size(target_size),
+        bits_per_weight=target_bpw,
+        max_drop=None if max_drop is None else parse_share(max_drop, "--max-drop"),
+        metric=metric,
+        metric_data=metric_data,
+        metric_labels=metric_labels,
+        fail_above=None if fail_above is None else parse_size(fail_above),
+        fail_drop=None if fail_drop is None else parse_share(fail_drop, "--fail-drop"),
+    )
     images = image_options(mean, std, layout)
     with console.progress(enabled=not quiet) as progress:
         from cerwu_onnx.pipeline import compress as run
@@ -132,6 +185,7 @@ def compress(
             output,
             calib=calib,
             settings=settings,
+            target=target,
             images=images,
             force=force,
             progress=progress,
@@ -142,3 +196,5 @@ def compress(
         from .render import draw_report
 
         console.show(lambda width: draw_report(report, model, output, width))
+    if report.missed:
+        raise CheckFailed("; ".join(report.missed))

@@ -70,6 +70,8 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         Text(),
         facts(_totals(report, model, output)),
     ]
+    if report.search:
+        parts += [Text(), _search(report, width)]
     if rows:
         where = "output (calibration data)" if data else "weights (no calibration data)"
         parts += [Text(), Text(f"Errors: root mean square, relative to the layer's {where}.", style="dim")]
@@ -78,6 +80,29 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     if report.kept:
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
+
+
+def _search(report: Report, width: int) -> RenderableType:
+    """What was tried to meet a target, the largest file first; the one that was kept is marked."""
+    scored = report.scores is not None and any(point.score is not None for point in report.search)
+    columns = [
+        Column("tried: lambda", right=True),
+        Column("bytes", right=True),
+        Column("bits/\nweight", right=True),
+        *((Column(report.scores.metric, right=True, flexible=True),) if scored and report.scores else ()),
+        Column(""),
+    ]
+    rows = [
+        (
+            f"{point.lambda_:g}",
+            f"{point.file_bytes:,}",
+            f"{point.bits_per_weight:.2f}",
+            *(("" if point.score is None else f"{point.score:.6g}",) if scored else ()),
+            "kept" if (point.lambda_, point.file_bytes) == (report.lambda_, report.file_bytes) else "",
+        )
+        for point in sorted(report.search, key=lambda point: -point.file_bytes)
+    ]
+    return grid(columns, {"": rows}, width)
 
 
 def _signed(bits: float | None) -> str:
@@ -102,6 +127,10 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
     ]
     if report.output_loss is not None:
         lines.append(("output loss", f"{report.output_loss:.3g} on calibration data"))
+    if report.scores is not None:
+        scores = report.scores
+        change = f"{percent(abs(scores.drop))} {'less' if scores.drop >= 0 else 'more'}"
+        lines.append((scores.metric, f"{scores.score:.6g}, float model {scores.float_score:.6g}: {change}"))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:
