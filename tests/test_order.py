@@ -113,10 +113,24 @@ def test_cmsis_layout(tmp_path: Path) -> None:
         "right": "AXIS0_LAST",
         "left": "ROW_MAJOR",
     }
-    by_rows = dict.fromkeys(orders["cmsis"], "ROW_MAJOR")  # rows of matrices in one piece
-    assert orders["onnx"] == by_rows | {"gemm": "AXIS0_LAST", "right": "AXIS0_LAST"}
+    assert orders["onnx"] == dict.fromkeys(orders["cmsis"], "ROW_MAJOR")  # without a trellis nothing asks for another
     rebuilt = [model.to_onnx().SerializeToString(deterministic=True) for model in models.values()]
     assert rebuilt[0] == rebuilt[1]
+
+
+def test_a_trellis_needs_rows_in_one_piece(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(every_kind_of_weight(), path)
+    expected = {
+        "onnx": {"gemm": "AXIS0_LAST", "right": "AXIS0_LAST"},
+        "cmsis": {"conv": "AXIS1_LAST", "grouped": "AXIS1_LAST", "gemm": "AXIS0_LAST", "right": "AXIS0_LAST"},
+    }
+    for layout, moved in expected.items():
+        cerwu_onnx.compress(path, tmp_path / f"{layout}.cwb", settings=Settings(weight_layout=layout))
+        records = [r for r in cerwu_onnx.open(tmp_path / f"{layout}.cwb").container.tensors if r.is_coded and r.run]
+        orders = {record.name: record.order.name for record in records}
+        assert orders == dict.fromkeys(orders, "ROW_MAJOR") | moved
+        assert ("depthwise" in orders) == (layout == "onnx")
 
 
 def test_unknown_layout() -> None:
