@@ -12,7 +12,7 @@ import typer.main
 from cerwu_onnx import __version__
 from cerwu_onnx.errors import CerwuError
 
-from . import compress, console, decompress, doctor, export_c, inspect, verify
+from . import compare, compress, console, decompress, doctor, export_c, inspect, report, verify
 from .options import Verbose
 
 NAME = "cerwu-onnx"
@@ -80,6 +80,8 @@ for _function, _example in (
     (decompress.decompress, decompress.EXAMPLE),
     (inspect.inspect, inspect.EXAMPLE),
     (verify.verify, verify.EXAMPLE),
+    (report.report, report.EXAMPLE),
+    (compare.compare, compare.EXAMPLE),
     (export_c.export_c, export_c.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
 ):

@@ -141,6 +141,15 @@ def compress(
     mean: Mean = None,
     std: Std = None,
     layout: Layout = None,
+    report_paths: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            metavar="OUT.html|.md|.json",
+            show_default=False,
+            help="Write a report in the format of the suffix; any number of times.",
+        ),
+    ] = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -177,6 +186,10 @@ def compress(
         fail_drop=None if fail_drop is None else parse_share(fail_drop, "--fail-drop"),
     )
     images = image_options(mean, std, layout)
+    if report_paths:
+        from cerwu_onnx import reports
+
+        reports.check_paths(report_paths, overwrite=force, sources=[model, output])
     with console.progress(enabled=not quiet) as progress:
         from cerwu_onnx.pipeline import compress as run
 
@@ -190,6 +203,8 @@ def compress(
             force=force,
             progress=progress,
         )
+    if report_paths:
+        reports.write(reports.page_of(report, output), report_paths, overwrite=force)
     if as_json:
         console.show_json(report.to_dict() | {"output": str(output)})
     elif not quiet:

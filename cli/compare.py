@@ -1,0 +1,108 @@
+"""``cerwu-onnx compare``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cerwu_onnx.config import METRICS, Target
+
+from . import console
+from .options import AsJson, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cerwu_onnx.reports.culprits import Comparison
+
+EXAMPLE = "cerwu-onnx compare model.onnx model.cwb --data test.npz --metric agreement"
+
+SCHEMA = 1
+"""Version of the JSON layout; it grows when a key changes its meaning."""
+
+
+def compare(
+    model: Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The original model.")],
+    file: CwbFile,
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", show_default=False, help="What to run both on (as compress --calib).")
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="loss at the outputs",
+            help=f"What a layer costs is measured by: {', '.join(METRICS)}, or a function (as compress --metric).",
+        ),
+    ] = None,
+    metric_data: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", show_default="--data", help="Data of a metric that is no function."),
+    ] = None,
+    metric_labels: Annotated[
+        str, typer.Option(metavar="KEY", help="Array of the labels in that data.")
+    ] = Target().metric_labels,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare a .cwb file with its model: each output, each layer, and which layers are to blame.
+
+    Layers are ranked by what is lost when each is the only one compressed.
+    """
+    images = image_options(mean, std, layout)
+    if metric in METRICS and metric_data is None:
+        metric_data = data
+    target = Target(metric=metric, metric_data=metric_data, metric_labels=metric_labels)
+
+    from cerwu_onnx.reports.culprits import find_culprits
+
+    with console.progress(enabled=not quiet) as progress:
+        found = find_culprits(
+            model,
+            file,
+            data,
+            target=target,
+            images=images,
+            progress=progress and (lambda done, total: progress("compare", done, total, "layers")),
+        )
+    if as_json:
+        console.show_json({"schema": SCHEMA, "model": str(model), "file": str(file), **asdict(found)})
+    elif not quiet:
+        console.show(lambda width: _draw(found, width))
+
+
+def _draw(found: Comparison, width: int) -> RenderableType:
+    """The outputs, then the layers, the worst first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from .render import draw_outputs
+    from .tables import Column, grid, percent
+
+    columns = [
+        Column("layer", flexible=True),
+        Column("op"),
+        Column("weights", right=True),
+        Column("output\nerror", right=True),
+        Column(f"{found.metric}\nalone", right=True),
+    ]
+    rows = [
+        (layer.name, layer.op, f"{layer.weights:,}", percent(layer.error), f"{layer.alone:.3g}")
+        for layer in found.layers
+    ]
+    total = ("all layers", "", f"{sum(layer.weights for layer in found.layers):,}", "", f"{found.lost:.3g}")
+    lost = "loss at the outputs" if found.metric == "loss" else f"{found.metric} lost"
+    return Group(
+        draw_outputs(found.outputs, width),
+        Text(),
+        grid(columns, {"": rows}, width, total=total),
+        Text(),
+        Text(f"Output error: of the layer, all being compressed. Alone: {lost}, only this one being so.", style="dim"),
+    )
