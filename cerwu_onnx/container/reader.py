@@ -110,14 +110,23 @@ class Container:
         margins = {record.name: cursor.varint() for record in self.tensors if record.is_coded}
         if cursor.left:
             raise CorruptFileError("margins section: more margins than coded tensors")
+        for record in self.tensors:
+            if record.is_coded and not record.size - record.count <= margins[record.name] <= record.size:
+                raise CorruptFileError(
+                    f"margins section: {_where(record)} cannot have the margin {margins[record.name]}"
+                )
         return margins
 
     def symbols(self, record: f.Record) -> npt.NDArray[np.int32]:
         """A coded tensor in units of its step, in stored order: int32, flat, decoded in Python.
 
         Raises:
-            CorruptFileError: any check fails.
+            CorruptFileError: any check fails, or it has more elements than :data:`native.MAX_ELEMENTS`.
         """
+        if record.count > native.MAX_ELEMENTS:
+            raise CorruptFileError(
+                f"{_where(record)}: {record.count} elements exceed the limit of {native.MAX_ELEMENTS}"
+            )
         try:
             return decode_payload(record, self.payload(record))
         except CorruptFileError as error:

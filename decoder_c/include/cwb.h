@@ -164,7 +164,7 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
  * tensor.count + *margin bytes, tensor.payload is made to point to that copy, and symbols are written from the start of
  * the buffer: by cwb_decode_i8, or by cwb_read_i8 in pieces of any size. No byte is then overwritten before it is read.
  * (The margin is exact for pieces of one symbol.) CWB_ERR_NOT_FOUND if the file has no margins or the tensor is raw;
- * CWB_ERR_PAYLOAD_CRC, CWB_ERR_LAYOUT if the margins are damaged. */
+ * CWB_ERR_PAYLOAD_CRC, CWB_ERR_LAYOUT if the margins are damaged, or the buffer would not hold the payload. */
 cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin);
 
 /* Bytes of scratch memory that decoding this tensor takes; 0 for a raw tensor. */

@@ -535,8 +535,9 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
 {
     const uint8_t *data;
     uint32_t size, i;
-    uint8_t found = 0;
-    cursor c;
+    uint8_t found = 0, fits = 1;
+    cursor c, records;
+    cwb_tensor tensor;
     cwb_error error;
 
     if (margin == NULL) {
@@ -549,20 +550,20 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
     c.p = data;
     c.end = data + size;
     c.failed = 0;
+    records = directory_of(file, &tensor);
     for (i = 0; i < file->tensors; i++) {
-        cwb_tensor tensor;
-        uint32_t value;
-
-        record_at(file, i, &tensor);
+        (void)read_record(&records, &tensor);
         if (tensor.kind != CWB_RAW) {
-            value = take_varint(&c);
-            if (i == index) {
+            uint32_t value = take_varint(&c);
+
+            if (i == index) { /* the buffer must have room for the payload, and need not have more beyond the symbols */
                 *margin = value;
                 found = 1;
+                fits = value <= tensor.payload_size && tensor.payload_size - value <= tensor.count;
             }
         }
     }
-    return c.failed || c.p != c.end ? CWB_ERR_LAYOUT : found ? CWB_OK : CWB_ERR_NOT_FOUND;
+    return c.failed || c.p != c.end || !fits ? CWB_ERR_LAYOUT : found ? CWB_OK : CWB_ERR_NOT_FOUND;
 }
 
 /* ---- symbols -------------------------------------------------------------------------------------------------- */

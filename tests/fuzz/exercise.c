@@ -167,11 +167,12 @@ static cwb_error in_place(const cwb_file *file, uint32_t index, const cwb_tensor
     cwb_tensor copy = *tensor;
     cwb_error error;
 
-    allow(500 + (uint64_t)(file->tensors + 200) * walk_cost(file));
+    allow((uint64_t)(file->records - file->tensors + 4) * walk_cost(file));
     error = cwb_margin(file, index, &margin);
     REQUIRE(error == CWB_OK || error == CWB_ERR_NOT_FOUND || error == CWB_ERR_PAYLOAD_CRC || error == CWB_ERR_LAYOUT);
     room = (size_t)tensor->count + margin;
-    if (error != CWB_OK || !fits_i8(tensor) || margin > MAX_DECODED || room < tensor->payload_size) {
+    REQUIRE(error != CWB_OK || (margin <= tensor->payload_size && room >= tensor->payload_size));
+    if (error != CWB_OK || !fits_i8(tensor)) {
         return error == CWB_ERR_NOT_FOUND ? CWB_OK : error;
     }
     buffer = exactly(room);

@@ -233,6 +233,20 @@ def cases() -> Iterator[Case]:
         "margins-cut", "margins for fewer tensors", seal(good, record(MARGINS, b"")), "OK", "margins section: cut short"
     )
     yield Case(
+        "margin-0",
+        "a margin that leaves no room for the payload in a buffer of n + margin bytes",
+        seal(coded(b"\1" * 4097), record(MARGINS, b"\0")),
+        "TABLE",
+        "cannot have the margin 0",
+    )
+    yield Case(
+        "margin-4g",
+        "a margin with which n + margin is small in 32 bits",
+        seal(good, record(MARGINS, varint(2**32 - 1))),
+        "OK",
+        "cannot have the margin 4294967295",
+    )
+    yield Case(
         "section-crc",
         "an ancillary section damaged",
         seal(record(200, b"x"))[:-1] + b"y",
