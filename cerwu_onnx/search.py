@@ -35,11 +35,14 @@ NEAR_SIZE, NEAR_ACCURACY = 0.12, 0.2
 TRIALS = 10
 """At most so many files in one part of a search."""
 
-GIVE_UP = 5
-"""So many steps of :data:`STRIDE` without an accuracy that holds end the search for one: 5 bits per weight."""
+GIVE_UP = 4
+"""So many files without an accuracy that holds end the search for one; strides then span almost 5 bits per weight."""
 
 STRIDE, SHORT_STRIDE = 2.0, 0.5
-"""Steps in log2 lambda while an accuracy is not bracketed: in the first part, in the second."""
+"""First step in log2 lambda while an accuracy is not bracketed, in the first part and in the second; then longer."""
+
+LONGER = 1.5
+"""Growth of those steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ class Search(Generic[T]):
             no_smaller = before is not None and holds is not None and before[1] - holds[1] < 0.005 * before[1]
             if following == x or no_smaller or (holds is None and trial + 1 >= GIVE_UP):
                 return
-            x = following
+            x, stride = following, stride * LONGER
 
 
 def _slope(left: tuple[float, float] | None, right: tuple[float, float] | None, usual: float) -> float:
