@@ -118,26 +118,24 @@ typedef struct {
 
 /* A tensor's entry in the directory. Pointers point into the file. */
 typedef struct {
-#ifndef CWB_NO_NAMES
-    const char *name;       /* bytes, UTF-8 if the writer kept to the format; NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
-#endif
+    uint8_t kind;           /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
+    uint8_t type;           /* cwb_type of the decoded elements */
+    uint8_t order;          /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
+    uint8_t rank;
+    int16_t lo;             /* coded: the smallest symbol; the largest is lo + symbols - 1. Twice that on a trellis */
+    uint16_t symbols;       /* coded: K, from the smallest symbol, or index on a trellis, to the largest; raw: 0 */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
     uint32_t payload_crc;
-    const uint8_t *shape;  /* the dimensions as they stand in the directory: cwb_shape reads them */
-    uint32_t count;        /* elements: the product of the dimensions */
-    uint32_t decoded_crc;  /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
-    uint32_t step_bits;    /* coded: the IEEE 754 bits of the float32 step */
-    uint32_t run;          /* coded: elements between two restarts of the trellis; 0 if it is on none */
-    int16_t lo;            /* coded: the smallest symbol; the largest is lo + symbols - 1. Twice that on a trellis */
-    uint16_t symbols;      /* coded: K, from the smallest symbol, or index on a trellis, to the largest; raw: 0 */
+    const uint8_t *shape;   /* the dimensions as they stand in the directory: cwb_shape reads them */
+    uint32_t count;         /* elements: the product of the dimensions */
+    uint32_t decoded_crc;   /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
+    uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step */
+    uint32_t run;           /* coded: elements between two restarts of the trellis; 0 if it is on none */
 #ifndef CWB_NO_NAMES
-    uint16_t name_length;  /* bytes */
+    const char *name;       /* bytes, UTF-8 if the writer kept to the format; NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
+    uint16_t name_length;   /* bytes */
 #endif
-    uint8_t kind;          /* cwb_kind: CWB_RAW, CWB_ANS or CWB_ADAPTIVE */
-    uint8_t type;          /* cwb_type of the decoded elements */
-    uint8_t order;         /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
-    uint8_t rank;
 } cwb_tensor;
 
 /* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory, the
@@ -195,27 +193,27 @@ cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scr
 float cwb_step(const cwb_tensor *tensor);
 #endif
 
-/* A tensor being decoded piece by piece. All members are private. */
+/* A tensor being decoded piece by piece. All members are private. (Bytes first: Thumb has short instructions for near ones.) */
 typedef struct {
+    uint8_t kind;
+    uint8_t damaged;   /* a symbol left the tensor's range */
+    uint8_t contexts;  /* adaptive: do the last symbols choose the model? */
+    uint8_t sign;      /* adaptive: probability that a symbol is positive, of 32 */
+    uint8_t limit;     /* adaptive: smaller magnitudes need no check */
+    uint8_t rate;      /* adaptive: of learning, a shift */
+    uint8_t last_rate;
+    int16_t lo;
+    uint16_t symbols;
     const uint8_t *next; /* bytes of the payload not yet read */
     const uint8_t *end;
     uint16_t *scratch;
+    uint32_t state; /* ANS: its state; adaptive: the code register */
+    uint32_t range; /* adaptive */
+    uint32_t past; /* state of the trellis, and magnitudes of the last symbols */
     uint32_t symbols_left;
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;
     uint32_t rate_left; /* symbols until learning slows down */
-    uint32_t state; /* ANS: its state; adaptive: the code register */
-    uint32_t range; /* adaptive, as all that follow but `past`, `symbols`, `lo` and `kind` */
-    uint32_t past; /* state of the trellis, and magnitudes of the last symbols */
-    uint16_t symbols;
-    int16_t lo;
-    uint8_t kind;
-    uint8_t contexts; /* do the last symbols choose the model? */
-    uint8_t sign;    /* probability that a symbol is positive, of 32 */
-    uint8_t limit;   /* smaller magnitudes need no check */
-    uint8_t rate;    /* of learning: a shift */
-    uint8_t last_rate;
-    uint8_t damaged; /* a symbol left the tensor's range */
 } cwb_stream;
 
 /* Starts decoding a coded tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *stream until

@@ -79,7 +79,7 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-COLD static uint32_t load_u32(const uint8_t *p)
+static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
@@ -196,13 +196,16 @@ static int is_unknown(uint8_t kind)
     return (kind > CWB_ADAPTIVE && kind < CWB_GRAPH) || (kind > CWB_PACKED_NAMES && kind < CWB_MARGINS) || kind == 255;
 }
 
-/* Reads the dimensions and sets the number of elements. The product of the dimensions that are not 0 has a limit; is it
- * kept, and is there an element where there must be one? */
+/* Reads the dimensions and sets the number of elements. Their number and the product of those that are not 0 have limits;
+ * are they kept? */
 static int read_shape(cursor *c, cwb_tensor *tensor)
 {
     uint32_t product = 1;
     uint8_t axis, empty = 0;
 
+    if (tensor->rank > CWB_MAX_RANK) {
+        return 0;
+    }
     tensor->shape = c->p;
     for (axis = 0; axis < tensor->rank; axis++) {
         uint32_t dim = take_varint(c);
@@ -216,35 +219,33 @@ static int read_shape(cursor *c, cwb_tensor *tensor)
         }
     }
     tensor->count = empty ? 0 : product;
-    return !empty || tensor->kind == CWB_RAW;
+    return 1;
 }
 
 /* Reads the fields of a coded tensor behind its dimensions. Are they within their limits? */
 static int read_grid(cursor *c, cwb_tensor *tensor, uint8_t trellis)
 {
-    uint32_t zigzag, lo, more, most = CWB_MAX_SYMBOLS - 1, bound = 32768, run = 0;
+    uint32_t lo, more, bound = UINT32_C(32768) >> trellis;
 
     tensor->step_bits = take_u32(c);
-    zigzag = take_varint(c);
+    lo = take_varint(c);
+    lo = lo >> 1 ^ (0 - (lo & 1));
     more = take_varint(c); /* K - 1 */
-    if (trellis) {
-        run = take_varint(c);
-        if (run == 0 || divide(tensor->count, run) * run != tensor->count) {
-            return 0;
-        }
-        most = CWB_MAX_INDICES - 1;
-        bound /= 2;
-    }
-    tensor->decoded_crc = take_u32(c);
-    lo = zigzag >> 1;
-    if (zigzag & 1) {
-        lo = ~lo;
-    }
-    tensor->run = run;
     tensor->lo = (int16_t)lo;
     tensor->symbols = (uint16_t)(more + 1);
-    /* step: positive and finite, so between the smallest and the largest such float in the order of their bits. */
-    return tensor->step_bits - 1 < UINT32_C(0x7F7FFFFF) && more <= most && lo + bound < 2 * bound - more;
+    if (trellis) {
+        tensor->run = take_varint(c);
+        if (tensor->run == 0 || divide(tensor->count, tensor->run) * tensor->run != tensor->count) {
+            return 0;
+        }
+    }
+    tensor->decoded_crc = take_u32(c);
+    /* more: the most is an eighth of the bound. Step: positive and finite, so between the smallest and the largest such float in
+     * the order of their bits. */
+    if (tensor->step_bits - 1 >= UINT32_C(0x7F7FFFFF) || more >= bound / 8) {
+        return 0;
+    }
+    return lo + bound < 2 * bound - more;
 }
 
 /* Reads the fields of a tensor behind its payload's CRC. */
@@ -252,28 +253,33 @@ static cwb_error read_tensor(cursor *c, cwb_tensor *tensor)
 {
     static const uint8_t least_rank[4] = {0, 3, 2, 3};
     static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
-    uint8_t form = *take(c, 1), variant = form >> 4 & 3, coded = tensor->kind != CWB_RAW;
-    uint8_t item; /* log2 of the bytes of an element */
+    static const uint8_t items[4] = {2, 1, 3, 1}; /* log2 of the bytes of an element */
+    uint8_t form = *take(c, 1), variant = form >> 4 & 3, item;
 
-    tensor->rank = form & 15;
-    if (form >> 4 >= (coded ? 2 * TRELLIS : 4)) {
-        return CWB_ERR_ELEMENT_TYPE;
-    }
-    tensor->type = types[coded ? 0 : variant];
-    tensor->order = coded ? variant : 0;
-    if (tensor->rank > CWB_MAX_RANK || tensor->rank < least_rank[tensor->order] || !read_shape(c, tensor)) {
-        return CWB_ERR_SHAPE;
-    }
-    if (coded) {
-        return read_grid(c, tensor, form >> 4 & TRELLIS) ? CWB_OK : CWB_ERR_GRID;
-    }
     tensor->step_bits = 0;
     tensor->run = 0;
     tensor->lo = 0;
     tensor->symbols = 0;
     tensor->decoded_crc = tensor->payload_crc;
-    item = variant == 0 ? 2 : variant == 2 ? 3 : 1;
-    if (tensor->payload_size >> item != tensor->count || tensor->payload_size << (32 - item) != 0) {
+    tensor->rank = form & 15;
+    tensor->order = 0;
+    tensor->type = CWB_FLOAT32;
+    if (tensor->kind != CWB_RAW) {
+        if (form >= 0x20 * TRELLIS) {
+            return CWB_ERR_ELEMENT_TYPE;
+        }
+        tensor->order = variant;
+        if (tensor->rank < least_rank[variant] || !read_shape(c, tensor) || tensor->count == 0) {
+            return CWB_ERR_SHAPE;
+        }
+        return read_grid(c, tensor, form >> 6) ? CWB_OK : CWB_ERR_GRID;
+    }
+    if (form >= 0x40) {
+        return CWB_ERR_ELEMENT_TYPE;
+    }
+    tensor->type = types[variant];
+    item = items[variant];
+    if (!read_shape(c, tensor) || tensor->payload_size != tensor->count << item || tensor->count >> (32 - item) != 0) {
         return CWB_ERR_SHAPE;
     }
     return CWB_OK;
@@ -344,10 +350,9 @@ static cwb_error check_directory(cwb_file *file)
 {
     cwb_tensor record;
     cursor c = directory_of(file, &record);
-    uint32_t left;
-    uint8_t last = 0; /* kind of the last section */
+    uint32_t left, tensors = 0;
+    uint8_t kind, last = 0; /* of a section; 0 for a tensor */
 
-    file->tensors = 0;
 #ifndef CWB_NO_NAMES
     file->names = NULL;
 #endif
@@ -357,16 +362,12 @@ static cwb_error check_directory(cwb_file *file)
         if (error != CWB_OK) {
             return error;
         }
-        if (!is_section(record.kind)) {
-            if (last != 0) {
-                return CWB_ERR_DIRECTORY;
-            }
-            file->tensors++;
-        } else if (record.kind <= last || (record.kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
+        kind = is_section(record.kind) ? record.kind : 0;
+        if ((last != 0 && kind <= last) || (kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
             return CWB_ERR_DIRECTORY;
-        } else {
-            last = record.kind;
         }
+        last = kind;
+        tensors += kind == 0;
         if (record.payload_size > (size_t)(file->data + file->size - record.payload)) {
             return CWB_ERR_LAYOUT;
         }
@@ -380,6 +381,7 @@ static cwb_error check_directory(cwb_file *file)
         }
 #endif
     }
+    file->tensors = tensors;
     if (c.p != c.end) {
         return CWB_ERR_DIRECTORY;
     }
@@ -398,6 +400,7 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
 {
     static const uint8_t magic[8] = {0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A};
     const uint8_t *bytes = (const uint8_t *)data;
+    uint32_t fields[6]; /* of the header, behind the magic */
     uint8_t i;
 
     if (file == NULL || (data == NULL && size > 0)) {
@@ -411,16 +414,19 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
             return CWB_ERR_MAGIC;
         }
     }
-    if (!has_crc(bytes, 28, load_u32(bytes + 28))) {
+    for (i = 0; i < 6; i++) {
+        fields[i] = load_u32(bytes + 8 + 4 * i);
+    }
+    if (!has_crc(bytes, 28, fields[5])) {
         return CWB_ERR_HEADER_CRC;
     }
-    if (load_u32(bytes + 8) != CWB_FORMAT_VERSION) { /* and the flags behind it are 0 */
+    if (fields[0] != CWB_FORMAT_VERSION) { /* and the flags behind it are 0 */
         return CWB_ERR_VERSION;
     }
     file->data = bytes;
-    file->records = load_u32(bytes + 12);
-    file->directory = load_u32(bytes + 16);
-    file->size = load_u32(bytes + 20);
+    file->records = fields[1];
+    file->directory = fields[2];
+    file->size = fields[3];
     if (file->records > CWB_MAX_RECORDS) {
         return CWB_ERR_DIRECTORY;
     }
@@ -430,7 +436,7 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     if (file->directory > file->size - HEADER_SIZE) {
         return CWB_ERR_LAYOUT;
     }
-    if (!has_crc(bytes + HEADER_SIZE, file->directory, load_u32(bytes + 24))) {
+    if (!has_crc(bytes + HEADER_SIZE, file->directory, fields[4])) {
         return CWB_ERR_DIRECTORY_CRC;
     }
     return check_directory(file);
@@ -820,12 +826,20 @@ static uint32_t shift_in(cwb_stream *stream, uint32_t code)
     return code;
 }
 
+COLD static void normalise(cwb_stream *stream)
+{
+    if (stream->range <= 0xFFFF) {
+        stream->range <<= 16;
+        stream->state = shift_in(stream, stream->state);
+    }
+}
+
 static cwb_error begin_adaptive(cwb_stream *stream)
 {
     size_t size = (size_t)(stream->end - stream->next);
     uint16_t *p = stream->scratch;
     uint16_t header;
-    int32_t hi = stream->lo + (int32_t)stream->symbols - 1, least = -(int32_t)stream->lo;
+    int32_t least = 1 - (int32_t)stream->lo, above = stream->lo + (int32_t)stream->symbols;
     uint8_t context, bin;
 
     if (size < 2 || size % 2 != 0 || (size > 2 && load_u16(stream->end - 2) == 0)) {
@@ -834,12 +848,12 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     header = load_u16(stream->next);
     stream->next += 2;
     for (context = 0; context < CONTEXTS; context++) {
-        uint16_t more = (uint16_t)((2 * (header >> 4 & 15) + 1) << 11);
+        uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
 
         *p++ = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
         for (bin = 1; bin < BINS; bin++) {
-            more = (uint16_t)(more < 3072 ? 2048 : more - 1024);
-            *p++ = more;
+            more = more < 3072 ? 2048 : more - 1024;
+            *p++ = (uint16_t)more;
         }
         *p++ = 0;
     }
@@ -851,11 +865,13 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     stream->rate = FIRST_RATE;
     stream->last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
     stream->rate_left = UINT32_C(2) << FIRST_RATE;
-    stream->damaged = 0;
-    least = least < hi ? least : hi;
-    stream->limit = (uint8_t)(least < 0 ? 0 : least < BINS ? least + 1 : BINS);
+    least = least < above ? least : above;
+    stream->limit = (uint8_t)(least < 0 ? 0 : least < BINS ? least : BINS);
+    stream->range = 0; /* as yet: two digits come in */
+    stream->state = 0;
+    normalise(stream);
+    normalise(stream);
     stream->range = UINT32_C(0xFFFFFFFF);
-    stream->state = shift_in(stream, shift_in(stream, 0));
     return CWB_OK;
 }
 
@@ -869,14 +885,6 @@ COLD static uint8_t split(cwb_stream *stream, uint32_t bound)
     stream->state -= bound;
     stream->range -= bound;
     return 0;
-}
-
-COLD static void normalise(cwb_stream *stream)
-{
-    if (stream->range <= 0xFFFF) {
-        stream->range <<= 16;
-        stream->state = shift_in(stream, stream->state);
-    }
 }
 
 /* The excess over BINS: an Exp-Golomb code whose unary part adapts and whose other bits are equiprobable. */
@@ -912,8 +920,9 @@ COLD static int16_t far_symbol(cwb_stream *stream, uint32_t magnitude)
     if (magnitude > 0 && !split(stream, (stream->range >> 5) * stream->sign)) {
         symbol = -symbol;
     }
-    if (symbol < stream->lo || symbol > (int32_t)stream->lo + stream->symbols - 1) {
-        stream->damaged = 1;
+    if ((uint32_t)(symbol - stream->lo) >= stream->symbols) {
+        stream->damaged = 1; /* and from now on all symbols are replaced */
+        stream->limit = 0;
         symbol = stream->lo;
     }
     return (int16_t)symbol;
@@ -1035,8 +1044,8 @@ static void read_unchanging_adaptive(cwb_stream *stream, int16_t *out, size_t co
     } else {
         read_adaptive_plain(stream, out, count);
     }
-    for (i = 0; (stream->limit == 0 || stream->damaged) && i < count; i++) {
-        stream->damaged |= out[i] == 0; /* if `limit` is 0: the only symbol that was not checked */
+    for (i = 0; stream->limit == 0 && i < count; i++) {
+        stream->damaged |= out[i] == 0; /* the only symbol that was not checked */
         if (stream->damaged) {
             out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
         }
@@ -1064,9 +1073,10 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
     stream->run = tensor->run;
-    stream->run_left = tensor->run > 0 ? tensor->run : FOREVER;
+    stream->run_left = on_trellis(stream) ? tensor->run : FOREVER;
     stream->rate_left = FOREVER;
     stream->past = 0;
+    stream->damaged = 0;
     stream->symbols = tensor->symbols;
     stream->lo = tensor->lo;
     stream->kind = tensor->kind;
@@ -1158,7 +1168,7 @@ cwb_error cwb_end(const cwb_stream *stream)
         return CWB_ERR_ARGUMENT;
     }
     if (stream->next != stream->end || (HAS_ANS && stream->kind == CWB_ANS && stream->state != 0) ||
-        (HAS_ADAPTIVE && stream->kind == CWB_ADAPTIVE && stream->damaged)) {
+        (HAS_ADAPTIVE && stream->damaged)) {
         return CWB_ERR_STREAM;
     }
     return CWB_OK;
