@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerwu_onnx import Settings
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
 from cerwu_onnx.container.reader import read
 from cerwu_onnx.errors import CorruptFileError, UsageError
 from cerwu_onnx.pipeline import compress
@@ -28,7 +30,7 @@ from cerwu_onnx.reports.grids import BARS, grid_points, histogram
 from cerwu_onnx.reports.markdown import ROWS, code, plain
 from cerwu_onnx.reports.page import Page
 from cerwu_onnx.search import Point
-from cerwu_onnx.types import Kept
+from cerwu_onnx.types import Kept, QuantizedTensor
 
 from .cli.conftest import small_model
 
@@ -202,6 +204,27 @@ def test_damage_is_told(page: Page, tmp_path: Path) -> None:
         describe(tmp_path / "bad.cwb")
 
 
+@pytest.mark.parametrize("step", [3e38, 1e-45, 0.1])
+def test_a_file_that_nobody_vouches_for(tmp_path: Path, step: float) -> None:
+    symbols = np.array([[-300, 0, 0], [1, 2, 299]], np.int32)
+    tensor = QuantizedTensor(symbols, float(np.float32(step)), 0.0, 0.0, 0.0)
+    parts = [
+        writer.encode_tensor(writer.CodedTensor(HOSTILE, tensor, "adaptive", f.Order.AXIS0_LAST)),
+        writer.names_section([HOSTILE], packed=False),
+        writer.metadata_section({"method": [HOSTILE], "lambda": 10**400, "levels": True, "params": "zz"}),
+    ]
+    parts.sort(key=lambda part: part.record.kind)
+    (tmp_path / "x.cwb").write_bytes(writer.assemble(parts))
+    found = describe(tmp_path / "x.cwb")
+    assert found.report.levels is None
+    assert found.histograms[HOSTILE] == histogram(symbols, tensor.step)
+    assert sum(found.histograms[HOSTILE].counts) == 6
+    tags = Tags(to_html(found))
+    assert "img" not in {name for name, _ in tags.seen}
+    to_markdown(found)
+    check(json.loads(to_json(found), parse_constant=pytest.fail), schemas.schema())
+
+
 def test_names_are_text_and_nothing_else() -> None:
     html = to_html(made_up([HOSTILE, "</script><script>alert(1)</script>", "</title>", "]]>--><!--"]))
     tags = Tags(html)
@@ -220,7 +243,7 @@ def test_markdown_shows_names_as_they_are(name: str) -> None:
     assert fence is not None
     assert fence[0] not in re.sub("^`+|`+$", "", span) or len(fence[0]) > max(map(len, re.findall("`+", span[1:-1])))
     shown = re.sub(r"\\([!-/:-@\[-`{-~])", "", plain(name))
-    assert not re.search(r"[|<>`*_\[\]~#\\]", shown)
+    assert not re.search(r"[|<>`*_\[\]~#\\]|://", shown)
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

@@ -79,7 +79,7 @@ def _table(heads: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> s
 
 def plain(value: str) -> str:
     """Text of unknown origin that Markdown shows as it is."""
-    return re.sub(r"([!-$&'*+/:<-@\[-`{-~])", r"\\\1", text.printable(value))
+    return re.sub(r"([\\`*_{}\[\]<>#+!|~&$@^]|(?<=:)/|(?<=www)\.)", r"\\\1", text.printable(value))
 
 
 def code(value: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cerwu_onnx.config import MAX_LEVELS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container, read
 from cerwu_onnx.graph import Graph, analyse
@@ -92,7 +93,7 @@ def describe(path: str | Path) -> Page:
         file_bytes=len(container.data),
         method=_text(metadata, "method"),
         lambda_=_number(metadata, "lambda"),
-        levels=metadata["levels"] if isinstance(metadata.get("levels"), int) else None,
+        levels=_levels(metadata),
         calibration=_text(metadata, "calibration"),
         calibration_samples=0,
         output_loss=None,
@@ -174,4 +175,12 @@ def _text(metadata: dict[str, Any], key: str) -> str:
 
 def _number(metadata: dict[str, Any], key: str) -> float:
     value = metadata.get(key)
-    return float(value) if isinstance(value, (int, float)) else UNKNOWN
+    try:
+        return float(value) if isinstance(value, (int, float)) else UNKNOWN
+    except OverflowError:
+        return UNKNOWN
+
+
+def _levels(metadata: dict[str, Any]) -> int | None:
+    value = metadata.get("levels")
+    return value if type(value) is int and 2 <= value <= MAX_LEVELS else None

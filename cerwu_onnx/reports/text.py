@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from cerwu_onnx.report import LayerReport, Report
@@ -101,8 +102,9 @@ def has_bounds(layers: Iterable[LayerReport]) -> bool:
 
 
 def by_reason(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
-    """Exact tensors by why they are, the reason that keeps most bytes first."""
+    """Exact tensors by why they are, the reason that keeps most bytes first; names of nodes are left out of reasons."""
     found: dict[str, list[Kept]] = {}
     for tensor in kept:
-        found.setdefault(tensor.reason or "stored exactly", []).append(tensor)
+        reason = re.sub(r"\b([A-Z]\w*) (['\"]).*?\2", r"\1", tensor.reason)
+        found.setdefault(reason or "stored exactly", []).append(tensor)
     return dict(sorted(found.items(), key=lambda item: -sum(tensor.nbytes for tensor in item[1])))
