@@ -84,12 +84,12 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
 
 def _search(report: Report, width: int) -> RenderableType:
     """What was tried to meet a target, the largest file first; the one that was kept is marked."""
-    scored = report.scores is not None and any(point.score is not None for point in report.search)
+    scored = any(point.score is not None for point in report.search)
     columns = [
         Column("tried: lambda", right=True),
         Column("bytes", right=True),
         Column("bits/\nweight", right=True),
-        *((Column(report.scores.metric, right=True, flexible=True),) if scored and report.scores else ()),
+        *((Column("score", right=True),) if scored else ()),
         Column(""),
     ]
     rows = [

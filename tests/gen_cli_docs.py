@@ -10,6 +10,7 @@ import typer.main
 
 from cerwu_onnx.cli import app as program
 from cerwu_onnx.report import LayerReport, ParameterReport
+from cerwu_onnx.search import Point
 from cerwu_onnx.types import Kept
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -20,11 +21,44 @@ _HEAD = """# Command line
 
 """
 
-_TAIL = """## What goes where
+_TAIL = """## Targets and limits
+
+`--target-size`, `--target-bpw` and `--max-drop` search for lambda: statistics are collected once, then whole files
+are made at one lambda after the other. One target at most, in place of `--lambda`; `rtn` and `optq` have no lambda.
+The other settings stay as they are, of the papers' methods `--levels` too.
+
+* **Size.** The largest file found that is not above the target, within 1 % below it if lambda can tell that finely.
+  If all are larger, nothing is written, the smallest size found is named, and the exit code is 1. More room than any
+  lambda needs is no failure.
+* **Accuracy.** `--max-drop 1%` allows 1 % of the float model's score to be lost. lambda is doubled, halved and
+  bisected until a file that is 3 % smaller loses too much. The smallest file found that holds is written; the table
+  and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit code
+  is 1.
+* **Limits** apply whether there is a search or not. Above `--fail-above` nothing is written. With `--fail-drop` the
+  file is written, so that it can be looked at. In both cases the exit code is 1.
+
+A metric is measured on few samples, and the smallest of several files that hold is also the luckiest: give as many
+samples as there are, not those of `--calib`, and confirm the result on others.
+
+| `--metric` | labels | what |
+|---|---|---|
+| `top1` | classes | share of rows whose largest output is the labelled class |
+| `agreement` | none | share of rows whose largest output is that of the float model |
+| `auc` | 0 and 1 | area under the ROC curve, of a single output or the last of two |
+| `error` | none | 1 - relative root-mean-square error against the float model, over all floating-point outputs |
+| `file.py:function`, `module:function` | | of the path of an ONNX file; returns a number, higher is better |
+
+The first three read the last axis of the first output of floating-point numbers. `--metric-data` is a `.npz` with one
+array per input and one of labels (`labels`, or `--metric-labels`), samples along the first axis. A function brings
+its own data. An exception in it, or NaN, ends the run with exit code 3. Of files without a graph (`--weights-only`),
+the model with the same weights is scored.
+
+## What goes where
 
 Tables and JSON go to stdout, everything else to stderr. Warnings are single lines that begin with `warning:`. A run
-that fails says why in one line, `error: ...`, and leaves no output file; an existing file is replaced only with `-f`,
-and only when the new one is complete. Progress is drawn only when stderr is a terminal. Tables fit into the terminal,
+that fails says why in one line, `error: ...`, and leaves no output file (but see `--max-drop` and `--fail-drop`); an
+existing file is replaced only with `-f`, and only when the new one is complete. Progress is drawn only when stderr is a
+terminal. Tables fit into the terminal,
 or into 80 columns where there is none (set `COLUMNS` for another width); names too long for that are cut in the middle.
 `NO_COLOR` is honoured.
 
@@ -44,6 +78,9 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `calibration`, `calibration_samples` | `"data"` or `"none"`, and how many samples |
 | `output_loss` | trellis: KL divergence (nats) or relative squared error at the model's outputs; else `null` |
 | `folded` | the BatchNormalization nodes folded |
+| `search` | with a target, the files tried in that order: POINT_KEYS; `score` is `null` where it was not measured |
+| `scores` | with a metric: its name, `float_score`, `score`, and `drop`, the share that is lost; or `null` |
+| `missed` | a sentence about each `--max-drop` or `--fail-drop` that does not hold |
 | `warnings`, `seconds` | every warning; wall time by stage |
 
 `relative_error` of a layer is squared error over energy; the table shows its root, which is how `verify` measures the
@@ -54,7 +91,7 @@ that error; `null` for weights reproduced without error.
 
 def _keys(kind: type) -> str:
     """The fields of a dataclass, as code."""
-    return ", ".join(f"`{field.name}`" for field in fields(kind))
+    return ", ".join(f"`{field.name.rstrip('_')}`" for field in fields(kind))
 
 
 def page() -> str:
@@ -72,7 +109,12 @@ def page() -> str:
     parts += ["## Exit codes\n\n| code | meaning |\n|---|---|\n"]
     parts += [f"| {code} | {meaning.replace('|', '&#124;')} |\n" for code, meaning in program.EXIT_CODES.items()]
     tail = _TAIL
-    for word, kind in (("LAYER_KEYS", LayerReport), ("PARAMETER_KEYS", ParameterReport), ("KEPT_KEYS", Kept)):
+    for word, kind in (
+        ("LAYER_KEYS", LayerReport),
+        ("PARAMETER_KEYS", ParameterReport),
+        ("KEPT_KEYS", Kept),
+        ("POINT_KEYS", Point),
+    ):
         tail = tail.replace(word, _keys(kind))
     return "".join([*parts, "\n", tail])
 
