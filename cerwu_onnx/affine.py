@@ -1,7 +1,8 @@
 """What follows a layer's product and belongs to it: its bias, and a BatchNormalization of its outputs.
 
 Only constants that a single node reads, once, count: whatever is done to them shows at the outputs of that layer alone.
-Layers whose rows are not output channels (recurrent weights, transposed convolutions) have none.
+The two biases that a recurrent operator keeps in one tensor count as the bias of its input weight. Transposed
+convolutions, whose rows are not output channels, have none.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class _Search:
         if use is None:
             return layer
         node, index = use
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            return replace(layer, bias=self.recurrent_bias(node) if index == 1 else None)
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             return layer
         attributes = attributes_of(node)
@@ -64,6 +67,14 @@ class _Search:
         elif (after := self.only_reader(node.output[0])) is not None and _is(after[0], "Add"):
             bias = self.bias(after[0].input[1 - after[1]], channels, axis, 1.0, alpha)
         return replace(layer, bias=bias, norm=norm)
+
+    def recurrent_bias(self, node: onnx.NodeProto) -> Bias | None:
+        """Both halves of B, which add up at the same outputs: the error of their sum has twice the variance."""
+        name = node.input[3] if len(node.input) > 3 else ""
+        tensor = self.tensors.get(name)
+        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or self.only_reader(name) is None:
+            return None
+        return Bias(name, math.sqrt(2))
 
     def only_reader(self, name: str) -> _Reader | None:
         """The node that reads a tensor and the number of that input, if nothing else does."""

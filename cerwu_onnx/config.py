@@ -15,7 +15,7 @@ METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu
 EFFORTS = {"fast": 0, "default": 1, "max": 3}
 """How often "trellis" measures the layers' sensitivities again at the point where it works."""
 
-PRICES = {"trellis": 0.15}
+PRICES = {"trellis": 0.05}
 """Default lambda of a method; 1e-3 of those that are not listed."""
 
 UNPRICED = ("rtn", "optq")

@@ -54,7 +54,7 @@ def main() -> None:
     """Run the demo in ``build/demo``."""
     OUT.mkdir(parents=True, exist_ok=True)
     original, compressed, rebuilt = MODEL / "model.onnx", OUT / "fashion_cnn.cwb", OUT / "fashion_cnn.onnx"
-    cli("compress", original, compressed, "--calib", MODEL / "calib.npz", "--lambda", "0.05", "--force")
+    cli("compress", original, compressed, "--calib", MODEL / "calib.npz", "--force")
     cli("verify", compressed)
     cli("decompress", compressed, rebuilt, "--force")
     identical = c_decoder(compressed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx import helper
 
 from cerwu_onnx.calibration import collect, columns, model_inputs, open_source
 from cerwu_onnx.graph import analyse, get_tensor
-from cerwu_onnx.types import HiddenPatch, Layer, LayerStats, MatMulPatch, Site
+from cerwu_onnx.types import Bias, HiddenPatch, Layer, LayerStats, MatMulPatch, Site
 
 from .models import build, normal, run, value
 
@@ -221,13 +222,13 @@ def test_batch_first_states() -> None:
 
 
 def test_sites() -> None:
-    """Bias and initial states are no layers; the input weight is read like any matrix."""
+    """The input weight is read like any matrix, and B is its bias; initial states are no layers."""
     graph = analyse(recurrent("LSTM", initial="input"))
     w, r = graph.layers
     assert w.sites == (Site("cell", "LSTM", "x", MatMulPatch(-1)),)
     patch = HiddenPatch(-1, (1, 1))
     assert r.sites == (Site("cell", "LSTM", "y", patch), Site("cell", "LSTM", "h0", patch))
-    assert w.parameters == r.parameters == ()
+    assert (w.bias, r.bias) == (Bias("b", math.sqrt(2)), None)
     assert [(kept.name, kept.reason) for kept in graph.kept] == [("b", "bias of LSTM 'cell'")]
     assert graph.observed is graph.model
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from rich.console import Console
@@ -94,7 +96,10 @@ def sweep(models: Sequence[BenchModel], variants: dict[str, Variant], console: C
                 continue
             rows = []
             for step in variant.sweep:
-                row = measure(model, method, variant.changes | step, variant.half, score)
+                with ExitStack() as patches:
+                    for target, replacement in variant.without.items():
+                        patches.enter_context(patch(target, replacement))
+                    row = measure(model, method, variant.changes | step, variant.half, score)
                 if not row.weight_bytes:
                     console.print(f"{model.name} {method}: no weight is coded, there is nothing to measure")
                     break

@@ -6,9 +6,14 @@ would. A new row of the ablation is one line: the settings that differ from the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
+
+from cerwu_onnx.container.format import Order
+from cerwu_onnx.storage import Storage
+from cerwu_onnx.types import FloatArray
 
 LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.1, 2.0))
 LEVELS = tuple({"levels": n} for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48, 64, 128))
@@ -27,13 +32,20 @@ class Variant:
         sweep: settings of its points.
         changes: what all of them change of the defaults.
         half: calibrate on half of the samples, drawn by this seed; None takes all.
+        without: names of functions and constants, and what replaces them: a part of the method taken out.
         models: the only models it is measured on; all when empty.
     """
 
     sweep: tuple[dict[str, Any], ...]
     changes: dict[str, Any] = field(default_factory=dict)
     half: int | None = None
+    without: dict[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+
+
+def equal_sensitivities(loss: object, weights: Mapping[str, FloatArray], *_: object) -> dict[str, float]:
+    """The same for any layer's relative error, as large as the loss of real models makes them."""
+    return {name: 3 / max(float((weight**2).mean()), 1e-30) for name, weight in weights.items()}
 
 
 FULL = "default"
@@ -44,6 +56,20 @@ SPREAD = ("mlperf_kws01_dscnn",)
 
 VARIANTS = {
     FULL: Variant(LAMBDAS),
+    "fast": Variant(LAMBDAS, {"effort": "fast"}),
+    "no trellis": Variant(LAMBDAS, without={"cerwu_onnx.allocate.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}),
+    "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
+    "fixed damping": Variant(
+        LAMBDAS,
+        without={
+            "cerwu_onnx.quantize.priced.feedback_damping": lambda *_: None,
+            "cerwu_onnx.quantize.priced.repair_damping": lambda *_: 0.01,
+        },
+    ),
+    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.allocate.centred": lambda *_: {}}),
+    "equal sensitivities": Variant(
+        LAMBDAS, {"effort": "fast"}, without={"cerwu_onnx.allocate.noise_sensitivity": equal_sensitivities}
+    ),
     "cerwu": Variant(GRID, {"method": "cerwu"}),
     "cerwu-gamma0": Variant(GRID, {"method": "cerwu-gamma0"}),
     "optq-rd": Variant(GRID, {"method": "optq-rd"}),
