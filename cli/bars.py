@@ -12,6 +12,8 @@ from .tables import shorten
 _LABELS = {
     "load": "reading the model",
     "calibrate": "calibrating",
+    "measure": "measuring",
+    "search": "searching",
     "quantize": "quantising",
     "encode": "writing",
 }
