@@ -156,7 +156,7 @@ def _quantize(
             stats, cost = step.stats[layer.weight], priced.Cost(noise[layer.weight], price)
             committed = _layer(graph, layer, stats, cost, settings, found)
             if bounds:
-                found.bounds[layer.weight] = _bound(graph, layer, stats, found.quantized[layer.weight])
+                found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
             step.commit(committed)
     progress("quantize", done, done, "")
     return replace(found, loss=loss, samples=samples)
@@ -200,6 +200,7 @@ def _layer(
     return new
 
 
-def _bound(graph: Graph, layer: Layer, stats: PairStats, quantized: QuantizedTensor) -> float:
+def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:
+    """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
     matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
     return gaussian_rate(matrix, stats.hessian, quantized.distortion)

@@ -12,8 +12,7 @@ from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.in_place import margin
-from cerwu_onnx.entropy.tables import entropy
-from cerwu_onnx.entropy.trellis import to_indices
+from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.report import LayerReport, ParameterReport
 from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
@@ -103,21 +102,12 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
         coder=part.record.kind.name.lower(),
         coded_bytes=part.record.value_bytes,
         bits_per_weight=8 * part.record.value_bytes / symbols.size,
-        entropy=_entropy(quantized, part.record.order),
+        entropy=coded_entropy(part.record.order.store(symbols), quantized.run),
         step=quantized.step,
         symbols=len(np.unique(symbols)),
         relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
         damping=quantized.damping,
     )
-
-
-def _entropy(quantized: QuantizedTensor, order: f.Order) -> float:
-    """Order-0 entropy of what is coded, bits per weight: of the indices on each grid, where there is a trellis."""
-    if not quantized.run:
-        return entropy(quantized.symbols)
-    indices, grids = to_indices(order.store(quantized.symbols), quantized.run)
-    parts = [indices[grids == grid] for grid in (0, 1)]
-    return float(sum(part.size * entropy(part) for part in parts if part.size) / indices.size)
 
 
 def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:

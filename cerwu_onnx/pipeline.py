@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cerwu_onnx import __version__
-from cerwu_onnx.allocate import Allocator, blind
+from cerwu_onnx.allocate import Allocator, blind, bound
 from cerwu_onnx.calibration import (
     CalibrationSpec,
     ImageOptions,
@@ -34,13 +34,12 @@ from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.metrics import Scorer, open_scorer
 from cerwu_onnx.onnx_io import with_tensors
-from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
 from cerwu_onnx.report import Report, Scores
 from cerwu_onnx.runtime import CompressedModel
 from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
-from cerwu_onnx.types import Layer, LayerStats, QuantizedTensor
+from cerwu_onnx.types import LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -348,7 +347,8 @@ class Quantizer:
                 return Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
             quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
             bounds = {
-                layer.weight: _bound(graph, layer, self._stats[layer.weight], quantized) for layer in graph.layers
+                layer.weight: bound(graph, layer, self._stats[layer.weight], quantized[layer.weight])
+                for layer in graph.layers
             }
             return Quantized(graph, quantized, bounds, self._samples)
 
@@ -358,11 +358,6 @@ def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Q
     quantizer = Quantizer(graph, source, settings)
     quantizer.settle(settings.price)
     return quantizer.at(settings.price)
-
-
-def _bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: Mapping[str, QuantizedTensor]) -> float:
-    matrix = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
-    return gaussian_rate(matrix, stats.hessian, quantized[layer.weight].distortion)
 
 
 def _warn_if_lost(graph: Graph, done: Quantized, settings: Settings) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import IntArray
 
 AFTER_ODD_INDEX = 5
@@ -50,6 +51,20 @@ def to_values(indices: IntArray, run: int) -> npt.NDArray[np.int32]:
         state = _next(state, index)
     values: npt.NDArray[np.int32] = (2 * runs - grids * np.sign(runs)).T.ravel()
     return values
+
+
+def coded_entropy(values: IntArray, run: int) -> float:
+    """Order-0 entropy of what is coded, bits per element: of the indices on each grid; of the values without a trellis.
+
+    Args:
+        values: in stored order, any shape, at least one.
+        run: elements between two restarts of the trellis; 0 if there is none.
+    """
+    if not run:
+        return entropy(values)
+    indices, grids = to_indices(values, run)
+    parts = [indices[grids == grid] for grid in (0, 1)]
+    return float(sum(part.size * entropy(part) for part in parts if part.size) / indices.size)
 
 
 def _columns(elements: IntArray, run: int) -> npt.NDArray[np.int32]:

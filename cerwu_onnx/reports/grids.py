@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container
-from cerwu_onnx.entropy.tables import entropy
-from cerwu_onnx.entropy.trellis import to_indices
 
 BARS = 64
 """A histogram has at most so many bars; a wider grid has several points to a bar."""
@@ -58,12 +56,3 @@ def histogram(symbols: npt.NDArray[np.int32], step: float) -> Histogram:
     low = points * (low // points)  # zero begins a bar, so that bars of two tensors agree
     counts = np.bincount((symbols.ravel() - low) // points)
     return Histogram(step, low, points, tuple(counts.tolist()))
-
-
-def coded_entropy(symbols: npt.NDArray[np.int32], record: f.Record) -> float:
-    """Order-0 entropy of what is coded, bits per weight: of the indices on each grid, where there is a trellis."""
-    if not record.run:
-        return entropy(symbols)
-    indices, grids = to_indices(record.order.store(symbols), record.run)
-    parts = [indices[grids == grid] for grid in (0, 1)]
-    return float(sum(part.size * entropy(part) for part in parts if part.size) / indices.size)

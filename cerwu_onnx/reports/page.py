@@ -13,9 +13,10 @@ import numpy as np
 from cerwu_onnx.config import MAX_LEVELS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container, read
+from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.graph import Graph, analyse
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
-from cerwu_onnx.reports.grids import Histogram, coded_entropy, grid_points, histogram
+from cerwu_onnx.reports.grids import Histogram, grid_points, histogram
 from cerwu_onnx.runtime import CompressedModel, coded_parameters
 from cerwu_onnx.types import Kept
 
@@ -125,7 +126,7 @@ def _layer(record: f.Record, symbols: Any, operator: str) -> LayerReport:
         coder=record.kind.name.lower(),
         coded_bytes=record.value_bytes,
         bits_per_weight=8 * record.value_bytes / record.count,
-        entropy=coded_entropy(symbols, record),
+        entropy=coded_entropy(record.order.store(symbols), record.run),
         step=record.step,
         symbols=len(np.unique(symbols)),
         relative_error=UNKNOWN,
