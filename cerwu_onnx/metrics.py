@@ -17,8 +17,6 @@ axis. Any other metric is a function of the path of an ONNX file that brings its
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.config import METRICS, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, UsageError
 from cerwu_onnx.graph import load_model
+from cerwu_onnx.hooks import load_function
 from cerwu_onnx.onnx_io import first_line
 
 BATCH = 64
@@ -106,31 +105,9 @@ def open_scorer(target: Target, model: str | Path, images: ImageOptions | None =
 
 def _function(module: str, name: str, metric: str) -> Callable[[str], float]:
     """Load ``name`` from a module or a Python file."""
-    try:
-        if module.endswith(".py"):
-            if not Path(module).is_file():
-                raise UsageError(f"metric {metric}: there is no Python file {module}")
-            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-            if spec is None or spec.loader is None:
-                raise UsageError(f"metric {metric}: {module} cannot be imported")
-            loaded = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loaded)
-        else:
-            loaded = importlib.import_module(module)
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise UsageError(f"metric {metric}: there is no module {module!r}") from error
-        raise CalibrationError(f"metric {metric}: importing {module} failed: {first_line(error)}") from error
-    except Exception as error:  # anything the user's module may raise
-        raise CalibrationError(
-            f"metric {metric}: importing {module} failed: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        raise UsageError(f"metric {metric}: {module} has no function {name!r}")
-    found: Callable[[str], float] = function
+    if module.endswith(".py") and not Path(module).is_file():
+        raise UsageError(f"metric {metric}: there is no Python file {module}")
+    found: Callable[[str], float] = load_function(module, name, f"metric {metric}")
     return found
 
 

@@ -15,7 +15,7 @@ HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native", "search"),
-    ("container", "quantize", "report", "onnx_io"),
+    ("container", "quantize", "report", "onnx_io", "hooks"),
     ("graph", "sites", "affine", "fold", "skeleton", "storage", "calibration"),
     ("allocate", "metrics", "encode"),
     ("pipeline", "runtime", "firmware"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +16,7 @@ from cerwu_onnx.calibration.feeds import check_feed_shape, check_keys, convert
 from cerwu_onnx.calibration.images import SUFFIXES, ImageOptions, image_parts
 from cerwu_onnx.calibration.parts import ArrayPart, FilePart, Part, Rows
 from cerwu_onnx.errors import CalibrationError, UsageError
+from cerwu_onnx.hooks import load_function
 from cerwu_onnx.onnx_io import InputInfo, first_line
 
 log = logging.getLogger(__name__)
@@ -141,31 +140,10 @@ def _function(module: str, name: str) -> Callable[[], Iterable[Any]]:
         UsageError: there is no such module or function.
         CalibrationError: importing it fails.
     """
-    try:
-        if module.endswith(".py"):
-            file = Path(module)
-            if not file.is_file():
-                raise UsageError(f"{file}: no such Python file")
-            spec = importlib.util.spec_from_file_location(file.stem, file)
-            if spec is None or spec.loader is None:
-                raise UsageError(f"{file}: cannot be imported")
-            loaded = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loaded)
-        else:
-            loaded = importlib.import_module(module)
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise UsageError(f"calibration data {module}:{name}: there is no module {module!r}") from error
-        raise CalibrationError(f"importing {module} failed: {first_line(error)}") from error
-    except Exception as error:  # anything the user's module may raise
-        raise CalibrationError(f"importing {module} failed: {type(error).__name__}: {first_line(error)}") from error
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        raise UsageError(f"calibration data {module}:{name}: {module} has no function {name!r}")
-    result: Callable[[], Iterable[Any]] = function
-    return result
+    if module.endswith(".py") and not Path(module).is_file():
+        raise UsageError(f"{module}: no such Python file")
+    function: Callable[[], Iterable[Any]] = load_function(module, name, f"calibration data {module}:{name}")
+    return function
 
 
 def _reader(items: Iterable[Any]) -> Callable[[], Iterable[Any]]:
