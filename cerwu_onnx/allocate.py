@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,13 +19,12 @@ from cerwu_onnx.calibration import OutputLoss, Source, comparable, final_losses,
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.graph import Graph
+from cerwu_onnx.progress import Progress
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
 from cerwu_onnx.storage import pays, storage
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
-
-Progress = Callable[[str, int, int | None, str], None]
 
 NOISE = 0.02
 """Energy of the first noise, relative to that of the weights."""

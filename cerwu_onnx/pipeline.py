@@ -5,27 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cerwu_onnx import __version__
-from cerwu_onnx.allocate import Allocator, blind, bound
-from cerwu_onnx.calibration import (
-    CalibrationSpec,
-    ImageOptions,
-    Source,
-    collect,
-    identity_stats,
-    model_inputs,
-    open_source,
-)
-from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.encode import Coded, encode
 from cerwu_onnx.errors import CheckFailed, UsageError
@@ -33,25 +20,16 @@ from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.metrics import Scorer, open_scorer
-from cerwu_onnx.onnx_io import with_tensors
-from cerwu_onnx.quantize.floats import quantize_floats
-from cerwu_onnx.quantize.methods import quantize
+from cerwu_onnx.progress import Clock, Progress, logged_warnings, silent
+from cerwu_onnx.quantizer import Quantized, Quantizer
 from cerwu_onnx.report import Report, Scores
 from cerwu_onnx.runtime import CompressedModel
 from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
-from cerwu_onnx.types import LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
 LOST = 0.5
 """Root-mean-square output error, relative, above which a layer is worth a warning."""
-
-Progress = Callable[[str, int, int | None, str], None]
-"""``progress(stage, done, total, item)``; total is None where it is not known."""
-
-
-def _silent(stage: str, done: int, total: int | None, item: str) -> None:
-    """The progress of callers that want none."""
 
 
 def compress(
@@ -91,7 +69,7 @@ def compress(
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
     """
     settings, target = settings or Settings(), target or Target()
-    progress = progress or _silent
+    progress = progress or silent
     if target.searches and settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
     if target.searches and settings.lambda_ is not None:
@@ -259,107 +237,6 @@ def prepare(
     return analyse(folded), names, source
 
 
-def statistics(
-    graph: Graph, source: Source | None, settings: Settings, progress: Progress = _silent
-) -> tuple[dict[str, LayerStats], int]:
-    """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
-    if source is None:
-        log.warning(
-            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
-            "give --calib for results worth shipping"
-        )
-        return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
-    return collect(
-        graph,
-        source,
-        batch_size=settings.batch_size,
-        memory=settings.memory,
-        progress=lambda done, total: progress("calibrate", done, total, "samples"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Quantized:
-    """A quantised model.
-
-    Attributes:
-        graph: the graph to write: that of the float model but for float parameters that moved.
-        quantized: weights and parameters on their grids, by name.
-        bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
-        samples: calibration samples, 0 without data.
-        loss: at the model's outputs on the calibration data; None where the method does not measure it.
-    """
-
-    graph: Graph
-    quantized: dict[str, QuantizedTensor]
-    bounds: dict[str, float]
-    samples: int
-    loss: float | None = None
-
-
-class Quantizer:
-    """A model by the method of ``settings`` at any price; statistics are collected once.
-
-    Args:
-        graph: the analysed model.
-        source: calibration data; None quantises data-free.
-        settings: everything but lambda.
-        progress: called as the stages advance.
-        clock: counts seconds by stage.
-    """
-
-    def __init__(
-        self,
-        graph: Graph,
-        source: Source | None,
-        settings: Settings,
-        progress: Progress = _silent,
-        clock: Clock | None = None,
-    ) -> None:
-        self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
-        self._allocator: Allocator | None = None
-        if settings.method == "trellis" and source is not None:
-            with self.clock("quantize"):
-                self._allocator = Allocator(graph, source, settings, progress)
-        else:
-            with self.clock("calibrate"):
-                self._stats, self._samples = statistics(graph, source, settings, progress)
-
-    @property
-    def settles(self) -> bool:
-        """Whether :meth:`settle` does anything."""
-        return self._allocator is not None and EFFORTS[self.settings.effort] > 0
-
-    def settle(self, price: float) -> None:
-        """Measure again, around the model at this price, what all later results rest on."""
-        if self._allocator is not None:
-            with self.clock("quantize"):
-                self._allocator.settle(price)
-
-    def at(self, price: float) -> Quantized:
-        """Quantise at a price (lambda)."""
-        graph = self.graph
-        with self.clock("quantize"):
-            if self._allocator is not None:
-                found = self._allocator.quantize(price)
-                exact = {name: values for name, values in found.values.items() if name not in found.quantized}
-                moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
-                return Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
-            quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
-            bounds = {
-                layer.weight: bound(graph, layer, self._stats[layer.weight], quantized[layer.weight])
-                for layer in graph.layers
-            }
-            return Quantized(graph, quantized, bounds, self._samples)
-
-
-def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Quantized:
-    """Quantise a model by the method of ``settings``, at its price."""
-    quantizer = Quantizer(graph, source, settings)
-    quantizer.settle(settings.price)
-    return quantizer.at(settings.price)
-
-
 def _warn_if_lost(graph: Graph, done: Quantized, settings: Settings) -> None:
     """Name the layers that lose most of their output."""
     if settings.method == "trellis":
@@ -373,59 +250,3 @@ def _warn_if_lost(graph: Graph, done: Quantized, settings: Settings) -> None:
                 layer.weight,
                 100 * (result.distortion / result.energy) ** 0.5,
             )
-
-
-def quantize_layers(
-    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = _silent
-) -> dict[str, QuantizedTensor]:
-    """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
-
-    Biases and normalisation parameters are among the results where ``settings`` and the error allow it.
-    """
-    quantized = {}
-    for index, layer in enumerate(graph.layers):
-        progress("quantize", index, len(graph.layers), layer.weight)
-        tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
-        weight = tensors[layer.weight].astype(np.float64)
-        if settings.method == "trellis":
-            result = blind(layer, graph, stats[layer.weight], settings)
-        else:
-            result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
-        quantized[layer.weight] = result
-        if settings.float_params == "auto":
-            quantized |= quantize_floats(layer, tensors, stats[layer.weight], result)
-    progress("quantize", len(graph.layers), len(graph.layers), "")
-    return quantized
-
-
-class Clock:
-    """Wall seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to ``stage``."""
-        start = time.perf_counter()
-        yield
-        taken = time.perf_counter() - start
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + taken, 3)
-
-
-@contextmanager
-def logged_warnings() -> Iterator[list[str]]:
-    """Collect the warnings that the library logs inside a ``with`` block."""
-    messages: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    handler = Collector(logging.WARNING)
-    logger = logging.getLogger(__package__)
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)

@@ -21,7 +21,7 @@ _ITEM_WIDTH = 24
 
 
 class Bars:
-    """A :data:`cerwu_onnx.pipeline.Progress` that draws on stderr."""
+    """A :data:`cerwu_onnx.progress.Progress` that draws on stderr."""
 
     def __init__(self) -> None:
         self._drawing = Progress(

@@ -21,7 +21,7 @@ from cerwu_onnx.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cerwu_onnx.pipeline import Progress
+    from cerwu_onnx.progress import Progress
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "debug": "blue"}
 _log = logging.getLogger("cerwu_onnx")

@@ -18,9 +18,10 @@ from cerwu_onnx.container import reader, writer
 from cerwu_onnx.graph import analyse
 from cerwu_onnx.layout import conv_layout
 from cerwu_onnx.onnx_io import constant_tensors
-from cerwu_onnx.pipeline import encode, prepare, quantize_layers, statistics
+from cerwu_onnx.pipeline import encode, prepare
 from cerwu_onnx.quantize.floats import ETA, MAX_VARIANCE_CHANGE, on_grid, quantize_floats
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
+from cerwu_onnx.quantizer import quantize_layers, statistics
 from cerwu_onnx.runtime import coded_parameters
 from cerwu_onnx.types import Bias, Layer, LayerStats, Norm, QuantizedTensor
 

@@ -14,10 +14,11 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
-    ("config", "files", "layout", "entropy", "native", "search"),
+    ("config", "files", "layout", "entropy", "native", "search", "progress"),
     ("container", "quantize", "report", "onnx_io", "hooks"),
     ("graph", "sites", "affine", "fold", "skeleton", "storage", "calibration"),
     ("allocate", "metrics", "encode"),
+    ("quantizer",),
     ("pipeline", "runtime", "firmware"),
     ("reports",),
 )

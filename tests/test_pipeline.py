@@ -18,7 +18,8 @@ from cerwu_onnx.config import Settings as ConfigSettings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.onnx_io import constant_tensors
-from cerwu_onnx.pipeline import prepare, quantize_layers, quantize_model, statistics
+from cerwu_onnx.pipeline import prepare
+from cerwu_onnx.quantizer import quantize_layers, quantize_model, statistics
 
 from .bench.models import ABSENT, BenchModel, shared_models
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cerwu_onnx.config import Settings
-from cerwu_onnx.pipeline import encode, prepare, quantize_model
+from cerwu_onnx.pipeline import encode, prepare
+from cerwu_onnx.quantizer import quantize_model
 
 from .models import BenchModel
 

@@ -26,7 +26,8 @@ from cerwu_onnx.config import Settings
 from cerwu_onnx.container import writer
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.entropy.tables import entropy
-from cerwu_onnx.pipeline import prepare, quantize_layers, statistics
+from cerwu_onnx.pipeline import prepare
+from cerwu_onnx.quantizer import quantize_layers, statistics
 from cerwu_onnx.types import QuantizedTensor
 
 if TYPE_CHECKING:

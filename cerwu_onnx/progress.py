@@ -1,0 +1,48 @@
+"""What the stages tell their caller: how far they are, how long they took, and what they warn of."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[str, int, int | None, str], None]
+"""``progress(stage, done, total, item)``; total is None where it is not known."""
+
+
+def silent(stage: str, done: int, total: int | None, item: str) -> None:
+    """The progress of callers that want none."""
+
+
+class Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to ``stage``."""
+        start = time.perf_counter()
+        yield
+        taken = time.perf_counter() - start
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + taken, 3)
+
+
+@contextmanager
+def logged_warnings() -> Iterator[list[str]]:
+    """Collect the warnings that the library logs inside a ``with`` block."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)

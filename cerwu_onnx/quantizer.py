@@ -1,0 +1,145 @@
+"""A model by the method of the settings, at any price: what the pipeline's search calls, statistics collected once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cerwu_onnx.allocate import Allocator, blind, bound
+from cerwu_onnx.calibration import Source, collect, identity_stats
+from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.onnx_io import with_tensors
+from cerwu_onnx.progress import Clock, Progress, silent
+from cerwu_onnx.quantize.floats import quantize_floats
+from cerwu_onnx.quantize.methods import quantize
+from cerwu_onnx.types import LayerStats, QuantizedTensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantised model.
+
+    Attributes:
+        graph: the graph to write: that of the float model but for float parameters that moved.
+        quantized: weights and parameters on their grids, by name.
+        bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
+        samples: calibration samples, 0 without data.
+        loss: at the model's outputs on the calibration data; None where the method does not measure it.
+    """
+
+    graph: Graph
+    quantized: dict[str, QuantizedTensor]
+    bounds: dict[str, float]
+    samples: int
+    loss: float | None = None
+
+
+class Quantizer:
+    """A model by the method of ``settings`` at any price; statistics are collected once.
+
+    Args:
+        graph: the analysed model.
+        source: calibration data; None quantises data-free.
+        settings: everything but lambda.
+        progress: called as the stages advance.
+        clock: counts seconds by stage.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: Source | None,
+        settings: Settings,
+        progress: Progress = silent,
+        clock: Clock | None = None,
+    ) -> None:
+        self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
+        self._allocator: Allocator | None = None
+        if settings.method == "trellis" and source is not None:
+            with self.clock("quantize"):
+                self._allocator = Allocator(graph, source, settings, progress)
+        else:
+            with self.clock("calibrate"):
+                self._stats, self._samples = statistics(graph, source, settings, progress)
+
+    @property
+    def settles(self) -> bool:
+        """Whether :meth:`settle` does anything."""
+        return self._allocator is not None and EFFORTS[self.settings.effort] > 0
+
+    def settle(self, price: float) -> None:
+        """Measure again, around the model at this price, what all later results rest on."""
+        if self._allocator is not None:
+            with self.clock("quantize"):
+                self._allocator.settle(price)
+
+    def at(self, price: float) -> Quantized:
+        """Quantise at a price (lambda)."""
+        graph = self.graph
+        with self.clock("quantize"):
+            if self._allocator is not None:
+                found = self._allocator.quantize(price)
+                exact = {name: values for name, values in found.values.items() if name not in found.quantized}
+                moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
+                return Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
+            quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
+            bounds = {
+                layer.weight: bound(graph, layer, self._stats[layer.weight], quantized[layer.weight])
+                for layer in graph.layers
+            }
+            return Quantized(graph, quantized, bounds, self._samples)
+
+
+def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Quantized:
+    """Quantise a model by the method of ``settings``, at its price."""
+    quantizer = Quantizer(graph, source, settings)
+    quantizer.settle(settings.price)
+    return quantizer.at(settings.price)
+
+
+def statistics(
+    graph: Graph, source: Source | None, settings: Settings, progress: Progress = silent
+) -> tuple[dict[str, LayerStats], int]:
+    """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
+    if source is None:
+        log.warning(
+            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
+            "give --calib for results worth shipping"
+        )
+        return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
+    return collect(
+        graph,
+        source,
+        batch_size=settings.batch_size,
+        memory=settings.memory,
+        progress=lambda done, total: progress("calibrate", done, total, "samples"),
+    )
+
+
+def quantize_layers(
+    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent
+) -> dict[str, QuantizedTensor]:
+    """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
+
+    Biases and normalisation parameters are among the results where ``settings`` and the error allow it.
+    """
+    quantized = {}
+    for index, layer in enumerate(graph.layers):
+        progress("quantize", index, len(graph.layers), layer.weight)
+        tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
+        weight = tensors[layer.weight].astype(np.float64)
+        if settings.method == "trellis":
+            result = blind(layer, graph, stats[layer.weight], settings)
+        else:
+            result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+        quantized[layer.weight] = result
+        if settings.float_params == "auto":
+            quantized |= quantize_floats(layer, tensors, stats[layer.weight], result)
+    progress("quantize", len(graph.layers), len(graph.layers), "")
+    return quantized
