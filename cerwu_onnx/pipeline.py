@@ -15,7 +15,7 @@ from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.encode import Coded, encode
-from cerwu_onnx.errors import CheckFailed, UsageError
+from cerwu_onnx.errors import CheckFailed, ModelError, UsageError
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
@@ -225,6 +225,8 @@ def prepare(
 ) -> tuple[Graph, tuple[str, ...], Source | None]:
     """Load the model, open the calibration data, fold BatchNormalization if asked, and find the layers.
 
+    What was folded by default only, and cannot be checked by running both models, is left as it was.
+
     Returns:
         The graph, the names of the folded BatchNormalization nodes, and the opened data (None without ``calib``).
     """
@@ -233,7 +235,14 @@ def prepare(
     if not settings.folds_bn:
         return analyse(loaded), (), source
     folded, names = fold_batch_norm(loaded)
-    check_folding(loaded, folded, source.first() if source else None)
+    if names:
+        try:
+            check_folding(loaded, folded, source.first() if source else None)
+        except ModelError as error:
+            if settings.fold_bn:
+                raise
+            log.warning("BatchNormalization is not folded: %s", error)
+            folded, names = loaded, ()
     return analyse(folded), names, source
 
 

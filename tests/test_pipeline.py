@@ -22,6 +22,7 @@ from cerwu_onnx.pipeline import prepare
 from cerwu_onnx.quantizer import quantize_layers, quantize_model, statistics
 
 from .bench.models import ABSENT, BenchModel, shared_models
+from .models import build, normal, value
 
 
 def build_model(seed: int = 0) -> onnx.ModelProto:
@@ -179,6 +180,22 @@ def test_folding_is_recorded_and_keeps_the_output(model: Path, calib: Path, tmp_
     assert opened.metadata["folded"] == 1
     assert "BatchNormalization" not in {node.op_type for node in opened.to_onnx().graph.node}
     assert cerwu_onnx.compare(tmp_path / "o.cwb", model, calib)[0].relative < 0.02
+
+
+def test_a_model_that_random_inputs_do_not_fit_is_compressed_all_the_same(tmp_path: Path) -> None:
+    """Folding is checked on random inputs; where that fails it is left out, and without it nothing has to run."""
+    conv = helper.make_node("Conv", ["x", "w"], ["c"])
+    norm = helper.make_node("BatchNormalization", ["c", "s", "t", "m", "v"], ["n"])
+    tensors = {"w": normal(8, 4, 3, 3), **{name: np.ones(8, np.float32) for name in "stmv"}}
+    for name, nodes in (("fold", [conv, norm]), ("plain", [conv])):
+        result = value(nodes[-1].output[0], [1, 8, "H", "W"])
+        onnx.save(build(nodes, [value("x", [1, 4, "H", "W"])], [result], tensors), tmp_path / f"{name}.onnx")
+    report = cerwu_onnx.compress(tmp_path / "fold.onnx", tmp_path / "o.cwb")  # free axes get the length 1
+    assert report.folded == ()
+    assert any("not folded" in warning for warning in report.warnings)
+    with pytest.raises(cerwu_onnx.ModelError, match="to check folding"):
+        cerwu_onnx.compress(tmp_path / "fold.onnx", tmp_path / "p.cwb", settings=Settings(fold_bn=True))
+    assert cerwu_onnx.compress(tmp_path / "plain.onnx", tmp_path / "q.cwb", settings=Settings(fold_bn=True)).layers
 
 
 def test_same_input_same_bytes_in_this_and_another_process(model: Path, calib: Path, tmp_path: Path) -> None:
