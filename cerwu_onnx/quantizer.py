@@ -61,6 +61,10 @@ class Quantizer:
     ) -> None:
         self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
         self._allocator: Allocator | None = None
+        self._stats: dict[str, LayerStats] = {}
+        self._samples = 0
+        if not graph.layers:
+            return  # nothing to measure, so the model need not even run
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress)

@@ -198,6 +198,16 @@ def test_a_model_that_random_inputs_do_not_fit_is_compressed_all_the_same(tmp_pa
     assert cerwu_onnx.compress(tmp_path / "plain.onnx", tmp_path / "q.cwb", settings=Settings(fold_bn=True)).layers
 
 
+def test_a_model_without_layers_needs_no_calibration(tmp_path: Path) -> None:
+    """Its outputs may be empty or infinite, which says nothing about any weight."""
+    nodes = [helper.make_node("Div", ["x", "zero"], ["y"])]
+    model = build(nodes, [value("x", ["N", 2])], [value("y", ["N", 2])], {"zero": np.zeros(2, np.float32)})
+    onnx.save(model, tmp_path / "model.onnx")
+    for samples in (np.ones((3, 2), np.float32), np.ones((0, 2), np.float32)):
+        report = cerwu_onnx.compress(tmp_path / "model.onnx", tmp_path / "o.cwb", calib=[{"x": samples}], force=True)
+        assert [kept.name for kept in report.kept] == ["zero"]
+
+
 def test_same_input_same_bytes_in_this_and_another_process(model: Path, calib: Path, tmp_path: Path) -> None:
     for name in ("a.cwb", "b.cwb"):
         cerwu_onnx.compress(model, tmp_path / name, calib=calib)
