@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from cerwu_onnx.elements import FLOATS, floats_of
 from cerwu_onnx.onnx_io import attributes_of, constant_tensors, subgraph_reads
 from cerwu_onnx.types import Bias, Layer, Norm
 
@@ -72,7 +72,7 @@ class _Search:
         """Both halves of B, which add up at the same outputs: the error of their sum has twice the variance."""
         name = node.input[3] if len(node.input) > 3 else ""
         tensor = self.tensors.get(name)
-        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or self.only_reader(name) is None:
+        if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:
             return None
         return Bias(name, math.sqrt(2))
 
@@ -103,7 +103,7 @@ class _Search:
         return Norm(scale, shift, mean, variance, float(attributes.get("epsilon", 1e-5)))
 
     def is_vector(self, name: str, channels: int, axis: int) -> bool:
-        """Whether a float32 constant that one node reads has an entry per output channel and varies along nothing else.
+        """Whether a float constant that one node reads has an entry per output channel and varies along nothing else.
 
         Args:
             name: of the tensor, constant or not.
@@ -111,12 +111,12 @@ class _Search:
             axis: where they stand, counted from the end.
         """
         tensor = self.tensors.get(name)
-        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or self.only_reader(name) is None:
+        if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:
             return False
         shape = tuple(tensor.dims)
         if len(shape) < -axis or shape[axis] != channels or math.prod(shape) != channels or channels < 2:
             return False
-        return bool(np.isfinite(numpy_helper.to_array(tensor)).all())
+        return bool(np.isfinite(floats_of(tensor)).all())
 
 
 def _is(node: onnx.NodeProto, op: str) -> bool:

@@ -40,7 +40,8 @@ class Allocation:
     Attributes:
         quantized: weights and float parameters on their grids, by name. A weight whose code would not pay is among
             them, but stays as it was.
-        values: all tensors that differ from the float model's, float32 as they will be decoded.
+        values: all tensors that differ from the float model's, as float32, which decoders and evaluations round to
+            the tensor's type.
         variance: of white noise on a weight that would cause the weight's distortion.
         bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
         loss: at the model's outputs, on the calibration data.
@@ -185,14 +186,18 @@ def _layer(
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
     found.variance[layer.weight] = quantized.distortion / trace if trace > 0 else 0.0
     found.quantized[layer.weight] = quantized
-    if not pays(layer.weight, quantized, settings.coder, where.order):
+    if not pays(layer.weight, quantized, settings.coder, where.order, graph.element(layer.weight)):
         return {}
     new = {layer.weight: quantized.values()}
     if settings.float_params == "auto":
         tensors = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, tensors, weight, stats, quantized)
         coded = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized)
-        coded = {name: tensor for name, tensor in coded.items() if pays(name, tensor, settings.coder)}
+        coded = {
+            name: tensor
+            for name, tensor in coded.items()
+            if pays(name, tensor, settings.coder, element=graph.element(name))
+        }
         found.quantized.update(coded)
         new |= moved | {name: tensor.values() for name, tensor in coded.items()}
     found.values.update(new)

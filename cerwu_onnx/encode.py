@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.in_place import margin
+from cerwu_onnx.elements import FLOATS, placeholder
 from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.graph import Graph
+from cerwu_onnx.lossless import coded_table, is_redundant
+from cerwu_onnx.onnx_io import tensor_bytes, type_name
 from cerwu_onnx.report import LayerReport, ParameterReport
-from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
-from cerwu_onnx.storage import stored_order
+from cerwu_onnx.skeleton import fits_directory, split, stored_tensor
+from cerwu_onnx.storage import fits_element, raw_cost, stored_order
 from cerwu_onnx.types import Kept, Layer, QuantizedTensor
 
 
@@ -29,6 +33,28 @@ class Coded:
     parameters: tuple[ParameterReport, ...]
     kept: tuple[Kept, ...]
     other_bytes: dict[str, int]
+
+
+@dataclass(slots=True)
+class _File:
+    """The tensors of a file, while it is filled.
+
+    Attributes:
+        places: what is in the directory, by name.
+        marks: what stands in the graph section for those that are coded.
+        coded: names by what is coded: weights, their parameters, tables of integers.
+    """
+
+    places: dict[str, writer.Encoded] = field(default_factory=dict)
+    marks: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    coded: dict[str, set[str]] = field(default_factory=lambda: {"weights": set(), "parameters": set(), "tables": set()})
+
+    def put(self, name: str, part: writer.Encoded, mark: onnx.TensorProto | None = None, kind: str = "") -> None:
+        """Add a tensor, with the placeholder and the kind of a coded one."""
+        self.places[name] = part
+        if mark is not None:
+            self.marks[name] = mark
+            self.coded[kind].add(name)
 
 
 def encode(
@@ -44,45 +70,55 @@ def encode(
     """
     settings = settings or Settings()
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
-    reports, parameters, unchanged, places = [], [], [], {}
-    coded_weights: set[str] = set()
-    tensors = container_tensors(graph.model)
-    names = list(tensors)
-    for name in sorted(names, key=owners.__contains__):  # weights before their parameters
-        element, values = stored_tensor(tensors[name])
-        places[name] = writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))
-        if name not in quantized or (name in owners and owners[name].weight not in coded_weights):
+    file, reports, parameters, unchanged = _File(), [], [], []
+    candidates = {name: tensor for name, tensor in graph.tensors.items() if fits_directory(name, tensor)}
+    for name in sorted(candidates, key=owners.__contains__):  # weights before their parameters
+        tensor = candidates[name]
+        if tensor.data_type not in FLOATS:
+            found = coded_table(name, tensor, settings.coder, weights_only=settings.weights_only)
+            if found is not None:
+                file.put(name, *found, kind="tables")
             continue
-        run = quantized[name].run
-        order = stored_order(layers[name], settings.weight_layout, run) if name in layers else f.Order.ROW_MAJOR
-        part = writer.encode_tensor(writer.CodedTensor(name, quantized[name], settings.coder, order))
-        if part.cost >= places[name].cost:
+        element = graph.element(name)
+        if name in quantized and not (name in owners and owners[name].weight not in file.coded["weights"]):
+            result = quantized[name]
+            order = f.Order.ROW_MAJOR
+            if name in layers:
+                order = stored_order(layers[name], settings.weight_layout, result.run)
+            part = writer.encode_tensor(writer.CodedTensor(name, result, settings.coder, order))
+            if part.cost < raw_cost(element, result.symbols.shape) and fits_element(result, element):
+                file.put(name, part, placeholder(tensor), kind="parameters" if name in owners else "weights")
+                if name in owners:
+                    parameters.append(_parameter_report(owners[name], result, part))
+                else:
+                    reports.append(_layer_report(layers[name], result, part))
+                continue
             reason = "its coded form would not be smaller than exact floats"
-            unchanged.append(Kept(name, values.shape, "float32", values.nbytes, reason))
-            continue
-        places[name] = part
-        if name in owners:
-            parameters.append(_parameter_report(owners[name], quantized[name], part))
-        else:
-            reports.append(_layer_report(layers[name], quantized[name], part))
-            coded_weights.add(name)
-    parts = [places[name] for name in names]
-    coded_parameters = {parameter.name for parameter in parameters}
-    if coded_parameters:
-        mask = sum(1 << index for index, name in enumerate(names) if name in coded_parameters)
-        metadata = {**metadata, "params": f"{mask:x}"}
-    replaced = coded_parameters | {tensor.name for tensor in unchanged}
+            unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
+        if settings.weights_only or not is_redundant(tensor):
+            file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
+    names = [name for name in candidates if name in file.places]
+    parts = [file.places[name] for name in names]
+    for key, kind in (("params", "parameters"), ("tables", "tables")):
+        if file.coded[kind]:
+            mask = sum(1 << index for index, name in enumerate(names) if name in file.coded[kind])
+            metadata = {**metadata, key: f"{mask:x}"}
+    replaced = file.coded["parameters"] | {tensor.name for tensor in unchanged}
     kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
     graph_parts = [writer.names_section(names, packed=not settings.weights_only)]
     if not settings.weights_only:
-        graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names)))
+        graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names, file.marks)))
     metadata_part = writer.metadata_section(metadata)
     sections = [*graph_parts, metadata_part]
     if settings.in_place:
         sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
     content = writer.assemble([*parts, *sections])
     other = {
-        "exact tensors": sum(part.record.value_bytes for part in parts if part.record.kind is f.Kind.RAW),
+        "exact tensors": sum(
+            part.record.value_bytes
+            for name, part in zip(names, parts, strict=True)
+            if part.record.kind is f.Kind.RAW or name in file.coded["tables"]
+        ),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
         "graph": sum(part.record.value_bytes for part in graph_parts),
         "metadata": metadata_part.record.value_bytes,

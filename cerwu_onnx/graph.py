@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from cerwu_onnx.affine import with_parameters
+from cerwu_onnx.container.format import ElementType
+from cerwu_onnx.elements import FLOATS, floats_of
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.onnx_io import (
     InputInfo,
@@ -27,6 +28,7 @@ from cerwu_onnx.onnx_io import (
     with_tensors,
 )
 from cerwu_onnx.sites import Product, find_product, node_label, with_hidden_states
+from cerwu_onnx.skeleton import fits_directory
 from cerwu_onnx.types import FloatArray, Kept, Layer
 
 __all__ = [
@@ -43,7 +45,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_FLOAT = onnx.TensorProto.FLOAT
 _STANDARD = ("", "ai.onnx")
 _CHAINS = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "DequantizeLinear")
 _PARAMETERS = {
@@ -95,14 +96,18 @@ class Graph:
         object.__setattr__(self, "tensors", constant_tensors(self.model))
 
     def array(self, name: str) -> FloatArray:
-        """A copy of a constant's values.
+        """A copy of a float constant's values as float32; float64 is rounded.
 
         Raises:
-            UsageError: the main graph has no such constant.
+            UsageError: the main graph has no such constant, or it holds no floats.
         """
-        if name not in self.tensors:
-            raise UsageError(f"the model has no constant tensor {name!r}")
-        return np.array(numpy_helper.to_array(self.tensors[name]))
+        if name not in self.tensors or self.tensors[name].data_type not in FLOATS:
+            raise UsageError(f"the model has no constant tensor {name!r} of floats")
+        return floats_of(self.tensors[name])
+
+    def element(self, name: str) -> ElementType:
+        """The element type of a float constant."""
+        return ElementType(self.tensors[name].data_type)
 
     @property
     def observed(self) -> onnx.ModelProto:
@@ -141,13 +146,13 @@ def analyse(model: onnx.ModelProto) -> Graph:
     layers: list[Layer] = []
     kept: list[Kept] = []
     for name, tensor in tensors.items():
-        found = _reason_by_value(tensor)
+        found = _reason_by_value(name, tensor)
         if found is None and name in outputs:
             found = "is also an output of the model"
         if found is None and name in captured:
             found = f"read inside the body of {captured[name]}"
         layer = _layer(name, tuple(tensor.dims), uses[name], constants) if found is None else found
-        if isinstance(layer, Layer) and not np.isfinite(numpy_helper.to_array(tensor)).all():
+        if isinstance(layer, Layer) and not np.isfinite(floats_of(tensor)).all():
             log.warning("weight %r holds NaN or infinity: it is left exactly as it is", name)
             layer = "holds NaN or infinity"
         if isinstance(layer, Layer):
@@ -165,7 +170,7 @@ def analyse(model: onnx.ModelProto) -> Graph:
 
 
 def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:
-    """The float32 weights of some layers (all by default), each in the shape of its ONNX tensor.
+    """The weights of some layers, as float32 (all by default), each in the shape of its ONNX tensor.
 
     Raises:
         UsageError: a name is not one of the layers.
@@ -182,17 +187,17 @@ def _kept(name: str, tensor: onnx.TensorProto, reason: str) -> Kept:
     return Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
 
 
-def _reason_by_value(tensor: onnx.TensorProto) -> str | None:
+def _reason_by_value(name: str, tensor: onnx.TensorProto) -> str | None:
     """Why the tensor is kept whoever reads it."""
     kind = type_name(tensor.data_type)
-    if tensor.data_type != _FLOAT:
-        if kind.startswith("float") or kind == "bfloat16":
-            return f"{kind} is left exact (only float32 is quantised)"
+    if tensor.data_type not in FLOATS:
         return f"{kind} tensor (shape, index or flag)" if kind in ("int64", "int32", "bool") else f"{kind} tensor"
     if 0 in tensor.dims:
         return "empty tensor"
     if all(dim == 1 for dim in tensor.dims):
         return "a single value"
+    if not fits_directory(name, tensor):
+        return "more than 8 axes, or a name of more than 1024 bytes"
     return None
 
 

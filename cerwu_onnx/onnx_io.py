@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from cerwu_onnx.elements import FLOATS, float_tensor
 from cerwu_onnx.errors import ModelError, UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -241,6 +242,8 @@ def get_tensor(model: onnx.ModelProto, name: str) -> Array:
 def with_tensors(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
     """A copy of the model in which some constants have other values, of the same type and shape.
 
+    Floats of other types may be given as float32, which is rounded.
+
     Raises:
         UsageError: a name is unknown, or a value's shape or dtype differs from the tensor's.
     """
@@ -251,6 +254,9 @@ def with_tensors(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.Mo
         if name not in tensors:
             raise UsageError(f"the model has no constant tensor {name!r}")
         tensor = tensors[name]
+        if value.dtype == np.float32 and value.shape == tuple(tensor.dims) and tensor.data_type in FLOATS:
+            tensor.CopyFrom(float_tensor(value, tensor.data_type, tensor.name))
+            continue
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if value.shape != tuple(tensor.dims) or value.dtype != dtype:
             raise UsageError(

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class CompressedModel(Mapping[str, npt.NDArray[Any]]):
     """An open .cwb file: a mapping from tensor names to decoded arrays, each decoded when it is asked for.
 
-    Quantised tensors are float32; exact ones have the dtype they were stored in (bfloat16 as its bits, uint16).
+    Coded tensors are float32, whatever :meth:`to_onnx` makes of them: weights of float16 before they are rounded,
+    tables of integers without their offset. Exact ones have the dtype they were stored in (bfloat16 as its bits,
+    uint16). What takes fewer bytes in the graph section, :meth:`to_onnx` gives alone.
 
     Raises:
         CorruptFileError: on access, when a check of the tensor fails.
@@ -57,6 +59,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
     def parameters(self) -> frozenset[str]:
         """Names of the coded tensors that are float parameters (biases, BatchNormalization), not weights."""
         return coded_parameters(self.container)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of the coded tensors that are integers, coded without loss, not weights."""
+        return coded_tables(self.container)
 
     def to_onnx(self) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
@@ -92,9 +99,19 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
 
 
 def coded_parameters(container: reader.Container) -> frozenset[str]:
-    """Names of the coded tensors that the metadata's ``params`` marks: bit i stands for tensor i."""
+    """Names of the coded tensors that the metadata's ``params`` marks as float parameters."""
+    return _marked(container, "params")
+
+
+def coded_tables(container: reader.Container) -> frozenset[str]:
+    """Names of the coded tensors that the metadata's ``tables`` marks as integers, coded without loss."""
+    return _marked(container, "tables")
+
+
+def _marked(container: reader.Container, key: str) -> frozenset[str]:
+    """Names of coded tensors by a mask of the metadata: bit i stands for tensor i."""
     try:
-        mask = int(str(container.metadata().get("params", "0")), 16)
+        mask = int(str(container.metadata().get(key, "0")), 16)
     except ValueError:
         return frozenset()
     return frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,11 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
+from cerwu_onnx.elements import FLOATS, fill_coded, placeholder, stored_floats
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
 from cerwu_onnx.onnx_io import MAX_BYTES, all_messages, all_tensors, bodies, constant_tensors, value_of
 
 _EXTERNAL = onnx.TensorProto.EXTERNAL
-_STORED: dict[int, np.dtype[Any]] = {
-    onnx.TensorProto.FLOAT: np.dtype("<f4"),
-    onnx.TensorProto.FLOAT16: np.dtype("<f2"),
-    onnx.TensorProto.DOUBLE: np.dtype("<f8"),
-    onnx.TensorProto.BFLOAT16: np.dtype("<u2"),
-}
-"""Element types of the directory and how their bits are held; bfloat16 as uint16."""
-
 _MAX_RANK = 8
 _MAX_NAME = 1024
 _STANDARD = ("", "ai.onnx")
@@ -32,17 +25,27 @@ _REFERENCE = re.compile(r"([+-])?([0-9]{0,9})", re.ASCII)
 
 
 def container_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The tensors that belong in the directory by name, in the order of their placeholders.
+    """The float tensors that may stand in the directory by name, in the order of their placeholders.
 
-    These are the main graph's float constants (float32, float16, float64, bfloat16) that are not empty:
-    initializers, then Constant nodes. What the directory cannot express (rank above 8, names of more than
-    1024 bytes) stays in the skeleton, as do integers.
+    These are the main graph's float constants (float32, float16, float64, bfloat16) that :func:`fits_directory`:
+    initializers, then Constant nodes.
     """
-    return {name: tensor for name, tensor in constant_tensors(model).items() if _fits_directory(name, tensor)}
+    constants = constant_tensors(model).items()
+    return {name: tensor for name, tensor in constants if tensor.data_type in FLOATS and fits_directory(name, tensor)}
+
+
+def fits_directory(name: str, tensor: onnx.TensorProto) -> bool:
+    """Whether the directory can express a tensor: not empty, of rank 8 at most, with a name of at most 1024 bytes."""
+    return (
+        len(tensor.dims) <= _MAX_RANK
+        and 0 < math.prod(tensor.dims) < 2**31
+        and 0 < len(name.encode()) <= _MAX_NAME
+        and "\0" not in name
+    )
 
 
 def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
-    """A tensor as the directory stores it.
+    """A float tensor as the directory stores it exactly.
 
     Returns:
         The element type (a number of ``TensorProto.DataType``) and the values, little-endian, bit for bit;
@@ -51,22 +54,12 @@ def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
     Raises:
         UsageError: it holds no floats.
     """
-    if tensor.data_type not in _STORED:
+    if tensor.data_type not in FLOATS:
         raise UsageError(f"the tensor {tensor.name!r} holds no floats")
-    dtype = _STORED[tensor.data_type]
-    values: npt.NDArray[Any]
-    if tensor.HasField("raw_data"):
-        values = np.frombuffer(tensor.raw_data, dtype)
-    elif tensor.data_type == onnx.TensorProto.FLOAT:
-        values = np.asarray(tensor.float_data, dtype)
-    elif tensor.data_type == onnx.TensorProto.DOUBLE:
-        values = np.asarray(tensor.double_data, dtype)
-    else:
-        values = np.asarray(tensor.int32_data, np.int32).astype("<u2").view(dtype)
-    return tensor.data_type, values.reshape(tuple(tensor.dims))
+    return tensor.data_type, stored_floats(tensor)
 
 
-def split(model: onnx.ModelProto, names: Collection[str]) -> bytes:
+def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx.TensorProto] | None = None) -> bytes:
     """Serialize the model with placeholders instead of some of its tensors.
 
     What a program needs neither to run the model nor to address it is left out everywhere: documentation, inferred
@@ -77,7 +70,8 @@ def split(model: onnx.ModelProto, names: Collection[str]) -> bytes:
 
     Args:
         model: the model; it is not changed.
-        names: float constants of the main graph in the order of :func:`container_tensors`.
+        names: constants of the main graph, initializers first, in the model's order.
+        coded: placeholders of those that are not stored as they are (:func:`cerwu_onnx.elements.placeholder`).
 
     Raises:
         UsageError: a name is unknown, twice or out of order.
@@ -89,17 +83,17 @@ def split(model: onnx.ModelProto, names: Collection[str]) -> bytes:
                 f"tensor {tensor.name!r} keeps its data in another file: load it into the model first "
                 "(onnx.load does so)"
             )
-    wanted = set(names)
-    order = [name for name in constant_tensors(model) if name in wanted]
-    if order != list(names):
+    given = list(names)
+    marks = dict.fromkeys(given, placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))) | dict(coded or {})
+    order = [name for name in constant_tensors(model) if name in marks]
+    if order != given:
         raise UsageError("the tensors to take out must be constants of the main graph, each once, in its order")
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(model)
     initializers = [tensor.name for tensor in model.graph.initializer]
     for name, tensor, _ in _places(skeleton):
-        if name in wanted:
-            tensor.Clear()
-            tensor.data_location = _EXTERNAL
+        if name in marks:
+            tensor.CopyFrom(marks[name])
     _strip(skeleton)
     try:
         _shorten(skeleton, initializers)
@@ -114,7 +108,7 @@ def join(skeleton: bytes, tensors: Iterable[tuple[str, int, npt.NDArray[Any]]]) 
     Args:
         skeleton: from :func:`split`.
         tensors: name, element type and values (dtypes of :func:`stored_tensor`) in the order of the
-            placeholders.
+            placeholders; coded ones as float32.
 
     Raises:
         CorruptFileError: the bytes are no model, its placeholders or references do not match the tensors, or it
@@ -149,14 +143,24 @@ def join(skeleton: bytes, tensors: Iterable[tuple[str, int, npt.NDArray[Any]]]) 
 
 
 def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> None:
-    dtype = _STORED.get(element)
+    dtype = FLOATS.get(element)
     if dtype is None or values.dtype.itemsize != dtype.itemsize:
         raise CorruptFileError(f"tensor {name!r}: {values.dtype} values do not fit element type {element}")
-    tensor.Clear()
+    if tensor.data_type:
+        try:
+            if element != onnx.TensorProto.FLOAT:
+                raise ValueError("values that are not float32")
+            fill_coded(tensor, values)
+        except ValueError as error:
+            raise CorruptFileError(
+                f"tensor {name!r}: the graph section asks for {error}: the file is damaged"
+            ) from None
+    else:
+        tensor.Clear()
+        tensor.data_type = element
+        tensor.dims.extend(values.shape)
+        tensor.raw_data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
     tensor.name = name
-    tensor.data_type = element
-    tensor.dims.extend(values.shape)
-    tensor.raw_data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
 
 def _places(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, onnx.NodeProto | None]]:
@@ -171,16 +175,6 @@ def _places(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, onn
 
 def _is_placeholder(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == _EXTERNAL and not tensor.external_data
-
-
-def _fits_directory(name: str, tensor: onnx.TensorProto) -> bool:
-    return (
-        tensor.data_type in _STORED
-        and len(tensor.dims) <= _MAX_RANK
-        and 0 < math.prod(tensor.dims) < 2**31
-        and 0 < len(name.encode()) <= _MAX_NAME
-        and "\0" not in name
-    )
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -357,4 +351,4 @@ def _free(name: str, taken: set[str]) -> str:
     return name
 
 
-__all__ = ["container_tensors", "join", "split", "stored_tensor"]
+__all__ = ["container_tensors", "fits_directory", "join", "split", "stored_tensor"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import writer
-from cerwu_onnx.container.format import ElementType, Order, row_order
+from cerwu_onnx.container.format import ElementType, Kind, Order, Record, item_size, row_order
 from cerwu_onnx.types import Layer, QuantizedTensor
+
+_OVERFLOW = {ElementType.FLOAT16: 65520.0, ElementType.BFLOAT16: 3.39e38}
+"""Values from which on rounding gives infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,38 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
     return Storage(order, natural if order is rows else None)
 
 
-def pays(name: str, quantized: QuantizedTensor, coder: str, order: Order = Order.ROW_MAJOR) -> bool:
-    """Whether a tensor is smaller coded than as float32; if not, the file holds it exactly.
+def pays(
+    name: str,
+    quantized: QuantizedTensor,
+    coder: str,
+    order: Order = Order.ROW_MAJOR,
+    element: ElementType = ElementType.FLOAT32,
+) -> bool:
+    """Whether a tensor is smaller coded than exact, and its values are finite; if not, the file holds it exactly.
 
     Args:
         name: of the tensor.
         quantized: the tensor on its grid.
         coder: one of :data:`cerwu_onnx.config.CODERS`.
         order: in which it would be stored.
+        element: what its values will be rounded to.
     """
+    if not fits_element(quantized, element):
+        return False
     coded = writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order))
-    return coded.cost < writer.encode_tensor(writer.RawTensor(name, ElementType.FLOAT32, quantized.values())).cost
+    return coded.cost < raw_cost(element, quantized.symbols.shape)
+
+
+def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
+    """Bytes that a file grows by with an exact tensor: record and payload."""
+    size = math.prod(shape) * item_size(element)
+    return size + len(Record(Kind.RAW, 0, size, 0, element, shape).to_bytes())
+
+
+def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
+    """Whether all values stay finite when they are rounded to the type."""
+    largest = quantized.step * float(np.abs(quantized.symbols).max(initial=0))
+    return largest < _OVERFLOW.get(element, math.inf)
 
 
 def stored_order(layer: Layer, weight_layout: str, run: int) -> Order:

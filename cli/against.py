@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    import onnx
 
-    from cerwu_onnx.container.format import ElementType
     from cerwu_onnx.runtime import CompressedModel
 
 
@@ -41,33 +41,32 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         UsageError: ``original`` cannot be read.
         ModelError: it is not a valid ONNX model.
     """
+    from cerwu_onnx.elements import FLOATS
     from cerwu_onnx.graph import load_model
-    from cerwu_onnx.skeleton import container_tensors, stored_tensor
+    from cerwu_onnx.onnx_io import constant_tensors
 
-    tensors = container_tensors(load_model(original))
-    absent = dict.fromkeys(tensors)
-    coded_parameters = compressed.parameters
+    tensors = constant_tensors(load_model(original))
+    rebuilt, complete = _rebuilt(compressed, tensors)
+    records = {record.name: record for record in compressed.container.tensors if record.is_coded}
+    coded_parameters, tables = compressed.parameters, compressed.tables
     quantised = parameters = identical = 0
-    found: dict[str, str] = {}
+    found = {name: f"tensor {name!r} is not in {original}" for name in rebuilt if name not in tensors}
     misfits: dict[str, str] = {}
-    for record in compressed.container.tensors:
-        name = record.name
-        if name not in absent:
-            found[name] = f"tensor {name!r} is not in {original}"
-            continue
-        del absent[name]
-        element, values = stored_tensor(tensors[name])
-        if (element, values.shape) != (record.element, record.shape):
-            misfits[name] = f"tensor {name!r} has another shape or type than in {original}: {record.shape}"
+    for name, tensor in tensors.items():
+        ours = rebuilt.get(name)
+        if ours is None:
+            if complete or tensor.data_type in FLOATS:
+                found[name] = f"tensor {name!r} of {original} is missing"
+        elif (ours.data_type, ours.dims) != (tensor.data_type, tensor.dims):
+            misfits[name] = f"tensor {name!r} has another shape or type than in {original}: {tuple(ours.dims)}"
         elif name in coded_parameters:
             parameters += 1
-        elif record.is_coded:
+        elif name in records and name not in tables:
             quantised += 1
-        elif _bits(values, record.element) == compressed.container.payload(record):
+        elif _bits(ours) == _bits(tensor):
             identical += 1
         else:
             found[name] = f"tensor {name!r} is stored exactly and differs from the one in {original}"
-    found |= {name: f"tensor {name!r} of {original} is missing" for name in absent}
     folded: tuple[str, ...] = ()
     if compressed.metadata.get("folded"):  # folding changes and adds biases, removes scales, reshapes nothing
         folded, found = tuple(found), {}
@@ -75,10 +74,37 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
     return Exactness(quantised, parameters, identical, folded, tuple(misfits), tuple(misfits.values()))
 
 
-def _bits(values: npt.NDArray[Any], element: ElementType) -> bytes:
-    """The payload that holds ``values`` exactly."""
-    import numpy as np
+def _rebuilt(
+    compressed: CompressedModel, original: Mapping[str, onnx.TensorProto]
+) -> tuple[dict[str, onnx.TensorProto], bool]:
+    """The tensors of the model that a file gives back by name, and whether these are all of them.
 
-    from cerwu_onnx.container.format import STORAGE
+    A file without a graph has those of its directory, coded ones in the type of the original's.
+    """
+    import onnx
 
-    return np.ascontiguousarray(values, STORAGE[element]).tobytes()
+    from cerwu_onnx.container.format import Kind
+    from cerwu_onnx.elements import fill_coded, placeholder
+    from cerwu_onnx.onnx_io import constant_tensors
+
+    if any(record.kind == Kind.GRAPH for record in compressed.container.records):
+        return constant_tensors(compressed.to_onnx()), True
+    found = {}
+    for record in compressed.container.tensors:
+        values = compressed.container.decode(record)
+        tensor = onnx.TensorProto(data_type=record.element, dims=record.shape, raw_data=values.tobytes())
+        if record.is_coded and record.name in original:
+            tensor = placeholder(original[record.name])
+            tensor.data_type = original[record.name].data_type
+            fill_coded(tensor, values)
+        found[record.name] = tensor
+    return found, False
+
+
+def _bits(tensor: onnx.TensorProto) -> object:
+    """The elements of a tensor, to be compared."""
+    import onnx
+
+    from cerwu_onnx.elements import raw_bytes
+
+    return list(tensor.string_data) if tensor.data_type == onnx.TensorProto.STRING else raw_bytes(tensor)

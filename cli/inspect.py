@@ -23,7 +23,8 @@ EXAMPLE = "cerwu-onnx inspect model.onnx"
 class TensorRow:
     """What a .cwb file says about a tensor; order, step and symbols are None for exact tensors.
 
-    ``parameter`` marks coded biases and BatchNormalization parameters, which do not count as weights.
+    ``parameter`` marks coded biases and BatchNormalization parameters, ``table`` integers coded without loss: neither
+    counts as weights. ``trellis`` says whether the values follow a trellis.
     """
 
     name: str
@@ -38,6 +39,8 @@ class TensorRow:
     lowest: int | None = None
     highest: int | None = None
     parameter: bool = False
+    table: bool = False
+    trellis: bool = False
 
 
 def inspect(
@@ -78,10 +81,10 @@ def _show_container(path: Path, as_json: bool) -> None:
         if not record.is_tensor:
             kind = "graph" if record.kind in (f.Kind.NAMES, f.Kind.PACKED_NAMES) else record.kind.name.lower()
             sections[kind] = sections.get(kind, 0) + record.size
-    coded = [row for row in rows if row.step is not None and not row.parameter]
+    coded = [row for row in rows if row.step is not None and not row.parameter and not row.table]
     parameters = [row for row in rows if row.parameter]
     weights, used = sum(row.weights for row in coded), sum(row.bytes for row in coded)
-    exact = sum(row.bytes for row in rows if row.step is None)
+    exact = sum(row.bytes for row in rows if row.step is None or row.table)
     floats = sum(row.bytes for row in parameters)
     directory = len(container.data) - used - exact - floats - sum(sections.values())
     if as_json:
@@ -116,15 +119,20 @@ def _show_container(path: Path, as_json: bool) -> None:
     ]
     if parameters:
         facts.insert(4, ("parameters", f"{counted(len(parameters), 'float tensor')} coded too, {floats:,} bytes"))
-    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key != "params"]
+    lossless, on_trellis = sum(row.table for row in rows), sum(row.trellis for row in rows)
+    if lossless:
+        facts.insert(5, ("lossless", f"{counted(lossless, 'table')} of integers coded, among the exact"))
+    if on_trellis:
+        facts.append(("T", f"{counted(on_trellis, 'tensor')} along a trellis"))
+    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key not in ("params", "tables")]
     console.show(lambda width: draw_container(facts, rows, width))
 
 
 def tensor_rows(container: Container) -> list[TensorRow]:
     """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
-    from cerwu_onnx.runtime import coded_parameters
+    from cerwu_onnx.runtime import coded_parameters, coded_tables
 
-    parameters = coded_parameters(container)
+    parameters, tables = coded_parameters(container), coded_tables(container)
     rows = []
     for record in container.tensors:
         coded = record.is_coded
@@ -142,6 +150,8 @@ def tensor_rows(container: Container) -> list[TensorRow]:
             lowest=record.lowest if coded else None,
             highest=record.highest if coded else None,
             parameter=record.name in parameters,
+            table=record.name in tables,
+            trellis=record.run > 0,
         )
         rows.append(row)
     return rows

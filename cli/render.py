@@ -216,7 +216,7 @@ def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow]
     rows = [
         (
             row.name,
-            row.coding if row.type == "float32" else f"{row.coding} {row.type}",
+            _coding(row),
             dims(row.shape),
             f"{row.bits_per_weight:.2f}",
             f"{row.bytes:,}",
@@ -229,6 +229,15 @@ def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow]
     if rows:
         parts += [Text(), grid(columns, {"": rows}, width)]
     return Group(*parts)
+
+
+def _coding(row: TensorRow) -> str:
+    """How a tensor is stored, in a few words; T: its values follow a trellis."""
+    if row.table:
+        return "lossless"
+    if row.step is not None:
+        return f"{row.coding} T" if row.trellis else row.coding
+    return row.coding if row.type == "float32" else f"{row.coding} {row.type}"
 
 
 def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:

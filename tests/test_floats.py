@@ -87,7 +87,7 @@ def test_a_bias_is_found(
         (add(MATMUL), W, normal(5, 4), ("y",)),
         (add(LEFT), W, normal(3), ("y",)),
         (add(CONV), K, normal(4), ("y",)),  # runs along the width
-        (add(MATMUL), W, normal(4).astype(np.float64), ("y",)),
+        (add(MATMUL), W, np.ones(4, np.int32), ("y",)),
         (add(MATMUL), W, np.array([1, np.nan, 2, 3], np.float32), ("y",)),
         (add(MATMUL), W, np.array([1, np.inf, 2, 3], np.float32), ("y",)),
         (add(MATMUL), W, normal(4), ("y", "p")),  # the product is an output itself

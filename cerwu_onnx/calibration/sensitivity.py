@@ -7,13 +7,16 @@ loss would say, and see the whole network: non-linearities, branches, and the er
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from cerwu_onnx.calibration.collect import Feed, open_session, run_session
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.elements import from_float32
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.onnx_io import value_of
 from cerwu_onnx.types import FloatArray
@@ -48,6 +51,7 @@ class OutputLoss:
 
     def __init__(self, graph: Graph, source: Source) -> None:
         self._names = [info.name for info in graph.model.graph.output]
+        self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
         self._session = open_session(_overridable(graph))
         self._feeds = list(_first(source, _samples(graph, source)))
         self._reference = self._outputs({})
@@ -55,13 +59,22 @@ class OutputLoss:
         self._kinds = {name: loss_kind(self._reference[name]) for name in self._names}
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
-        """The loss with these float32 values, by name, of layers' weights and parameters; the rest stays float."""
+        """The loss with these values of layers' weights and parameters, float32 by name; the rest stays as it is."""
         outputs = self._outputs(weights)
         return sum(final_losses(self._reference[name], outputs[name], self._kinds[name]) for name in self._names)
 
     def _outputs(self, weights: Mapping[str, FloatArray]) -> dict[str, list[FloatArray]]:
-        runs = [run_session(self._session, self._names, {**feed, **weights}) for feed in self._feeds]
+        fed = {name: self._fed(name, values) for name, values in weights.items()}
+        runs = [run_session(self._session, self._names, {**feed, **fed}) for feed in self._feeds]
         return {name: [run[name] for run in runs] for name in self._names}
+
+    def _fed(self, name: str, values: FloatArray) -> Any:
+        """Values in the type of a tensor, as onnxruntime takes them."""
+        element = self._elements[name]
+        rounded = from_float32(values, element)
+        if element != onnx.TensorProto.BFLOAT16:
+            return rounded
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(rounded, element)
 
 
 def noise_sensitivity(

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import numpy_helper
 
 from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.spool import Batches, Held, Spool
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, pair_stats
+from cerwu_onnx.elements import FLOATS, float_tensor, raw_bytes
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.types import HiddenPatch, Layer, PairStats
@@ -44,8 +44,8 @@ class Step:
             other steps.
         samples: how many samples everything is taken over.
         commit: give constants (weights, biases, normalisation parameters) of the quantised model new float32 values, by
-            name, before the walk goes on. Raises UsageError for an unknown name, another shape or type, or a constant
-            that nodes before this step have read.
+            name, before the walk goes on; they are rounded to the constants' own type. Raises UsageError for an unknown
+            name, another shape or type, or a constant that nodes before this step have read.
     """
 
     layers: tuple[Layer, ...]
@@ -209,13 +209,14 @@ class _Walk:
             if name not in current:
                 raise UsageError(f"the model has no constant tensor {name!r}")
             shape, kind = tuple(current[name].dims), current[name].data_type
-            if value.shape != shape or value.dtype != np.float32 or kind != onnx.TensorProto.FLOAT:
+            if value.shape != shape or value.dtype != np.float32 or kind not in FLOATS:
                 raise UsageError(
-                    f"tensor {name!r} of shape {shape} cannot become {value.dtype} {value.shape}: only float32 tensors "
-                    "take new values, of their own shape"
+                    f"tensor {name!r} of shape {shape} cannot become {value.dtype} {value.shape}: only float tensors "
+                    "take new values, float32 of their own shape"
                 )
-            if not np.array_equal(value, numpy_helper.to_array(current[name])):
-                fresh[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(shape), name)
+            rounded = float_tensor(value, kind, name)
+            if rounded.raw_data != raw_bytes(current[name]):
+                fresh[name] = rounded
         reached = self.nodes.reached(fresh, self.nodes.fixed)
         if any(not reached.isdisjoint(self.nodes.reads[index]) for index in self._done):
             raise UsageError(f"nodes that read {', '.join(map(repr, fresh))} have already run with the earlier values")

@@ -17,11 +17,12 @@ import numpy as np
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_source
 from cerwu_onnx.calibration.collect import choose_batch, open_session, run_session
 from cerwu_onnx.config import Target
+from cerwu_onnx.elements import floats_of, raw_bytes
 from cerwu_onnx.errors import CheckFailed
 from cerwu_onnx.fold import fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.metrics import open_scorer
-from cerwu_onnx.onnx_io import with_tensors
+from cerwu_onnx.onnx_io import constant_tensors, with_tensors
 from cerwu_onnx.runtime import CompressedModel, OutputError, compare
 from cerwu_onnx.runtime import open as open_cwb
 from cerwu_onnx.types import FloatArray
@@ -135,12 +136,13 @@ def _without_labels(data: CalibrationSpec, inputs: Collection[str], labels: str)
 def _values(graph: Graph, compressed: CompressedModel, file: str | Path) -> dict[str, FloatArray]:
     """The tensors of layers in which the file differs from the model."""
     values = {}
+    rebuilt = constant_tensors(compressed.to_onnx())
     for name in (name for layer in graph.layers for name in (layer.weight, *layer.parameters)):
-        own = graph.array(name)
-        if name not in compressed or compressed[name].shape != own.shape:
-            raise CheckFailed(f"{file} has no tensor {name!r} of shape {own.shape}: it is not of this model")
-        if not np.array_equal(compressed[name], own):
-            values[name] = compressed[name]
+        tensor, own = rebuilt.get(name), graph.tensors[name]
+        if tensor is None or (tensor.data_type, tensor.dims) != (own.data_type, own.dims):
+            raise CheckFailed(f"{file} has no tensor {name!r} of shape {tuple(own.dims)}: it is not of this model")
+        if raw_bytes(tensor) != raw_bytes(own):
+            values[name] = floats_of(tensor)
     return values
 
 

@@ -17,7 +17,7 @@ from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.graph import Graph, analyse
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.reports.grids import Histogram, grid_points, histogram
-from cerwu_onnx.runtime import CompressedModel, coded_parameters
+from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
 from cerwu_onnx.types import Kept
 
 UNKNOWN = math.nan
@@ -76,12 +76,12 @@ def describe(path: str | Path) -> Page:
     graph, model_bytes = _graph(container)
     operators = {layer.weight: layer.sites[0].op for layer in graph.layers} if graph else {}
     owners = {name: layer.weight for name, layer in graph.parameters.items()} if graph else {}
-    marked = coded_parameters(container)
+    marked, tables = coded_parameters(container), coded_tables(container)
     layers: list[LayerReport] = []
     parameters: list[ParameterReport] = []
     counted = {}
     for record in container.tensors:
-        if not record.is_coded:
+        if not record.is_coded or record.name in tables:
             continue
         symbols = grid_points(container, record)
         if record.name in marked:
@@ -141,10 +141,11 @@ def _parameter(record: f.Record, layer: str) -> ParameterReport:
 
 def _kept(container: Container, graph: Graph | None) -> tuple[Kept, ...]:
     """The exact tensors; why they are exact, the graph tells, if there is one."""
-    exact = {record.name: record for record in container.tensors if not record.is_coded}
+    tables = coded_tables(container)
+    exact = {record.name: record for record in container.tensors if not record.is_coded or record.name in tables}
     if graph is None:
         return tuple(_exact(record, "") for record in exact.values())
-    coded = {record.name for record in container.tensors if record.is_coded}
+    coded = {record.name for record in container.tensors} - exact.keys()
     left = [_exact(exact[layer.weight], NOT_SMALLER) for layer in graph.layers if layer.weight in exact]
     return (*(tensor for tensor in graph.kept if tensor.name not in coded), *left)
 
@@ -159,8 +160,11 @@ def _other_bytes(container: Container, layers: list[LayerReport], parameters: li
     def size(*kinds: f.Kind) -> int:
         return sum(record.size for record in container.records if record.kind in kinds)
 
+    tables = coded_tables(container)
+
     other = {
-        "exact tensors": size(f.Kind.RAW),
+        "exact tensors": size(f.Kind.RAW)
+        + sum(record.value_bytes for record in container.tensors if record.name in tables),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
         "graph": size(f.Kind.GRAPH, f.Kind.NAMES, f.Kind.PACKED_NAMES),
         "metadata": size(f.Kind.METADATA),
