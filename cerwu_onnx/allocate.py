@@ -18,12 +18,13 @@ import numpy as np
 from cerwu_onnx.calibration import OutputLoss, Source, comparable, final_losses, loss_kind, noise_sensitivity, walk
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.container.format import item_size
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.progress import Progress
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
-from cerwu_onnx.storage import pays, storage
+from cerwu_onnx.storage import pays, storage, stored_order
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 NOISE = 0.02
@@ -39,7 +40,7 @@ class Allocation:
 
     Attributes:
         quantized: weights and float parameters on their grids, by name. A weight whose code would not pay is among
-            them, but stays as it was.
+            them, but stays as it was; one whose error would cost more than its bits is not.
         values: all tensors that differ from the float model's, as float32, which decoders and evaluations round to
             the tensor's type.
         variance: of white noise on a weight that would cause the weight's distortion.
@@ -115,8 +116,10 @@ def _levelled(
     return {name: factor * value for name, value in noise.items()}
 
 
-def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor:
+def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor | None:
     """Quantise one layer without data: every layer's relative error counts the same, and much.
+
+    None if its error would cost more than its bits (:func:`priced.worth`).
 
     Args:
         layer: the layer.
@@ -127,16 +130,19 @@ def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> 
     weight = graph.array(layer.weight)
     square = float(np.square(weight, dtype=np.float64).mean())
     price = settings.price / sum(other.layout.size for other in graph.layers)
-    return priced.quantize(
+    cost = priced.Cost(BLIND / max(square, 1e-300), price)
+    quantized = priced.quantize(
         weight,
         layer.layout,
         PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
-        priced.Cost(BLIND / max(square, 1e-300), price),
+        cost,
         columns=storage(layer, settings.weight_layout).columns,
         damping=settings.damping,
         passes=settings.passes,
         name=layer.weight,
     )
+    bits = 8 * item_size(graph.element(layer.weight))
+    return quantized if priced.worth(quantized, stats.hessian, layer.layout.rows, cost, bits) else None
 
 
 def _quantize(
@@ -155,7 +161,7 @@ def _quantize(
             done += 1
             stats, cost = step.stats[layer.weight], priced.Cost(noise[layer.weight], price)
             committed = _layer(graph, layer, stats, cost, settings, found)
-            if bounds:
+            if bounds and layer.weight in found.quantized:
                 found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
             step.commit(committed)
     progress("quantize", done, done, "")
@@ -185,8 +191,13 @@ def _layer(
     )
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
     found.variance[layer.weight] = quantized.distortion / trace if trace > 0 else 0.0
+    element = graph.element(layer.weight)
+    if not priced.worth(quantized, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
+        return {}
     found.quantized[layer.weight] = quantized
-    if not pays(layer.weight, quantized, settings.coder, where.order, graph.element(layer.weight)):
+    if not pays(
+        layer.weight, quantized, settings.coder, stored_order(layer, settings.weight_layout, quantized.run), element
+    ):
         return {}
     new = {layer.weight: quantized.values()}
     if settings.float_params == "auto":

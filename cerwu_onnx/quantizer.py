@@ -12,11 +12,11 @@ from cerwu_onnx.allocate import Allocator, blind, bound
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.graph import Graph
-from cerwu_onnx.onnx_io import with_tensors
+from cerwu_onnx.onnx_io import tensor_bytes, type_name, with_tensors
 from cerwu_onnx.progress import Clock, Progress, silent
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
-from cerwu_onnx.types import LayerStats, QuantizedTensor
+from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ class Quantized:
     """A quantised model.
 
     Attributes:
-        graph: the graph to write: that of the float model but for float parameters that moved.
+        graph: the graph to write: that of the float model but for float parameters that moved; its layers are those
+            that are quantised.
         quantized: weights and parameters on their grids, by name.
         bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
         samples: calibration samples, 0 without data.
@@ -91,13 +92,27 @@ class Quantizer:
                 found = self._allocator.quantize(price)
                 exact = {name: values for name, values in found.values.items() if name not in found.quantized}
                 moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
-                return Quantized(moved, found.quantized, found.bounds, found.samples, found.loss)
+                graph = _without_exact(moved, found.quantized)
+                return Quantized(graph, found.quantized, found.bounds, found.samples, found.loss)
             quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
+            graph = _without_exact(graph, quantized)
             bounds = {
                 layer.weight: bound(graph, layer, self._stats[layer.weight], quantized[layer.weight])
                 for layer in graph.layers
             }
             return Quantized(graph, quantized, bounds, self._samples)
+
+
+def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:
+    """The graph with the layers that are not quantised among what is kept."""
+    reason = "no grid of the format is fine enough for this lambda"
+    exact = [layer.weight for layer in graph.layers if layer.weight not in quantized]
+    kept = tuple(
+        Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
+        for name, tensor in ((name, graph.tensors[name]) for name in exact)
+    )
+    layers = tuple(layer for layer in graph.layers if layer.weight in quantized)
+    return replace(graph, layers=layers, kept=graph.kept + kept) if exact else graph
 
 
 def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Quantized:
@@ -131,15 +146,19 @@ def quantize_layers(
 ) -> dict[str, QuantizedTensor]:
     """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
 
-    Biases and normalisation parameters are among the results where ``settings`` and the error allow it.
+    Biases and normalisation parameters are among the results where ``settings`` and the error allow it; a weight
+    that is better left exact is not.
     """
-    quantized = {}
+    quantized: dict[str, QuantizedTensor] = {}
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
         weight = tensors[layer.weight].astype(np.float64)
         if settings.method == "trellis":
-            result = blind(layer, graph, stats[layer.weight], settings)
+            priced = blind(layer, graph, stats[layer.weight], settings)
+            if priced is None:
+                continue
+            result = priced
         else:
             result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
         quantized[layer.weight] = result

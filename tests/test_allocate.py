@@ -140,6 +140,27 @@ def test_lambda_zero_is_as_fine_as_the_format_allows(tmp_path: Path) -> None:
         assert np.abs(done.tensor(layer.name) - weight).max() < 50 * layer.step
 
 
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_at_a_high_rate_a_weight_is_coded_well_or_not_at_all(calibrated: bool, tmp_path: Path) -> None:
+    """The range of the format bounds accuracy: what it cannot hold as finely as lambda asks stays exact."""
+    gaussian, tailed = normal(24, 20), normal(20, 16, seed=1) ** 7
+    nodes = [NODE("MatMul", ["x", "fine"], ["h"]), NODE("MatMul", ["h", "tailed"], ["y"])]
+    outputs = [value("y", ["N", 4, 16]), value("h", ["N", 4, 20])]
+    model = build(nodes, [value("x", ["N", 4, 24])], outputs, {"fine": gaussian, "tailed": tailed})
+    feed = {"x": normal(40, 4, 24, seed=2)}
+    done = squeeze(tmp_path, model, feed if calibrated else None, lambda_=5e-8 if calibrated else 5e-7)
+    assert [layer.name for layer in done.report.layers] == ["fine"]
+    assert [(kept.name, kept.reason) for kept in done.report.kept] == [
+        ("tailed", "no grid of the format is fine enough for this lambda")
+    ]
+    assert done.tensor("tailed").tobytes() == tailed.tobytes()
+    step = np.float32(done.report.layers[0].step)
+    assert np.abs(done.tensor("fine") - gaussian).max() <= 2 * step  # a uniform grid over all of the range
+    assert step < 1.05 * np.abs(gaussian).max() / 2047
+    coarse = squeeze(tmp_path, model, feed if calibrated else None, lambda_=0.05)
+    assert {layer.name for layer in coarse.report.layers} == {"fine", "tailed"}
+
+
 @pytest.mark.parametrize("effort", ["fast", "default", "max"])
 def test_efforts(effort: str, tmp_path: Path) -> None:
     model, feed = CASES["dense"]

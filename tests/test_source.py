@@ -266,6 +266,8 @@ def test_feeds_are_given_as_they_are() -> None:
     assert [source.count(feed) for feed in source.batches(1)] == [5, 2]
     scalar = open_source([np.float32(1), np.float64(2)], [info(shape=())])
     assert [(feed["x"].dtype.name, scalar.count(feed)) for feed in scalar.batches(1)] == [("float32", 1)] * 2
+    cache = open_source([{"x": np.zeros((0, 3), np.float32)}], X)
+    assert [cache.count(feed) for feed in cache.batches(1)] == [1], "a feed is run, however empty it is"
 
 
 def test_an_iterator_is_read_once_and_kept() -> None:

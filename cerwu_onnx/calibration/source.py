@@ -197,9 +197,9 @@ class Feeds:
             current = None if self._limit is not None and done >= self._limit else next(rest, None)
 
     def count(self, feed: Feed) -> int:
-        """Length of the first input's first axis."""
+        """Length of the first input's first axis; 1 if that is empty, as a cache can be: the feed is still run."""
         array = feed[self._inputs[0].name]
-        return int(array.shape[0]) if array.ndim else 1
+        return max(int(array.shape[0]), 1) if array.ndim else 1
 
     def _feeds(self) -> Iterator[Feed]:
         try:

@@ -31,6 +31,9 @@ A quarter of what high-rate theory asks: a higher price shrinks outputs, and shr
 ROOM = 0.98
 """Share of the format's range that the weights may fill; feedback moves them a little further."""
 
+LEAST, MOST = 2.0**-126, 1e30
+"""Steps: down to the smallest normal float32, because not every machine has smaller ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -64,7 +67,8 @@ def quantize(
         stats: its inputs in both models, with folds where there are enough samples.
         cost: of errors and bits.
         columns: ``(N,)`` the matrix's columns in the order in which a row is stored, which the trellis follows; None if
-            rows are not stored in one piece: then each weight has the same uniform grid.
+            rows are not stored in one piece: then each weight has the same uniform grid. So it does where the step
+            asked for is finer than the trellis can have: its two grids share the format's range.
         damping: relative damping of the Hessian where cross-validation cannot choose it.
         passes: how often code lengths are estimated anew.
         name: for warnings.
@@ -81,11 +85,13 @@ def quantize(
     else:
         factor, damping = parts
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
-    largest = MAX_SYMBOL if columns is None else trellis.MAX_INDEX
-    step = _step(target, hessian, float(curvature.mean()), cost, ROOM * largest)
+    step = _step(target, hessian, float(curvature.mean()), cost)
+    least = float(np.abs(target).max(initial=0)) / ROOM
+    plain = columns is None or step < least / trellis.MAX_INDEX
+    step = float(np.float32(min(max(step, least / (MAX_SYMBOL if plain else trellis.MAX_INDEX), LEAST), MOST)))
     price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
     w = target[:, :, order] / step
-    if columns is None:
+    if plain:
         values = _uniform(w, factor, curvature, price, passes)
     else:
         step /= 2
@@ -98,18 +104,38 @@ def quantize(
         distortion=distortion(target - step * symbols, hessian),
         energy=distortion(target, hessian),
         damping=damping,
-        run=0 if columns is None else layout.cols,
+        run=0 if plain else layout.cols,
     )
 
 
-def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost, reach: float) -> float:
-    """The step by the formula above, a float32 that is not 0 and of which no weight is more than ``reach``."""
+def worth(quantized: QuantizedTensor, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
+    """Whether the error that coding a weight leaves costs less than the bits that it could save at most.
+
+    Not so only where the format's range kept the step far above the one asked for. At no price, always: rate is ignored.
+
+    Args:
+        quantized: the weight on its grid.
+        hessian: ``(G, N, N)`` of its inputs.
+        rows: M.
+        cost: of errors and bits.
+        bits: of an element that stays exact.
+    """
+    loss = _sensitivity(hessian, rows, cost) * quantized.distortion
+    return not cost.price or loss <= cost.price * bits * quantized.symbols.size
+
+
+def _sensitivity(hessian: Float64Array, rows: int, cost: Cost) -> float:
+    """Loss at the model's outputs per unit of D."""
     trace = float(np.einsum("gnn->", hessian))
-    sensitivity = cost.noise / (target.shape[1] * trace) if trace > 0 else 0.0
-    least = float(np.abs(target).max(initial=0)) / reach
-    wanted = np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature)) if sensitivity > 0 else 0.0
-    step = float(np.float32(min(max(wanted, least, 1e-30), 1e30)))
-    return step if target.any() else 1.0
+    return cost.noise / (rows * trace) if trace > 0 else 0.0
+
+
+def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost) -> float:
+    """The step by the formula above; 1 for weights that are all zero."""
+    sensitivity = _sensitivity(hessian, target.shape[1], cost)
+    if not target.any():
+        return 1.0
+    return float(np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature))) if sensitivity > 0 else 0.0
 
 
 def _uniform(w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int) -> Float64Array:
