@@ -111,7 +111,7 @@ def quantize(
 def worth(quantized: QuantizedTensor, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
     """Whether the error that coding a weight leaves costs less than the bits that it could save at most.
 
-    Not so only where the format's range kept the step far above the one asked for. At no price, always: rate is ignored.
+    Not so only where the format's range kept the step far above the one asked for. Without a price, rate is ignored.
 
     Args:
         quantized: the weight on its grid.
