@@ -19,6 +19,7 @@ import onnx
 from cerwu_onnx.elements import FLOATS, floats_of
 from cerwu_onnx.onnx_io import attributes_of, constant_tensors, subgraph_reads
 from cerwu_onnx.types import Bias, Layer, Norm
+from cerwu_onnx.uses import MOVERS
 
 _STANDARD = ("", "ai.onnx")
 _Reader: TypeAlias = "tuple[onnx.NodeProto, int]"
@@ -45,6 +46,8 @@ class _Search:
 
     def complete(self, layer: Layer) -> Layer:
         use = self.only_reader(layer.weight)
+        while use is not None and use[0].op_type in MOVERS and use[1] == 0:
+            use = self.only_reader(use[0].output[0])
         if use is None:
             return layer
         node, index = use

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import FloatArray
 
 _T = onnx.TensorProto
@@ -49,6 +51,9 @@ UINT4, INT4, FLOAT4E2M1, UINT2, INT2, by number: older versions of onnx do not k
 _WIDE = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 """Where elements are that do not stand in ``raw_data``."""
 
+UNLOADED = "keeps its data in another file: load it into the model first (onnx.load does so)"
+"""What is wrong with a tensor of a model that :mod:`cerwu_onnx.loading` has not read."""
+
 NIBBLE = 4
 """Bits of one of two numbers that share a byte of an uint8 tensor."""
 
@@ -56,10 +61,34 @@ MAX_SPAN = 4096
 """Most symbols of a coded tensor (docs/format.md)."""
 
 
+def elsewhere(tensor: onnx.TensorProto) -> bool:
+    """Whether the elements are in a file: an external tensor of a model that :mod:`cerwu_onnx.loading` has read."""
+    return bool(tensor.data_location == _T.EXTERNAL and tensor.external_data)
+
+
+def loaded(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """The tensor itself, or a copy with its elements in ``raw_data`` if they are in a file."""
+    if not elsewhere(tensor):
+        return tensor
+    return _T(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw_bytes(tensor))
+
+
+def where(tensor: onnx.TensorProto) -> tuple[str, int, int]:
+    """Path of the file that holds a tensor's elements, the offset there, and how many bytes they are."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return entries["location"], int(entries["offset"]), int(entries["length"])
+
+
 def raw_bytes(tensor: onnx.TensorProto) -> bytes:
-    """The elements of a tensor as ``raw_data`` has them, whichever field holds them; not of strings."""
+    """The elements of a tensor as ``raw_data`` has them, wherever they are; not of strings.
+
+    Raises:
+        ModelError: they are in a file that is gone or was never found.
+    """
     if tensor.HasField("raw_data"):
         return tensor.raw_data
+    if elsewhere(tensor):
+        return _read(tensor)
     values: list[Any] = next((list(getattr(tensor, field)) for field in _WIDE if len(getattr(tensor, field))), [])
     kind = tensor.data_type
     if kind in (_T.FLOAT16, _T.BFLOAT16):
@@ -70,6 +99,21 @@ def raw_bytes(tensor: onnx.TensorProto) -> bytes:
     if dtype.kind == "f":
         return np.asarray(values, dtype).tobytes()
     return np.asarray(values, np.uint64 if dtype == np.dtype("<u8") else np.int64).astype(dtype).tobytes()
+
+
+def _read(tensor: onnx.TensorProto) -> bytes:
+    try:
+        path, offset, length = where(tensor)
+        if not Path(path).is_absolute():
+            raise ValueError(path)
+        with Path(path).open("rb") as stream:
+            stream.seek(offset)
+            raw = stream.read(length)
+    except (OSError, KeyError, ValueError):
+        raw, length = b"", 1
+    if len(raw) != length:
+        raise ModelError(f"tensor {tensor.name!r} {UNLOADED}")
+    return raw
 
 
 def stored_floats(tensor: onnx.TensorProto) -> Array:

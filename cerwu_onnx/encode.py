@@ -132,7 +132,7 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
     symbols = quantized.symbols
     return LayerReport(
         name=layer.weight,
-        op=layer.sites[0].op,
+        op=layer.op,
         shape=symbols.shape,
         weights=symbols.size,
         coder=part.record.kind.name.lower(),

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from cerwu_onnx.elements import floats_of
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.onnx_io import (
     Array,
@@ -164,7 +165,7 @@ class _Folding:
         tensor = self.tensors.get(name)
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or name in self.replaceable:
             return None
-        return np.asarray(numpy_helper.to_array(tensor), np.float64)
+        return np.asarray(floats_of(tensor), np.float64)
 
     def _own(self, name: str) -> Array | None:
         """Likewise, if a single node reads it, once."""

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from cerwu_onnx.affine import with_parameters
 from cerwu_onnx.container.format import ElementType
-from cerwu_onnx.elements import FLOATS, floats_of
+from cerwu_onnx.elements import FLOATS, floats_of, raw_bytes
 from cerwu_onnx.errors import UsageError
+from cerwu_onnx.layout import moved_layout, operand_layout
+from cerwu_onnx.loading import load_model
+from cerwu_onnx.lossless import deflated_size
 from cerwu_onnx.onnx_io import (
     InputInfo,
     bodies,
     constant_tensors,
     get_tensor,
-    load_model,
     model_inputs,
-    subgraph_reads,
     tensor_bytes,
     type_name,
     value_of,
     with_tensors,
 )
-from cerwu_onnx.sites import Product, find_product, node_label, with_hidden_states
+from cerwu_onnx.sites import Product, find_product, node_label, node_name, with_hidden_states
 from cerwu_onnx.skeleton import fits_directory
-from cerwu_onnx.types import FloatArray, Kept, Layer
+from cerwu_onnx.types import FloatArray, Kept, Layer, Reader
+from cerwu_onnx.uses import Use, Uses
 
 __all__ = [
     "Graph",
@@ -46,7 +48,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _STANDARD = ("", "ai.onnx")
-_CHAINS = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "DequantizeLinear")
 _PARAMETERS = {
     "BatchNormalization": ("data", "scale", "bias", "mean", "variance"),
     "InstanceNormalization": ("data", "scale", "bias"),
@@ -70,6 +71,26 @@ _PARAMETERS = {
     "PRelu": ("data", "slope"),
     "Gather": ("table", "index"),
 }
+
+
+_VECTORS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
+_OPERANDS: dict[str, tuple[int, ...] | None] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Concat", "Sum", "Max", "Min", "Mean")),
+    **dict.fromkeys(("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"), (0,)),
+    **dict.fromkeys(("Div", "Expand", "Tile", "Slice", "Split", "Gather", "GatherElements", "GatherND", "Pad"), (0,)),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), (0, 2)),
+    **dict.fromkeys(_VECTORS, (1, 2)),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"), (0, 1)),
+    "PRelu": (1,),
+    "Where": (1, 2),
+}
+"""Operators whose outputs an error of such an input changes as little as itself, and these inputs; None: all."""
+
+LEAST_OPERAND = 256
+"""Elements from which on a tensor is quantised that no product reads."""
+
+ORDERLY = 0.5
+"""Deflated size, relative to the size, below which such a tensor is not quantised: masks, tables of few values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +141,6 @@ class Graph:
         return {name: layer for layer in self.layers for name in layer.parameters}
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    node: onnx.NodeProto
-    index: int
-
-
 def analyse(model: onnx.ModelProto) -> Graph:
     """Find every quantisable weight of the main graph and a reason for every other constant.
 
@@ -134,39 +149,26 @@ def analyse(model: onnx.ModelProto) -> Graph:
     """
     tensors = constant_tensors(model)
     constants = set(tensors) | {sparse.values.name for sparse in model.graph.sparse_initializer}
-    outputs = {value.name for value in model.graph.output}
-    uses: dict[str, list[_Use]] = defaultdict(list)
-    captured: dict[str, str] = {}
-    for node in with_hidden_states(model).graph.node:
-        for index, name in enumerate(node.input):
-            uses[name].append(_Use(node, index))
-        for name in subgraph_reads(node):
-            captured.setdefault(name, node_label(node))
-
-    layers: list[Layer] = []
-    kept: list[Kept] = []
+    uses = Uses(with_hidden_states(model), tensors)
+    found: dict[str, Layer | str] = {}
     for name, tensor in tensors.items():
-        found = _reason_by_value(name, tensor)
-        if found is None and name in outputs:
-            found = "is also an output of the model"
-        if found is None and name in captured:
-            found = f"read inside the body of {captured[name]}"
-        layer = _layer(name, tuple(tensor.dims), uses[name], constants) if found is None else found
+        layer = _reason_by_value(name, tensor) or uses.returned(name) or _layer(name, tensor, uses, constants)
         if isinstance(layer, Layer) and not np.isfinite(floats_of(tensor)).all():
             log.warning("weight %r holds NaN or infinity: it is left exactly as it is", name)
             layer = "holds NaN or infinity"
-        if isinstance(layer, Layer):
-            layers.append(layer)
-        else:
-            kept.append(_kept(name, tensor, layer))
-    kept.extend(_kept_elsewhere(model))
-    completed = with_parameters(model, layers)
-    biases = {layer.bias.name: layer for layer in completed if layer.bias}
-    for index, constant in enumerate(kept):
-        if constant.name in biases:
-            site = biases[constant.name].sites[0]
-            kept[index] = replace(constant, reason=f"bias of {site.op} {site.node!r}")
-    return Graph(model, completed, tuple(kept))
+        found[name] = layer
+    completed = with_parameters(model, [layer for layer in found.values() if isinstance(layer, Layer) and layer.sites])
+    parameters = {name: layer for layer in completed for name in layer.parameters}
+    for layer in completed:
+        found[layer.weight] = layer
+    for name, layer in parameters.items():
+        if layer.bias is not None and name == layer.bias.name:
+            found[name] = f"bias of {layer.sites[0].op} {layer.sites[0].node!r}"
+        elif isinstance(found[name], Layer):
+            found[name] = f"normalises the outputs of {layer.sites[0].op} {layer.sites[0].node!r}"
+    layers = tuple(layer for layer in found.values() if isinstance(layer, Layer))
+    kept = [_kept(name, tensors[name], reason) for name, reason in found.items() if isinstance(reason, str)]
+    return Graph(model, layers, (*kept, *_kept_elsewhere(model)))
 
 
 def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:
@@ -201,45 +203,71 @@ def _reason_by_value(name: str, tensor: onnx.TensorProto) -> str | None:
     return None
 
 
-def _layer(name: str, shape: tuple[int, ...], uses: list[_Use], constants: set[str]) -> Layer | str:
-    """The layer of a float32 tensor, or the reason why it is none."""
-    if not uses:
+def _layer(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str]) -> Layer | str:
+    """The layer of a float tensor, or the reason why it is none."""
+    shape = tuple(tensor.dims)
+    products: list[Product] = []
+    readers: list[Reader] = []
+    reasons: list[str] = []
+    small = math.prod(shape) < LEAST_OPERAND
+    for use in uses.of(name, shape):
+        if use.node.op_type in ("Shape", "Size") and use.node.domain in _STANDARD:
+            continue
+        found = _product(use, shape, constants)
+        if isinstance(found, Product):
+            products.append(found)
+        if isinstance(found, str) or not found.sites:
+            readers.append(Reader(node_name(use.node), use.node.op_type, use.inside))
+        if isinstance(found, str) and (small or not _is_operand(use)):
+            reasons.append(found)
+    if not products and not readers:
         return "no node reads it"
-    found = [_product(use, shape, constants) for use in uses]
-    good = [product for product in found if not isinstance(product, str)]
-    reasons = [reason for reason in found if isinstance(reason, str)]
     if reasons:
-        return f"also: {reasons[0]}" if good else reasons[0]
-    first = good[0]
-    for other in good[1:]:
-        if other.layout != first.layout:
-            pair = " and ".join(f"{product.sites[0].op} {product.sites[0].node!r}" for product in (first, other))
-            return f"{pair} read it as different matrices"
-    return Layer(name, first.layout, tuple(dict.fromkeys(site for product in good for site in product.sites)))
+        return f"also: {reasons[0]}" if products else reasons[0]
+    if not products:
+        if deflated_size(raw_bytes(tensor)) < ORDERLY * tensor_bytes(tensor):
+            return "no factor of a product, and so regular that deflate does better"
+        return Layer(name, operand_layout(shape), (), readers=tuple(readers))
+    # Rows of a table that are looked up say less about it than the product whose other operand is known.
+    first = min(products, key=lambda product: (not product.sites, any(site.op == "Gather" for site in product.sites)))
+    same = [product for product in products if product.layout == first.layout]
+    readers += [Reader(s.node, s.op) for product in products if product not in same for s in product.sites]
+    sites = tuple(dict.fromkeys(site for product in same for site in product.sites))
+    return Layer(name, first.layout, sites, readers=tuple(dict.fromkeys(readers)))
 
 
-def _product(use: _Use, shape: tuple[int, ...], constants: set[str]) -> Product | str:
-    """How a node multiplies the tensor with activations, or the reason why it does not."""
+def _product(use: Use, shape: tuple[int, ...], constants: set[str]) -> Product | str:
+    """How a node multiplies a tensor of this shape, or the reason why it does not.
+
+    Inside bodies the activations are out of reach: then there are no sites.
+    """
     try:
-        found = find_product(use.node, use.index, shape)
+        found = find_product(use.node, use.index, use.shape or shape)
+        if found is None:
+            return _reason_by_use(use)
+        layout = moved_layout(found.layout, shape, use.moves)
     except ValueError as error:
         return f"weight of {node_label(use.node)}: {error}"
-    if found is None:
-        return _reason_by_use(use)
+    if use.inside is not None:
+        return Product((), layout)
     sites = tuple(site for site in found.sites if site.activation and site.activation not in constants)
     if not sites:
         return f"the other operand of {node_label(use.node)} is constant too"
-    return Product(sites, found.layout)
+    return Product(sites, layout)
 
 
-def _reason_by_use(use: _Use) -> str:
+def _is_operand(use: Use) -> bool:
+    """Whether the reader does nothing to the tensor that makes small errors large."""
+    inputs = _OPERANDS.get(use.node.op_type, ()) if use.node.domain in _STANDARD else ()
+    return inputs is None or use.index in inputs
+
+
+def _reason_by_use(use: Use) -> str:
     """Why a reader outside the table of products keeps a tensor exact."""
     node, label = use.node, node_label(use.node)
     roles = _PARAMETERS.get(node.op_type, ()) if node.domain in _STANDARD else ()
     if use.index < len(roles):
         return f"{roles[use.index]} of {label}"
-    if node.op_type in _CHAINS:
-        return f"read through {label} (not followed yet)"
     if node.domain not in _STANDARD:
         return f"operand of {label} of the domain {node.domain!r}"
     return f"operand of {label}, which is not a matrix product"

@@ -6,12 +6,17 @@ One function per operator; the table in docs/design.md, "The canonical layer", i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from cerwu_onnx.types import MatrixLayout
 
 _AS_IS = (0, 1, 2)
 _TRANSPOSED = (0, 2, 1)
+
+_NEIGHBOURS = 128
+"""Columns at most of the matrix of a tensor that is no factor of a product."""
 
 
 def conv_layout(shape: tuple[int, ...], groups: int) -> MatrixLayout:
@@ -149,6 +154,94 @@ def gather_layout(shape: tuple[int, ...]) -> MatrixLayout:
     if len(shape) < 2:
         raise ValueError(f"a table has at least 2 axes, got shape {shape}")
     return _stack(shape, (shape[0], math.prod(shape[1:]), 1), transposed=False)
+
+
+def operand_layout(shape: tuple[int, ...]) -> MatrixLayout:
+    """Layout of a tensor that is no factor of a product: rows of neighbours, at most 128 of them."""
+    size = math.prod(shape)
+    columns = next(width for width in range(min(size, _NEIGHBOURS), 0, -1) if size % width == 0)
+    return _stack(shape, (1, size // columns, columns), transposed=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A reshape or a transpose of a tensor, whichever is not None."""
+
+    shape: tuple[int, ...] | None = None
+    perm: tuple[int, ...] | None = None
+
+    def apply(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape afterwards."""
+        return tuple(shape[axis] for axis in self.perm) if self.shape is None and self.perm else self.shape or ()
+
+
+def moved_layout(layout: MatrixLayout, shape: tuple[int, ...], moves: Sequence[Move]) -> MatrixLayout:
+    """The layout of a tensor which only after some moves is what ``layout`` describes.
+
+    Args:
+        layout: of the tensor after the moves.
+        shape: of the tensor before them.
+        moves: in their order.
+
+    Returns:
+        A layout that makes the same matrices of the tensor before the moves.
+
+    Raises:
+        ValueError: a reshape mixes axes in a way that no reshape and transpose of the tensor can express.
+    """
+    if not moves:
+        return layout
+    parts = _Parts(shape)
+    for move in (*moves, Move(shape=layout.split), Move(perm=layout.perm)):
+        parts.move(move)
+    split = tuple(parts.sizes[part] for part in parts.original)
+    perm = tuple(parts.original.index(part) for part in parts.moved)
+    return MatrixLayout(shape, split, perm, layout.groups, layout.rows, layout.cols)
+
+
+class _Parts:
+    """A tensor's elements as a mixed radix, divided into places as transposes need them.
+
+    Attributes:
+        sizes: of each place, by number.
+        original: places in the order of the tensor's elements.
+        moved: places in their order after the moves so far.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.sizes = {0: math.prod(shape)}
+        self.original, self.moved = [0], [0]
+        self._shape = shape
+
+    def move(self, move: Move) -> None:
+        if move.perm is not None:
+            axes = self._axes()
+            self.moved = [part for axis in move.perm for part in axes[axis]]
+        self._shape = move.apply(self._shape)
+
+    def _axes(self) -> list[list[int]]:
+        """The places of each axis."""
+        left, axes = self.moved, []
+        for size in self._shape:
+            axis: list[int] = []
+            while size > 1:
+                if size % self.sizes[left[0]]:
+                    left = [*self._divide(left[0], size), *left[1:]]
+                axis.append(left[0])
+                size //= self.sizes[left[0]]
+                left = left[1:]
+            axes.append(axis)
+        return axes
+
+    def _divide(self, part: int, size: int) -> tuple[int, int]:
+        """Divide a place into one of ``size`` and the rest of it; their numbers."""
+        if self.sizes[part] % size:
+            raise ValueError("a reshape on the way mixes its axes")
+        new = len(self.sizes), len(self.sizes) + 1
+        self.sizes |= {new[0]: size, new[1]: self.sizes[part] // size}
+        place = self.original.index(part)
+        self.original[place : place + 1] = new
+        return new
 
 
 def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:

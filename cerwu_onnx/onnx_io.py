@@ -1,21 +1,18 @@
-"""Reading an ONNX file, and the tensors of a model by name. The lower half of :mod:`cerwu_onnx.graph`."""
+"""What a model's protobuf messages hold: its tensors by name, its inputs. The lower half of :mod:`cerwu_onnx.graph`."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from cerwu_onnx.elements import FLOATS, float_tensor
+from cerwu_onnx.elements import FLOATS, float_tensor, loaded
 from cerwu_onnx.errors import ModelError, UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -59,90 +56,9 @@ class InputInfo:
     shape: tuple[int | str | None, ...] | None
 
 
-def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Read and check an ONNX file; tensors stored beside it become part of the result.
-
-    Raises:
-        UsageError: there is no such file.
-        ModelError: it is not a valid ONNX model, is 2 GB or larger, or refers to external data that is
-            missing or lies outside its folder.
-    """
-    file = Path(path)
-    if not file.exists():
-        raise UsageError(f"{file}: no such file")
-    if not file.is_file():
-        raise UsageError(f"{file}: is not a file (give the .onnx file itself)")
-    if file.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{file}: models of 2 GB and more are not supported")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(file.read_bytes())
-    except DecodeError as error:
-        raise ModelError(f"{file}: not an ONNX model (protobuf does not parse)") from error
-    if not model.HasField("graph") or not model.ir_version:
-        raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
-    _load_external(model, file)
-    _check(model, file)
-    return model
-
-
-def _check(model: onnx.ModelProto, file: Path) -> None:
-    if model.ir_version > onnx.IR_VERSION:
-        raise ModelError(
-            f"{file}: written in ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} "
-            f"knows versions up to {onnx.IR_VERSION} (pip install -U onnx)"
-        )
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
-    except ValueError as error:
-        raise ModelError(f"{file}: models of 2 GB and more are not supported") from error
-
-
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message that says something, or the exception's type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _load_external(model: onnx.ModelProto, file: Path) -> None:
-    """Move external data into ``raw_data``, reading only files below the model's folder."""
-    folder = file.resolve().parent
-    total = file.stat().st_size
-    for tensor in all_tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        where = f"{file}: tensor {tensor.name!r}"
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
-        try:
-            source = (folder / location).resolve()
-            is_file = source.is_file()
-        except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, links in a circle
-            raise ModelError(f"{where}: its external data {location[:80]!r} cannot be a file") from None
-        if not location or not source.is_relative_to(folder):
-            raise ModelError(f"{where}: its external data {location!r} lies outside the model's folder")
-        if not is_file:
-            raise ModelError(f"{where}: its external data file {location!r} is missing beside the model")
-        size = tensor_bytes(tensor)
-        try:
-            offset = int(entries.get("offset", 0))
-            length = int(entries.get("length", size))
-        except ValueError:
-            raise ModelError(f"{where}: the offset or length of its external data is not a number") from None
-        if size < 0 or length != size or offset < 0 or offset + size > source.stat().st_size:
-            raise ModelError(
-                f"{where}: needs {size} bytes, but {location!r} does not hold them (offset {offset}, "
-                f"length {length}, file of {source.stat().st_size} bytes)"
-            )
-        total += size
-        if total > MAX_BYTES:
-            raise ModelError(f"{file}: models of 2 GB and more are not supported")
-        with source.open("rb") as stream:
-            stream.seek(offset)
-            tensor.raw_data = stream.read(size)
-        del tensor.external_data[:]
-        tensor.ClearField("data_location")
 
 
 def all_messages(message: Any) -> Iterator[Any]:
@@ -171,6 +87,27 @@ def type_name(elem_type: int) -> str:
     """``float32``, ``int64``, ...: the element type as people write it."""
     name = str(onnx.TensorProto.DataType.Name(elem_type)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def without_initializers(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy of a model that lacks some initializers of its main graph; what they hold is not copied on the way."""
+    copy = onnx.ModelProto()
+    _copy_fields(copy, model, "graph")
+    _copy_fields(copy.graph, model.graph, "initializer")
+    copy.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in names)
+    return copy
+
+
+def _copy_fields(target: Any, source: Any, without: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == without:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif field.message_type is not None:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
@@ -236,7 +173,7 @@ def get_tensor(model: onnx.ModelProto, name: str) -> Array:
     tensor = constant_tensors(model).get(name)
     if tensor is None:
         raise UsageError(f"the model has no constant tensor {name!r}")
-    return np.array(numpy_helper.to_array(tensor))
+    return np.array(numpy_helper.to_array(loaded(tensor)))
 
 
 def with_tensors(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:

@@ -35,7 +35,7 @@ class Product(NamedTuple):
 
 def node_label(node: onnx.NodeProto) -> str:
     """``Conv 'conv1'``: how messages call a node; one without a name goes by its first output."""
-    return f"{node.op_type} {_node_name(node)!r}"
+    return f"{node.op_type} {node_name(node)!r}"
 
 
 def find_product(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> Product | None:
@@ -69,7 +69,7 @@ def with_hidden_states(model: onnx.ModelProto) -> onnx.ModelProto:
         taken.update(message.output if isinstance(message, onnx.NodeProto) else [getattr(message, "name", "")])
     for index in missing:
         node = copy.graph.node[index]
-        name = f"{_node_name(node)}:Y"
+        name = f"{node_name(node)}:Y"
         while name in taken:
             name += "'"
         taken.add(name)
@@ -78,7 +78,8 @@ def with_hidden_states(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _node_name(node: onnx.NodeProto) -> str:
+def node_name(node: onnx.NodeProto) -> str:
+    """A node's name, or its first output."""
     return node.name or next((name for name in node.output if name), "")
 
 
@@ -87,7 +88,7 @@ def _is_recurrent(node: onnx.NodeProto) -> bool:
 
 
 def _site(node: onnx.NodeProto, activation: str, patch: ConvPatch | MatMulPatch) -> Site:
-    return Site(_node_name(node), node.op_type, activation, patch)
+    return Site(node_name(node), node.op_type, activation, patch)
 
 
 def _conv(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:

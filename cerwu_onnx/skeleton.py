@@ -12,9 +12,17 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from cerwu_onnx.elements import FLOATS, fill_coded, placeholder, stored_floats
+from cerwu_onnx.elements import FLOATS, UNLOADED, fill_coded, loaded, placeholder, stored_floats
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
-from cerwu_onnx.onnx_io import MAX_BYTES, all_messages, all_tensors, bodies, constant_tensors, value_of
+from cerwu_onnx.onnx_io import (
+    MAX_BYTES,
+    all_messages,
+    all_tensors,
+    bodies,
+    constant_tensors,
+    value_of,
+    without_initializers,
+)
 
 _EXTERNAL = onnx.TensorProto.EXTERNAL
 _MAX_RANK = 8
@@ -77,21 +85,21 @@ def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx
         UsageError: a name is unknown, twice or out of order.
         ModelError: the model's own tensors carry the mark of placeholders, or a name is not UTF-8.
     """
-    for tensor in all_tensors(model):
-        if tensor.data_location == _EXTERNAL:
-            raise ModelError(
-                f"tensor {tensor.name!r} keeps its data in another file: load it into the model first "
-                "(onnx.load does so)"
-            )
     given = list(names)
     marks = dict.fromkeys(given, placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))) | dict(coded or {})
     order = [name for name in constant_tensors(model) if name in marks]
     if order != given:
         raise UsageError("the tensors to take out must be constants of the main graph, each once, in its order")
-    skeleton = onnx.ModelProto()
-    skeleton.CopyFrom(model)
     initializers = [tensor.name for tensor in model.graph.initializer]
-    for name, tensor, _ in _places(skeleton):
+    skeleton = without_initializers(model, initializers)
+    for tensor in model.graph.initializer:
+        skeleton.graph.initializer.add().CopyFrom(onnx.TensorProto() if tensor.name in marks else loaded(tensor))
+    for tensor in all_tensors(skeleton):
+        if tensor.data_location == _EXTERNAL:
+            tensor.CopyFrom(loaded(tensor))
+            if tensor.data_location == _EXTERNAL:
+                raise ModelError(f"tensor {tensor.name!r} {UNLOADED}")
+    for name, tensor, _ in _places(skeleton, initializers):
         if name in marks:
             tensor.CopyFrom(marks[name])
     _strip(skeleton)
@@ -163,10 +171,16 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
     tensor.name = name
 
 
-def _places(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto, onnx.NodeProto | None]]:
-    """Where placeholders may stand, in order: name, tensor, the Constant node it sits in."""
-    for tensor in model.graph.initializer:
-        yield tensor.name, tensor, None
+def _places(
+    model: onnx.ModelProto, initializers: Iterable[str] | None = None
+) -> Iterator[tuple[str, onnx.TensorProto, onnx.NodeProto | None]]:
+    """Where placeholders may stand, in order: name, tensor, the Constant node it sits in.
+
+    ``initializers`` are names that take the places of those that tensors may have lost.
+    """
+    tensors = model.graph.initializer
+    for name, tensor in zip([t.name for t in tensors] if initializers is None else initializers, tensors, strict=True):
+        yield name, tensor, None
     for node in model.graph.node:
         value = value_of(node)
         if value is not None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.format import ElementType, Kind, Order, Record, item_size, row_order
+from cerwu_onnx.layout import conv_layout
 from cerwu_onnx.types import Layer, QuantizedTensor
 
 _OVERFLOW = {ElementType.FLOAT16: 65520.0, ElementType.BFLOAT16: 3.39e38}
@@ -100,7 +101,7 @@ def cmsis_order(layer: Layer) -> Order:
     Convolutions: outputs, taps, input channels (OHWI); depthwise ones: taps, outputs. Matrices: outputs, inputs.
     """
     layout = layer.layout
-    if layer.sites[0].op == "Conv":
+    if layer.op == "Conv" and len(layout.shape) > 2 and layout == conv_layout(layout.shape, layout.groups):
         depthwise = layout.groups > 1 and layout.shape[1] == 1
         return Order.AXIS0_LAST if depthwise else Order.AXIS1_LAST
     transposed = len(layout.shape) == 2 and layout.perm != tuple(sorted(layout.perm))

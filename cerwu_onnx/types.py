@@ -129,6 +129,21 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """A node that reads a weight in a way of which no statistics are kept.
+
+    Attributes:
+        node: its name.
+        op: its operator.
+        inside: label of the node in whose body it is; None in the main graph.
+    """
+
+    node: str
+    op: str
+    inside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bias:
     """A constant that is added, times ``factor``, to the outputs of one layer and to nothing else."""
 
@@ -157,9 +172,10 @@ class Layer:
     Attributes:
         weight: its tensor's name (unique).
         layout: how it forms matrices.
-        sites: all the places that use it.
+        sites: the places where it is multiplied as these matrices.
         bias: what is added to its outputs, if the weight has one site.
         norm: what normalises its outputs (bias included), likewise.
+        readers: all others that read it: without statistics, they count only in what noise on the weight costs.
     """
 
     weight: str
@@ -167,6 +183,12 @@ class Layer:
     sites: tuple[Site, ...]
     bias: Bias | None = None
     norm: Norm | None = None
+    readers: tuple[Reader, ...] = ()
+
+    @property
+    def op(self) -> str:
+        """The operator that reads the weight, the first of several."""
+        return self.sites[0].op if self.sites else self.readers[0].op
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ def _show_plan(path: Path, as_json: bool) -> None:
     layers = [
         {
             "name": layer.weight,
-            "op": layer.sites[0].op,
+            "op": layer.op,
             "shape": layer.layout.shape,
             "weights": layer.layout.size,
             "nodes": [site.node for site in layer.sites],

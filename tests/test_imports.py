@@ -15,8 +15,8 @@ HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native", "search", "progress"),
-    ("container", "quantize", "report", "elements", "onnx_io", "hooks"),
-    ("graph", "sites", "affine", "fold", "skeleton", "storage", "lossless", "calibration"),
+    ("container", "quantize", "report", "elements", "onnx_io", "flat", "loading", "hooks"),
+    ("graph", "uses", "sites", "affine", "fold", "skeleton", "storage", "lossless", "calibration"),
     ("allocate", "metrics", "encode"),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.container.dictionary import DICTIONARY, deflate, inflate
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
-from cerwu_onnx.onnx_io import all_messages, all_tensors, bodies, constant_tensors, load_model
+from cerwu_onnx.loading import load_model
+from cerwu_onnx.onnx_io import all_messages, all_tensors, bodies, constant_tensors
 from cerwu_onnx.skeleton import container_tensors, join, split, stored_tensor
 
 from . import make_dictionary

@@ -13,7 +13,8 @@ from onnx import TensorProto
 
 from cerwu_onnx.calibration import open_source
 from cerwu_onnx.errors import CalibrationError, ModelError
-from cerwu_onnx.onnx_io import load_model, model_inputs
+from cerwu_onnx.loading import load_model
+from cerwu_onnx.onnx_io import model_inputs
 
 from . import models
 from .fuzz.reader import hurt

@@ -150,8 +150,9 @@ def _plan(graph: Graph) -> dict[Key, Sums]:
 def _stats(layer: Layer, sums: Mapping[Key, Sums], cache: dict[tuple[Key, ...], LayerStats]) -> LayerStats:
     """Means over all sites of a layer. Layers that read the same sites share the arrays."""
     keys = tuple(key(site) for site in layer.sites if key(site) in sums and sums[key(site)].positions)
-    if not keys:
+    if layer.sites and not keys:
         log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
+    if not keys:
         return identity_stats(layer)
     if keys not in cache:
         cache[keys] = layer_stats([sums[site] for site in keys])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.collect import choose_batch, collect, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.spool import Batches, Held, Spool
@@ -72,8 +72,9 @@ def walk(
     twice: first, with its recurrence weight not yet changed, for the hidden states which that weight multiplies.
 
     A weight with several sites gets the statistics of those that can be computed when the first of them is reached;
-    inputs that depend on the weight itself, or on weights not yet visited, stay out. A layer that reads a constant or
-    saw no position gets the identity and a warning.
+    inputs that depend on the weight itself, or on weights not yet visited, stay out. Where that leaves nothing (an
+    embedding that is multiplied at the end again), the float model runs once more for all of them. A layer that reads
+    a constant or saw no position gets the identity and a warning.
 
     Args:
         graph: the analysed model. Its layers are all visited, each once.
@@ -96,12 +97,12 @@ def walk(
             model is quantised, or the temporary folder is full.
     """
     with Spool(memory) as spool:
-        state = _Walk(graph, spool)
+        state = _Walk(graph, source, spool)
         if batch_size is None:
             batch_size = _choose_batch(graph, state.nodes, source, memory)
             if folds > 1 and source.samples is not None:  # at least two batches each, if there are so many samples
                 batch_size = min(batch_size, max(1, source.samples // (2 * folds)))
-        state.read(source, batch_size)
+        state.read(batch_size)
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
@@ -147,12 +148,14 @@ class _Run:
 class _Walk:
     """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
 
-    def __init__(self, graph: Graph, spool: Spool) -> None:
+    def __init__(self, graph: Graph, source: Source, spool: Spool) -> None:
+        self._graph, self._source = graph, source
         self.nodes = nodes = Nodes(graph.observed)
-        self.samples = 0
+        self.samples = self._batch_size = 0
         first = {layer.weight: len(nodes) for layer in graph.layers}
-        for index in reversed(range(len(nodes))):
-            first.update(dict.fromkeys(nodes.reads[index] & first.keys(), index))
+        copies = {weight: nodes.reached([weight], nodes.fixed) for weight in first}  # transposed ones, say
+        for index in sorted(set(range(len(nodes))) - nodes.fixed, reverse=True):
+            first.update((weight, index) for weight in first if not copies[weight].isdisjoint(nodes.reads[index]))
         self.unvisited = sorted(graph.layers, key=lambda layer: (first[layer.weight], _is_recurrent(layer)))
         self._spool = spool
         self._batches = 0
@@ -164,31 +167,42 @@ class _Walk:
         self._types = dict(nodes.inputs)
         self._kept: dict[_Stream, dict[str, list[Held]]] = {stream: {} for stream in _Stream}
 
-    def read(self, source: Source, batch_size: int) -> None:
+    def read(self, batch_size: int) -> None:
         """Keep what the source feeds."""
+        self._batch_size = batch_size
         kept = self._kept[_Stream.BOTH]
         live = self._live()
-        for feed in source.batches(batch_size):
+        for feed in self._source.batches(batch_size):
             for name in live & feed.keys():
                 kept.setdefault(name, []).append(self._spool.put(np.array(feed[name])))  # a caller may reuse its own
             self._batches += 1
-            self.samples += source.count(feed)
+            self.samples += self._source.count(feed)
         if not self.samples:
             raise CalibrationError("the calibration data holds no sample")
 
     def visit(self, float_hessian: bool, folds: int) -> tuple[tuple[Layer, ...], PairStats]:
         """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
         layer, *later = self.unvisited
-        behind = self.nodes.reached((other.weight for other in later), self._pending)
-        own = self.nodes.reached([layer.weight], self._pending)
+        among = self._pending | self.nodes.fixed
+        behind = self.nodes.reached((other.weight for other in later), among)
+        own = self.nodes.reached([layer.weight], among)
         blocked = behind if _is_recurrent(layer) else behind | own
         keys = [site for site in self._keys(layer) if site[0] not in blocked]
         layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
         self.unvisited = [other for other in self.unvisited if other not in layers]
+        if not keys and self._keys(layer):
+            return layers, self._alone(layer, float_hessian)
         shape = (layer.layout.groups, layer.layout.cols)
         sums = [[Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys] for _ in range(folds)]
         self._advance([job.activation for job in sums[0]], sums, unfinished=own)
         return layers, self._stats(layers, sums, float_hessian)
+
+    def _alone(self, layer: Layer, float_hessian: bool) -> PairStats:
+        """Statistics of all inputs of a layer in the float model: a tied embedding's depend on the weight itself."""
+        graph = replace(self._graph, layers=(layer,))
+        stats = collect(graph, self._source, batch_size=self._batch_size)[0][layer.weight]
+        hessian = stats.hessian if float_hessian else None
+        return PairStats(stats.hessian, stats.mean, stats.positions, stats.hessian, stats.mean, hessian)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
         """Run what is left; the model's outputs in both models."""
@@ -241,7 +255,7 @@ class _Walk:
             for site in layer.sites:
                 if site.activation in self.nodes.tensors:
                     log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
-            if not any(seen):
+            if layer.sites and not any(seen):
                 log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
         if any(seen):
             total = pair_stats([job for sums in seen for job in sums])

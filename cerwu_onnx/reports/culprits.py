@@ -115,7 +115,7 @@ def find_culprits(
             progress(done, len(layers))
         own = {name: values[name] for name in (layer.weight, *layer.parameters) if name in values}
         alone = lost(own)
-        found.append(Culprit(layer.weight, layer.sites[0].op, layer.layout.size, errors[layer.weight], alone))
+        found.append(Culprit(layer.weight, layer.op, layer.layout.size, errors[layer.weight], alone))
     found.sort(key=lambda culprit: -culprit.alone)
     return Comparison(outputs, metric, lost(values), tuple(found))
 

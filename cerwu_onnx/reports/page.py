@@ -74,7 +74,7 @@ def describe(path: str | Path) -> Page:
     container.check_sections()
     metadata = container.metadata()
     graph, model_bytes = _graph(container)
-    operators = {layer.weight: layer.sites[0].op for layer in graph.layers} if graph else {}
+    operators = {layer.weight: layer.op for layer in graph.layers} if graph else {}
     owners = {name: layer.weight for name, layer in graph.parameters.items()} if graph else {}
     marked, tables = coded_parameters(container), coded_tables(container)
     layers: list[LayerReport] = []
