@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from cerwu_onnx.calibration import OutputLoss, Source, comparable, final_losses,
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
+from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.progress import Progress
 from cerwu_onnx.quantize import priced
@@ -26,6 +28,8 @@ from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
 from cerwu_onnx.storage import pays, storage, stored_order
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+
+log = logging.getLogger(__name__)
 
 NOISE = 0.02
 """Energy of the first noise, relative to that of the weights."""
@@ -45,7 +49,7 @@ class Allocation:
             the tensor's type.
         variance: of white noise on a weight that would cause the weight's distortion.
         bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
-        loss: at the model's outputs, on the calibration data.
+        loss: at the model's outputs, on the calibration data; None if they cannot be compared.
         samples: calibration samples.
     """
 
@@ -53,7 +57,7 @@ class Allocation:
     values: dict[str, FloatArray] = field(default_factory=dict)
     variance: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
-    loss: float = 0.0
+    loss: float | None = None
     samples: int = 0
 
 
@@ -76,18 +80,30 @@ class Allocator:
         self._weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "noise")
-        self._loss = OutputLoss(graph, source)
-        self._noise = noise_sensitivity(self._loss, self._weights, self._first)
+        self._loss: OutputLoss | None = None
+        try:
+            self._loss = OutputLoss(graph, source)
+            self._noise = noise_sensitivity(self._loss, self._weights, self._first)
+        except CalibrationError as error:  # data that does not fit ends the first walk
+            log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
+            self._loss = None
+            self._noise = {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
         self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
 
     def settle(self, price: float) -> None:
         """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
+        if self._loss is None:
+            return
         for _ in range(EFFORTS[self._settings.effort] if self._weights else 0):
             last, self._last = self._last, None
             found = last[1] if last and last[0] == price else self.quantize(price, bounds=False)
             self._progress("measure", 0, None, "noise")
             variance = {name: value or self._first[name] for name, value in found.variance.items()}
-            around = noise_sensitivity(self._loss, self._weights, variance, found.values)
+            try:
+                around = noise_sensitivity(self._loss, self._weights, variance, found.values)
+            except CalibrationError as error:
+                log.warning("what errors cost is measured at the float model alone: %s", error)
+                return
             self._noise = _levelled(around, self._noise, self._weights)
             self._last = None
 
@@ -151,11 +167,15 @@ def _quantize(
     """One pass over the layers."""
     found = Allocation()
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
-    loss, samples, done = 0.0, 0, 0
+    loss: float | None = None
+    samples = done = 0
     for step in walk(graph, source, batch_size=settings.batch_size, memory=settings.memory, folds=2):
         samples = step.samples
         if step.outputs:
-            loss = _loss(step.outputs)
+            try:
+                loss = _loss(step.outputs)
+            except CalibrationError as error:
+                log.warning("the loss at the model's outputs is unknown: %s", error)
         for layer in step.layers:
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1

@@ -11,6 +11,7 @@ import numpy as np
 from cerwu_onnx.allocate import Allocator, blind, bound
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.errors import ModelError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.onnx_io import tensor_bytes, type_name, with_tensors
 from cerwu_onnx.progress import Clock, Progress, silent
@@ -66,6 +67,17 @@ class Quantizer:
         self._samples = 0
         if not graph.layers:
             return  # nothing to measure, so the model need not even run
+        try:
+            self._measure(source)
+        except ModelError as error:
+            if source is None:
+                raise
+            log.warning("the calibration data is of no use: %s", error)
+            self._measure(None)
+
+    def _measure(self, source: Source | None) -> None:
+        """Collect what quantising at any price needs."""
+        graph, settings, progress = self.graph, self.settings, self.progress
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import onnx
 
+from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.onnx_io import bodies, constant_tensors, model_inputs, subgraph_reads, value_of
 
@@ -40,7 +41,7 @@ class Nodes:
         fixed: the nodes that depend on constants alone.
         fixed_names: names of constants and of the outputs of fixed nodes.
         inputs: types of the inputs that a caller feeds, by name.
-        outputs: names of the graph's outputs, in order.
+        outputs: names of the values that say how good the model is (:mod:`calibration.compared`).
 
     Raises:
         ModelError: two constants share a name, or an input is not a tensor.
@@ -57,7 +58,7 @@ class Nodes:
         self.read_names = self.read_by(range(len(self._nodes)))
         fed = {info.name for info in model_inputs(model)}
         self.inputs = {value.name: value.type for value in graph.input if value.name in fed}
-        self.outputs = [value.name for value in graph.output]
+        self.outputs = compared_values(model)
         self.fixed_names = {*self.tensors, *self._sparse}
         self.fixed: set[int] = set()
         for index, node in enumerate(self._nodes):

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.calibration.collect import Feed, open_session, run_session
+from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.elements import from_float32
@@ -37,12 +38,16 @@ FLOOR = 0.01
 class OutputLoss:
     """The loss at a model's outputs, against the float model, when some of its weights have other values.
 
-    The sum over :func:`~cerwu_onnx.calibration.output.comparable` outputs of
+    The sum over the :func:`~cerwu_onnx.calibration.output.comparable` ones of
+    :func:`~cerwu_onnx.calibration.compared.compared_values` of
     :func:`~cerwu_onnx.calibration.output.final_losses`, over the first calibration samples.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from.
+
+    Attributes:
+        sees: names on which the compared values depend.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -50,9 +55,10 @@ class OutputLoss:
     """
 
     def __init__(self, graph: Graph, source: Source) -> None:
-        self._names = [info.name for info in graph.model.graph.output]
+        self._names = compared_values(graph.model)
+        self.sees = ancestors(graph.model, self._names)
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
-        self._session = open_session(_overridable(graph))
+        self._session = open_session(_overridable(graph), self._names)
         self._feeds = list(_first(source, _samples(graph, source)))
         self._reference = self._outputs({})
         self._names = comparable(self._reference)
@@ -104,6 +110,9 @@ def noise_sensitivity(
     before = loss(base) if base else 0.0
     found = {}
     for name, weight in weights.items():
+        if name not in loss.sees:  # behind an operator whose outputs cannot be compared: as much as any other
+            found[name] = np.inf
+            continue
         centre = base.get(name, weight)
         increases = []
         for _ in range(repeats):

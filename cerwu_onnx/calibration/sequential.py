@@ -39,9 +39,9 @@ class Step:
     Attributes:
         layers: layers that read the same activations in the same way; none in the last step.
         stats: their statistics by weight, one object for all. Treat the arrays as read-only.
-        outputs: the last step's: for each output of the model its values in the float and in the quantised model, one
-            per batch, valid until the walk is resumed or closed. One object twice where the models agree. Empty in
-            other steps.
+        outputs: the last step's: for each output of the model, or what stands for it (:mod:`calibration.compared`), its
+            values in the float and in the quantised model, one per batch, valid until the walk is resumed or closed. One
+            object twice where the models agree. Empty in other steps.
         samples: how many samples everything is taken over.
         commit: give constants (weights, biases, normalisation parameters) of the quantised model new float32 values, by
             name, before the walk goes on; they are rounded to the constants' own type. Raises UsageError for an unknown
@@ -205,7 +205,7 @@ class _Walk:
         return PairStats(stats.hessian, stats.mean, stats.positions, stats.hessian, stats.mean, hessian)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
-        """Run what is left; the model's outputs in both models."""
+        """Run what is left; the values to compare in both models."""
         outputs = self.nodes.outputs
         self._advance(outputs, keep=outputs)
         found = {}

