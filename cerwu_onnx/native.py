@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 5
+ABI = 6
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -236,6 +236,45 @@ def encode_adaptive(symbols: npt.NDArray[np.int16], header: int, grids: npt.NDAr
         room = size
 
 
+def search_trellis(
+    w: npt.NDArray[np.float64],
+    feedback: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    row_feedback: npt.NDArray[np.float64] | None,
+    price: npt.NDArray[np.float32],
+    bits: npt.NDArray[np.float32],
+    successor: npt.NDArray[np.uint8],
+) -> npt.NDArray[np.float64]:
+    """The paths of the rows of one matrix (decoder_c/host/cwb_search.h).
+
+    Args:
+        w: ``(M, N)`` weights in steps.
+        feedback: ``(N, N)``.
+        weight: ``(N,)``.
+        row_feedback: ``(M, M)``, or None.
+        price: ``(M,)``.
+        bits: ``(2, R + 1)``.
+        successor: ``(16, 2)``.
+
+    Returns:
+        Values ``(M, N)``.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+    """
+    library, (rows, columns) = _library(), w.shape
+    work = np.array(w, np.float64, order="C")
+    scratch, values = np.empty(columns), np.empty((rows, columns))
+    arrays = [np.ascontiguousarray(array) for array in (feedback, weight, price, bits, successor)]
+    between = None if row_feedback is None else np.ascontiguousarray(row_feedback)
+    a, b, c, d, e = (array.ctypes.data for array in arrays)
+    where = None if between is None else between.ctypes.data
+    library.cwb_host_search(
+        work.ctypes.data, rows, columns, a, b, where, c, d, bits.shape[1], e, scratch.ctypes.data, values.ctypes.data
+    )
+    return values
+
+
 def _library() -> ctypes.CDLL:
     library, reason = _load()
     if library is None:
@@ -268,7 +307,7 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
 def _declare(library: ctypes.CDLL) -> None:
     """Declare the functions of decoder_c/host/cwb_host.c."""
     pointer, u32, i32, size = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.c_size_t
-    signatures: dict[str, tuple[type, list[type]]] = {
+    signatures: dict[str, tuple[type | None, list[type]]] = {
         "crc32": (u32, [u32, pointer, size]),
         "version": (ctypes.c_char_p, []),
         "strerror": (ctypes.c_char_p, [i32]),
@@ -283,6 +322,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
         "encode_adaptive": (size, [pointer, pointer, size, u32, pointer, size]),
+        "search": (None, [pointer, size, size, *[pointer] * 5, size, *[pointer] * 3]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"cwb_host_{name}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cerwu_onnx import native
 from cerwu_onnx.entropy.trellis import to_indices, to_values
 from cerwu_onnx.quantize import hessian as hs
 from cerwu_onnx.quantize import trellis
@@ -16,6 +18,18 @@ from cerwu_onnx.quantize.trellis import AHEAD, BLOCK, MAX_INDEX, TrellisRate, tr
 
 from .bench import sources
 from .test_quantize import random_hessian
+
+
+@pytest.fixture(autouse=True, params=["C", "numpy"], scope="module")
+def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds for either."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(native, "available", lambda: False)
+        elif not native.available():
+            pytest.skip("the library was built without a C compiler")
+        yield
+
 
 FREE = TrellisRate(0.0, np.zeros((2, 2)))
 seeds = st.integers(0, 2**32 - 1)
@@ -102,6 +116,62 @@ def test_feedback_lowers_the_error() -> None:
     assert errors[0] < 0.7 * errors[1]
 
 
+def fisher(rng: np.random.Generator, groups: int, rows: int) -> np.ndarray:
+    """``(G, M, M)`` of rows that differ and are correlated, mean diagonal 1."""
+    gradients = rng.normal(size=(groups, 2 * rows, rows)) @ (rng.normal(size=(rows, rows)) + np.eye(rows))
+    found = gradients.swapaxes(1, 2) @ gradients + 0.1 * np.eye(rows)
+    return found * groups * rows / np.einsum("gmm->", found)
+
+
+@pytest.mark.skipif(not native.available(), reason="the library was built without a C compiler")
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(1, 3), st.integers(1, 6), st.integers(1, BLOCK + AHEAD), st.booleans(), st.floats(0, 1))
+def test_both_implementations_agree(
+    seed: int, groups: int, rows: int, columns: int, between: bool, price: float
+) -> None:
+    """To the bit as long as a row is one window; BLAS may sum in another order behind it."""
+    rng = np.random.default_rng(seed)
+    w = rng.laplace(size=(groups, rows, columns)) * 3
+    factor = hs.inverse_factor(random_hessian(rng, groups, columns))
+    row_factor = hs.inverse_factor(fisher(rng, groups, rows)) if between else None
+    arguments = (w, factor, 1 / np.einsum("gnn->gn", factor) ** 2, TrellisRate(price, trellis.first_lengths(w)))
+    found = []
+    for available in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "available", lambda available=available: available)
+            found.append(trellis_obs(*arguments, row_factor))
+    np.testing.assert_array_equal(*found)
+
+
+def test_rows_make_up_for_each_other() -> None:
+    rng = np.random.default_rng(11)
+    outer = fisher(rng, 1, 24)
+    hessian = random_hessian(rng, 1, 100)
+    factor = hs.inverse_factor(hessian)
+    weight, w = 1 / np.einsum("gnn->gn", factor) ** 2, rng.normal(size=(1, 24, 100)) * 3
+
+    def distortion(values: np.ndarray) -> float:
+        error = w[0] - values[0]
+        return float(np.einsum("rs,rj,jk,sk->", outer[0], error, hessian[0], error, optimize=True))
+
+    alone = trellis_obs(w, factor, weight, FREE)
+    together = trellis_obs(w, factor, weight, FREE, hs.inverse_factor(outer))
+    indices_of(together)  # or it raises
+    assert distortion(together) < 0.6 * distortion(alone)
+
+
+def test_a_row_that_counts_little_gets_few_bits() -> None:
+    rng = np.random.default_rng(12)
+    w = rng.normal(size=(1, 2, 400)) * 2
+    lengths = trellis.first_lengths(w)
+    row_factor = np.diag([1.0, 10.0])[None]  # F = diag(1, 1/100)
+    rate = TrellisRate(0.1, lengths)
+    identity = np.broadcast_to(np.eye(400), (1, 400, 400))
+    values = trellis_obs(w, identity, np.ones((1, 400)), rate, row_factor)
+    sizes = [trellis.code_lengths(values[:, row : row + 1])[1] for row in (0, 1)]
+    assert sizes[1] < 0.5 * sizes[0]
+
+
 EDGES = sorted({max(1, n * BLOCK + extra + d) for n in (0, 1, 2) for extra in (0, AHEAD) for d in (-1, 0, 1)})
 
 
@@ -138,6 +208,7 @@ def test_all_values_are_paths(seed: int, groups: int, rows: int, columns: int, s
 def test_small_blocks_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     w = np.random.default_rng(6).normal(size=(1, 64, 60)) * 2
     whole = np.square(w - white(w)).sum()
+    monkeypatch.setattr(native, "available", lambda: False)  # its blocks are fixed
     monkeypatch.setattr(trellis, "BLOCK", 8)
     errors = []
     for ahead in (0, 8, 24):

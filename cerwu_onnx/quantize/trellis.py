@@ -8,7 +8,10 @@ pays for; that gains up to a quarter bit per weight over a uniform grid (Marcell
 "Trellis", is what decoders do.
 
 Every survivor of the search carries the row's remaining weights, moved against the errors of its own path: the OBS
-update (see :mod:`cerwu_onnx.quantize.obs`).
+update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a row that is done moves those to come.
+
+What is written here is the readable form, and the one that runs where the library was built without a C compiler;
+:func:`cerwu_onnx.native.search_trellis` does the same.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx import native
 from cerwu_onnx.entropy.trellis import AFTER_ODD_GRID, AFTER_ODD_INDEX, to_indices
 from cerwu_onnx.types import Float64Array
 
@@ -35,8 +39,11 @@ Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
 _STATE = np.arange(STATES)
-_SUCCESSOR = np.stack([_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)], axis=1)
-_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if _SUCCESSOR[s, odd] == t] for t in _STATE])
+_NEXT = [_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)]
+SUCCESSOR = np.stack(_NEXT, axis=1).astype(np.uint8)
+"""``(16, 2)`` the state behind each state, by the parity of the index."""
+
+_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
 _FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state
 _BRANCH = 2 * _FROM + _PARITY
 _ODD_GRID = (_STATE & 1).astype(np.float32)
@@ -57,39 +64,79 @@ class TrellisRate:
     bits: Float64Array
 
 
-def trellis_obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: TrellisRate) -> Float64Array:
+def trellis_obs(
+    w: Float64Array,
+    factor: Float64Array,
+    weight: Float64Array,
+    rate: TrellisRate,
+    row_factor: Float64Array | None = None,
+) -> Float64Array:
     """Quantise rows along the trellis, moving the columns to come against the errors made so far.
+
+    The distortion of an error ``E`` is ``tr(E H E^T)``, or ``tr(F E H E^T)`` where rows depend on each other. Then its
+    row r counts with ``1 / V_rr^2``, and moves the rows k to come by ``-V_rk / V_rr`` times its error.
 
     Args:
         w: ``(G, M, N)`` weights in steps.
         factor: ``(G, N, N)`` upper ``U`` with ``H^-1 = U^T U``, ``H`` in steps too.
         weight: ``(G, N)`` curvature of the distortion, ``1 / U_jj^2`` for the exact loss.
         rate: what indices cost.
+        row_factor: ``(G, M, M)`` upper ``V`` with ``F^-1 = V^T V``; None if all rows count alike and by themselves.
 
     Returns:
         Values ``(G, M, N)`` on the union of the grids, integer-valued float64. Every row starts in state 0.
     """
-    groups, rows, columns = w.shape
-    rest = w.copy()
-    values: Float64Array = np.empty_like(rest)
-    unit = factor / np.einsum("gnn->gn", factor)[:, :, None]
-    state = np.zeros((groups, rows), np.intp)
+    groups, rows, _ = w.shape
     unity = float(weight.mean()) or 1.0  # costs in its units suit float32, whatever those of the outputs are
-    bits = (rate.price / unity * rate.bits).astype(np.float32)
+    unit = (factor / np.einsum("gnn->gn", factor)[:, :, None]).astype(np.float32)
+    scaled, bits = (weight / unity).astype(np.float32), rate.bits.astype(np.float32)
+    between, price = None, np.full((groups, rows), np.float32(rate.price / unity))
+    if row_factor is not None:
+        diagonal = np.einsum("gmm->gm", row_factor)
+        between = row_factor / diagonal[:, :, None]
+        price = (rate.price / unity * diagonal**2).astype(np.float32)
+    search = native.search_trellis if native.available() else _search_matrix
+    return np.stack(
+        [
+            search(w[g], unit[g], scaled[g], None if between is None else between[g], price[g], bits, SUCCESSOR)
+            for g in range(groups)
+        ]
+    )
+
+
+def _search_matrix(
+    w: Float64Array,
+    feedback: Float32Array,
+    weight: Float32Array,
+    row_feedback: Float64Array | None,
+    price: Float32Array,
+    bits: Float32Array,
+    successor: npt.NDArray[np.uint8],
+) -> Float64Array:
+    """See :func:`cerwu_onnx.native.search_trellis`; the trellis is always that of this module."""
+    if row_feedback is None:
+        return _search_rows(w, feedback, weight, price[0] * bits)
+    rest, values = w.copy(), np.empty_like(w)
+    for row in range(len(w)):
+        values[row] = _search_rows(rest[row : row + 1], feedback, weight, price[row] * bits)[0]
+        rest[row + 1 :] -= np.outer(row_feedback[row, row + 1 :], rest[row] - values[row])
+    return values
+
+
+def _search_rows(w: Float64Array, feedback: Float32Array, weight: Float32Array, bits: Float32Array) -> Float64Array:
+    """Rows of one matrix that do not depend on each other, a block of columns after another."""
+    rest, values = w.copy(), np.empty_like(w)
+    columns = w.shape[1]
+    state = np.zeros(len(w), np.intp)
     start = 0
     while start < columns:
         seen = slice(start, min(start + BLOCK + AHEAD, columns))
         stop = columns if seen.stop == columns else start + BLOCK
         path, errors, state = _search(
-            rest[:, :, seen].astype(np.float32),
-            unit[:, seen, seen].astype(np.float32),
-            (weight[:, seen] / unity).astype(np.float32),
-            bits,
-            state,
-            stop - start,
+            rest[:, seen].astype(np.float32), feedback[seen, seen], weight[seen], bits, state, stop - start
         )
-        values[:, :, start:stop] = path
-        rest[:, :, stop:] -= errors.astype(np.float64) @ unit[:, start:stop, stop:]
+        values[:, start:stop] = path
+        rest[:, stop:] -= errors.astype(np.float64) @ feedback[start:stop, stop:].astype(np.float64)
         start = stop
     return values
 
@@ -97,48 +144,48 @@ def trellis_obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rat
 def _search(
     w: Float32Array, unit: Float32Array, weight: Float32Array, bits: Float32Array, state: IntpArray, settled: int
 ) -> tuple[Float32Array, Float32Array, IntpArray]:
-    """The best path of each row through some columns, from a state ``(G, M)``.
+    """The best path of each row through some columns, from a state ``(M,)``.
 
     Returns:
-        Values and errors of the first ``settled`` columns ``(G, M, settled)``, and the state behind them.
+        Values and errors of the first ``settled`` columns ``(M, settled)``, and the state behind them.
     """
-    groups, rows, columns = w.shape
-    cost = np.full((groups, rows, STATES), _FAR, np.float32)
-    np.put_along_axis(cost, state[:, :, None], 0, axis=2)
-    paths = np.repeat(w[:, :, None, :], STATES, axis=2)  # what is left of the row on each survivor's path
-    came = np.empty((columns, groups, rows, STATES), np.uint8)
-    value = np.empty((columns, groups, rows, STATES), np.float32)
+    rows, columns = w.shape
+    cost = np.full((rows, STATES), _FAR, np.float32)
+    np.put_along_axis(cost, state[:, None], 0, axis=1)
+    paths = np.repeat(w[:, None, :], STATES, axis=1)  # what is left of the row on each survivor's path
+    came = np.empty((columns, rows, STATES), np.uint8)
+    value = np.empty((columns, rows, STATES), np.float32)
     error = np.empty_like(value)
     for j in range(columns):
-        x = paths[:, :, :, 0]
-        index, branch_cost = _branches(x, weight[:, j, None, None], bits)
-        total = (cost[:, :, :, None] + branch_cost).reshape(groups, rows, 2 * STATES)[:, :, _BRANCH]
-        second = total[:, :, :, 1] < total[:, :, :, 0]
-        cost = np.where(second, total[:, :, :, 1], total[:, :, :, 0])
+        x = paths[:, :, 0]
+        index, branch_cost = _branches(x, weight[j], bits)
+        total = (cost[:, :, None] + branch_cost).reshape(rows, 2 * STATES)[:, _BRANCH]
+        second = total[:, :, 1] < total[:, :, 0]
+        cost = np.where(second, total[:, :, 1], total[:, :, 0])
         source = np.where(second, _FROM[:, 1], _FROM[:, 0])
         branch = np.where(second, _BRANCH[:, 1], _BRANCH[:, 0])
-        k = np.take_along_axis(index.reshape(groups, rows, 2 * STATES), branch, axis=2)
+        k = np.take_along_axis(index.reshape(rows, 2 * STATES), branch, axis=1)
         value[j] = 2 * k - _ODD_GRID[source] * np.sign(k)
-        error[j] = np.take_along_axis(x, source, axis=2) - value[j]
+        error[j] = np.take_along_axis(x, source, axis=1) - value[j]
         came[j] = source
-        paths = np.take_along_axis(paths[:, :, :, 1:], source[:, :, :, None], axis=2)
-        paths -= error[j][:, :, :, None] * unit[:, None, None, j, j + 1 :]
+        paths = np.take_along_axis(paths[:, :, 1:], source[:, :, None], axis=1)
+        paths -= error[j][:, :, None] * unit[j, j + 1 :]
         if j % 16 == 15:
-            cost -= cost.min(axis=2, keepdims=True)  # float32 keeps its digits
-    best = cost.argmin(axis=2)[:, :, None]
-    path, errors = (np.empty((groups, rows, settled), np.float32) for _ in range(2))
+            cost -= cost.min(axis=1, keepdims=True)  # float32 keeps its digits
+    best = cost.argmin(axis=1)[:, None]
+    path, errors = (np.empty((rows, settled), np.float32) for _ in range(2))
     for j in reversed(range(columns)):
         if j == settled - 1:
-            state = best[:, :, 0]
+            state = best[:, 0]
         if j < settled:
-            path[:, :, j] = np.take_along_axis(value[j], best, axis=2)[:, :, 0]
-            errors[:, :, j] = np.take_along_axis(error[j], best, axis=2)[:, :, 0]
-        best = np.take_along_axis(came[j], best, axis=2).astype(np.intp)
+            path[:, j] = np.take_along_axis(value[j], best, axis=1)[:, 0]
+            errors[:, j] = np.take_along_axis(error[j], best, axis=1)[:, 0]
+        best = np.take_along_axis(came[j], best, axis=1).astype(np.intp)
     return path, errors, state
 
 
-def _branches(x: Float32Array, weight: Float32Array, bits: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """For each survivor the best index of either parity, and its cost, both ``(G, M, STATES, 2)``.
+def _branches(x: Float32Array, weight: np.float32, bits: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """For each survivor the best index of either parity, and its cost, both ``(M, STATES, 2)``.
 
     Candidates are the index next to the weight toward zero, its two neighbours, and zero.
     """

@@ -6,6 +6,7 @@
  */
 #include "cwb.h"
 #include "cwb_encode.h"
+#include "cwb_search.h"
 
 #if defined(_WIN32)
 #define EXPORT __declspec(dllexport)
@@ -16,7 +17,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 5
+#define CWB_HOST_ABI 6
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -36,6 +37,9 @@ EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const u
                                   uint8_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t header,
                                        uint16_t *out, size_t capacity);
+EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+                            const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
+                            const uint8_t *successor, double *scratch, double *values);
 
 /* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
  * follow it. The decoder calls this as CWB_CRC32. */
@@ -212,4 +216,11 @@ size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, si
                                 size_t capacity)
 {
     return cwb_encode_adaptive(symbols, grids, count, (uint16_t)header, out, capacity);
+}
+
+void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+                     const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
+                     const uint8_t *successor, double *scratch, double *values)
+{
+    cwb_search(w, rows, columns, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch, values);
 }
