@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.calibration import columns, iter_columns
+from cerwu_onnx.calibration.patches import positions
 from cerwu_onnx.graph import analyse
 from cerwu_onnx.layout import (
     conv_layout,
@@ -21,7 +22,7 @@ from cerwu_onnx.layout import (
     matmul_layout,
     recurrent_layout,
 )
-from cerwu_onnx.types import MatrixLayout
+from cerwu_onnx.types import ConvPatch, MatrixLayout
 
 RELAXED = settings(max_examples=120, deadline=None)
 
@@ -108,6 +109,21 @@ def ours(model: onnx.ModelProto, weight: np.ndarray, x: np.ndarray) -> np.ndarra
     for group in range(cols.shape[0]):
         assert sorted(map(tuple, whole[group].tolist())) == sorted(map(tuple, cols[group].tolist()))
     return layer.layout.to_matrix(weight) @ cols.swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 10, 1 << 20])
+def test_a_part_of_the_positions(max_bytes: int) -> None:
+    rng = np.random.default_rng(0)
+    patch = ConvPatch(1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    x = rng.normal(size=(2, 3, 12, 12)).astype(np.float32)
+    whole = {tuple(column) for column in columns(patch, x)[0].tolist()}
+    assert positions(patch, x) == 2 * 12 * 12 == len(whole)
+    parts = [list(iter_columns(patch, y, max_bytes, one_in=5, seed=seed)) for y, seed in ((x, 1), (-x, 1), (x, 2))]
+    first, same, other = (np.concatenate(pieces, axis=1)[0] for pieces in parts)
+    assert 2 * 12 * 12 / 5 <= len(first) < 2 * 12 * 12 / 3
+    assert len({tuple(column) for column in first.tolist()} & whole) == len(first)  # none twice
+    np.testing.assert_array_equal(first, -same)
+    assert not np.array_equal(first, other)
 
 
 @st.composite

@@ -242,6 +242,29 @@ def test_random_models(model: onnx.ModelProto, seed: int) -> None:
     check_brute_force(model, feed)
 
 
+def test_a_part_of_the_positions_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of them, of every batch, the same of either model: the Hessians come close, what is exact stays so."""
+    generator = np.random.default_rng(0)
+    weights = {"w": generator.normal(size=(4, 2, 3, 3)), "v": generator.normal(size=(2, 4, 1, 1))}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Conv", ["a", "v"], ["y"])]
+    model = build(
+        nodes,
+        [value("x", ["N", 2, 18, 18])],
+        [value("y")],
+        {name: array.astype(np.float32) for name, array in weights.items()},
+    )
+    feed = {"x": generator.normal(size=(40, 2, 18, 18)).astype(np.float32)}
+    whole = walked(model, feed, batch_size=8)[0]
+    monkeypatch.setattr("cerwu_onnx.calibration.sums.ENOUGH", (40 * 16 * 16 // 3, 1))
+    part = walked(model, feed, batch_size=8)[0]
+    for name, stats in part.items():
+        assert 3 * stats.positions == pytest.approx(whole[name].positions, rel=0.01)
+        assert np.abs(stats.hessian - whole[name].hessian).max() < 0.1 * whole[name].hessian.max()
+    again = walked(model, feed, batch_size=8)[0]
+    np.testing.assert_array_equal(again["v"].cross, part["v"].cross)
+    assert not np.array_equal(part["v"].cross, part["v"].hessian)
+
+
 def test_the_first_layer_sees_one_model() -> None:
     feed = {"x": normal(4, 3, 8, 8)}
     stats, _, _ = walked(residual_net(), feed)

@@ -33,14 +33,27 @@ class _View:
     def first_position(self) -> int:
         return self.group_axes + self.column_axes
 
+    @property
+    def positions(self) -> int:
+        return math.prod(self.array.shape[self.first_position :])
+
+    def some(self, one_in: int, seed: tuple[int, int]) -> _View:
+        """A random part of the positions, the same in views of the same shape; positions become one axis."""
+        if one_in <= 1:
+            return self
+        count = -(-self.positions // one_in)
+        chosen = np.random.default_rng(seed).choice(self.positions, count, replace=False)
+        where: tuple[Any, ...] = np.unravel_index(np.sort(chosen), self.array.shape[self.first_position :])
+        index = (Ellipsis, *where)
+        return _View(self.array[index], self.group_axes, self.column_axes)
+
     def copy(self) -> Float32Array:
         """The view as an array ``(G, P, N)``, float32."""
         shape = self.array.shape
         groups = math.prod(shape[: self.group_axes])
         cols = math.prod(shape[self.group_axes : self.first_position])
-        positions = math.prod(shape[self.first_position :])
         dense: Float32Array = np.ascontiguousarray(self.array, dtype=np.float32)
-        stacked: Float32Array = dense.reshape(groups, cols, positions)
+        stacked: Float32Array = dense.reshape(groups, cols, self.positions)
         return np.swapaxes(stacked, 1, 2)
 
 
@@ -61,8 +74,13 @@ def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array
     return _view(patch, x).copy()
 
 
+def positions(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> int:
+    """How many positions P an activation has; arguments and errors as for :func:`columns`."""
+    return _view(patch, x).positions
+
+
 def iter_columns(
-    patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any], max_bytes: int = 16 << 20
+    patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any], max_bytes: int = 16 << 20, one_in: int = 1, seed: int = 0
 ) -> Iterator[Float32Array]:
     """The columns of one activation in pieces.
 
@@ -70,22 +88,26 @@ def iter_columns(
         patch: how the operator reads its input.
         x: the activation, as in :func:`columns`.
         max_bytes: no piece is larger, unless it is a single position.
+        one_in: of so many positions only one, chosen at random, but alike for activations of the same shape.
+        seed: of the choice.
 
     Yields:
-        ``(G, P_i, N)`` float32; every position is in exactly one piece, in no particular order.
+        ``(G, P_i, N)`` float32; every position, or every chosen one, is in exactly one piece, in no particular order.
 
     Raises:
         ValueError: the shape of ``x`` does not fit the patch.
     """
     whole = _view(patch, x)
     pending = [whole.array]
+    pieces = 0
     while pending:
         array = pending.pop()
         if array.size == 0:
             continue
         sizes = array.shape[whole.first_position :]
         if array.size * 4 <= max_bytes or max(sizes, default=1) == 1:
-            yield _View(array, whole.group_axes, whole.column_axes).copy()
+            yield _View(array, whole.group_axes, whole.column_axes).some(one_in, (seed, pieces)).copy()
+            pieces += 1
             continue
         axis = whole.first_position + int(np.argmax(sizes))
         half = array.shape[axis] // 2

@@ -40,8 +40,8 @@ class Step:
         layers: layers that read the same activations in the same way; none in the last step.
         stats: their statistics by weight, one object for all. Treat the arrays as read-only.
         outputs: the last step's: for each output of the model, or what stands for it (:mod:`calibration.compared`), its
-            values in the float and in the quantised model, one per batch, valid until the walk is resumed or closed. One
-            object twice where the models agree. Empty in other steps.
+            values in the float and in the quantised model, one per batch, valid until the walk is resumed or closed.
+            One object twice where the models agree. Empty in other steps.
         samples: how many samples everything is taken over.
         commit: give constants (weights, biases, normalisation parameters) of the quantised model new float32 values, by
             name, before the walk goes on; they are rounded to the constants' own type. Raises UsageError for an unknown
@@ -193,7 +193,10 @@ class _Walk:
         if not keys and self._keys(layer):
             return layers, self._alone(layer, float_hessian)
         shape = (layer.layout.groups, layer.layout.cols)
-        sums = [[Sums(name, patch, layer.weight, shape, float_hessian) for name, patch in keys] for _ in range(folds)]
+        sums = [
+            [Sums(name, patch, layer.weight, shape, float_hessian, self._batches) for name, patch in keys]
+            for _ in range(folds)
+        ]
         self._advance([job.activation for job in sums[0]], sums, unfinished=own)
         return layers, self._stats(layers, sums, float_hessian)
 

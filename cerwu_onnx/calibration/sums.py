@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.calibration.patches import iter_columns
+from cerwu_onnx.calibration.patches import iter_columns, positions
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.types import ConvPatch, Float64Array, FloatArray, Layer, LayerStats, MatMulPatch, PairStats, Site
 
@@ -17,6 +17,13 @@ Key: TypeAlias = "tuple[str, ConvPatch | MatMulPatch]"
 
 CHUNK = 16 << 20
 """Bytes of float32 columns that are multiplied at once."""
+
+ENOUGH = (1 << 15, 256)
+"""Positions that suffice: at least the first number, and the second for each column.
+
+Neighbouring positions of an image tell the same, and the error that a Hessian of P positions adds to a distortion is in
+the order of N / P of it.
+"""
 
 
 def key(site: Site) -> Key:
@@ -36,6 +43,9 @@ class Sums:
         layer: the first layer that reads it, for messages.
         shape: ``(G, N)``, what the layer expects.
         float_hessian: sum ``x x^T`` too.
+        batches: how many calls of :meth:`add` to expect for all sums of this activation together, if a part of the
+            positions will do where there are more than :data:`ENOUGH`; 0 to take all.
+        one_in: of so many positions one is taken.
         arrays: sums over ``x~ x~^T`` ``(G, N, N)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``, then those
             over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
         positions: number of columns seen per group.
@@ -46,6 +56,8 @@ class Sums:
     layer: str
     shape: tuple[int, int]
     float_hessian: bool = False
+    batches: int = 0
+    one_in: int = 0
     arrays: list[Float64Array] = field(default_factory=list)
     positions: int = 0
 
@@ -61,13 +73,17 @@ class Sums:
             CalibrationError: NaN or infinity, or a shape the layer cannot read.
         """
         try:
+            if not self.one_in:
+                enough = max(ENOUGH[0], ENOUGH[1] * self.shape[1])
+                self.one_in = max(1, positions(self.patch, x) * self.batches // enough)
             if quantized is None or quantized is x:
-                for cols in iter_columns(self.patch, x, CHUNK):
+                for cols in iter_columns(self.patch, x, CHUNK, self.one_in, self.positions):
                     self._add_columns(cols, cols)
                 return
             if quantized.shape != x.shape:  # what non-maximum suppression leaves, say: nothing to pair it with
                 quantized = x[...]
-            chunks = (iter_columns(self.patch, stream, CHUNK) for stream in (x, quantized))
+            seed = self.positions
+            chunks = (iter_columns(self.patch, stream, CHUNK, self.one_in, seed) for stream in (x, quantized))
             for cols, others in zip(*chunks, strict=True):
                 self._add_columns(cols, others)
         except ValueError as error:
