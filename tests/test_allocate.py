@@ -161,6 +161,19 @@ def test_at_a_high_rate_a_weight_is_coded_well_or_not_at_all(calibrated: bool, t
     assert {layer.name for layer in coarse.report.layers} == {"fine", "tailed"}
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e-30])
+def test_small_outputs_count_as_much_as_large_ones(scale: float, tmp_path: Path) -> None:
+    """A regression with several outputs: as logits they would all be alike, and nothing would be left of the weights."""
+    weights = normal(24, 6) * np.float32(scale)
+    model = build([NODE("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 24])], [value("y", ["N", 6])], {"w": weights})
+    feed = rows(80, 24)
+    done = squeeze(tmp_path, model, feed, lambda_=1e-3)
+    assert [layer.name for layer in done.report.layers] == ["w"]
+    (reference,), (result,) = run(model, feed), run(done.after, feed)
+    error = np.square((reference - result) / scale).mean() / np.square(reference / scale).mean()
+    assert 1e-6 < error < 1e-2
+
+
 @pytest.mark.parametrize("effort", ["fast", "default", "max"])
 def test_efforts(effort: str, tmp_path: Path) -> None:
     model, feed = CASES["dense"]

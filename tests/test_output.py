@@ -25,6 +25,9 @@ def test_kinds_by_value() -> None:
     assert loss_kind([softmax(normal(2, 3, 5), axis=-1)]) == "kl"  # rows of probabilities at each time
     assert loss_kind([probabilities.astype(np.float16)]) == "kl"
     assert loss_kind([1 / (1 + np.exp(-logits))]) == "mse"  # independent probabilities
+    assert loss_kind([logits / 100]) == loss_kind([1000 + logits / 100]) == "mse"  # as logits all the same to KL
+    assert loss_kind([np.where(logits > 1, -np.inf, logits)]) == "kl"
+    assert loss_kind([np.where(logits > 1, np.nan, logits)]) == "kl"  # whose loss says what is wrong
     assert loss_kind([normal(6, 1)]) == "mse"
     assert loss_kind([normal(6)]) == "mse"
     assert loss_kind([normal(2, 3, 5)]) == "mse"

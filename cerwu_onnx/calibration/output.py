@@ -17,13 +17,16 @@ Batches: TypeAlias = Sequence[npt.NDArray[Any]]
 
 _SUM_TOLERANCE = 1e-3
 _LEAST = float(np.finfo(np.float32).tiny)
+_TELLING = 0.05
 
 
 def loss_kind(reference: Batches) -> LossKind:
     """Which loss suits an output, by its values in the float model.
 
     ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, unless all
-    values lie between 0 and 1 (independent probabilities). ``mse`` for everything else.
+    values lie between 0 and 1 (independent probabilities), or the softmax is so close to uniform (5 % of ``log(classes)``
+    on average) that it tells no classes apart: KL hardly sees errors of small values, and none that a row has in common.
+    ``mse`` for everything else.
 
     Args:
         reference: the output, one array per batch.
@@ -31,10 +34,21 @@ def loss_kind(reference: Batches) -> LossKind:
     arrays = [array for array in reference if array.size]
     if not all(np.issubdtype(array.dtype, np.floating) and array.ndim > 1 and array.shape[-1] > 1 for array in arrays):
         return "mse"
-    if _are_probabilities(arrays):
+    if are_probabilities(arrays):
         return "kl"
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays)
-    return "mse" if unit or any(array.ndim != 2 for array in arrays) else "kl"
+    if unit or any(array.ndim != 2 for array in arrays):
+        return "mse"
+    told = [_told(np.asarray(array, np.float64)) for array in arrays]
+    return "mse" if np.average(told, weights=[len(array) for array in arrays]) < _TELLING else "kl"
+
+
+def _told(logits: Float64Array) -> float:
+    """KL of the softmax from a uniform distribution as a share of its largest value, mean over rows; 1 if not finite."""
+    logs = _log_softmax(logits)
+    with np.errstate(invalid="ignore"):
+        entropy = -np.where(logs > -np.inf, np.exp(logs) * logs, 0.0).sum(axis=-1)
+    return float(np.nan_to_num(1 - entropy / np.log(logits.shape[-1]), nan=1.0).mean())
 
 
 def comparable(outputs: Mapping[str, Batches]) -> list[str]:
@@ -80,7 +94,7 @@ def final_losses(reference: Batches, quantized: Batches, kind: LossKind) -> floa
     """
     if len(reference) != len(quantized) or not any(array.size for array in reference):
         raise CalibrationError("outputs cannot be compared: there are no values, or not as many batches")
-    probabilities = kind == "kl" and _are_probabilities(reference)
+    probabilities = kind == "kl" and are_probabilities(reference)
     total = weight = 0.0
     for x, y in zip(reference, quantized, strict=True):
         if x.shape != y.shape:
@@ -107,7 +121,7 @@ def _check(good: npt.NDArray[np.bool_]) -> None:
         raise CalibrationError("the float model's output holds NaN or infinity on the calibration data")
 
 
-def _are_probabilities(arrays: Iterable[npt.NDArray[Any]]) -> bool:
+def are_probabilities(arrays: Iterable[npt.NDArray[Any]]) -> bool:
     """Whether all rows are non-negative and sum to 1."""
     return all(
         array.min() >= 0 and bool((np.abs(array.sum(axis=-1, dtype=np.float64) - 1) < _SUM_TOLERANCE).all())
