@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from cerwu_onnx.calibration.collect import Feed, open_session, run_session
+from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
@@ -59,7 +59,7 @@ class OutputLoss:
         self.sees = ancestors(graph.model, self._names)
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
         self._session = open_session(_overridable(graph), self._names)
-        self._feeds = list(_first(source, _samples(graph, source)))
+        self._feeds = first_feeds(source, affordable_samples(graph, source))
         self._reference = self._outputs({})
         self._names = comparable(self._reference)
         self._kinds = {name: loss_kind(self._reference[name]) for name in self._names}
@@ -162,7 +162,7 @@ def _overridable(graph: Graph) -> onnx.ModelProto:
     return model
 
 
-def _samples(graph: Graph, source: Source) -> int:
+def affordable_samples(graph: Graph, source: Source) -> int:
     """How many samples an evaluation takes, from what the layers' inputs of one sample need."""
     constants = graph.tensors.keys()
     names = {site.activation for layer in graph.layers for site in layer.sites} - constants
@@ -175,10 +175,11 @@ def _samples(graph: Graph, source: Source) -> int:
     return int(min(max(ACTIVATIONS // max(needed, 1), least), most))
 
 
-def _first(source: Source, samples: int) -> list[Feed]:
-    feeds: list[Feed] = []
+def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
+    """Copies of the first feeds, of ``batch`` samples each where they can be divided, that hold so many samples."""
+    feeds: list[dict[str, Any]] = []
     seen = 0
-    for feed in source.batches(min(BATCH, samples)):
+    for feed in source.batches(min(batch, samples)):
         feeds.append({name: np.array(value) for name, value in feed.items()})
         seen += source.count(feed)
         if seen >= samples:

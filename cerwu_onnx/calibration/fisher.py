@@ -1,0 +1,253 @@
+"""Which errors of a layer's outputs matter together at the model's outputs: one matrix per layer.
+
+With g the gradient of the output loss' square root with respect to what a layer's matrix gives at one position, the
+Fisher matrix ``F = E[g g^T]`` weighs its rows and relates them. Beside ``H = E[x x^T]`` it is the other factor of the
+loss' second derivative with respect to the layer's weights (K-FAC: Martens & Grosse, "Optimizing Neural Networks with
+Kronecker-factored Approximate Curvature", 2015): an error ``E`` of the matrix costs about ``tr(F E H E^T) / 2``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from scipy.special import softmax
+
+from cerwu_onnx.calibration.adjoint import adjoint
+from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.compared import compared_values
+from cerwu_onnx.calibration.output import are_probabilities, comparable, loss_kind
+from cerwu_onnx.calibration.patches import iter_columns
+from cerwu_onnx.calibration.sensitivity import BATCH, affordable_samples, first_feeds
+from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.errors import CalibrationError, ModelError
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.onnx_io import attributes_of
+from cerwu_onnx.sites import node_name
+from cerwu_onnx.types import ConvPatch, Float64Array, Layer
+
+log = logging.getLogger(__name__)
+
+Array: TypeAlias = npt.NDArray[Any]
+
+TEMPERATURE = 4.0
+"""Classes are drawn from the softmax of log p / T. With T = 1 the few samples that the model is unsure of are all that
+counts, which generalises worse from few samples."""
+
+CLASSES = 16
+"""Up to so many classes all are taken, each with its probability; of more, so many draws."""
+
+DRAWS = 8
+"""Random signs for outputs that are not classes."""
+
+LARGEST = 1 << 22
+"""Elements at most of a layer's matrix; layers of more outputs get none."""
+
+MEMORY = 512 << 20
+"""Bytes of activations and gradients held at once, about."""
+
+
+def row_fishers(graph: Graph, source: Source) -> dict[str, Float64Array]:
+    """The Fisher matrix of the outputs of each layer, where gradients reach it.
+
+    Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. A matrix is the mean over
+    samples of the sum over positions, in units in which ``tr(F E H E^T) / 2``, H being the mean over positions, is
+    the part of the loss of :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, that an error E
+    causes, as far as a factor of two at classes' tempered probabilities and independence of positions go.
+
+    Args:
+        graph: the analysed model.
+        source: where the feeds come from; the first samples are taken.
+
+    Returns:
+        By weight name, ``(G, M, M)`` for the groups G and rows M of the layer's layout: symmetric, finite, not zero.
+        Layers are missing where gradients cannot be computed: all of them, if onnxruntime cannot run the adjoint.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: the data does not fit, or no output holds numbers.
+    """
+    nodes = {layer.weight: node for layer in graph.layers if (node := _node(graph, layer)) is not None}
+    if not nodes:
+        return {}
+    targets = [node.output[0] for node in nodes.values()]
+    session = open_session(graph.model, fetched_activations(graph.model, targets))
+    batch = min(BATCH, choose_batch(session, source, fetched_activations(graph.model, targets), MEMORY))
+    feeds = first_feeds(source, affordable_samples(graph, source), batch)
+    samples = sum(source.count(feed) for feed in feeds)
+    outputs = _Outputs(graph.model, feeds, samples)
+    try:
+        found = _sums(graph, nodes, outputs, feeds)
+    except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
+        log.debug("no gradients: %s", error)
+        return {}
+    return {name: total / samples for name, total in found.items() if np.isfinite(total).all() and total.any()}
+
+
+def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
+    """The node that a layer is, if its outputs' gradients say all about it."""
+    size = layer.layout.groups * layer.layout.rows**2
+    if len(layer.sites) != 1 or layer.readers or size > LARGEST:
+        return None
+    site = layer.sites[0]
+    if site.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return None
+    found = [
+        node
+        for node in graph.model.graph.node
+        if (node_name(node), node.op_type) == (site.node, site.op) and site.activation in node.input
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _sums(
+    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: _Outputs, feeds: Iterable[Feed]
+) -> dict[str, Float64Array]:
+    """Sums over samples and positions, by weight.
+
+    Raises:
+        ModelError: there is no adjoint, or onnxruntime cannot load it.
+        CalibrationError: onnxruntime cannot run it.
+    """
+    backward = adjoint(graph.model, outputs.names, [node.output[0] for node in nodes.values()])
+    layers = {layer.weight: layer for layer in graph.layers if layer.weight in nodes}
+    sources = {weight: backward.gradients.get(nodes[weight].output[0]) for weight in layers}
+    reached = {weight: name for weight, name in sources.items() if name is not None}
+    if not reached:
+        return {}
+    session = open_session(backward.model)
+    sums: dict[str, Float64Array] = {}
+    for index, feed in enumerate(feeds):
+        for seeds in outputs.seeds(index):
+            fed = {backward.seeds[name]: seed for name, seed in seeds.items() if name in backward.seeds}
+            gradients = run_session(session, list(dict.fromkeys(reached.values())), {**feed, **fed})
+            for weight, name in reached.items():
+                found = _products(layers[weight], nodes[weight], gradients[name])
+                sums[weight] = sums[weight] + found if weight in sums else found
+    return sums
+
+
+def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Array:
+    """``g g^T`` summed over positions, ``(G, M, M)``, from the gradient with respect to the node's output."""
+    groups, rows = layer.layout.groups, layer.layout.rows
+    total = np.zeros((groups, rows, rows))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for stack in _stacks(layer, node, gradient):
+            total += np.sum(stack @ stack.swapaxes(-1, -2), axis=0, dtype=np.float64)
+    return total
+
+
+def _stacks(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Iterator[Array]:
+    """The gradient with respect to a layer's rows, as arrays ``(any, G, M, positions)``."""
+    groups, rows = layer.layout.groups, layer.layout.rows
+    attributes = attributes_of(node)
+    if node.op_type == "Conv":
+        yield gradient.reshape(len(gradient), groups, rows, -1)
+    elif node.op_type == "ConvTranspose":  # each tap is a row: it reads the output where a convolution would
+        yield from (columns.swapaxes(1, 2)[None] for columns in iter_columns(_taps(layer, attributes), gradient))
+    elif node.op_type == "Gemm":
+        by_row = gradient if layer.sites[0].activation == node.input[1] else gradient.T
+        yield attributes.get("alpha", 1.0) * by_row[None, None]
+    else:
+        yield _matmul_stack(layer, node, gradient)
+
+
+def _taps(layer: Layer, attributes: Mapping[str, Any]) -> ConvPatch:
+    """How a transposed convolution's taps meet its output."""
+    kernel = layer.layout.shape[2:]
+    ones, zeros = (1,) * len(kernel), (0,) * (2 * len(kernel))
+    return ConvPatch(
+        layer.layout.groups,
+        kernel,
+        tuple(attributes.get("strides", ones)),
+        tuple(attributes.get("dilations", ones)),
+        tuple(attributes.get("pads", zeros)),
+    )
+
+
+def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
+    """Of ``(batch..., P, M)`` or, with the constant on the left, ``(batch..., M, P)``; vectors lack an axis."""
+    groups, rows = layer.layout.groups, layer.layout.rows
+    if rows == groups == 1:
+        return gradient.reshape(1, 1, 1, -1)
+    batch: tuple[int, ...] = layer.sites[0].patch.batch  # type: ignore[union-attr]
+    if gradient.ndim == len(batch) + 1:  # the other operand is a vector
+        gradient = gradient[..., None]
+    elif layer.sites[0].activation == node.input[0]:
+        gradient = gradient.swapaxes(-1, -2)
+    # Batch axes of the constant to the front of rows; those that it is broadcast along are positions like others.
+    lead = gradient.ndim - 2 - len(batch)
+    own = [lead + axis for axis, length in enumerate(batch) if length > 1]
+    rest = [axis for axis in range(gradient.ndim - 2) if axis not in own]
+    moved = gradient.transpose(*rest, *own, -2 + gradient.ndim, -1 + gradient.ndim)
+    stacked: Array = moved.reshape(-1, groups, rows, gradient.shape[-1])
+    return stacked
+
+
+class _Outputs:
+    """The outputs that say how good the model is, and gradients of the square root of their loss.
+
+    Args:
+        model: the float model.
+        feeds: some feeds.
+        samples: how many samples these are.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feeds: Iterable[Feed], samples: int) -> None:
+        names = compared_values(model)
+        session = open_session(model, names)
+        runs = [run_session(session, names, feed) for feed in feeds]
+        values = {name: [run[name] for run in runs] for name in names}
+        self.names = comparable(values)
+        self._values = {name: values[name] for name in self.names}
+        self._samples = samples
+        self._random = np.random.default_rng(0)
+
+    def seeds(self, batch: int) -> Iterator[dict[str, Array]]:
+        """Draws whose squares add up to the Fisher matrix of the outputs of one batch; an output without is zero.
+
+        Rows (distributions, or all else) have random signs, without which the gradients of one would add to another's.
+        """
+        draws = {name: self._draws(name, batch) for name in self.names}
+        for index in range(max(len(seeds) for seeds in draws.values())):
+            yield {
+                name: seeds[index] if index < len(seeds) else np.zeros_like(self._values[name][batch])
+                for name, seeds in draws.items()
+            }
+
+    def _draws(self, name: str, batch: int) -> list[Array]:
+        batches = self._values[name]
+        output = batches[batch]
+        if loss_kind(batches) == "mse":
+            energy = sum(float(np.square(array, dtype=np.float64).sum()) for array in batches)
+            scale = (2 * self._samples / (energy or 1.0) / DRAWS) ** 0.5
+            return [(scale * self._signs(output.shape)).astype(output.dtype) for _ in range(DRAWS)]
+        rows = sum(array[..., 0].size for array in batches) / self._samples
+        wide = output.astype(np.float64)
+        inner = np.ones_like(wide)  # derivative of log p with respect to the output, but for what softmax takes out
+        if are_probabilities(batches):
+            least = np.finfo(np.float32).tiny
+            inner = np.where(wide > least, 1 / np.maximum(wide, least), 0)
+            wide = np.log(np.maximum(wide, least))
+        tempered: Float64Array = softmax(wide / TEMPERATURE, axis=-1)
+        factors = rows**-0.5 * inner * self._signs((*output.shape[:-1], 1))
+        return [(factors * draw).astype(output.dtype) for draw in self._classes(tempered)]
+
+    def _classes(self, q: Float64Array) -> Iterator[Float64Array]:
+        """Gradients of log q_k with respect to logits, times the root of the probability of the draw."""
+        classes = np.arange(q.shape[-1])
+        if q.shape[-1] <= CLASSES:
+            for k in classes:
+                yield np.sqrt(q[..., k, None]) * ((classes == k) - q)
+            return
+        upper = q.cumsum(axis=-1)
+        for _ in range(CLASSES):
+            drawn = (upper < self._random.random((*q.shape[:-1], 1)) * upper[..., -1:]).sum(axis=-1, keepdims=True)
+            yield CLASSES**-0.5 * ((classes == drawn) - q)
+
+    def _signs(self, shape: tuple[int, ...]) -> Float64Array:
+        return self._random.choice((-1.0, 1.0), size=shape)
