@@ -163,7 +163,7 @@ def test_at_a_high_rate_a_weight_is_coded_well_or_not_at_all(calibrated: bool, t
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-30])
 def test_small_outputs_count_as_much_as_large_ones(scale: float, tmp_path: Path) -> None:
-    """A regression with several outputs: as logits they would all be alike, and nothing would be left of the weights."""
+    """A regression with several outputs: as logits they would all be alike, and all weights would become zero."""
     weights = normal(24, 6) * np.float32(scale)
     model = build([NODE("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 24])], [value("y", ["N", 6])], {"w": weights})
     feed = rows(80, 24)

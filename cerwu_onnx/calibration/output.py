@@ -24,9 +24,9 @@ def loss_kind(reference: Batches) -> LossKind:
     """Which loss suits an output, by its values in the float model.
 
     ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, unless all
-    values lie between 0 and 1 (independent probabilities), or the softmax is so close to uniform (5 % of ``log(classes)``
-    on average) that it tells no classes apart: KL hardly sees errors of small values, and none that a row has in common.
-    ``mse`` for everything else.
+    values lie between 0 and 1 (independent probabilities), or the softmax is so close to uniform (5 % of
+    ``log(classes)`` on average) that it tells no classes apart: KL hardly sees errors of small values, and none that a
+    row has in common. ``mse`` for everything else.
 
     Args:
         reference: the output, one array per batch.
@@ -44,7 +44,11 @@ def loss_kind(reference: Batches) -> LossKind:
 
 
 def _told(logits: Float64Array) -> float:
-    """KL of the softmax from a uniform distribution as a share of its largest value, mean over rows; 1 if not finite."""
+    """KL of the softmax from a uniform distribution, as a share of its largest value, mean over rows; 1 if not finite.
+
+    Args:
+        logits: ``(samples, classes)``.
+    """
     logs = _log_softmax(logits)
     with np.errstate(invalid="ignore"):
         entropy = -np.where(logs > -np.inf, np.exp(logs) * logs, 0.0).sum(axis=-1)
