@@ -1,8 +1,4 @@
-"""Reverse-mode differentiation of an ONNX model: the gradients are computed by another ONNX model.
-
-onnxruntime has no gradients for inference models. Behind the nodes of the model stand those of its adjoint, which
-:mod:`cerwu_onnx.calibration.adjoint_rules` append, from the outputs back to the activations asked for.
-"""
+"""The backward pass over a graph: from outputs to activations, one rule per node."""
 
 from __future__ import annotations
 
@@ -14,8 +10,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper, shape_inference, version_converter
 
-from cerwu_onnx.calibration.adjoint_rules import RULES, Call
-from cerwu_onnx.calibration.adjoint_values import Blocked, Dims, Tape, Value
+from cerwu_onnx.calibration.adjoint.calls import Call
+from cerwu_onnx.calibration.adjoint.rules import RULES
+from cerwu_onnx.calibration.adjoint.values import Blocked, Dims, Tape, Value
 from cerwu_onnx.elements import FLOATS
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.onnx_io import all_messages, attributes_of, first_line, subgraph_reads

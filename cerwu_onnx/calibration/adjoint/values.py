@@ -1,6 +1,6 @@
 """Tensors of an ONNX graph under construction: arithmetic on them appends nodes.
 
-What :mod:`cerwu_onnx.calibration.adjoint_rules` is written in. Operators are those of opset 16, whose forms later ones
+What :mod:`cerwu_onnx.calibration.adjoint.rules` is written in. Operators are those of opset 16, whose forms later ones
 kept. No onnxruntime here.
 """
 

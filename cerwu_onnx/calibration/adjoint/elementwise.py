@@ -1,0 +1,134 @@
+"""Rules of operators that compute every number of the output from one number of each input."""
+
+from __future__ import annotations
+
+import math
+
+from cerwu_onnx.calibration.adjoint.calls import Call, Rule, elementwise, first_only
+from cerwu_onnx.calibration.adjoint.values import Blocked, Value
+
+
+def add(call: Call, index: int) -> Value:
+    """Add, Sum."""
+    return call.fit(call.g, index)
+
+
+def sub(call: Call, index: int) -> Value:
+    """Of a - b."""
+    return call.fit(-call.g if index else call.g, index)
+
+
+def mean(call: Call, index: int) -> Value:
+    """(a + b + ...) / n."""
+    return call.fit(call.g / len(call.inputs), index)
+
+
+def mul(call: Call, index: int) -> Value:
+    """Of a * b: each times the other."""
+    return call.fit(call.g * call.input(1 - index), index)
+
+
+def div(call: Call, index: int) -> Value:
+    """Of a / b."""
+    quotient = call.g / call.input(1)
+    return call.fit(-(quotient * call.y) if index else quotient, index)
+
+
+def extreme(call: Call, index: int) -> Value:
+    """Max, Min: to whichever input the output is."""
+    return call.fit(call.g * call.y.equals(call.input(index)), index)
+
+
+def power(call: Call) -> Value:
+    """x^p: p x^(p - 1)."""
+    p = call.input(1).cast(call.x.dtype)
+    return call.fit(call.g * p * call.tape.emit("Pow", call.x, p - 1), 0)
+
+
+def where(call: Call, index: int) -> Value:
+    """To the input that was chosen."""
+    chosen = (call.g, 0) if index == 1 else (0, call.g)
+    return call.fit(call.tape.emit("Where", call.input(0), *chosen), index)
+
+
+# Functions of one number
+
+
+def leaky_relu(call: Call) -> Value:
+    """Slope alpha below 0."""
+    return call.g.where(call.g * call.number("alpha", 0.01), call.x.above(0))
+
+
+def p_relu(call: Call) -> Value:
+    """Slope from the second input below 0."""
+    return call.g.where(call.g * call.input(1), call.x.above(0))
+
+
+def elu(call: Call) -> Value:
+    """The function alpha (e^x - 1) below 0, whose derivative is y + alpha."""
+    return call.g.where(call.g * (call.y + call.number("alpha", 1.0)), call.x.above(0))
+
+
+def hard_sigmoid(call: Call) -> Value:
+    """A line between 0 and 1: y (1 - y) is positive on its slope, 0 beyond."""
+    return call.g * call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign")
+
+
+def hard_swish(g: Value, x: Value, y: Value) -> Value:
+    """The product x h(x) with the line h(x) = x / 6 + 1/2 between 0 and 1."""
+    h = g.tape.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    return g * (h + x * (h * (1 - h)).apply("Sign") / 6)
+
+
+def gelu(call: Call) -> Value:
+    """The product x P(x), P the normal distribution or its approximation by tanh."""
+    x = call.x
+    if call.text("approximate", "none") == "tanh":
+        scale = math.sqrt(2 / math.pi)
+        tanh = (scale * (x + 0.044715 * x * x * x)).apply("Tanh")
+        return call.g * (0.5 * (1 + tanh) + 0.5 * scale * x * (1 - tanh * tanh) * (1 + 3 * 0.044715 * x * x))
+    density = (-0.5 * x * x).apply("Exp") / math.sqrt(2 * math.pi)
+    return call.g * (0.5 * (1 + (x / math.sqrt(2)).apply("Erf")) + x * density)
+
+
+def cast(call: Call) -> Value:
+    """Back to the type of the input."""
+    if not call.x.dtype:
+        raise Blocked("its element type is unknown")
+    return call.g.cast(call.x.dtype)
+
+
+def clip(call: Call) -> Value:
+    """To what was left as it is."""
+    return call.g * call.y.equals(call.x)
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Add", "Sum"), add),
+    **dict.fromkeys(("Max", "Min"), extreme),
+    "Sub": sub,
+    "Mean": mean,
+    "Mul": mul,
+    "Div": div,
+    "Pow": first_only(power),
+    "Where": where,
+    "Relu": elementwise(lambda g, x, y: g * y.apply("Sign")),
+    "Sigmoid": elementwise(lambda g, x, y: g * y * (1 - y)),
+    "Tanh": elementwise(lambda g, x, y: g * (1 - y * y)),
+    "Erf": elementwise(lambda g, x, y: g * (-(x * x)).apply("Exp") * (2 / math.sqrt(math.pi))),
+    "Softplus": elementwise(lambda g, x, y: g * x.apply("Sigmoid")),
+    "Exp": elementwise(lambda g, x, y: g * y),
+    "Log": elementwise(lambda g, x, y: g / x),
+    "Sqrt": elementwise(lambda g, x, y: g / (2 * y)),
+    "Reciprocal": elementwise(lambda g, x, y: -(g * y * y)),
+    "Neg": elementwise(lambda g, x, y: -g),
+    "Abs": elementwise(lambda g, x, y: g * x.apply("Sign")),
+    "HardSwish": elementwise(hard_swish),
+    "LeakyRelu": first_only(leaky_relu),
+    "PRelu": first_only(p_relu),
+    "Elu": first_only(elu),
+    "HardSigmoid": first_only(hard_sigmoid),
+    "Gelu": first_only(gelu),
+    "Clip": first_only(clip),
+    **dict.fromkeys(("Cast", "CastLike"), first_only(cast)),
+}

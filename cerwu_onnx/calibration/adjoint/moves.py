@@ -1,0 +1,96 @@
+"""Rules of operators that only move, repeat, drop or choose elements."""
+
+from __future__ import annotations
+
+from onnx import TensorProto
+
+from cerwu_onnx.calibration.adjoint.calls import Call, Rule, first_only
+from cerwu_onnx.calibration.adjoint.values import Blocked, Value, joined
+
+
+def reshape(call: Call) -> Value:
+    """Reshape, Flatten, Squeeze, Unsqueeze."""
+    return call.g.reshape(call.x.shape)
+
+
+def identity(call: Call) -> Value:
+    """Identity; Dropout outside training."""
+    if call.optional(2) is not None:
+        raise Blocked("it may be in training mode")
+    return call.g
+
+
+def transpose(call: Call) -> Value:
+    """Axes in the order they had before."""
+    perm = call.attributes.get("perm", [])
+    return call.g.transpose(*sorted(range(len(perm)), key=lambda axis: perm[axis]))
+
+
+def concat(call: Call, index: int) -> Value:
+    """The input's part of the output."""
+    axis = call.attributes["axis"]
+    begin = call.tape.constant([0], [1], TensorProto.INT64)
+    for before in range(index):
+        begin = begin + call.input(before).dim(axis)
+    end = begin + call.input(index).dim(axis)
+    return call.tape.emit("Slice", call.g, begin, end, [axis], dtype=call.g.dtype)
+
+
+def split(call: Call) -> Value:
+    """The parts side by side; zero where one is not used."""
+    parts = []
+    for y, g in zip(call.outputs, call.gradients, strict=True):
+        if y is None:
+            raise Blocked("one of its outputs has no name")
+        parts.append(y.filled(0) if g is None else g)
+    return joined(parts, call.attributes.get("axis", 0))
+
+
+def expand(call: Call) -> Value:
+    """The sum over copies."""
+    return call.g.sum_to(call.x)
+
+
+def max_pool(call: Call) -> Value:
+    """To the element that was the largest."""
+    if call.attributes.get("storage_order", 0):
+        raise Blocked("storage_order is 1")
+    found = call.tape.emit("MaxPool", call.x, dtype=TensorProto.INT64, output=1, **call.attributes)
+    return _put_back(call.g, found + 1, call.x)
+
+
+def moved(call: Call) -> Value:
+    """Operators that only move, repeat or drop elements: where each comes from is what they do to numbers 1, 2, ..."""
+    if call.node.op_type == "Resize" and call.text("mode", "nearest") != "nearest":
+        raise Blocked("it interpolates")
+    tape, x, op = call.tape, call.x, call.node.op_type
+    # Types that onnxruntime's kernels take.
+    dtype = {"Resize": TensorProto.INT32, "DepthToSpace": TensorProto.DOUBLE, "SpaceToDepth": TensorProto.DOUBLE}
+    first, step = (tape.constant([1], [], TensorProto.INT64) for _ in range(2))
+    numbers = tape.emit("Range", first, x.size + 1, step).reshape(x.shape).cast(dtype.get(op, TensorProto.INT64))
+    rest = [*call.inputs[1:]]
+    if op == "Pad" and len(rest) > 1:
+        rest[1] = None  # the value to pad with: 0
+    result = tape.emit(op, numbers, *rest, dtype=numbers.dtype, **call.attributes)
+    return _put_back(call.g, result.cast(TensorProto.INT64), x)
+
+
+def _put_back(g: Value, origin: Value, x: Value) -> Value:
+    """Sums of the gradients of all that came from an element of x, which ``origin`` counts from 1; 0 is nowhere."""
+    zeros = g.tape.constant([0], [1], x.dtype).expand(x.size.reshape([1]) + 1)
+    flat = (origin.reshape([-1]), g.reshape([-1]))
+    summed = g.tape.emit("ScatterElements", zeros, *flat, dtype=x.dtype, axis=0, reduction="add")
+    return g.tape.emit("Slice", summed, [1], [1 << 62], dtype=x.dtype).reshape(x.shape)
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), first_only(reshape)),
+    **dict.fromkeys(("Identity", "Dropout"), first_only(identity)),
+    "Transpose": first_only(transpose),
+    "Concat": concat,
+    "Split": first_only(split),
+    "Expand": first_only(expand),
+    "MaxPool": first_only(max_pool),
+    **dict.fromkeys(("Slice", "Gather", "GatherElements", "GatherND", "Tile", "Pad"), first_only(moved)),
+    **dict.fromkeys(("Resize", "DepthToSpace", "SpaceToDepth", "Trilu"), first_only(moved)),
+}

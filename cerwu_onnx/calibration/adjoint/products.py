@@ -1,0 +1,109 @@
+"""Rules of matrix products, convolutions, and the pooling that is one."""
+
+from __future__ import annotations
+
+import math
+
+from onnx import TensorProto
+
+from cerwu_onnx.calibration.adjoint.calls import Call, Rule, first_only
+from cerwu_onnx.calibration.adjoint.values import Blocked, Value, joined
+
+
+def gemm(call: Call, index: int) -> Value:
+    """Y = alpha A' B' + beta C, where A' is A or, with transA, its transpose."""
+    alpha = call.number("alpha", 1.0)
+    trans_a, trans_b = (call.attributes.get(name, 0) for name in ("transA", "transB"))
+    if index == 2:
+        return (call.g * call.number("beta", 1.0)).sum_to(call.input(2))
+    if index == 0:
+        operands, flags = [call.g, call.input(1)], (0, 1 - trans_b)
+        flags = (trans_b, 1) if trans_a else flags
+        transposed = trans_a
+    else:
+        operands, flags = [call.x, call.g], (1 - trans_a, 0)
+        flags = (1, trans_a) if trans_b else flags
+        transposed = trans_b
+    return call.tape.emit(
+        "Gemm", *(operands[::-1] if transposed else operands), alpha=alpha, transA=flags[0], transB=flags[1]
+    )
+
+
+def mat_mul(call: Call, index: int) -> Value:
+    """Y = A B over broadcast batches; a vector is a matrix whose other axis Y lacks."""
+    a, b, g = call.input(0), call.input(1), call.g
+    rank = {0: a.rank, 1: b.rank}
+    lacking = [axis for axis, operand in ((-2, 0), (-1, 1)) if rank[operand] == 1]
+    g = g.unsqueeze(lacking) if lacking else g
+    whole = [a.unsqueeze([0]) if rank[0] == 1 else a, b.unsqueeze([1]) if rank[1] == 1 else b]
+    other = whole[1 - index].transpose(*_swapped(max(rank[1 - index], 2)))
+    result = call.tape.emit("MatMul", *((other, g) if index else (g, other)))
+    if rank[1 - index] <= 2 and rank[index] >= 2 and (index == 0 or rank[0] <= 2):
+        return result  # no batch of the other operand that this one was broadcast to
+    return result.sum_to(whole[index]).reshape(call.input(index).shape)
+
+
+def _swapped(rank: int) -> list[int]:
+    """All axes, the last two exchanged."""
+    return [*range(rank - 2), rank - 1, rank - 2]
+
+
+def conv(call: Call) -> Value:
+    """The transposed convolution."""
+    return _spread(call, call.g, call.input(1), call.x)
+
+
+def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
+    """The adjoint of a convolution with the call's attributes, in the shape of its input ``like``."""
+    attributes = call.some("strides", "dilations", "group")
+    strides, auto_pad = attributes.get("strides", []), call.text("auto_pad", "NOTSET")
+    pads = call.attributes.get("pads", []) if auto_pad == "NOTSET" else []
+    if max(strides, default=1) == 1 and not auto_pad.startswith("SAME"):
+        attributes |= {"pads": pads} if pads else {}
+        return call.tape.emit("ConvTranspose", g, weight, **attributes)
+    # Strides may leave input behind the last window, and SAME depends on the size: cropped and padded at run time.
+    full = call.tape.emit("ConvTranspose", g, weight, **attributes)
+    excess = full.shape - like.shape
+    if auto_pad.startswith("SAME"):
+        total = call.tape.emit("Max", excess, 0)
+        begins = (total if auto_pad == "SAME_UPPER" else total + 1) / 2
+    else:
+        rank = len(strides)
+        begins = call.tape.constant([0, 0, *(pads or [0] * rank)[:rank]], [rank + 2], TensorProto.INT64)
+    return call.tape.emit("Pad", full, joined([-begins, begins - excess], 0), dtype=g.dtype)
+
+
+def conv_transpose(call: Call) -> Value:
+    """The convolution."""
+    if call.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or "output_shape" in call.attributes:
+        raise Blocked("its padding is computed from the output's shape")
+    return call.tape.emit("Conv", call.g, call.input(1), **call.some("strides", "dilations", "group", "pads"))
+
+
+def average_pool(call: Call) -> Value:
+    """A convolution of each channel with ones, over the number of elements in the window."""
+    if call.attributes.get("ceil_mode", 0):
+        raise Blocked("ceil_mode is 1")
+    x, kernel = call.x, call.attributes["kernel_shape"]
+    g = call.g / math.prod(kernel)
+    padded = any(call.attributes.get("pads", ())) or call.text("auto_pad", "NOTSET").startswith("SAME")
+    if padded and not call.attributes.get("count_include_pad", 0):
+        inside = call.tape.emit("AveragePool", x.filled(1), **{**call.attributes, "count_include_pad": 1})
+        g = g / inside
+    weight = call.tape.constant([1.0] * math.prod(kernel), [1, 1, *kernel], x.dtype)
+    return _spread(call, _one_channel(g), weight, _one_channel(x)).reshape(x.shape)
+
+
+def _one_channel(value: Value) -> Value:
+    """Channels as samples of their own."""
+    spatial = value.tape.emit("Slice", value.shape, [2], [1 << 30], [0], dtype=TensorProto.INT64)
+    return value.reshape(joined([value.tape.constant([-1, 1], [2], TensorProto.INT64), spatial], 0))
+
+
+RULES: dict[str, Rule] = {
+    "Gemm": gemm,
+    "MatMul": mat_mul,
+    "Conv": first_only(conv),
+    "ConvTranspose": first_only(conv_transpose),
+    "AveragePool": first_only(average_pool),
+}

@@ -1,0 +1,13 @@
+"""How gradients pass through ONNX operators, from outputs to one input: the table of all rules.
+
+A rule is a formula in :class:`~cerwu_onnx.calibration.adjoint.values.Value`: ``g`` is the gradient with respect to the
+output ``y``, ``x`` the first input, all of them tensors of the graph under construction.
+"""
+
+from __future__ import annotations
+
+from cerwu_onnx.calibration.adjoint import elementwise, moves, products, reductions
+from cerwu_onnx.calibration.adjoint.calls import Rule
+
+RULES: dict[str, Rule] = {**elementwise.RULES, **products.RULES, **reductions.RULES, **moves.RULES}
+"""By operator of the standard domain, opset 16 or later."""
