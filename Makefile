@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/host/*.[ch] decoder_c/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench size fuzz torture docs clean
+.PHONY: help venv demo test lint bench bench-compat size fuzz torture docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -44,6 +44,9 @@ lint: $(TOOLS) ## ruff (rules and format) and mypy --strict
 
 bench: $(STAMP) ## measure sizes and speeds
 	@$(BIN)/python -m tests.bench
+
+bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
+	@$(BIN)/python -m tests.compat
 
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size

@@ -1,0 +1,141 @@
+"""``docs/compatibility.md`` and ``docs/benchmarks/compat.json`` from the rows of the bench."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from . import onnx_nodes
+from .check import BLIND_PRICE, LARGEST_SHARE, PRICE, Row
+
+PACKAGES = ("onnx", "onnxruntime", "torch", "onnxscript", "skl2onnx", "scikit-learn")
+
+TEXT = """# Compatibility
+
+Every graph below went through the whole tool three times: without calibration data at lambda {blind:g}, with it at
+lambda {price:g}, and at the default lambda. `make bench-compat` does so again, writes this page and
+`benchmarks/compat.json`, and fails if a graph does.
+
+    python -m tests.compat --list                 # the names of all graphs
+    python -m tests.compat --only "Conv 2-D"      # those whose names contain a text; prints them, writes nothing
+
+Each time
+
+* `compress` accepts the model, `verify` passes, and the decoders in C and in Python give the same bits for every
+  tensor;
+* onnx.checker accepts the rebuilt model, with full type inference where it does so for the original;
+* operators, attributes, wiring, bodies, functions, opsets, inputs and outputs are those of the original, or of the
+  original with BatchNormalization folded, where the status says so;
+* every tensor that is not reported as quantised, wherever it is, comes back bit for bit. At the first of the three
+  rates that includes all biases; at the others, biases and normalisation parameters of quantised layers may move.
+
+**Errors** are those of the worst output: root of squared error over energy, summed over all feeds; NaN and infinity
+must stay where they are. Of labels, flags and text it is the share of entries that differ, which counts where there is
+no other output and may not exceed {share:g}. At both high rates errors must stay below 0.001; where onnxruntime's tools
+have put a rounding of activations to 8 bits into the graph, below 0.01, because a hair's breadth there can be a step.
+At the default lambda errors are shown for orientation: all but the last models have random weights, so nothing is as
+robust as training makes it, and logits near zero make relative errors look large.
+
+A weight that the format cannot hold as finely as lambda asks stays exact ([design.md](design.md)), so it is not the
+size of the errors that counts here, but that nothing is lost. **Coded** is the share of the elements of float tensors
+that are on a grid at the default lambda. Integer tensors of models that are quantised already are not counted.
+
+{versions}.
+
+## Summary
+
+{summary}
+"""
+
+
+def write(rows: Sequence[Row], skipped: dict[str, str], folder: Path) -> None:
+    """Write both files below ``docs``."""
+    lines = [json.dumps(asdict(row) | {"seconds": round(row.seconds, 2)}) for row in rows]
+    (folder / "benchmarks" / "compat.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    (folder / "compatibility.md").write_text(markdown(rows, skipped), encoding="utf-8")
+
+
+def markdown(rows: Sequence[Row], skipped: dict[str, str]) -> str:
+    """The page."""
+    sources: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        sources[row.source].append(row)
+    summary = [["source", "graphs", "ok", "with coded weights", "float weights", "coded", "largest error"]]
+    for source, group in [*sources.items(), ("all", list(rows))]:
+        summary.append(
+            [
+                source,
+                f"{len(group):,}",
+                f"{sum(row.status == 'ok' for row in group):,}",
+                f"{sum(row.coded > 0 for row in group):,}",
+                f"{sum(row.weights for row in group):,}",
+                _share(group),
+                _errors([max((e for row in group for e in row.errors[:2] if e is not None), default=None)]),
+            ]
+        )
+    page = TEXT.format(
+        blind=BLIND_PRICE, price=PRICE, share=LARGEST_SHARE, versions=_versions(), summary=_table(summary)
+    )
+    for source, reason in skipped.items():
+        page += f"\nNot measured: {source}: {reason}.\n"
+    for source, group in sources.items():
+        page += f"\n## {source}\n\n"
+        page += _by_operator(group) if source == onnx_nodes.SOURCE else _by_graph(group)
+    return page
+
+
+def _by_graph(rows: Iterable[Row]) -> str:
+    table = [["graph", "operators with weights", "weights", "coded", "errors: high rate, with data, default", "status"]]
+    for row in rows:
+        operators = ", ".join(row.operators)
+        status = f"{row.status} ({row.note})" if row.note else row.status
+        table.append([row.graph, operators, f"{row.weights:,}", _share([row]), _errors(row.errors), status])
+    return _table(table)
+
+
+def _by_operator(rows: Iterable[Row]) -> str:
+    """Graphs by the name of their test, without what follows the operator: too many for a line each."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.operator].append(row)
+    table = [["operator", "graphs", "weights", "coded", "errors: high rate, with data, default", "status"]]
+    for name, group in sorted(groups.items()):
+        wrong = [f"{row.graph}: {row.status}" for row in group if row.status != "ok"]
+        columns = zip(*((row.errors + [None] * 3)[:3] for row in group), strict=True)
+        errors = [max((e for e in column if e is not None), default=None) for column in columns]
+        weights = sum(row.weights for row in group)
+        table.append([name, str(len(group)), f"{weights:,}", _share(group), _errors(errors), "; ".join(wrong) or "ok"])
+    text = (
+        "One line per operator; each graph has its own in `benchmarks/compat.json`. In brackets there stand the inputs "
+    )
+    return f"{text}that were\nturned into initializers.\n\n{_table(table)}"
+
+
+def _share(rows: Iterable[Row]) -> str:
+    weights, coded = (sum(values) for values in zip(*((row.weights, row.coded) for row in rows), strict=True))
+    return f"{100 * coded / weights:.0f} %" if weights else "-"
+
+
+def _errors(errors: Iterable[float | None]) -> str:
+    return ", ".join("-" if error is None else "0" if not error else f"{error:.1e}" for error in errors)
+
+
+def _versions() -> str:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return f"Measured with {', '.join(found)}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    cells = [[re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
