@@ -61,6 +61,12 @@ MAX_SPAN = 4096
 """Most symbols of a coded tensor (docs/format.md)."""
 
 
+def storage_dtype(element: int) -> np.dtype[Any] | None:
+    """How numpy holds the elements of a float or integer type bit for bit; None for types that it has not."""
+    integers = element in _CODES and element < _T.FLOAT8E4M3FN and element != _T.BOOL
+    return np.dtype(_CODES[element]) if integers else FLOATS.get(element)
+
+
 def elsewhere(tensor: onnx.TensorProto) -> bool:
     """Whether the elements are in a file: an external tensor of a model that :mod:`cerwu_onnx.loading` has read."""
     return bool(tensor.data_location == _T.EXTERNAL and tensor.external_data)
@@ -206,13 +212,16 @@ def _table(values: Array, *, nibbles: bool = False) -> Table | None:
     return Table((places - common).astype(np.int32), lo + common, nibbles)
 
 
-def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> None:
-    """Give a tensor the decoded float32 values of a coded one, as its placeholder says (docs/format.md).
+def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> bytes:
+    """What a placeholder makes of the decoded float32 values of a coded tensor (docs/format.md).
 
     Args:
         tensor: the placeholder: ``data_type`` is that of the elements, ``int64_data`` may hold an offset, and ``dims``
-            the shape of bytes of which each value is one half. Becomes the tensor, nameless.
+            the shape of bytes of which each value is one half. Becomes the tensor, nameless and without elements.
         values: decoded, in the shape of the record.
+
+    Returns:
+        The elements, to be the tensor's ``raw_data``.
 
     Raises:
         ValueError: the values are none of this type, or the placeholder is malformed.
@@ -226,7 +235,7 @@ def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> None:
         rounded = from_float32(values, kind)
         if not (rounded & 0x7F80 != 0x7F80 if kind == _T.BFLOAT16 else np.isfinite(rounded)).all():
             raise ValueError("values that are not finite")
-        raw = np.ascontiguousarray(rounded).tobytes()
+        raw = bytes(np.ascontiguousarray(rounded).tobytes())
     elif kind in _CODES or kind in _PARTS:
         raw = _integers(values, kind, offset, dims)
     else:
@@ -234,7 +243,7 @@ def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> None:
     tensor.Clear()
     tensor.data_type = kind
     tensor.dims.extend(shape)
-    tensor.raw_data = raw
+    return raw
 
 
 def _integers(values: FloatArray, kind: int, offset: int, dims: list[int]) -> bytes:

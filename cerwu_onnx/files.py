@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cerwu_onnx.errors import UsageError
 
@@ -32,7 +35,18 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
 
 
 def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
-    """Write ``content`` beside ``path``, flush it to disk and rename it into place; interrupted, it leaves no trace.
+    """Write ``content`` by :func:`atomic`.
+
+    Raises:
+        UsageError: see :func:`atomic`.
+    """
+    with atomic(path, overwrite=overwrite) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def atomic(path: str | Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """A file beside ``path``, flushed to disk and renamed into place at the end; interrupted, it leaves no trace.
 
     Raises:
         UsageError: see :func:`check_target`, or the disk refuses the bytes.
@@ -42,7 +56,7 @@ def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, _mode(target))

@@ -26,6 +26,7 @@ from cerwu_onnx.onnx_io import (
     subgraph_reads,
     value_of,
 )
+from cerwu_onnx.sessions import new_session
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,11 @@ def fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
     nowhere but into the BatchNormalization. The arithmetic is float64. Other nodes stay as they are.
 
     Returns:
-        A folded copy, and the names of the nodes that are gone (their first outputs where they have no name).
+        A folded copy, or the model itself if there is nothing to fold, and the names of the nodes that are gone (their
+        first outputs where they have no name).
     """
+    if not any(node.op_type == "BatchNormalization" for node in model.graph.node):
+        return model, ()
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     folding = _Folding(copy)
@@ -245,7 +249,7 @@ def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, not printed
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return new_session(model, options)
     except Exception as error:  # onnxruntime's exceptions have no common base but this
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cerwu_onnx.types import MatrixLayout
@@ -16,7 +16,10 @@ _AS_IS = (0, 1, 2)
 _TRANSPOSED = (0, 2, 1)
 
 _NEIGHBOURS = 128
-"""Columns at most of the matrix of a tensor that is no factor of a product."""
+"""Columns at most of a matrix of whose inputs nothing is known."""
+
+_NARROW = 16
+"""Columns from which on it is worth dividing rows."""
 
 
 def conv_layout(shape: tuple[int, ...], groups: int) -> MatrixLayout:
@@ -159,8 +162,27 @@ def gather_layout(shape: tuple[int, ...]) -> MatrixLayout:
 def operand_layout(shape: tuple[int, ...]) -> MatrixLayout:
     """Layout of a tensor that is no factor of a product: rows of neighbours, at most 128 of them."""
     size = math.prod(shape)
-    columns = next(width for width in range(min(size, _NEIGHBOURS), 0, -1) if size % width == 0)
+    columns = _divisor(size)
     return _stack(shape, (1, size // columns, columns), transposed=False)
+
+
+def narrowed(layout: MatrixLayout) -> MatrixLayout:
+    """A layout for a weight of whose inputs nothing is known: its rows in pieces of at most 128 columns.
+
+    Where each row is a single number (a table), the pieces are of neighbours in the tensor instead.
+    """
+    length = layout.cols
+    if length == 1 and layout.perm == tuple(range(len(layout.perm))):
+        length = layout.shape[-1]
+    columns = _divisor(length)
+    if columns < min(length, _NARROW):
+        return layout
+    return replace(layout, groups=1, rows=layout.size // columns, cols=columns)
+
+
+def _divisor(size: int) -> int:
+    """The largest divisor of at most :data:`_NEIGHBOURS`."""
+    return next(width for width in range(min(size, _NEIGHBOURS), 0, -1) if size % width == 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from cerwu_onnx.elements import elsewhere, raw_bytes
+from cerwu_onnx.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.errors import ModelError, UsageError
 from cerwu_onnx.flat import flattened
 from cerwu_onnx.onnx_io import MAX_BYTES, all_messages, all_tensors, first_line, tensor_bytes, without_initializers
@@ -51,17 +51,12 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return flattened(model)
 
 
-def model_size(path: str | os.PathLike[str], model: onnx.ModelProto) -> int:
-    """Bytes of an ONNX file and the data beside it.
-
-    Args:
-        path: of the file.
-        model: what :func:`load_model` made of it.
-    """
-    raw = onnx.ModelProto()
-    raw.ParseFromString(Path(path).read_bytes())
-    outside = sum(tensor_bytes(tensor) for tensor in all_tensors(raw) if elsewhere(tensor))
-    return Path(path).stat().st_size + outside
+def model_size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a valid ONNX file and of the data beside it that it refers to."""
+    model = onnx.ModelProto()
+    model.ParseFromString(Path(path).read_bytes())
+    outside = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
@@ -101,12 +96,17 @@ def _find_external(model: onnx.ModelProto, file: Path) -> None:
                 tensor.external_data.add(key=key, value=str(value))
     others = (*model.graph.node, *model.graph.sparse_initializer, *model.functions, *model.training_info)
     inside = (message for part in others for message in all_messages(part) if isinstance(message, onnx.TensorProto))
-    for tensor in (*inside, *(tensor for tensor in model.graph.initializer if tensor_bytes(tensor) < LAZY)):
+    for tensor in (*inside, *(tensor for tensor in model.graph.initializer if not _may_wait(tensor))):
         if elsewhere(tensor):
             raw = raw_bytes(tensor)
             del tensor.external_data[:]
             tensor.ClearField("data_location")
             tensor.raw_data = raw
+
+
+def _may_wait(tensor: onnx.TensorProto) -> bool:
+    """Whether an initializer is worth leaving in its file."""
+    return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
 
 
 def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, int, int]:

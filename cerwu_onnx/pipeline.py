@@ -19,11 +19,12 @@ from cerwu_onnx.errors import CheckFailed, ModelError, UsageError
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
+from cerwu_onnx.loading import model_size
 from cerwu_onnx.metrics import Scorer, open_scorer
 from cerwu_onnx.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.quantizer import Quantized, Quantizer
 from cerwu_onnx.report import Report, Scores
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.runtime import CompressedModel, write_onnx
 from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def compress(
                 "method": settings.method,
                 "lambda": settings.price,
                 "calibration": "data" if source else "none",
-                "model": hashlib.sha256(Path(model).read_bytes()).hexdigest()[:16],
+                "model": _digest(Path(model)),
             }
             if folded:
                 metadata["folded"] = len(folded)
@@ -108,11 +109,11 @@ def compress(
             score = trials.score(scorer, point, done) if point.score is None else point.score
             scores = Scores(scorer.name, float_score, score)
             missed = _missed(scores, target)
-        _warn_if_lost(graph, done, settings)
+        _warn_if_lost(coded, settings)
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
     return Report(
-        model_bytes=Path(model).stat().st_size,
+        model_bytes=model_size(model),
         file_bytes=len(coded.content),
         method=settings.method,
         lambda_=point.lambda_,
@@ -162,7 +163,7 @@ class _Trials:
         coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
         with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            path.write_bytes(CompressedModel(reader.parse(coded.content)).to_onnx().SerializeToString())
+            write_onnx(CompressedModel(reader.parse(coded.content)), path)
             return scorer(path)
 
     def _encode(self, price: float, done: Quantized, settings: Settings) -> Coded:
@@ -246,16 +247,24 @@ def prepare(
     return analyse(folded), names, source
 
 
-def _warn_if_lost(graph: Graph, done: Quantized, settings: Settings) -> None:
+def _digest(path: Path) -> str:
+    """The first 16 digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _warn_if_lost(coded: Coded, settings: Settings) -> None:
     """Name the layers that lose most of their output."""
     if settings.method == "trellis":
         return
-    for layer in graph.layers:
-        result = done.quantized[layer.weight]
-        if result.distortion > LOST**2 * result.energy:
+    for layer in coded.layers:
+        if layer.relative_error > LOST**2:
             log.warning(
                 "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
                 "raise --levels or lower --lambda",
-                layer.weight,
-                100 * (result.distortion / result.energy) ** 0.5,
+                layer.name,
+                100 * layer.relative_error**0.5,
             )

@@ -13,10 +13,12 @@ from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.graph import Graph
+from cerwu_onnx.layout import narrowed
 from cerwu_onnx.onnx_io import tensor_bytes, type_name, with_tensors
 from cerwu_onnx.progress import Clock, Progress, silent
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
+from cerwu_onnx.shelf import Shelf
 from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class Quantized:
     """
 
     graph: Graph
-    quantized: dict[str, QuantizedTensor]
+    quantized: Mapping[str, QuantizedTensor]
     bounds: dict[str, float]
     samples: int
     loss: float | None = None
@@ -77,7 +79,11 @@ class Quantizer:
 
     def _measure(self, source: Source | None) -> None:
         """Collect what quantising at any price needs."""
-        graph, settings, progress = self.graph, self.settings, self.progress
+        settings, progress = self.settings, self.progress
+        if source is None and settings.weight_layout == "onnx":  # small identities do as well as large ones
+            layers = (replace(layer, layout=narrowed(layer.layout)) for layer in self.graph.layers)
+            self.graph = replace(self.graph, layers=tuple(layers))
+        graph = self.graph
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress)
@@ -155,13 +161,13 @@ def statistics(
 
 def quantize_layers(
     graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent
-) -> dict[str, QuantizedTensor]:
+) -> Shelf:
     """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
 
     Biases and normalisation parameters are among the results where ``settings`` and the error allow it; a weight
     that is better left exact is not.
     """
-    quantized: dict[str, QuantizedTensor] = {}
+    quantized = Shelf(settings.memory)
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
@@ -173,8 +179,9 @@ def quantize_layers(
             result = priced
         else:
             result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
-        quantized[layer.weight] = result
+        quantized.put(layer.weight, result)
         if settings.float_params == "auto":
-            quantized |= quantize_floats(layer, tensors, stats[layer.weight], result)
+            for name, tensor in quantize_floats(layer, tensors, stats[layer.weight], result).items():
+                quantized.put(name, tensor)
     progress("quantize", len(graph.layers), len(graph.layers), "")
     return quantized

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,23 @@ import numpy.typing as npt
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CheckFailed, UsageError
-from cerwu_onnx.files import check_target, write_atomic
+from cerwu_onnx.files import atomic, check_target, write_atomic
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
     from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
+
+
+INSIDE = 2**31 - 2**26
+"""Bytes of tensors that an ONNX file can hold, with some room for the rest: protobuf's limit is 2 GB."""
+
+OUTSIDE = 1 << 16
+"""Bytes from which on a tensor is written into a file of its own kind when external data is asked for."""
+
+PAGE = 4096
+"""Offsets in such a file are multiples of this."""
 
 
 class CompressedModel(Mapping[str, npt.NDArray[Any]]):
@@ -65,8 +75,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """Names of the coded tensors that are integers, coded without loss, not weights."""
         return coded_tables(self.container)
 
-    def to_onnx(self) -> onnx.ModelProto:
+    def to_onnx(self, keep: Callable[[onnx.TensorProto, bytes], bool] | None = None) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
+
+        Args:
+            keep: called with each initializer that was decoded and its elements; true if it has put them elsewhere.
 
         Raises:
             CorruptFileError: a check fails.
@@ -78,10 +91,13 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         skeleton = self.container.section(f.Kind.GRAPH)
         if skeleton is None:
             raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
-        tensors = [
-            (record.name, int(record.element), self.container.decode(record)) for record in self.container.tensors
-        ]
-        return join(skeleton, tensors)
+        records = self.container.tensors
+        return join(skeleton, ((r.name, int(r.element), self.container.decode(r)) for r in records), keep)
+
+    @property
+    def onnx_bytes(self) -> int:
+        """About how many bytes the tensors of the rebuilt model take."""
+        return sum(record.count * f.item_size(record.element) for record in self.container.tensors)
 
     def verify(self) -> int:
         """Decode everything and check every CRC; return the number of tensors.
@@ -90,7 +106,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
             CorruptFileError: a check fails.
         """
         if any(record.kind is f.Kind.GRAPH for record in self.container.records):
-            self.to_onnx()  # decodes every tensor and reads the metadata
+            self.to_onnx(lambda tensor, raw: True)  # decodes every tensor and reads the metadata
             return len(self)
         for record in self.container.tensors:
             self.container.decode(record)
@@ -129,8 +145,17 @@ def open(path: str | Path) -> CompressedModel:
     return CompressedModel(reader.read(path))
 
 
-def decompress(path: str | Path, output: str | Path | None = None, *, force: bool = False) -> onnx.ModelProto:
+def decompress(
+    path: str | Path, output: str | Path | None = None, *, force: bool = False, external_data: bool = False
+) -> onnx.ModelProto:
     """Rebuild the float ONNX model of a .cwb file, and write it when ``output`` is given.
+
+    Args:
+        path: of the .cwb file.
+        output: path of the ONNX file.
+        force: overwrite.
+        external_data: write large tensors into ``output`` + ".data", as is done in any case with models of 2 GB and
+            more. The result then refers to that file.
 
     Raises:
         UsageError: a path cannot be read or written, or the file holds weights only.
@@ -138,10 +163,37 @@ def decompress(path: str | Path, output: str | Path | None = None, *, force: boo
     """
     if output is not None:
         check_target(output, overwrite=force, source=path)
-    model = open(path).to_onnx()
-    if output is not None:
-        write_atomic(output, model.SerializeToString(deterministic=True), overwrite=force)
-    return model
+    model = open(path)
+    return model.to_onnx() if output is None else write_onnx(model, output, force=force, external_data=external_data)
+
+
+def write_onnx(
+    model: CompressedModel, output: str | Path, *, force: bool = False, external_data: bool = False
+) -> onnx.ModelProto:
+    """Write the rebuilt model; arguments, result and errors are those of :func:`decompress`."""
+    if not external_data and model.onnx_bytes <= INSIDE:
+        rebuilt = model.to_onnx()
+    else:
+        target = Path(f"{output}.data")
+        check_target(target, overwrite=force)
+        with atomic(target, overwrite=force) as stream:
+            rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, target.name))
+    write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
+    return rebuilt
+
+
+def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: str) -> bool:
+    """Write the elements of a large tensor to the end of a file, at an offset that can be mapped to memory."""
+    from onnx import TensorProto
+
+    if len(raw) < OUTSIDE:
+        return False
+    stream.write(bytes(-stream.tell() % PAGE))
+    for key, value in (("location", location), ("offset", stream.tell()), ("length", len(raw))):
+        tensor.external_data.add(key=key, value=str(value))
+    stream.write(raw)
+    tensor.data_location = TensorProto.EXTERNAL
+    return True
 
 
 def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSession:
@@ -153,10 +205,9 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
     """
-    import onnxruntime
+    from cerwu_onnx.sessions import new_session
 
-    options.setdefault("providers", ["CPUExecutionProvider"])
-    return onnxruntime.InferenceSession(open(path).to_onnx().SerializeToString(), **options)
+    return new_session(open(path).to_onnx(), options.pop("sess_options", None), **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +241,13 @@ def compare(
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
     """
-    import onnxruntime
-
     from cerwu_onnx.calibration import model_inputs, open_source
     from cerwu_onnx.graph import load_model
+    from cerwu_onnx.sessions import new_session
 
     original = load_model(against)
     ours = load_session(path)
-    theirs = onnxruntime.InferenceSession(original.SerializeToString(), providers=["CPUExecutionProvider"])
+    theirs = new_session(original)
     names = [output.name for output in theirs.get_outputs()]
     if names != [output.name for output in ours.get_outputs()]:
         raise CheckFailed(f"{path} and {against} have different outputs: they are not the same model")

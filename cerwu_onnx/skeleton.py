@@ -110,13 +110,19 @@ def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx
     return bytes(skeleton.SerializeToString(deterministic=True))
 
 
-def join(skeleton: bytes, tensors: Iterable[tuple[str, int, npt.NDArray[Any]]]) -> onnx.ModelProto:
+def join(
+    skeleton: bytes,
+    tensors: Iterable[tuple[str, int, npt.NDArray[Any]]],
+    keep: Callable[[onnx.TensorProto, bytes], bool] | None = None,
+) -> onnx.ModelProto:
     """Put tensors back in the place of the placeholders.
 
     Args:
         skeleton: from :func:`split`.
         tensors: name, element type and values (dtypes of :func:`stored_tensor`) in the order of the
-            placeholders; coded ones as float32.
+            placeholders; coded ones as float32. They are asked for one after the other.
+        keep: called with each initializer and its elements; true if it has put them elsewhere. (Protobuf gives memory
+            of fields back with the message only.)
 
     Raises:
         CorruptFileError: the bytes are no model, its placeholders or references do not match the tensors, or it
@@ -129,19 +135,24 @@ def join(skeleton: bytes, tensors: Iterable[tuple[str, int, npt.NDArray[Any]]]) 
     except (DecodeError, UnicodeError) as error:
         raise CorruptFileError("the graph section is not an ONNX model: the file is damaged") from error
     places = [(tensor, node) for _, tensor, node in _places(model) if _is_placeholder(tensor)]
-    given = list(tensors)
-    if len(places) != len(given):
-        raise CorruptFileError(
-            f"the graph section has {len(places)} placeholders for {len(given)} tensors: the file is damaged"
-        )
+    outside = sum(tensor.data_location == _EXTERNAL for tensor in all_tensors(model)) - len(places)
+    given = 0
     constants = []
-    for (tensor, node), (name, element, values) in zip(places, given, strict=True):
-        _fill(tensor, "" if node is not None else name, element, values)
+    for given, (name, element, values) in enumerate(tensors, 1):
+        if given > len(places):
+            continue
+        tensor, node = places[given - 1]
+        raw = _fill(tensor, "" if node is not None else name, element, values)
+        if keep is None or node is not None or not keep(tensor, raw):
+            tensor.raw_data = raw
         if node is not None and node.output:
             constants.append((node, name))
-    for tensor in all_tensors(model):
-        if tensor.data_location == _EXTERNAL:
-            raise CorruptFileError("the graph section refers to data outside the file: do not trust it")
+    if given != len(places):
+        raise CorruptFileError(
+            f"the graph section has {len(places)} placeholders for {given} tensors: the file is damaged"
+        )
+    if outside:
+        raise CorruptFileError("the graph section refers to data outside the file: do not trust it")
     _lengthen(model, constants, strings)
     model.producer_name = "cerwu-onnx"
     for message in all_messages(model):
@@ -150,7 +161,8 @@ def join(skeleton: bytes, tensors: Iterable[tuple[str, int, npt.NDArray[Any]]]) 
     return model
 
 
-def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> None:
+def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> bytes:
+    """Make a placeholder a tensor without elements; these are returned."""
     dtype = FLOATS.get(element)
     if dtype is None or values.dtype.itemsize != dtype.itemsize:
         raise CorruptFileError(f"tensor {name!r}: {values.dtype} values do not fit element type {element}")
@@ -158,7 +170,7 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
         try:
             if element != onnx.TensorProto.FLOAT:
                 raise ValueError("values that are not float32")
-            fill_coded(tensor, values)
+            raw = fill_coded(tensor, values)
         except ValueError as error:
             raise CorruptFileError(
                 f"tensor {name!r}: the graph section asks for {error}: the file is damaged"
@@ -167,8 +179,9 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
         tensor.Clear()
         tensor.data_type = element
         tensor.dims.extend(values.shape)
-        tensor.raw_data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+        raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
     tensor.name = name
+    return raw
 
 
 def _places(

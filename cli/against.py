@@ -96,7 +96,7 @@ def _rebuilt(
         if record.is_coded and record.name in original:
             tensor = placeholder(original[record.name])
             tensor.data_type = original[record.name].data_type
-            fill_coded(tensor, values)
+            tensor.raw_data = fill_coded(tensor, values)
         found[record.name] = tensor
     return found, False
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import console
 from .options import CwbFile, Force, Quiet, Verbose
+
+if TYPE_CHECKING:
+    import onnx
 
 EXAMPLE = "cerwu-onnx decompress model.cwb model.onnx"
 
@@ -16,6 +19,10 @@ EXAMPLE = "cerwu-onnx decompress model.cwb model.onnx"
 def decompress(
     file: CwbFile,
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", show_default=False, help="The float model to write.")],
+    external_data: Annotated[
+        bool,
+        typer.Option("--external-data", help="Large tensors into OUT.onnx.data; 2 GB and more go there anyway."),
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -26,7 +33,13 @@ def decompress(
     """
     from cerwu_onnx.runtime import decompress as run
 
-    model = run(file, output, force=force)
+    model = run(file, output, force=force, external_data=external_data)
     if not quiet:
-        size = output.stat().st_size
+        size = sum(path.stat().st_size for path in _written(output, model))
         console.write(f"{console.printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes\n")
+
+
+def _written(output: Path, model: onnx.ModelProto) -> list[Path]:
+    """The files of a model that was written."""
+    outside = any(tensor.external_data for tensor in model.graph.initializer)
+    return [output, Path(f"{output}.data")] if outside else [output]

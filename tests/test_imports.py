@@ -15,9 +15,9 @@ HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native", "search", "progress"),
-    ("container", "quantize", "report", "elements", "onnx_io", "flat", "loading", "hooks"),
+    ("container", "quantize", "report", "elements", "onnx_io", "flat", "loading", "sessions", "hooks"),
     ("graph", "uses", "sites", "affine", "fold", "skeleton", "storage", "lossless", "calibration"),
-    ("allocate", "metrics", "encode"),
+    ("allocate", "metrics", "encode", "shelf"),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),
     ("reports",),

@@ -15,7 +15,8 @@ from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, layer_stats
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.graph import Graph, model_inputs
-from cerwu_onnx.onnx_io import constant_tensors, first_line
+from cerwu_onnx.onnx_io import constant_tensors, first_line, without_initializers
+from cerwu_onnx.sessions import new_session
 from cerwu_onnx.types import Layer, LayerStats
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
         ModelError: onnxruntime cannot load the model.
     """
     if outputs:
-        shown = onnx.ModelProto()
-        shown.CopyFrom(model)
+        shown = without_initializers(model, ())
         del shown.graph.output[:]
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         model = shown
@@ -91,7 +91,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
     # Spinning threads would take the cores away from the matrix products between two runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return new_session(model, options)
     except Exception as error:  # onnxruntime's exceptions have no common base but this
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 

@@ -1,4 +1,7 @@
-"""``python -m tests.bench [speed] [entropy] [sources] [rate]``: the figures that the docs quote, all by default."""
+"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory]``: the figures that the docs quote.
+
+All but the last by default: that one writes some ten gigabytes to a temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,47 @@ import argparse
 
 from rich.console import Console
 
-from . import entropy, rate, sources, speed
+from . import entropy, memory, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate")
+PARTS = ("speed", "entropy", "sources", "rate", "memory")
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all but memory)"
+    )
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="only these models")
     group = parser.add_argument_group("rate")
     group.add_argument("--methods", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
     group.add_argument("--percent", nargs="+", type=float, default=[99, 95], help="shares of the float score")
     group.add_argument("--save", action="store_true", help="update docs/benchmarks/rate.json and redraw its curves")
     group.add_argument("--saved", action="store_true", help="measure nothing: tables and curves of rate.json")
+    parser.add_argument(
+        "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     if arguments.save and arguments.saved:
         parser.error("--save and --saved exclude each other")
-    names, parts = tuple(arguments.models), arguments.parts or PARTS
+    names, parts = tuple(arguments.models), arguments.parts or PARTS[:-1]
     shared, console = shared_models(names), Console(width=160)
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared:
+    if not shared and set(parts) - {"sources", "memory"}:
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
             module.run(shared, console)
     if "sources" in parts:
         sources.run(console)
+    if "memory" in parts:
+        memory.run(console, arguments.gigabytes)
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)

@@ -1,0 +1,51 @@
+"""Quantised tensors of a model that may be larger than memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from cerwu_onnx.calibration.spool import Held, Spool
+from cerwu_onnx.types import QuantizedTensor
+
+_WIDTHS = (np.int8, np.int16, np.int32)
+
+
+class Shelf(Mapping[str, QuantizedTensor]):
+    """Quantised tensors by name, symbols in the smallest integers that hold them.
+
+    Args:
+        memory: bytes of symbols that stay in memory; the others are in temporary files as long as this object lives.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self._spool = Spool(memory)
+        self._tensors: dict[str, tuple[QuantizedTensor, Held]] = {}
+        weakref.finalize(self, self._spool.close)
+
+    def put(self, name: str, tensor: QuantizedTensor) -> None:
+        """Keep a tensor."""
+        symbols = tensor.symbols
+        largest = int(np.abs(symbols).max(initial=0))
+        width = next(dtype for dtype in _WIDTHS if largest <= np.iinfo(dtype).max)
+        self._tensors[name] = replace(tensor, symbols=np.empty(0, np.int32)), self._spool.put(symbols.astype(width))
+
+    def __getitem__(self, name: str) -> QuantizedTensor:
+        """A tensor as it was put."""
+        tensor, held = self._tensors[name]
+        return replace(tensor, symbols=self._spool.get(held).astype(np.int32))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a tensor; nothing is read."""
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in the order in which they were put."""
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return len(self._tensors)
