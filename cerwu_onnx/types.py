@@ -191,6 +191,11 @@ class Layer:
         return self.sites[0].op if self.sites else self.readers[0].op
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that read the weight, each once."""
+        return tuple(dict.fromkeys((*(site.node for site in self.sites), *(reader.node for reader in self.readers))))
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the float constants that go with the weight."""
         norm = self.norm

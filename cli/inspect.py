@@ -159,20 +159,26 @@ def tensor_rows(container: Container) -> list[TensorRow]:
 
 def _show_plan(path: Path, as_json: bool) -> None:
     from cerwu_onnx.graph import analyse, load_model
+    from cerwu_onnx.loading import model_size
+    from cerwu_onnx.storage import storage
 
     graph = analyse(load_model(path))
+    size = model_size(path)
     if not as_json:
         from .render import draw_plan
 
-        console.show(lambda width: draw_plan(graph, path.stat().st_size, path, width))
+        console.show(lambda width: draw_plan(graph, size, path, width))
         return
     layers = [
         {
             "name": layer.weight,
             "op": layer.op,
             "shape": layer.layout.shape,
+            "type": graph.element(layer.weight).name.lower(),
             "weights": layer.layout.size,
-            "nodes": [site.node for site in layer.sites],
+            "trellis": storage(layer, "onnx").columns is not None,
+            "statistics": bool(layer.sites),
+            "nodes": layer.nodes,
             "parameters": layer.parameters,
         }
         for layer in graph.layers
@@ -180,7 +186,7 @@ def _show_plan(path: Path, as_json: bool) -> None:
     body = {
         "kind": "onnx",
         "file": str(path),
-        "file_bytes": path.stat().st_size,
+        "file_bytes": size,
         "weights": sum(layer.layout.size for layer in graph.layers),
         "layers": layers,
         "kept": [asdict(tensor) for tensor in graph.kept],

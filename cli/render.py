@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cerwu_onnx.graph import Graph
     from cerwu_onnx.report import Report
     from cerwu_onnx.runtime import OutputError
-    from cerwu_onnx.types import Kept
+    from cerwu_onnx.types import Kept, Layer
 
     from .inspect import TensorRow
 
@@ -146,15 +146,18 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
 
 def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> RenderableType:
     """What ``compress`` would do with a model: the weights it quantises, and why the rest stays exact."""
+    from cerwu_onnx.container.format import item_size
+
     weights = sum(layer.layout.size for layer in graph.layers)
     floats = [tensor for tensor in graph.kept if tensor.name in graph.parameters]
     rest = [tensor for tensor in graph.kept if tensor.name not in graph.parameters]
     kept = sum(tensor.nbytes for tensor in rest)
     coded = counted(len(graph.layers), "tensor")
+    floats_bytes = sum(layer.layout.size * item_size(graph.element(layer.weight)) for layer in graph.layers)
     head = [
         ("model", path.name),
         ("size", size(model_bytes)),
-        ("to quantise", f"{coded}, {weights:,} weights, {4 * weights:,} bytes as float32"),
+        ("to quantise", f"{coded}, {weights:,} weights, {floats_bytes:,} bytes as floats"),
         (
             "coded if harmless",
             f"{counted(len(floats), 'float parameter')}, {sum(tensor.nbytes for tensor in floats):,} bytes",
@@ -163,21 +166,31 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
     ]
     parts: list[RenderableType] = [facts(head)]
     if graph.layers:
+        typed = any(graph.element(layer.weight).name != "FLOAT32" for layer in graph.layers)
         columns = [
             Column("to quantise", flexible=True),
             Column("op"),
             Column("shape"),
+            *((Column("type"),) if typed else ()),
             Column("weights", right=True),
+            Column("how"),
             Column("node", flexible=True),
         ]
         rows = [
-            (layer.weight, site.op, dims(layer.layout.shape), f"{layer.layout.size:,}", site.node)
-            if index == 0
-            else ("", site.op, "", "", site.node)
+            (
+                layer.weight,
+                layer.op,
+                dims(layer.layout.shape),
+                *((graph.element(layer.weight).name.lower(),) if typed else ()),
+                f"{layer.layout.size:,}",
+                _how(layer),
+                _nodes(layer),
+            )
             for layer in graph.layers
-            for index, site in enumerate(layer.sites)
         ]
         parts += [Text(), grid(columns, {"": rows}, width)]
+        if not all(layer.sites for layer in graph.layers):
+            parts.append(Text("noise: no statistics of its inputs, only what noise on it does to outputs", style="dim"))
     for title, tensors in (("coded if harmless", floats), ("kept exact", rest)):
         columns = [
             Column(title, flexible=True),
@@ -188,6 +201,20 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
         if tensors:
             parts += [Text(), grid(columns, _by_reason(tensors), width)]
     return Group(*parts)
+
+
+def _how(layer: Layer) -> str:
+    """How a weight is quantised by default: along a trellis or on a uniform grid, and whether by noise alone."""
+    from cerwu_onnx.storage import storage
+
+    path = "grid" if storage(layer, "onnx").columns is None else "trellis"
+    return path if layer.sites else f"{path}, noise"
+
+
+def _nodes(layer: Layer) -> str:
+    """The first node that reads a weight, and how many others."""
+    first, *others = layer.nodes
+    return f"{first} +{len(others)}" if others else first
 
 
 def _by_reason(tensors: Sequence[Kept]) -> dict[str, list[tuple[str, ...]]]:
