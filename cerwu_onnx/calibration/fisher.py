@@ -9,7 +9,8 @@ Kronecker-factored Approximate Curvature", 2015): an error ``E`` of the matrix c
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,9 @@ CLASSES = 16
 DRAWS = 8
 """Random signs for outputs that are not classes."""
 
+FOLDS = 2
+"""Disjoint sets of batches, for cross-validation."""
+
 LARGEST = 1 << 22
 """Elements at most of a layer's matrix; layers of more outputs get none."""
 
@@ -51,8 +55,8 @@ MEMORY = 512 << 20
 """Bytes of activations and gradients held at once, about."""
 
 
-def row_fishers(graph: Graph, source: Source) -> dict[str, Float64Array]:
-    """The Fisher matrix of the outputs of each layer, where gradients reach it.
+def row_fishers(graph: Graph, source: Source) -> dict[str, tuple[Float64Array, ...]]:
+    """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
 
     Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. A matrix is the mean over
     samples of the sum over positions, in units in which ``tr(F E H E^T) / 2``, H being the mean over positions, is
@@ -64,7 +68,8 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, Float64Array]:
         source: where the feeds come from; the first samples are taken.
 
     Returns:
-        By weight name, ``(G, M, M)`` for the groups G and rows M of the layer's layout: symmetric, finite, not zero.
+        By weight name, :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
+        and rows M of the layer's layout: symmetric, finite, not zero. They sum to the mean over all samples.
         Layers are missing where gradients cannot be computed: all of them, if onnxruntime cannot run the adjoint.
 
     Raises:
@@ -79,13 +84,17 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, Float64Array]:
     batch = min(BATCH, choose_batch(session, source, fetched_activations(graph.model, targets), MEMORY))
     feeds = first_feeds(source, affordable_samples(graph, source), batch)
     samples = sum(source.count(feed) for feed in feeds)
-    outputs = _Outputs(graph.model, feeds, samples)
+    outputs = _outputs(graph.model, feeds, samples)
     try:
         found = _sums(graph, nodes, outputs, feeds)
     except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
         log.debug("no gradients: %s", error)
         return {}
-    return {name: total / samples for name, total in found.items() if np.isfinite(total).all() and total.any()}
+    return {
+        name: tuple(part / samples for part in parts)
+        for name, parts in found.items()
+        if all(np.isfinite(part).all() and part.any() for part in parts)
+    }
 
 
 def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
@@ -104,30 +113,43 @@ def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     return found[0] if len(found) == 1 else None
 
 
+def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int) -> dict[str, _Output]:
+    """The values that say how good the float model is."""
+    names = compared_values(model)
+    session = open_session(model, names)
+    runs = [run_session(session, names, feed) for feed in feeds]
+    values = {name: [run[name] for run in runs] for name in names}
+    return {name: _Output(values[name], samples) for name in comparable(values)}
+
+
 def _sums(
-    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: _Outputs, feeds: Iterable[Feed]
-) -> dict[str, Float64Array]:
-    """Sums over samples and positions, by weight.
+    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: Mapping[str, _Output], feeds: Iterable[Feed]
+) -> dict[str, list[Float64Array]]:
+    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``.
 
     Raises:
         ModelError: there is no adjoint, or onnxruntime cannot load it.
         CalibrationError: onnxruntime cannot run it.
     """
-    backward = adjoint(graph.model, outputs.names, [node.output[0] for node in nodes.values()])
+    backward = adjoint(graph.model, list(outputs), [node.output[0] for node in nodes.values()])
     layers = {layer.weight: layer for layer in graph.layers if layer.weight in nodes}
     sources = {weight: backward.gradients.get(nodes[weight].output[0]) for weight in layers}
     reached = {weight: name for weight, name in sources.items() if name is not None}
     if not reached:
         return {}
     session = open_session(backward.model)
-    sums: dict[str, Float64Array] = {}
-    for index, feed in enumerate(feeds):
-        for seeds in outputs.seeds(index):
-            fed = {backward.seeds[name]: seed for name, seed in seeds.items() if name in backward.seeds}
-            gradients = run_session(session, list(dict.fromkeys(reached.values())), {**feed, **fed})
+    sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
+    seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
+    for batch, feed in enumerate(feeds):
+        for parts in sums.values() if batch < FOLDS else ():
+            parts.append(np.zeros(()))
+        for draw in zip_longest(*(output.seeds(batch, random) for output in seeded)):
+            seeds = [output.zero(batch) if seed is None else seed for output, seed in zip(seeded, draw, strict=True)]
+            fed = dict(zip(backward.seeds.values(), seeds, strict=True))
+            gradients = run_session(session, list(reached.values()), {**feed, **fed})
             for weight, name in reached.items():
-                found = _products(layers[weight], nodes[weight], gradients[name])
-                sums[weight] = sums[weight] + found if weight in sums else found
+                part = batch % FOLDS
+                sums[weight][part] = sums[weight][part] + _products(layers[weight], nodes[weight], gradients[name])
     return sums
 
 
@@ -188,66 +210,56 @@ def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
     return stacked
 
 
-class _Outputs:
-    """The outputs that say how good the model is, and gradients of the square root of their loss.
+class _Output:
+    """One output on all feeds, and gradients of the square root of its loss.
 
     Args:
-        model: the float model.
-        feeds: some feeds.
+        batches: its values, one array per feed.
         samples: how many samples these are.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Iterable[Feed], samples: int) -> None:
-        names = compared_values(model)
-        session = open_session(model, names)
-        runs = [run_session(session, names, feed) for feed in feeds]
-        values = {name: [run[name] for run in runs] for name in names}
-        self.names = comparable(values)
-        self._values = {name: values[name] for name in self.names}
-        self._samples = samples
-        self._random = np.random.default_rng(0)
+    def __init__(self, batches: Sequence[Array], samples: int) -> None:
+        self._batches = batches
+        self._classes = loss_kind(batches) == "kl"
+        self._probabilities = self._classes and are_probabilities(batches)
+        if self._classes:
+            self._scale = (samples / sum(array[..., 0].size for array in batches)) ** 0.5
+        else:
+            energy = sum(float(np.square(array, dtype=np.float64).sum()) for array in batches)
+            self._scale = (2 * samples / (energy or 1.0) / DRAWS) ** 0.5
 
-    def seeds(self, batch: int) -> Iterator[dict[str, Array]]:
-        """Draws whose squares add up to the Fisher matrix of the outputs of one batch; an output without is zero.
+    def zero(self, batch: int) -> Array:
+        """A seed that asks for nothing."""
+        return np.zeros_like(self._batches[batch])
+
+    def seeds(self, batch: int, random: np.random.Generator) -> Iterator[Array]:
+        """Draws whose squares add up to the second derivative of the loss, times the number of samples.
 
         Rows (distributions, or all else) have random signs, without which the gradients of one would add to another's.
         """
-        draws = {name: self._draws(name, batch) for name in self.names}
-        for index in range(max(len(seeds) for seeds in draws.values())):
-            yield {
-                name: seeds[index] if index < len(seeds) else np.zeros_like(self._values[name][batch])
-                for name, seeds in draws.items()
-            }
-
-    def _draws(self, name: str, batch: int) -> list[Array]:
-        batches = self._values[name]
-        output = batches[batch]
-        if loss_kind(batches) == "mse":
-            energy = sum(float(np.square(array, dtype=np.float64).sum()) for array in batches)
-            scale = (2 * self._samples / (energy or 1.0) / DRAWS) ** 0.5
-            return [(scale * self._signs(output.shape)).astype(output.dtype) for _ in range(DRAWS)]
-        rows = sum(array[..., 0].size for array in batches) / self._samples
+        output = self._batches[batch]
         wide = output.astype(np.float64)
-        inner = np.ones_like(wide)  # derivative of log p with respect to the output, but for what softmax takes out
-        if are_probabilities(batches):
-            least = np.finfo(np.float32).tiny
-            inner = np.where(wide > least, 1 / np.maximum(wide, least), 0)
-            wide = np.log(np.maximum(wide, least))
-        tempered: Float64Array = softmax(wide / TEMPERATURE, axis=-1)
-        factors = rows**-0.5 * inner * self._signs((*output.shape[:-1], 1))
-        return [(factors * draw).astype(output.dtype) for draw in self._classes(tempered)]
-
-    def _classes(self, q: Float64Array) -> Iterator[Float64Array]:
-        """Gradients of log q_k with respect to logits, times the root of the probability of the draw."""
-        classes = np.arange(q.shape[-1])
-        if q.shape[-1] <= CLASSES:
-            for k in classes:
-                yield np.sqrt(q[..., k, None]) * ((classes == k) - q)
+        if not self._classes:
+            for _ in range(DRAWS):
+                yield (self._scale * random.choice((-1.0, 1.0), size=wide.shape)).astype(output.dtype)
             return
-        upper = q.cumsum(axis=-1)
-        for _ in range(CLASSES):
-            drawn = (upper < self._random.random((*q.shape[:-1], 1)) * upper[..., -1:]).sum(axis=-1, keepdims=True)
-            yield CLASSES**-0.5 * ((classes == drawn) - q)
+        scale = self._scale * random.choice((-1.0, 1.0), size=(*wide.shape[:-1], 1))
+        if self._probabilities:  # with respect to log p
+            least = float(np.finfo(np.float32).tiny)
+            scale = np.where(wide > least, scale / np.maximum(wide, least), 0.0)
+            wide = np.log(np.maximum(wide, least))
+        for draw in _draws(softmax(wide / TEMPERATURE, axis=-1), random):
+            yield (scale * draw).astype(output.dtype)
 
-    def _signs(self, shape: tuple[int, ...]) -> Float64Array:
-        return self._random.choice((-1.0, 1.0), size=shape)
+
+def _draws(q: Float64Array, random: np.random.Generator) -> Iterator[Float64Array]:
+    """Gradients of log q_k with respect to logits, each times the root of its probability among the draws."""
+    classes = np.arange(q.shape[-1])
+    if q.shape[-1] <= CLASSES:
+        for k in classes:
+            yield np.sqrt(q[..., k, None]) * ((classes == k) - q)
+        return
+    upper = q.cumsum(axis=-1)
+    for _ in range(CLASSES):
+        level = random.random((*q.shape[:-1], 1)) * upper[..., -1:]
+        yield ((classes == (upper <= level).sum(axis=-1, keepdims=True)) - q) / CLASSES**0.5

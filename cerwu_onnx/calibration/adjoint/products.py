@@ -82,12 +82,12 @@ def conv_transpose(call: Call) -> Value:
 
 def average_pool(call: Call) -> Value:
     """A convolution of each channel with ones, over the number of elements in the window."""
-    if call.attributes.get("ceil_mode", 0):
-        raise Blocked("ceil_mode is 1")
+    same = call.text("auto_pad", "NOTSET").startswith("SAME")
+    if call.attributes.get("ceil_mode", 0) or (same and max(call.attributes.get("dilations", [1])) > 1):
+        raise Blocked("how it pads is not certain")
     x, kernel = call.x, call.attributes["kernel_shape"]
     g = call.g / math.prod(kernel)
-    padded = any(call.attributes.get("pads", ())) or call.text("auto_pad", "NOTSET").startswith("SAME")
-    if padded and not call.attributes.get("count_include_pad", 0):
+    if (same or any(call.attributes.get("pads", ()))) and not call.attributes.get("count_include_pad", 0):
         inside = call.tape.emit("AveragePool", x.filled(1), **{**call.attributes, "count_include_pad": 1})
         g = g / inside
     weight = call.tape.constant([1.0] * math.prod(kernel), [1, 1, *kernel], x.dtype)

@@ -62,9 +62,9 @@ class Tape:
         inputs = ["" if operand is None else self._value(operand, like).name for operand in operands]
         while inputs and not inputs[-1]:
             inputs.pop()
-        name = self.fresh(f"adjoint/{len(self.nodes)}")
-        self.nodes.append(helper.make_node(op, inputs, [""] * output + [name], **attributes))
-        return Value(self, name, like if dtype is None else dtype)
+        names = [self.fresh(f"adjoint/{len(self.nodes)}") for _ in range(output + 1)]
+        self.nodes.append(helper.make_node(op, inputs, names, **attributes))
+        return Value(self, names[output], like if dtype is None else dtype)
 
     def _value(self, operand: Value | float | Sequence[int], like: int) -> Value:
         if isinstance(operand, Value):
