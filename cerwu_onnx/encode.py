@@ -23,6 +23,9 @@ from cerwu_onnx.skeleton import fits_directory, split, stored_tensor
 from cerwu_onnx.storage import fits_element, raw_cost, stored_order
 from cerwu_onnx.types import Kept, Layer, QuantizedTensor
 
+_SECTIONS = 8
+"""Records that are no tensors, at most."""
+
 
 @dataclass(slots=True)
 class Coded:
@@ -55,6 +58,13 @@ class _File:
         if mark is not None:
             self.marks[name] = mark
             self.coded[kind].add(name)
+
+    def limit(self, most: int) -> None:
+        """Leave the smallest exact tensors to the graph section, as many as there are more than that."""
+        exact = [name for name, part in self.places.items() if part.record.kind is f.Kind.RAW]
+        exact.sort(key=lambda name: self.places[name].record.size)
+        for name in exact[: max(0, len(self.places) - most)]:
+            del self.places[name]
 
 
 def encode(
@@ -97,6 +107,8 @@ def encode(
             unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
         if settings.weights_only or not is_redundant(tensor):
             file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
+    if not settings.weights_only:
+        file.limit(f.MAX_RECORDS - _SECTIONS)
     names = [name for name in candidates if name in file.places]
     parts = [file.places[name] for name in names]
     for key, kind in (("params", "parameters"), ("tables", "tables")):

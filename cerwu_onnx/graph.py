@@ -308,4 +308,5 @@ def _sparse(
         named += [(node.output[0], a.sparse_tensor) for a in node.attribute if a.HasField("sparse_tensor")]
     for name, sparse in named:
         size = tensor_bytes(sparse.values) + tensor_bytes(sparse.indices)
+        log.warning("sparse tensor %r is left exactly as it is", name)
         yield Kept(name, tuple(sparse.dims), type_name(sparse.values.data_type), size, reason)

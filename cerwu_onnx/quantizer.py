@@ -167,7 +167,7 @@ def quantize_layers(
     Biases and normalisation parameters are among the results where ``settings`` and the error allow it; a weight
     that is better left exact is not.
     """
-    quantized = Shelf(settings.memory)
+    quantized = Shelf(settings.memory // 4)
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}

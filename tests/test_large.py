@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx import loading, runtime, sessions
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.config import Settings
+from cerwu_onnx.container import format as container_format
 from cerwu_onnx.elements import elsewhere, raw_bytes
 from cerwu_onnx.errors import CheckFailed, ModelError, UsageError
 from cerwu_onnx.graph import analyse
@@ -21,6 +23,7 @@ from cerwu_onnx.quantizer import quantize_layers, statistics
 from cerwu_onnx.shelf import Shelf
 from cerwu_onnx.types import QuantizedTensor
 
+from .models import build, normal, value
 from .test_allocate import dense_net, rows
 
 MODEL = dense_net(24, 48, 32, 10)
@@ -121,6 +124,24 @@ def test_a_search_and_a_metric_work_on_external_data(pair: tuple[Path, Path], tm
         cerwu_onnx.compress(pair[1], tmp_path / "n.cwb", calib=DATA, target=cerwu_onnx.Target(size=100))
 
 
+def test_more_tensors_than_the_directory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_format, "MAX_RECORDS", 12)
+    names = [f"c{index}" for index in range(20)]
+    constants = {name: normal(index + 2, seed=index) for index, name in enumerate(names)}
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"])]
+    nodes += [helper.make_node("Neg", [name], [f"{name}.y"]) for name in names]
+    outputs = [value("y", ["N", 32]), *(value(f"{name}.y", [len(constants[name])]) for name in names)]
+    model = build(nodes, [value("x", ["N", 32])], outputs, {"w": normal(32, 32), **constants})
+    onnx.save(model, tmp_path / "m.onnx")
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb")
+    opened = cerwu_onnx.open(tmp_path / "m.cwb")
+    assert set(opened) == {"w", "c17", "c18", "c19"}
+    after = constant_tensors(opened.to_onnx())
+    assert all(np.array_equal(numpy_helper.to_array(after[name]), values) for name, values in constants.items())
+    with pytest.raises(ModelError, match="the format holds 12"):
+        cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "n.cwb", settings=Settings(weights_only=True))
+
+
 def test_a_shelf_gives_back_what_it_was_given() -> None:
     shelf = Shelf(memory=100)
     given = {
@@ -144,7 +165,7 @@ def test_a_shelf_gives_back_what_it_was_given() -> None:
 
 def test_symbols_beyond_the_memory_bound_go_to_files() -> None:
     graph = analyse(dense_net(300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 10))
-    settings = Settings(method="rtn", memory=1 << 20)
+    settings = Settings(method="rtn", memory=1 << 22)
     stats, _ = statistics(graph, None, settings)
     shelf = quantize_layers(graph, stats, settings)
     assert shelf._spool._folder is not None
