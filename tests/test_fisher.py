@@ -377,4 +377,3 @@ def test_nodes_that_cannot_be_told_apart_have_none() -> None:
     ]
     model = net(nodes, {"x": normal(9, 5)}, {"w": normal(5, 4), "v": normal(5, 4, seed=2)})
     check_none(model, {"x": normal(9, 5)})
-    assert model.graph.initializer[0].data_type == FLOAT
