@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -97,14 +99,20 @@ def random_feeds(model: onnx.ModelProto, count: int, *, seed: int = 0, most: int
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep exporters and converters from talking: they warn about what the bench asks for on purpose."""
+    """Keep exporters and converters from talking, those in C++ too: they warn about what the bench asks for."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
+    sys.stdout.flush()
+    standard = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(standard, 1)
+        os.close(standard)
         logging.disable(level)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from . import onnx_nodes
 from .check import BLIND_PRICE, LARGEST_SHARE, PRICE, Row
@@ -55,9 +56,15 @@ that are on a grid at the default lambda. Integer tensors of models that are qua
 
 def write(rows: Sequence[Row], skipped: dict[str, str], folder: Path) -> None:
     """Write both files below ``docs``."""
-    lines = [json.dumps(asdict(row) | {"seconds": round(row.seconds, 2)}) for row in rows]
+    lines = [json.dumps(_plain(row)) for row in rows]
     (folder / "benchmarks" / "compat.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     (folder / "compatibility.md").write_text(markdown(rows, skipped), encoding="utf-8")
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row for JSON: what another run gives again; errors to two digits, nothing that is empty."""
+    fields = {name: value for name, value in asdict(row).items() if value not in ("", []) and name != "seconds"}
+    return fields | {"errors": [None if error is None else float(f"{error:.1e}") for error in row.errors]}
 
 
 def markdown(rows: Sequence[Row], skipped: dict[str, str]) -> str:
