@@ -13,11 +13,12 @@ from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.in_place import margin
-from cerwu_onnx.elements import FLOATS, placeholder
+from cerwu_onnx.elements import FLOATS
 from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.lossless import coded_table, is_redundant
 from cerwu_onnx.onnx_io import tensor_bytes, type_name
+from cerwu_onnx.placeholders import placeholder
 from cerwu_onnx.report import LayerReport, ParameterReport
 from cerwu_onnx.skeleton import fits_directory, split, stored_tensor
 from cerwu_onnx.storage import fits_element, raw_cost, stored_order

@@ -12,7 +12,8 @@ import zlib
 import onnx
 
 from cerwu_onnx.container import writer
-from cerwu_onnx.elements import placeholder, raw_bytes, tables
+from cerwu_onnx.elements import raw_bytes
+from cerwu_onnx.placeholders import placeholder, tables
 from cerwu_onnx.types import QuantizedTensor
 
 LEAST = 64

@@ -84,8 +84,8 @@ def _rebuilt(
     import onnx
 
     from cerwu_onnx.container.format import Kind
-    from cerwu_onnx.elements import fill_coded, placeholder
     from cerwu_onnx.onnx_io import constant_tensors
+    from cerwu_onnx.placeholders import fill_coded, placeholder
 
     if any(record.kind == Kind.GRAPH for record in compressed.container.records):
         return constant_tensors(compressed.to_onnx()), True

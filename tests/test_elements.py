@@ -15,19 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx.config import Settings
-from cerwu_onnx.elements import (
-    FLOATS,
-    fill_coded,
-    float_tensor,
-    floats_of,
-    from_float32,
-    placeholder,
-    raw_bytes,
-    stored_floats,
-    tables,
-)
+from cerwu_onnx.elements import FLOATS, float_tensor, floats_of, from_float32, raw_bytes, stored_floats
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.onnx_io import constant_tensors
+from cerwu_onnx.placeholders import fill_coded, placeholder, tables
 from cerwu_onnx.reports.page import describe
 from cerwu_onnx.skeleton import join, split
 

@@ -15,8 +15,8 @@ HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
     ("config", "files", "layout", "entropy", "native", "search", "progress"),
-    ("container", "quantize", "report", "elements", "onnx_io", "flat", "loading", "sessions", "hooks"),
-    ("graph", "uses", "sites", "affine", "fold", "skeleton", "storage", "lossless", "calibration"),
+    ("container", "quantize", "report", "elements", "placeholders", "onnx_io", "flat", "loading", "sessions", "hooks"),
+    ("graph", "roles", "uses", "sites", "affine", "fold", "skeleton", "references", "storage", "lossless", "calibration"),
     ("allocate", "metrics", "encode", "shelf"),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),

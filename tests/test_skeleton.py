@@ -416,7 +416,7 @@ def test_join_bounds_names(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build([helper.make_node("Sum", ["w"] * 1000, ["y"])], [], [value("y")], {"w" * 1000: normal(1)})
     model.graph.node[0].input[:] = ["w" * 1000] * 1000
     rebuild(model)
-    monkeypatch.setattr("cerwu_onnx.skeleton.MAX_BYTES", 999_999)
+    monkeypatch.setattr("cerwu_onnx.references.MAX_BYTES", 999_999)
     with pytest.raises(CorruptFileError, match="exceed 2 GB"):
         rebuild(model)
 
