@@ -16,7 +16,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cerwu_onnx.calibration import OutputLoss, Source, comparable, final_losses, loss_kind, noise_sensitivity, walk
+from cerwu_onnx.calibration import (
+    OutputLoss,
+    Source,
+    comparable,
+    final_losses,
+    loss_kind,
+    noise_sensitivity,
+    row_fishers,
+    walk,
+)
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
@@ -81,9 +90,11 @@ class Allocator:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "noise")
         self._loss: OutputLoss | None = None
+        self._fishers: dict[str, tuple[Float64Array, ...]] = {}
         try:
             self._loss = OutputLoss(graph, source)
             self._noise = noise_sensitivity(self._loss, self._weights, self._first)
+            self._fishers = row_fishers(graph, source)
         except CalibrationError as error:  # data that does not fit ends the first walk
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             self._loss = None
@@ -115,7 +126,9 @@ class Allocator:
             bounds: compute how far each layer is from its rate-distortion bound.
         """
         settings = replace(self._settings, lambda_=price)
-        found = _quantize(self._graph, self._source, settings, self._noise, self._progress, bounds=bounds)
+        found = _quantize(
+            self._graph, self._source, settings, self._noise, self._fishers, self._progress, bounds=bounds
+        )
         self._last = price, found
         return found
 
@@ -147,7 +160,7 @@ def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> 
     square = float(np.square(weight, dtype=np.float64).mean())
     price = settings.price / sum(other.layout.size for other in graph.layers)
     cost = priced.Cost(BLIND / max(square, 1e-300), price)
-    quantized = priced.quantize(
+    quantized, distortion = priced.quantize(
         weight,
         layer.layout,
         PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
@@ -158,11 +171,19 @@ def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> 
         name=layer.weight,
     )
     bits = 8 * item_size(graph.element(layer.weight))
-    return quantized if priced.worth(quantized, stats.hessian, layer.layout.rows, cost, bits) else None
+    worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, bits)
+    return quantized if worth else None
 
 
 def _quantize(
-    graph: Graph, source: Source, settings: Settings, noise: Mapping[str, float], progress: Progress, *, bounds: bool
+    graph: Graph,
+    source: Source,
+    settings: Settings,
+    noise: Mapping[str, float],
+    fishers: Mapping[str, tuple[Float64Array, ...]],
+    progress: Progress,
+    *,
+    bounds: bool,
 ) -> Allocation:
     """One pass over the layers."""
     found = Allocation()
@@ -179,7 +200,8 @@ def _quantize(
         for layer in step.layers:
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
-            stats, cost = step.stats[layer.weight], priced.Cost(noise[layer.weight], price)
+            stats = step.stats[layer.weight]
+            cost = priced.Cost(noise[layer.weight], price, fishers.get(layer.weight, ()))
             committed = _layer(graph, layer, stats, cost, settings, found)
             if bounds and layer.weight in found.quantized:
                 found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
@@ -199,7 +221,7 @@ def _layer(
 ) -> dict[str, FloatArray]:
     """Quantise a layer and its parameters into ``found``; the new values of its tensors."""
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
-    quantized = priced.quantize(
+    quantized, distortion = priced.quantize(
         weight,
         layer.layout,
         stats,
@@ -210,9 +232,9 @@ def _layer(
         name=layer.weight,
     )
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
-    found.variance[layer.weight] = quantized.distortion / trace if trace > 0 else 0.0
+    found.variance[layer.weight] = distortion / trace if trace > 0 else 0.0
     element = graph.element(layer.weight)
-    if not priced.worth(quantized, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
+    if not priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
         return {}
     found.quantized[layer.weight] = quantized
     if not pays(

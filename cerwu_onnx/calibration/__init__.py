@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cerwu_onnx.calibration.collect import collect
+from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
@@ -29,5 +30,6 @@ __all__ = [
     "model_inputs",
     "noise_sensitivity",
     "open_source",
+    "row_fishers",
     "walk",
 ]

@@ -7,11 +7,14 @@ bits until the last one lowers the loss at the model's outputs by no more than i
     d^2 = 6 price / (ln 2 * sensitivity * a)
 
 with the sensitivity the loss per unit of D (Lagrangian allocation; cf. Gao et al. 2019, arXiv 1810.06401).
+
+Where the Fisher matrix F of a layer's outputs is known, D is ``tr(F E H E^T)`` for an error E: rows that matter less
+take more of it, and each row makes up for the errors of those before it (:mod:`cerwu_onnx.quantize.rows`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repai
 from cerwu_onnx.quantize.hessian import factorise
 from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
 from cerwu_onnx.quantize.obs import Rate, obs
+from cerwu_onnx.quantize.rows import Rows, rows_of
 from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout, PairStats, QuantizedTensor
 
 DECISION = 0.03
@@ -42,10 +46,13 @@ class Cost:
     Attributes:
         noise: loss at the model's outputs per unit of variance of white noise on each weight.
         price: loss that one bit must save.
+        fishers: ``(G, M, M)`` Fisher matrices of the layer's outputs, each from a part of the samples, of any scale;
+            none if all rows count alike.
     """
 
     noise: float
     price: float
+    fishers: tuple[Float64Array, ...] = field(default=())
 
 
 def quantize(
@@ -58,7 +65,7 @@ def quantize(
     damping: float,
     passes: int,
     name: str,
-) -> QuantizedTensor:
+) -> tuple[QuantizedTensor, float]:
     """Quantise one weight, aiming at what its layer would have to be to make up for the errors of earlier ones.
 
     Args:
@@ -72,6 +79,9 @@ def quantize(
         damping: relative damping of the Hessian where cross-validation cannot choose it.
         passes: how often code lengths are estimated anew.
         name: for warnings.
+
+    Returns:
+        The weight on its grid, and its distortion with rows weighed as their cost says, by one on average.
     """
     target = layout.to_matrix(tensor.astype(np.float64))
     if stats.cross is not stats.hessian:
@@ -85,7 +95,10 @@ def quantize(
     else:
         factor, damping = parts
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
-    step = _step(target, hessian, float(curvature.mean()), cost)
+    known = cost.fishers and hessian.any() and columns is not None  # inputs that are all zero say nothing about errors
+    rows = rows_of(cost.fishers) if known else None
+    row_curvature = 1.0 if rows is None else rows.curvature
+    step = _step(target, hessian, float(curvature.mean()) * row_curvature, cost)
     least = float(np.abs(target).max(initial=0)) / ROOM
     plain = columns is None or step < least / trellis.MAX_INDEX
     step = float(np.float32(min(max(step, least / (MAX_SYMBOL if plain else trellis.MAX_INDEX), LEAST), MOST)))
@@ -95,33 +108,35 @@ def quantize(
         values = _uniform(w, factor, curvature, price, passes)
     else:
         step /= 2
-        values = _along_trellis(2 * w, factor, curvature, 4 * price, passes)
+        values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
-    return QuantizedTensor(
+    error = target - step * symbols
+    quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
-        distortion=distortion(target - step * symbols, hessian),
+        distortion=distortion(error, hessian),
         energy=distortion(target, hessian),
         damping=damping,
         run=0 if plain else layout.cols,
     )
+    return quantized, quantized.distortion if rows is None else rows.distortion(error, hessian)
 
 
-def worth(quantized: QuantizedTensor, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
+def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
     """Whether the error that coding a weight leaves costs less than the bits that it could save at most.
 
     Not so only where the format's range kept the step far above the one asked for. Without a price, rate is ignored.
 
     Args:
-        quantized: the weight on its grid.
+        distortion: of the weight on its grid, as :func:`quantize` returns it.
+        weights: how many elements it has.
         hessian: ``(G, N, N)`` of its inputs.
         rows: M.
         cost: of errors and bits.
         bits: of an element that stays exact.
     """
-    loss = _sensitivity(hessian, rows, cost) * quantized.distortion
-    return not cost.price or loss <= cost.price * bits * quantized.symbols.size
+    return not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights
 
 
 def _sensitivity(hessian: Float64Array, rows: int, cost: Cost) -> float:
@@ -147,10 +162,11 @@ def _uniform(w: Float64Array, factor: Float64Array, curvature: Float64Array, pri
 
 
 def _along_trellis(
-    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int
+    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int, rows: Rows | None
 ) -> Float64Array:
     lengths = trellis.first_lengths(w)
+    between = None if rows is None else rows.factor
     for _ in range(passes):
-        values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths))
+        values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths), between)
         lengths, _ = trellis.code_lengths(values)
     return values

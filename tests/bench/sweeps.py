@@ -57,6 +57,7 @@ SPREAD = ("mlperf_kws01_dscnn",)
 VARIANTS = {
     FULL: Variant(LAMBDAS),
     "fast": Variant(LAMBDAS, {"effort": "fast"}),
+    "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.allocate.row_fishers": lambda *_: {}}),
     "no trellis": Variant(LAMBDAS, without={"cerwu_onnx.allocate.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(

@@ -1,0 +1,91 @@
+"""How a layer's rows share their errors: the other half of the OBS update.
+
+The loss at the model's outputs sees a layer's error E as ``tr(F E H E^T)``, with H of its inputs and the Fisher matrix
+F of its outputs (K-FAC: Martens & Grosse 2015, arXiv 1503.05671). What OBS does between columns with H it can do
+between rows with F, as Tseng et al. do for language models (2025, arXiv 2505.22988): once a row is quantised, those to
+come move by ``-V_rk / V_rr`` times its error, where ``F^-1 = V^T V``; from then on its own error counts ``1 / V_rr^2``.
+
+F rests on few samples and on a quadratic model of the loss. It is damped like a Hessian, with what generalises best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from cerwu_onnx.quantize.hessian import inverse_factor
+from cerwu_onnx.types import Float64Array
+
+DAMPINGS = (0.1, 0.3, 1.0, 3.0)
+"""What is tried, relative to the mean diagonal. Less trusts the quadratic model too far, whatever other samples say."""
+
+UNKNOWN = 1.0
+"""The damping where there is nothing to choose it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How rows count.
+
+    Attributes:
+        fisher: ``(G, M, M)`` as measured, of mean diagonal 1.
+        factor: ``(G, M, M)`` upper V with ``F^-1 = V^T V`` for the damped F, of mean diagonal 1 too.
+        curvature: mean of ``1 / V_rr^2``, at most 1: what a row's error counts after feedback.
+        damping: relative to the mean diagonal.
+    """
+
+    fisher: Float64Array
+    factor: Float64Array
+    curvature: float
+    damping: float
+
+    def distortion(self, error: Float64Array, hessian: Float64Array) -> float:
+        """``tr(F E H E^T)`` of an error ``(G, M, N)``, summed over groups."""
+        return float(((error @ hessian @ error.swapaxes(1, 2)) * self.fisher).sum())
+
+
+def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
+    """Damping and factorisation of a layer's Fisher matrix.
+
+    Args:
+        fishers: ``(G, M, M)`` positive semidefinite, each from a part of the samples, at least one.
+
+    Returns:
+        None where nothing reaches the outputs.
+    """
+    fisher = _normalised(np.sum(fishers, axis=0))
+    if fisher is None:
+        return None
+    damping = _damping([part for f in fishers if (part := _normalised(f)) is not None])
+    factor = inverse_factor(_damped(fisher, damping))
+    return Rows(fisher, factor, float((np.einsum("gmm->gm", factor) ** -2.0).mean()), damping)
+
+
+def _damping(parts: list[Float64Array]) -> float:
+    """The damping under which feedback leaves the least error on other samples, by F of each part."""
+    if len(parts) < 2:
+        return UNKNOWN
+
+    def loss(damping: float) -> float:  # of errors of equal variance before the update
+        return sum(_fed(train, damping, test) for train, test in permutations(parts, 2))
+
+    return min(DAMPINGS, key=loss)
+
+
+def _fed(train: Float64Array, damping: float, test: Float64Array) -> float:
+    factor = inverse_factor(_damped(train, damping))
+    unit = factor / np.einsum("gmm->gm", factor)[:, :, None]
+    return float(((unit @ test) * unit).sum())
+
+
+def _normalised(fisher: Float64Array) -> Float64Array | None:
+    mean = float(np.einsum("gmm->gm", fisher).mean())
+    return fisher / mean if np.isfinite(mean) and mean > 0 else None
+
+
+def _damped(fisher: Float64Array, damping: float) -> Float64Array:
+    """Of mean diagonal 1, before and after. Unlike dead inputs, dead rows stay what counts least."""
+    damped: Float64Array = (fisher + damping * np.eye(fisher.shape[1])) / (1 + damping)
+    return damped
