@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 NOISE = 0.02
 """Energy of the first noise, relative to that of the weights."""
 
+SURPRISE = 20.0
+"""A loss of so many times lambda says that sensitivities were wrong. High-rate theory expects less than lambda."""
+
 BLIND = 30.0
 """Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
 
@@ -98,7 +101,7 @@ class Allocator:
         except CalibrationError as error:  # data that does not fit ends the first walk
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             self._loss = None
-            self._noise = {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
+            self._noise = self._blind()
         self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
 
     def settle(self, price: float) -> None:
@@ -125,12 +128,30 @@ class Allocator:
             price: lambda, loss at the outputs per (bit per weight).
             bounds: compute how far each layer is from its rate-distortion bound.
         """
-        settings = replace(self._settings, lambda_=price)
-        found = _quantize(
-            self._graph, self._source, settings, self._noise, self._fishers, self._progress, bounds=bounds
-        )
+        found = self._at(price, bounds)
+        if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
+            measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
+            careful = self._at(price, bounds)
+            if careful.loss is not None and careful.loss < found.loss / 2:
+                log.warning(
+                    "errors cost far more at the outputs than noise on the float model told (loss %.3g, with lambda "
+                    "%.3g): every layer counts at least as without data",
+                    found.loss,
+                    price,
+                )
+                found = careful
+            else:
+                self._noise = measured
         self._last = price, found
         return found
+
+    def _at(self, price: float, bounds: bool) -> Allocation:
+        settings = replace(self._settings, lambda_=price)
+        return _quantize(self._graph, self._source, settings, self._noise, self._fishers, self._progress, bounds=bounds)
+
+    def _blind(self) -> dict[str, float]:
+        """Sensitivities by guess: every layer's relative error counts the same, and much."""
+        return {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
 
 
 def _levelled(

@@ -284,6 +284,20 @@ def test_awkward_layers_and_data(kind: str, tmp_path: Path) -> None:
             assert np.linalg.norm(error) < most * np.linalg.norm(done.tensor(layer.name, model))
 
 
+def test_noise_that_changes_nothing(tmp_path: Path) -> None:
+    """All is saturated: small errors cost nothing, large ones everything."""
+    rng = np.random.default_rng(3)
+    weight = rng.uniform(5, 9, (24, 16)) * rng.choice([-1.0, 1.0], 16)
+    nodes = [NODE("MatMul", ["x", "w"], ["a"]), NODE("Tanh", ["a"], ["y"])]
+    shapes = [value("x", ["N", 5, 24])], [value("y", ["N", 5, 16])]
+    model = build(nodes, *shapes, {"w": weight.astype(np.float32)})
+    feed = {"x": rng.uniform(1, 2, (40, 5, 24)).astype(np.float32)}
+    done = squeeze(tmp_path, model, feed, lambda_=1e-4)
+    assert done.loss(feed) < 1e-3
+    assert any("errors cost far more" in warning for warning in done.report.warnings)
+    assert 0 < done.report.bits_per_weight < 12
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_calibration_data_that_holds_no_numbers(bad: float, tmp_path: Path) -> None:
     model, feed = CASES["dense"]

@@ -148,8 +148,9 @@ def _sums(
             fed = dict(zip(backward.seeds.values(), seeds, strict=True))
             gradients = run_session(session, list(reached.values()), {**feed, **fed})
             for weight, name in reached.items():
-                part = batch % FOLDS
-                sums[weight][part] = sums[weight][part] + _products(layers[weight], nodes[weight], gradients[name])
+                found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS
+                with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out
+                    sums[weight][part] = sums[weight][part] + found
     return sums
 
 
