@@ -22,12 +22,18 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+import numpy as np
+from onnx import helper
+
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate
+from cerwu_onnx.encode import encode
 from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.graph import analyse
 from cerwu_onnx.runtime import CompressedModel
 from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
+from cerwu_onnx.types import QuantizedTensor
 
 from .. import models
 from . import seeds
@@ -61,6 +67,24 @@ def whole_model() -> bytes:
         writer.metadata_section({"tool": "fuzz", "params": "0"}),
     ]
     return writer.assemble([*exact, *sections])
+
+
+def typed_model() -> bytes:
+    """A small model of float16 weights, integers in bytes and in halves of bytes, and a mask in the graph section."""
+    rng = np.random.default_rng(7)
+    halves = np.clip(np.rint(rng.normal(8, 1, (200, 2))), 0, 15).astype(np.uint8)
+    tensors = {
+        "w": rng.standard_normal((12, 8)).astype(np.float16),
+        "table": np.clip(np.rint(rng.normal(3, 2, 90)), -128, 127).astype(np.int8),
+        "halves": halves[:, 0] | halves[:, 1] << 4,
+        "mask": np.tri(6, dtype=np.float32),
+    }
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    nodes += [helper.make_node("Identity", [name], [f"{name}.y"]) for name in list(tensors)[1:]]
+    model = models.build(nodes, [models.value("x", [1, 12], 10)], [models.value("y", [1, 8], 10)], tensors)
+    graph = analyse(model)
+    symbols = np.rint(8 * tensors["w"].astype(np.float32)).astype(np.int32)
+    return encode(graph, {"w": QuantizedTensor(symbols, 0.125, 0.0, 1.0, 0.0)}, {"tool": "fuzz"}).content
 
 
 def digest(data: bytes) -> str:
@@ -303,8 +327,8 @@ def tracing() -> Iterator[None]:
 
 
 def run(step: int, count: int, processes: int) -> Table:
-    """Three files: every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
-    files = [seeds.tensors(), seeds.packed(), whole_model()]
+    """Four files: every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
+    files = [seeds.tensors(), seeds.packed(), whole_model(), typed_model()]
     jobs = [
         (name, data, files[i - 1], step, count, i)
         for i, data in enumerate(files)
