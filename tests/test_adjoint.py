@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cerwu_onnx.calibration.adjoint import adjoint
+from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.errors import ModelError
 
 from .models import FLOAT, build, constant, conv_net, normal, run, value
@@ -609,6 +609,41 @@ def test_only_what_is_needed_is_computed() -> None:
     backward = adjoint(model, ["y", "z"], ["y"])
     assert [node.op_type for node in backward.model.graph.node] == ["Identity"]
     assert [output.name for output in backward.model.graph.output] == [backward.gradients["y"]]
+
+
+@pytest.mark.parametrize("name", ["small", "attention", "linear"])
+def test_the_half_before_the_seeds_runs_once(name: str) -> None:
+    linear = net([NODE("Neg", ["x"], ["y"])], {"x": normal(2, 5, 8)})
+    feed = {"x": normal(3, 3, 8, 8, seed=9)} if name == "small" else {"x": normal(2, 5, 8, seed=1)}
+    model = {"small": conv_net(), "attention": attention()[0], "linear": linear}[name]
+    backward = adjoint(model, ["y"], ["x"])
+    early, late = halves(backward.model, backward.seeds.values())
+    seeds = {backward.seeds["y"]: seeds_for(outputs_of(model, feed))["y"]}
+    passed = [output.name for output in early.graph.output]
+    known = {**feed, **(dict(zip(passed, run(early, feed), strict=True)) if passed else {})}
+    read = {info.name: known[info.name] for info in late.graph.input if info.name not in seeds}
+    np.testing.assert_array_equal(run(late, {**read, **seeds})[0], run(backward.model, {**feed, **seeds})[0])
+    kinds = {node.op_type for node in late.graph.node}
+    assert kinds.isdisjoint({"Conv", "Softmax", "Relu", "Sign"})
+    assert [output.name for output in late.graph.output] == list(backward.gradients.values())
+
+
+def test_halves_of_a_model_that_reads_an_input_in_both() -> None:
+    """What constants alone give is in both; an output that no late input reaches is passed on."""
+    nodes = [
+        NODE("Mul", ["c", "c"], ["d"]),
+        NODE("Add", ["x", "d"], ["a"]),
+        NODE("Mul", ["s", "x"], ["b"]),
+        NODE("Sub", ["b", "d"], ["y"]),
+    ]
+    feed = {"x": normal(2, 3), "s": normal(2, 3, seed=1)}
+    model = net(nodes, feed, {"c": normal(3, seed=2)}, ["y", "a"])
+    early, late = halves(model, ["s"])
+    assert [output.name for output in early.graph.output] == ["a"]
+    (a,) = run(early, {"x": feed["x"]})
+    found = run(late, {**feed, "a": a})
+    for array, expected in zip(found, run(model, feed), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_against_torch() -> None:

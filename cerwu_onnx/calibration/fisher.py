@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from scipy.special import softmax
 
-from cerwu_onnx.calibration.adjoint import adjoint
+from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.output import are_probabilities, comparable, loss_kind
@@ -137,16 +137,21 @@ def _sums(
     reached = {weight: name for weight, name in sources.items() if name is not None}
     if not reached:
         return {}
-    session = open_session(backward.model)
+    early, late = halves(backward.model, backward.seeds.values())
+    passed = [value.name for value in early.graph.output]
+    once, often = open_session(early) if passed else None, open_session(late)
+    read = [value.name for value in often.get_inputs() if value.name not in backward.seeds.values()]
     sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
     seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
     for batch, feed in enumerate(feeds):
         for parts in sums.values() if batch < FOLDS else ():
             parts.append(np.zeros(()))
+        known = {**feed, **(run_session(once, passed, feed) if once else {})}
+        given = {name: np.asarray(known[name]) for name in read}
         for draw in zip_longest(*(output.seeds(batch, random) for output in seeded)):
             seeds = [output.zero(batch) if seed is None else seed for output, seed in zip(seeded, draw, strict=True)]
             fed = dict(zip(backward.seeds.values(), seeds, strict=True))
-            gradients = run_session(session, list(reached.values()), {**feed, **fed})
+            gradients = run_session(often, list(reached.values()), {**given, **fed})
             for weight, name in reached.items():
                 found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS
                 with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out

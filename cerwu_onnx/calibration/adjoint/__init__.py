@@ -7,5 +7,6 @@ onnxruntime has no gradients for inference. Behind the nodes of the model stand 
 from __future__ import annotations
 
 from cerwu_onnx.calibration.adjoint.backward import Adjoint, adjoint
+from cerwu_onnx.calibration.adjoint.halves import halves
 
-__all__ = ["Adjoint", "adjoint"]
+__all__ = ["Adjoint", "adjoint", "halves"]

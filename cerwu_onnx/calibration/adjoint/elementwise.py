@@ -42,7 +42,7 @@ def extreme(call: Call, index: int) -> Value:
 def power(call: Call) -> Value:
     """x^p: p x^(p - 1)."""
     p = call.input(1).cast(call.x.dtype)
-    return call.fit(call.g * p * call.tape.emit("Pow", call.x, p - 1), 0)
+    return call.fit(call.g * (p * call.tape.emit("Pow", call.x, p - 1)), 0)
 
 
 def where(call: Call, index: int) -> Value:
@@ -71,7 +71,7 @@ def elu(call: Call) -> Value:
 
 def hard_sigmoid(call: Call) -> Value:
     """A line between 0 and 1: y (1 - y) is positive on its slope, 0 beyond."""
-    return call.g * call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign")
+    return call.g * (call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign"))
 
 
 def hard_swish(g: Value, x: Value, y: Value) -> Value:
@@ -113,14 +113,14 @@ RULES: dict[str, Rule] = {
     "Pow": first_only(power),
     "Where": where,
     "Relu": elementwise(lambda g, x, y: g * y.apply("Sign")),
-    "Sigmoid": elementwise(lambda g, x, y: g * y * (1 - y)),
+    "Sigmoid": elementwise(lambda g, x, y: g * (y * (1 - y))),
     "Tanh": elementwise(lambda g, x, y: g * (1 - y * y)),
-    "Erf": elementwise(lambda g, x, y: g * (-(x * x)).apply("Exp") * (2 / math.sqrt(math.pi))),
+    "Erf": elementwise(lambda g, x, y: g * ((-(x * x)).apply("Exp") * (2 / math.sqrt(math.pi)))),
     "Softplus": elementwise(lambda g, x, y: g * x.apply("Sigmoid")),
     "Exp": elementwise(lambda g, x, y: g * y),
     "Log": elementwise(lambda g, x, y: g / x),
     "Sqrt": elementwise(lambda g, x, y: g / (2 * y)),
-    "Reciprocal": elementwise(lambda g, x, y: -(g * y * y)),
+    "Reciprocal": elementwise(lambda g, x, y: g * -(y * y)),
     "Neg": elementwise(lambda g, x, y: -g),
     "Abs": elementwise(lambda g, x, y: g * x.apply("Sign")),
     "HardSwish": elementwise(hard_swish),

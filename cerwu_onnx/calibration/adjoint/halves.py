@@ -1,0 +1,79 @@
+"""A model cut in two, so that what does not depend on some of its inputs runs once for many values of these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import onnx
+from onnx import TensorProto, helper, shape_inference
+
+from cerwu_onnx.onnx_io import constant_tensors, subgraph_reads, without_initializers
+
+
+def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The part of a model that does not depend on some inputs, and the rest.
+
+    Args:
+        model: the model.
+        late: names of inputs.
+
+    Returns:
+        A model without these inputs, which gives what the other one reads; and the other one, whose inputs are these
+        and what it reads: outputs or inputs of the first. Constants, and what is computed from constants alone, are in
+        both.
+    """
+    graph = model.graph
+    constants = constant_tensors(model).keys() | {sparse.values.name for sparse in graph.sparse_initializer}
+    fed = {value.name for value in graph.input} - constants
+    early = _reached(graph.node, fed - set(late))
+    after = _reached(graph.node, late)
+    given = fed | {name for node in graph.node for name in node.output if name in early}
+    first = [node for node in graph.node if after.isdisjoint(node.output)]
+    second = [node for node in graph.node if not after.isdisjoint(node.output) or early.isdisjoint(node.output)]
+    outputs = [value.name for value in graph.output]
+    wanted = dict.fromkeys(name for node in second for name in _reads(node) if name in given - after)
+    wanted |= dict.fromkeys(name for name in outputs if name in given - after)
+    types = _types(model)
+    one = _part(
+        model,
+        first,
+        [value for value in graph.input if value.name not in late],
+        [name for name in wanted if name not in fed],
+    )
+    own = [value for value in graph.input if value.name in late or value.name in constants]
+    passed = [helper.make_tensor_value_info(name, types.get(name, 0) or TensorProto.FLOAT, None) for name in wanted]
+    return one, _part(model, second, [*own, *passed], outputs)
+
+
+def _part(
+    model: onnx.ModelProto,
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[str],
+) -> onnx.ModelProto:
+    """A model of some of a model's nodes."""
+    part = without_initializers(model, ())
+    for field in (part.graph.node, part.graph.input, part.graph.output):
+        del field[:]
+    part.graph.node.extend(nodes)
+    part.graph.input.extend(inputs)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    return part
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    return ({*node.input} | subgraph_reads(node)) - {""}
+
+
+def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
+    """Some names and all that depends on them."""
+    found = set(names)
+    for node in nodes:
+        if not found.isdisjoint(_reads(node)):
+            found.update(name for name in node.output if name)
+    return found
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    graph = shape_inference.infer_shapes(model).graph
+    return {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info)}
