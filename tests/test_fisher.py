@@ -361,7 +361,7 @@ def test_a_model_that_cannot_be_differentiated_gives_none(monkeypatch: pytest.Mo
     def refuse(*arguments: Any, **more: Any) -> None:
         raise RuntimeError("no adapter")
 
-    monkeypatch.setattr("cerwu_onnx.calibration.adjoint.backward.shape_inference.infer_shapes", refuse)
+    monkeypatch.setattr("cerwu_onnx.calibration.adjoint.types.shape_inference.infer_shapes", refuse)
     check_none(conv_net(), {"x": normal(4, 3, 8, 8)})
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx
-from onnx import helper, shape_inference, version_converter
+from onnx import helper, version_converter
 
 from cerwu_onnx.calibration.adjoint.calls import Call
 from cerwu_onnx.calibration.adjoint.rules import RULES
-from cerwu_onnx.calibration.adjoint.values import Blocked, Dims, Tape, Value
+from cerwu_onnx.calibration.adjoint.types import value_types
+from cerwu_onnx.calibration.adjoint.values import Blocked, Tape, Value
 from cerwu_onnx.elements import FLOATS
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.onnx_io import all_messages, attributes_of, first_line, subgraph_reads
@@ -62,8 +63,7 @@ def adjoint(model: onnx.ModelProto, outputs: Sequence[str], targets: Iterable[st
     Raises:
         ModelError: the model is older than opset 16 and cannot be converted, or its types cannot be inferred.
     """
-    model = _with_types(model)
-    backward = _Backward(model, outputs, list(dict.fromkeys(targets)))
+    backward = _Backward(_modern(model), outputs, list(dict.fromkeys(targets)))
     backward.run()
     return backward.result()
 
@@ -73,7 +73,7 @@ class _Backward:
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str], targets: Sequence[str]) -> None:
         self._model, self._targets = model, targets
-        self._types = _types(model.graph)
+        self._types = value_types(model)
         taken = {name for message in all_messages(model.graph) for name in _names(message)}
         self._tape = Tape(taken)
         self._active = self._depending(targets)
@@ -170,27 +170,15 @@ class _Backward:
         return Adjoint(model, seeds, gradients, unsupported)
 
 
-def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of opset 16 or later that says the types of its activations."""
+def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 16 or later."""
+    version = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)
+    if version >= _OPSET:
+        return model
     try:
-        version = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)
-        if version < _OPSET:
-            model = version_converter.convert_version(model, _OPSET)
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:  # both are C++ behind Python, with exceptions of several kinds
-        raise ModelError(f"the model cannot be differentiated: {first_line(error)}") from error
-
-
-def _types(graph: onnx.GraphProto) -> dict[str, tuple[int, Dims | None]]:
-    """Element types and dimensions by name, as far as they are known."""
-    found: dict[str, tuple[int, Dims | None]] = {}
-    for info in (*graph.input, *graph.value_info, *graph.output):
-        tensor = info.type.tensor_type
-        dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in tensor.shape.dim]
-        unknown = not tensor.HasField("shape")
-        found[info.name] = (tensor.elem_type, None if unknown else tuple(dims))
-    found.update((tensor.name, (tensor.data_type, tuple(tensor.dims))) for tensor in graph.initializer)
-    return found
+        return version_converter.convert_version(model, _OPSET)
+    except Exception as error:  # of several types, from C++ behind Python
+        raise ModelError(f"the model cannot be brought to opset {_OPSET}: {first_line(error)}") from error
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

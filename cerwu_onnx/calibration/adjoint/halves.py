@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
+from cerwu_onnx.calibration.adjoint.types import value_types
 from cerwu_onnx.onnx_io import constant_tensors, subgraph_reads, without_initializers
 
 
@@ -21,6 +22,9 @@ def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelPro
         A model without these inputs, which gives what the other one reads; and the other one, whose inputs are these
         and what it reads: outputs or inputs of the first. Constants, and what is computed from constants alone, are in
         both.
+
+    Raises:
+        ModelError: the types of what is passed on cannot be inferred.
     """
     graph = model.graph
     constants = constant_tensors(model).keys() | {sparse.values.name for sparse in graph.sparse_initializer}
@@ -33,7 +37,6 @@ def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelPro
     outputs = [value.name for value in graph.output]
     wanted = dict.fromkeys(name for node in second for name in _reads(node) if name in given - after)
     wanted |= dict.fromkeys(name for name in outputs if name in given - after)
-    types = _types(model)
     one = _part(
         model,
         first,
@@ -41,7 +44,9 @@ def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelPro
         [name for name in wanted if name not in fed],
     )
     own = [value for value in graph.input if value.name in late or value.name in constants]
-    passed = [helper.make_tensor_value_info(name, types.get(name, 0) or TensorProto.FLOAT, None) for name in wanted]
+    passed = [
+        helper.make_tensor_value_info(name, types.get(name, (0, None))[0] or TensorProto.FLOAT, None) for name in wanted
+    ]
     return one, _part(model, second, [*own, *passed], outputs)
 
 
@@ -72,8 +77,3 @@ def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
         if not found.isdisjoint(_reads(node)):
             found.update(name for name in node.output if name)
     return found
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    graph = shape_inference.infer_shapes(model).graph
-    return {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info)}
