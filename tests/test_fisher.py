@@ -226,6 +226,13 @@ def test_squared_error() -> None:
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
 
 
+def test_an_output_may_be_a_single_number() -> None:
+    model = net([NODE("MatMul", ["x", "w"], ["y"])], {"x": normal(5)}, {"w": normal(5, seed=1)})
+    found = fishers(model, {"x": normal(5)})["w"]
+    y = float(normal(5) @ normal(5, seed=1))
+    np.testing.assert_allclose(found, [[[2 / y**2]]], rtol=1e-5)
+
+
 def test_several_outputs_add_up() -> None:
     both = wide_net("Softmax", 12)
     both.graph.node.append(NODE("MatMul", ["h", "u"], ["s"]))

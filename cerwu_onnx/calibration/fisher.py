@@ -150,7 +150,7 @@ def _sums(
         given = {name: np.asarray(known[name]) for name in read}
         for draw in zip_longest(*(output.seeds(batch, random) for output in seeded)):
             seeds = [output.zero(batch) if seed is None else seed for output, seed in zip(seeded, draw, strict=True)]
-            fed = dict(zip(backward.seeds.values(), seeds, strict=True))
+            fed = dict(zip(backward.seeds.values(), map(np.asarray, seeds), strict=True))
             gradients = run_session(often, list(reached.values()), {**given, **fed})
             for weight, name in reached.items():
                 found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS

@@ -44,9 +44,8 @@ def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelPro
         [name for name in wanted if name not in fed],
     )
     own = [value for value in graph.input if value.name in late or value.name in constants]
-    passed = [
-        helper.make_tensor_value_info(name, types.get(name, (0, None))[0] or TensorProto.FLOAT, None) for name in wanted
-    ]
+    types = {name: dtype or TensorProto.FLOAT for name, (dtype, _) in value_types(model).items()}
+    passed = [helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None) for name in wanted]
     return one, _part(model, second, [*own, *passed], outputs)
 
 
