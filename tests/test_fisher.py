@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from scipy.special import log_softmax, softmax
 
 from cerwu_onnx.calibration import columns, model_inputs, open_source
+from cerwu_onnx.calibration.adjoint import Adjoint, adjoint
 from cerwu_onnx.calibration.fisher import CLASSES, FOLDS, LARGEST, TEMPERATURE, row_fishers
 from cerwu_onnx.graph import analyse, with_tensors
 
@@ -355,13 +356,27 @@ def test_layers_of_very_many_rows_have_none() -> None:
     )
 
 
-def test_an_adjoint_that_onnxruntime_refuses_gives_none() -> None:
-    """float16 runs, but nothing adds up scattered float16."""
-    half = TensorProto.FLOAT16
+def test_weights_of_half_precision_have_them_too() -> None:
+    """Gradients that are gathered are summed in float32, which alone onnxruntime can scatter."""
     nodes = [NODE("MatMul", ["x", "w"], ["h"]), NODE("Gather", ["h", "i"], ["y"], axis=1)]
-    tensors = {"w": normal(5, 6).astype(np.float16), "i": np.array([1, 2, 3])}
-    model = build(nodes, [value("x", ["N", 5], half)], [value("y", None, half)], tensors)
-    check_none(model, {"x": normal(4, 5).astype(np.float16)})
+    found = {}
+    for dtype in (np.float16, np.float32):
+        element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        tensors = {"w": normal(5, 6).astype(dtype), "i": np.array([1, 2, 3])}
+        model = build(nodes, [value("x", ["N", 5], element)], [value("y", None, element)], tensors)
+        found[dtype] = fishers(model, {"x": normal(40, 5).astype(dtype)})["w"]
+    np.testing.assert_allclose(found[np.float16], found[np.float32], rtol=5e-2, atol=2e-2 * found[np.float32].max())
+
+
+def test_an_adjoint_that_onnxruntime_refuses_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Adjoint:
+        found = adjoint(*arguments)
+        for node in found.model.graph.node:
+            node.op_type = "Nonsense" if node.op_type == "ConvTranspose" else node.op_type
+        return found
+
+    monkeypatch.setattr("cerwu_onnx.calibration.fisher.adjoint", broken)
+    check_none(conv_net(), {"x": normal(4, 3, 8, 8)})
 
 
 def test_a_model_that_cannot_be_differentiated_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,11 @@ def moved(call: Call) -> Value:
 
 def _put_back(g: Value, origin: Value, x: Value) -> Value:
     """Sums of the gradients of all that came from an element of x, which ``origin`` counts from 1; 0 is nowhere."""
-    zeros = g.tape.constant([0], [1], x.dtype).expand(x.size.reshape([1]) + 1)
-    flat = (origin.reshape([-1]), g.reshape([-1]))
-    summed = g.tape.emit("ScatterElements", zeros, *flat, dtype=x.dtype, axis=0, reduction="add")
-    return g.tape.emit("Slice", summed, [1], [1 << 62], dtype=x.dtype).reshape(x.shape)
+    dtype = TensorProto.DOUBLE if g.dtype == TensorProto.DOUBLE else TensorProto.FLOAT  # halves cannot be scattered
+    zeros = g.tape.constant([0], [1], dtype).expand(x.size.reshape([1]) + 1)
+    flat = (origin.reshape([-1]), g.cast(dtype).reshape([-1]))
+    summed = g.tape.emit("ScatterElements", zeros, *flat, dtype=dtype, axis=0, reduction="add")
+    return g.tape.emit("Slice", summed, [1], [1 << 62], dtype=dtype).reshape(x.shape).cast(g.dtype)
 
 
 RULES: dict[str, Rule] = {
