@@ -59,9 +59,9 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, tuple[Float64Array, .
     """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
 
     Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. A matrix is the mean over
-    samples of the sum over positions, in units in which ``tr(F E H E^T) / 2``, H being the mean over positions, is
-    the part of the loss of :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, that an error E
-    causes, as far as a factor of two at classes' tempered probabilities and independence of positions go.
+    samples of the sum over positions. With H the mean over positions, ``tr(F E H E^T) / 2`` is what an error E adds to
+    the loss of :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, if positions are independent,
+    and but for the temperature of classes.
 
     Args:
         graph: the analysed model.
