@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.elements import elsewhere, storage_dtype, where
-from cerwu_onnx.onnx_io import MAX_BYTES, tensor_bytes, without_initializers
+from cerwu_onnx.onnx_io import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
 
 _LARGE = 1 << 16
 """Bytes of a tensor that is taken out of a model which is too large."""
@@ -21,7 +22,7 @@ _ROOM = 1 << 24
 def new_session(
     model: onnx.ModelProto, options: ort.SessionOptions | None = None, **keywords: Any
 ) -> ort.InferenceSession:
-    """A session on the CPU, unless the keywords say otherwise.
+    """A session on the CPU, unless the keywords say otherwise, of as many threads as OMP_NUM_THREADS says.
 
     Args:
         model: as :mod:`cerwu_onnx.loading` gives it, or a part of that.
@@ -29,12 +30,19 @@ def new_session(
         keywords: for ``InferenceSession``.
     """
     options = options or ort.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):
+        options.intra_op_num_threads = int(threads)
     keywords.setdefault("providers", ["CPUExecutionProvider"])
     outside = _outside(model)
     if not outside:
         return ort.InferenceSession(model.SerializeToString(), options, **keywords)
     bare = without_initializers(model, outside)
+    read = {value.name for value in model.graph.output}.union(
+        *({*n.input, *subgraph_reads(n)} for n in model.graph.node)
+    )
     values = []
+    outside = {name: found for name, found in outside.items() if name in read}  # onnxruntime wants no others
     for tensor, array in outside.values():
         mark = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         mark.data_location = onnx.TensorProto.EXTERNAL

@@ -104,6 +104,13 @@ def test_models_are_written_with_external_data_on_request_or_need(
     assert cerwu_onnx.open(file).verify() == len(cerwu_onnx.open(file))
 
 
+def test_sessions_of_parts_that_do_not_read_everything(pair: tuple[Path, Path]) -> None:
+    model = load_model(pair[1])
+    del model.graph.node[1:]
+    found = run_session(open_session(model, ["h0"]), ["h0"], DATA)
+    assert np.array_equal(found["h0"], run_session(open_session(load_model(pair[0]), ["h0"]), ["h0"], DATA)["h0"])
+
+
 def test_sessions_of_models_too_large_for_one_message(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
