@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,6 +17,9 @@ from . import compare, compress, console, decompress, doctor, export_c, inspect,
 from .options import Verbose
 
 NAME = "cerwu-onnx"
+
+COMPLETE = "_CERWU_ONNX_COMPLETE"
+"""Variable by which the script of --show-completion asks for completions."""
 
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
@@ -42,7 +46,6 @@ _EPILOG = "\n".join(
 
 app = typer.Typer(
     name=NAME,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -103,6 +106,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: Sequence[str]) -> int:
     """Parse and execute. Not by ``app()``, which would translate exceptions its own way."""
     command = typer.main.get_command(app)
+    if COMPLETE in os.environ:  # the shell asks what may follow
+        command.main(list(arguments), prog_name=NAME)
     try:
         with command.make_context(NAME, list(arguments)) as context:
             command.invoke(context)

@@ -52,9 +52,10 @@ def compare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare a .cwb file with its model: each output, each layer, and which layers are to blame.
+    """Compare a .cwb file with its model: which layers are to blame.
 
-    Layers are ranked by what is lost when each is the only one compressed.
+    Shows the error of each output and each layer. Layers are ranked by what is lost when each is the only one
+    compressed.
     """
     images = image_options(mean, std, layout)
     if metric in METRICS and metric_data is None:

@@ -18,7 +18,7 @@ def report(
     outputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[OUT.html|.md|.json]...",
+            metavar="OUT.html|.md|.json",
             show_default=False,
             help="Reports to write, each in the format of its suffix; none prints Markdown.",
         ),
@@ -27,8 +27,9 @@ def report(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Report what a .cwb file holds: size, layers, the weights on their grids, what is exact and why.
+    """Report what a .cwb file holds, as HTML, Markdown or JSON.
 
+    Its size, its layers, the weights on their grids, what is exact and why.
     What only the compression knew is missing (errors, search, time): compress --report has it.
     """
     from cerwu_onnx import reports

@@ -99,7 +99,11 @@ def page() -> str:
     group: Any = typer.main.get_command(program.app)
     parts = [_HEAD, _text(group.help), "\n", _options(group)]
     for name, command in group.commands.items():
-        arguments = "".join(f" {p.metavar}" for p in command.params if p.param_type_name == "argument")
+        arguments = "".join(
+            f" [{p.metavar}]..." if p.nargs < 0 else f" {p.metavar}"
+            for p in command.params
+            if p.param_type_name == "argument"
+        )
         parts += [
             f"## {program.NAME} {name}\n\n{_text(command.help)}\n",
             f"```sh\n{program.NAME} {name}{arguments} [options]\n",

@@ -9,7 +9,7 @@ from html import escape
 from cerwu_onnx.reports.grids import Histogram
 
 CURVE_WIDTH, CURVE_HEIGHT = 420, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 12, 40
 _FLOOR = CURVE_HEIGHT - _BOTTOM
 TILE_WIDTH, TILE_HEIGHT = 240, 72
 

@@ -39,6 +39,26 @@ def test_help_of_each_command_has_an_example(run: Run, name: str) -> None:
     assert f"  cerwu-onnx {name}" in result.out.split("Example:")[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cerwu-onnx ex", ["export-c"]),
+        ("cerwu-onnx compress --max", ["--max-drop"]),
+        ("cerwu-onnx compress mod", []),  # left to the shell, which knows the files
+    ],
+)
+def test_completions(words: str, expected: list[str]) -> None:
+    place = str(len(words.split()) - 1)
+    result = run_process(_CERWU_ONNX_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=place)
+    assert (result.code, result.out.split(), result.err) == (0, expected, "")
+
+
+def test_the_script_for_completions_asks_by_that_variable() -> None:
+    result = run_process("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert result.code == 0, result.err
+    assert f"{program.COMPLETE}=complete_bash" in result.out
+
+
 def test_version(run: Run) -> None:
     result = run("--version")
     assert (result.code, result.out, result.err) == (0, f"cerwu-onnx {__version__}\n", "")
