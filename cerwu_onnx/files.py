@@ -16,12 +16,14 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     """Check before long work that ``path`` can be written.
 
     Raises:
-        UsageError: it exists and ``overwrite`` is not set, is ``source`` itself or a folder, or its folder is missing
-            or not writable.
+        UsageError: it exists and ``overwrite`` is not set, is ``source`` itself or no regular file, or its folder is
+            missing or not writable.
     """
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target} is a folder: give a file name")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target} is no regular file: devices and pipes are not replaced, give another output")
     if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
         raise UsageError(f"{target} is the input itself: give another output")
     if target.exists() and not overwrite:
@@ -48,13 +50,15 @@ def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
 def atomic(path: str | Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """A file beside ``path``, flushed to disk and renamed into place at the end; interrupted, it leaves no trace.
 
+    Killed, it leaves ``.NAME.xxxxxxxx.tmp``, which nothing reads. A link stays, and what it points to is replaced.
+
     Raises:
         UsageError: see :func:`check_target`, or the disk refuses the bytes.
     """
-    target = check_target(path, overwrite=overwrite)
+    target = check_target(path, overwrite=overwrite).resolve()
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.resolve().parent)
+        handle, temporary = tempfile.mkstemp(".tmp", f".{target.name[:50]}.", target.parent)
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
