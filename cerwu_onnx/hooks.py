@@ -39,7 +39,7 @@ def load_function(module: str, name: str, what: str) -> Callable[..., Any]:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise UsageError(f"{what}: there is no module {module!r}") from error
         raise CalibrationError(f"{what}: importing {module} failed: {first_line(error)}") from error
-    except Exception as error:  # anything the user's module may raise
+    except (Exception, SystemExit) as error:  # anything the user's module may raise
         raise CalibrationError(
             f"{what}: importing {module} failed: {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -64,7 +64,7 @@ class Scorer:
             score = float(self.function(str(path)))
         except CerwuError:
             raise
-        except Exception as error:  # anything the user's function may raise
+        except (Exception, SystemExit) as error:  # anything the user's function may raise
             raise CalibrationError(
                 f"metric {self.name}: failed with {type(error).__name__}: {first_line(error)}"
             ) from error
@@ -162,7 +162,8 @@ def _arrays(data: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Array
 def _labels(metric: str, given: Array, arrays: Mapping[str, Array]) -> npt.NDArray[np.int64]:
     """Labels as integers, one or more per sample."""
     samples = {array.shape[0] for array in arrays.values() if array.ndim}
-    if given.dtype.kind not in "iubf" or not np.array_equal(given, given.astype(np.int64)):
+    numbers = given.dtype.kind in "iubf" and bool(np.isfinite(given).all())
+    if not numbers or not np.array_equal(given, given.astype(np.int64)):
         raise CalibrationError(f"metric {metric}: labels are {given.dtype}; they must be numbers of classes")
     if given.ndim < 1 or given.shape[0] not in samples:
         raise CalibrationError(f"metric {metric}: labels of shape {given.shape} for {max(samples, default=0)} samples")

@@ -207,7 +207,7 @@ class Feeds:
                 yield self._checked(item, f"{self._where}, feed {number}")
         except (CalibrationError, UsageError):
             raise
-        except Exception as error:  # anything the user's function may raise
+        except (Exception, SystemExit) as error:  # anything the user's function may raise
             raise CalibrationError(f"{self._where}: failed with {type(error).__name__}: {first_line(error)}") from error
 
     def _checked(self, item: Any, where: str) -> Feed:
