@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ class FilePart:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.namelist():
                     with archive.open(member) as stream:
-                        headers[member.removesuffix(".npy")] = _header(stream)
+                        size = archive.getinfo(member).file_size
+                        headers[member.removesuffix(".npy")] = _header(stream, size)
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise CalibrationError(f"{path}: not a readable .npz file: {first_line(error)}") from error
 
@@ -103,7 +105,7 @@ class FilePart:
         """
         try:
             with path.open("rb") as stream:
-                shape, dtype = _header(stream)
+                shape, dtype = _header(stream, path.stat().st_size)
         except (OSError, ValueError, EOFError) as error:
             raise CalibrationError(f"{path}: not a readable .npy file: {first_line(error)}") from error
         single = info.shape is not None and len(shape) == len(info.shape) - 1
@@ -115,17 +117,19 @@ class FilePart:
         return cls(str(path), {info.name: ((1, *shape) if single else shape, dtype)}, read)
 
 
-def _header(stream: IO[bytes]) -> Header:
-    """Shape and type of an array in the npy format.
+def _header(stream: IO[bytes], size: int) -> Header:
+    """Shape and type of an array in the npy format, held against the ``size`` of its file before anything is allocated.
 
     Raises:
-        ValueError: not npy, or an array of Python objects.
+        ValueError: not npy, an array of Python objects, or not the elements that its shape declares.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
     if dtype.hasobject:
         raise ValueError("arrays of Python objects are not accepted")
+    if min(shape, default=0) < 0 or stream.tell() + math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array of shape {shape} and type {dtype} needs more than the {size} bytes that are there")
     return shape, dtype
 
 
