@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -46,6 +48,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise ModelError(f"{file}: not an ONNX model (protobuf does not parse)") from error
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
+    _check_words(model, file)
     _find_external(model, file)
     _check(model, file)
     return flattened(model)
@@ -57,6 +60,29 @@ def model_size(path: str | os.PathLike[str]) -> int:
     model.ParseFromString(Path(path).read_bytes())
     outside = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
     return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
+
+
+def _check_words(model: onnx.ModelProto, file: Path) -> None:
+    """Refuse what protobuf lets through: texts that are no UTF-8, element types that ONNX has not."""
+    types = onnx.TensorProto.DataType.values()
+    for message in all_messages(model):
+        if isinstance(message, onnx.TensorProto) and message.data_type not in types:
+            raise ModelError(
+                f"{file}: tensor {message.name!r} has the element type {message.data_type}, which ONNX does not know"
+            )
+        for word in _words(message):
+            if isinstance(word, bytes):
+                raise ModelError(f"{file}: {word[:80]!r} is no UTF-8: the file is damaged")
+
+
+def _words(message: Any) -> Iterator[str | bytes]:
+    """The texts of a message; bytes where they are no UTF-8."""
+    if isinstance(message, onnx.TensorProto):  # asking for all of its fields would copy its elements
+        yield message.name
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from (value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,))
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
