@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cerwu_onnx.progress import Progress
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "debug": "blue"}
+_HALF = 400
+"""Characters of a line that are shown at least before and after what is cut."""
+
 _log = logging.getLogger("cerwu_onnx")
 
 
@@ -69,7 +72,13 @@ def note(kind: str, text: str) -> None:
     label = f"{kind}:"
     if is_terminal(sys.stderr) and "NO_COLOR" not in os.environ:
         label = typer.style(label, fg=_COLOURS.get(kind), bold=True)
-    say(f"{label} {printable(' '.join(text.split()))}")
+    say(f"{label} {_cut(printable(' '.join(text.split())))}")
+
+
+def _cut(text: str) -> str:
+    """``text`` without its middle if nobody would read it: names may have any length. Whole with ``-v``."""
+    left_out = len(text) - 2 * _HALF
+    return text if left_out <= 0 or is_verbose() else f"{text[:_HALF]}... ({left_out} characters) ...{text[-_HALF:]}"
 
 
 def say(line: str) -> None:

@@ -56,6 +56,9 @@ _UNITS = {"": 1, "b": 1} | {
     for name, base in ((prefix, 1024), (f"{prefix}ib", 1024), (f"{prefix}b", 1000))
 }
 
+_DIGITS = 30
+"""A number of bytes has no more."""
+
 
 def parse_size(text: str) -> int:
     """Bytes of ``65536``, ``512MiB``, ``1.5GB`` (1000 based) or ``2G`` (1024 based).
@@ -64,7 +67,7 @@ def parse_size(text: str) -> int:
         UsageError: it is none of these.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if match is None or match[2].lower() not in _UNITS:
+    if match is None or match[2].lower() not in _UNITS or len(match[1]) > _DIGITS:
         raise UsageError(f"size {text!r} is not understood: write 512MiB, 1.5GB or a number of bytes")
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
