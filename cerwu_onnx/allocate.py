@@ -98,7 +98,9 @@ class Allocator:
             self._loss = OutputLoss(graph, source)
             self._noise = noise_sensitivity(self._loss, self._weights, self._first)
             self._fishers = row_fishers(graph, source)
-        except CalibrationError as error:  # data that does not fit ends the first walk
+        except CalibrationError as error:
+            for _ in source.batches(1):  # if it is the data that is at fault, it says so again, and that is the end
+                pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             self._loss = None
             self._noise = self._blind()
