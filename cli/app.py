@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import functools
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 import typer.main
 
 from cerwu_onnx import __version__
-from cerwu_onnx.errors import CerwuError
+from cerwu_onnx.errors import CerwuError, CorruptFileError
 
 from . import compare, compress, console, decompress, doctor, export_c, inspect, report, verify
 from .options import Verbose
@@ -78,6 +79,20 @@ def _global(
         console.write(f"{context.get_help()}\n")
 
 
+def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors about damage say in which file, also if that shows while tensors are decoded."""
+
+    @functools.wraps(command)
+    def named(**arguments: Any) -> None:
+        try:
+            command(**arguments)
+        except CorruptFileError as error:
+            path = str(arguments.get("file", ""))
+            raise error if path in str(error) else CorruptFileError(f"{path}: {error}") from error
+
+    return named
+
+
 for _function, _example in (
     (compress.compress, compress.EXAMPLE),
     (decompress.decompress, decompress.EXAMPLE),
@@ -88,7 +103,7 @@ for _function, _example in (
     (export_c.export_c, export_c.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
 ):
-    app.command(epilog=f"\b\nExample:\n  {_example}\n")(_function)
+    app.command(epilog=f"\b\nExample:\n  {_example}\n")(_naming_its_file(_function))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cerwu_onnx.errors import UsageError
+from cerwu_onnx.errors import ModelError, UsageError
 
 from . import console
 from .options import AsJson, Verbose
@@ -55,8 +55,13 @@ def inspect(
     """
     if _first_bytes(file) == b"\x89CWB":
         _show_container(file, as_json)
-    else:
+        return
+    try:
         _show_plan(file, as_json)
+    except ModelError:
+        if file.suffix == ".cwb":  # neither by its content: the name says what it was meant to be
+            _show_container(file, as_json)
+        raise
 
 
 def _first_bytes(path: Path) -> bytes:
