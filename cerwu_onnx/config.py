@@ -118,6 +118,7 @@ class Settings:
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
         memory: bound in bytes on the activations held during calibration.
+        strict: whatever would be a warning ends the compression, and nothing is written.
 
     Raises:
         UsageError: a value is out of range.
@@ -137,6 +138,7 @@ class Settings:
     float_params: str = "auto"
     batch_size: int | None = None
     memory: int = 512 << 20
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values no method can work with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def compress(
 
     Raises:
         UsageError: a path cannot be read or written, or the method has no lambda to search.
-        ModelError: the model is invalid.
+        ModelError: the model is invalid, or the settings are strict and there was a warning.
         CalibrationError: the calibration data does not fit the model, or the metric fails.
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
     """
@@ -92,12 +92,14 @@ def compress(
                 metadata["folded"] = len(folded)
             if settings.method != "trellis":
                 metadata["levels"] = settings.levels
+        _refuse_fallbacks(settings, warnings)
         scorer, float_score = None, 0.0
         if target.metric is not None:
             with clock("metric"):
                 scorer = open_scorer(target, model, images)
                 float_score = scorer(model)
         quantizer = Quantizer(graph, source, settings, progress, clock)
+        _refuse_fallbacks(settings, warnings)
         trials = _Trials(quantizer, metadata, scorer if target.max_drop is not None else None)
         search = Search(trials, quantizer.settle if quantizer.settles else None)
         _look(search, target, settings, quantizer, float_score)
@@ -110,6 +112,7 @@ def compress(
             scores = Scores(scorer.name, float_score, score)
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
+        _refuse_fallbacks(settings, warnings)
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
     return Report(
@@ -245,6 +248,13 @@ def prepare(
             log.warning("BatchNormalization is not folded: %s", error)
             folded, names = loaded, ()
     return analyse(folded), names, source
+
+
+def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:
+    """In strict mode, end where something was done with less than was asked for: all of that is warned of."""
+    if settings.strict and warnings:
+        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+        raise ModelError(f"strict, so nothing was written: {warnings[0]}{more}")
 
 
 def _digest(path: Path) -> str:

@@ -138,6 +138,9 @@ def compress(
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="Bound on the activations held during calibration.")
     ] = f"{_DEFAULT.memory >> 20}MiB",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 and write nothing where there would be a warning.")
+    ] = _DEFAULT.strict,
     mean: Mean = None,
     std: Std = None,
     layout: Layout = None,
@@ -174,6 +177,7 @@ def compress(
         float_params=float_params,
         batch_size=batch_size,
         memory=parse_size(memory),
+        strict=strict,
     )
     target = Target(
         size=None if target_size is None else parse_size(target_size),
