@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.special import log_softmax, softmax
 
-from cerwu_onnx.calibration import columns, model_inputs, open_source
+from cerwu_onnx.calibration import columns, fisher, model_inputs, open_source
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint
 from cerwu_onnx.calibration.fisher import CLASSES, FOLDS, LARGEST, TEMPERATURE, row_fishers
 from cerwu_onnx.graph import analyse, with_tensors
@@ -209,16 +209,18 @@ def linear_fisher(model: onnx.ModelProto, x: np.ndarray, rows: int) -> np.ndarra
 
 
 @pytest.mark.parametrize(("outputs", "rows"), [(CLASSES + 24, 1), (3 * K, 3)])
-def test_draws_are_right_on_average(outputs: int, rows: int) -> None:
+def test_draws_are_right_on_average(outputs: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more classes than are enumerated, and of several distributions per sample, whose gradients must not add up."""
+    monkeypatch.setattr(fisher, "DRAWS", 16)
     model, feed = wide_net("Softmax", outputs, rows), {"x": normal(400, 5, seed=3)}
     found = fishers(model, feed)["w"][0]
     exact = linear_fisher(model, feed["x"], rows)
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
 
 
-def test_squared_error() -> None:
+def test_squared_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of ``tr F E H E^T`` is the loss of an error E, relative to the outputs' energy."""
+    monkeypatch.setattr(fisher, "DRAWS", 16)
     model, feed = wide_net("Identity", 8, 2), {"x": normal(400, 5, seed=3)}
     found = fishers(model, feed)["w"][0]
     graph = analyse(model)

@@ -40,10 +40,10 @@ TEMPERATURE = 4.0
 counts, which generalises worse from few samples."""
 
 CLASSES = 16
-"""Up to so many classes all are taken, each with its probability; of more, so many draws."""
+"""Up to so many classes all are taken, each with its probability; of more, :data:`DRAWS`."""
 
-DRAWS = 8
-"""Random signs for outputs that are not classes."""
+DRAWS = 4
+"""Random draws per sample, of classes or, for other outputs, of signs. Their noise is less than that of the samples."""
 
 FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
@@ -266,6 +266,6 @@ def _draws(q: Float64Array, random: np.random.Generator) -> Iterator[Float64Arra
             yield np.sqrt(q[..., k, None]) * ((classes == k) - q)
         return
     upper = q.cumsum(axis=-1)
-    for _ in range(CLASSES):
+    for _ in range(DRAWS):
         level = random.random((*q.shape[:-1], 1)) * upper[..., -1:]
-        yield ((classes == (upper <= level).sum(axis=-1, keepdims=True)) - q) / CLASSES**0.5
+        yield ((classes == (upper <= level).sum(axis=-1, keepdims=True)) - q) / DRAWS**0.5
