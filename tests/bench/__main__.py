@@ -1,6 +1,6 @@
-"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory]``: the figures that the docs quote.
+"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory] [encoder]``: the figures that the docs quote.
 
-All but the last by default: that one writes some ten gigabytes to a temporary folder.
+The first four by default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder`` takes minutes.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import argparse
 
 from rich.console import Console
 
-from . import entropy, memory, rate, sources, speed
+from . import encoder, entropy, memory, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory")
+PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder")
 
 
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all but memory)"
+        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: the first four)"
     )
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="only these models")
     group = parser.add_argument_group("rate")
@@ -36,12 +36,12 @@ def main() -> None:
         parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     if arguments.save and arguments.saved:
         parser.error("--save and --saved exclude each other")
-    names, parts = tuple(arguments.models), arguments.parts or PARTS[:-1]
+    names, parts = tuple(arguments.models), arguments.parts or PARTS[:4]
     shared, console = shared_models(names), Console(width=160)
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared and set(parts) - {"sources", "memory"}:
+    if not shared and set(parts) - {"sources", "memory", "encoder"}:
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
@@ -50,6 +50,8 @@ def main() -> None:
         sources.run(console)
     if "memory" in parts:
         memory.run(console, arguments.gigabytes)
+    if "encoder" in parts:
+        encoder.run(console)
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
