@@ -13,7 +13,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from cerwu_onnx.config import METHODS, Settings, Target
+from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
     "CorruptFileError",
     "ImageOptions",
     "LayerReport",
+    "LayerRule",
     "ModelError",
     "OutputError",
     "Report",

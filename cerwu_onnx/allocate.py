@@ -181,7 +181,7 @@ def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> 
     """
     weight = graph.array(layer.weight)
     square = float(np.square(weight, dtype=np.float64).mean())
-    price = settings.price / sum(other.layout.size for other in graph.layers)
+    price = layer.price * settings.price / sum(other.layout.size for other in graph.layers)
     cost = priced.Cost(BLIND / max(square, 1e-300), price)
     quantized, distortion = priced.quantize(
         weight,
@@ -224,7 +224,7 @@ def _quantize(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             stats = step.stats[layer.weight]
-            cost = priced.Cost(noise[layer.weight], price, fishers.get(layer.weight, ()))
+            cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()))
             committed = _layer(graph, layer, stats, cost, settings, found)
             if bounds and layer.weight in found.quantized:
                 found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])

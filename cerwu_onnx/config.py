@@ -51,6 +51,8 @@ class Target:
         size: bytes that the file may have.
         bits_per_weight: bits that all quantised weights may take on average, steps and tables included.
         max_drop: share of the float model's score that may be lost; the smallest file found is taken.
+        confidence: with which ``max_drop`` holds on other samples, of "top1" and "agreement": what is measured on few
+            leaves a margin. 0.5 leaves none.
         metric: how a model is scored; higher is better.
         metric_data: for the metrics of :data:`METRICS`: a ``.npz`` or a mapping with the model's inputs and, for "top1"
             and "auc", labels; for "agreement" and "error" whatever can be calibration data.
@@ -65,6 +67,7 @@ class Target:
     size: int | None = None
     bits_per_weight: float | None = None
     max_drop: float | None = None
+    confidence: float = 0.9
     metric: Metric | None = None
     metric_data: str | os.PathLike[str] | Mapping[str, Any] | None = None
     metric_labels: str = "labels"
@@ -85,6 +88,8 @@ class Target:
                 raise UsageError(f"{name} {drop} is out of range: give a share of the float score, 0 to 1")
             if drop is not None and self.metric is None:
                 raise UsageError(f"{name} needs a metric: {', '.join(METRICS)}, or a function file.py:function")
+        if not 0.5 <= self.confidence < 1:
+            raise UsageError(f"confidence {self.confidence} is out of range: give a share of 1 from 0.5 on")
         if self.metric_data is not None and self.metric is None:
             raise UsageError("metric data without a metric: say what to measure on it")
 
@@ -92,6 +97,33 @@ class Target:
     def searches(self) -> bool:
         """Whether lambda is to be found."""
         return (self.size, self.bits_per_weight, self.max_drop) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRule:
+    """What is asked of the tensors whose names match a glob.
+
+    Attributes:
+        glob: over names of tensors as ``inspect`` shows them, case-sensitive: ``*``, ``?``, ``[ab]``.
+        skip: they stay exactly as they are; BatchNormalization is not folded into them.
+        price: factor on lambda for these weights: with 0.5 their errors count twice.
+        where: what messages call the rule.
+
+    Raises:
+        UsageError: the price is out of range, or of tensors that are skipped.
+    """
+
+    glob: str
+    skip: bool = False
+    price: float = 1.0
+    where: str = "the rule for"
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if not 0 < self.price < float("inf"):
+            raise UsageError(f"{self.where} {self.glob!r}: price {self.price} is out of range: give a number > 0")
+        if self.skip and self.price != 1:
+            raise UsageError(f"{self.where} {self.glob!r}: what is skipped has no price: give one of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +151,7 @@ class Settings:
         batch_size: samples per calibration batch; None lets the memory bound decide.
         memory: bound in bytes on the activations held during calibration.
         strict: whatever would be a warning ends the compression, and nothing is written.
+        rules: what is asked of single layers; of several that match a tensor the last one counts.
 
     Raises:
         UsageError: a value is out of range.
@@ -139,6 +172,7 @@ class Settings:
     batch_size: int | None = None
     memory: int = 512 << 20
     strict: bool = False
+    rules: tuple[LayerRule, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values no method can work with."""
@@ -166,6 +200,8 @@ class Settings:
             raise UsageError(f"batch size {self.batch_size} is out of range: give at least 1")
         if self.memory < 1 << 20:
             raise UsageError(f"memory {self.memory} bytes is too little: give at least 1 MiB")
+        if self.method in UNPRICED and any(rule.price != 1 for rule in self.rules):
+            raise UsageError(f"method {self.method} has no lambda, hence layers have no price: take another method")
 
     @property
     def price(self) -> float:

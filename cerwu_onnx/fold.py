@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,11 +36,15 @@ TOLERANCE = 1e-3
 """Largest difference between outputs, relative to the output's largest value, that folding may cause."""
 
 
-def fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def fold_batch_norm(model: onnx.ModelProto, exact: Collection[str] = ()) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Fold every BatchNormalization (inference form) that directly follows a Conv or Gemm.
 
     The layer's weight and bias must be float32 constants that nothing else reads, and its output must go
     nowhere but into the BatchNormalization. The arithmetic is float64. Other nodes stay as they are.
+
+    Args:
+        model: treat it as read-only.
+        exact: names of tensors that must not change or go away.
 
     Returns:
         A folded copy, or the model itself if there is nothing to fold, and the names of the nodes that are gone (their
@@ -50,7 +54,7 @@ def fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
         return model, ()
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    folding = _Folding(copy)
+    folding = _Folding(copy, exact)
     folded = []
     for node in list(copy.graph.node):
         if node.op_type == "BatchNormalization" and folding.fold(node):
@@ -62,8 +66,8 @@ def fold_batch_norm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
 class _Folding:
     """One pass over a model that may be changed."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
+    def __init__(self, model: onnx.ModelProto, exact: Collection[str]) -> None:
+        self.model, self.exact = model, exact
         self.tensors = constant_tensors(model)
         self.uses = Counter(name for node in model.graph.node for name in node.input if name)
         self.uses.update(value.name for value in model.graph.output)
@@ -79,6 +83,8 @@ class _Folding:
         """Fold one BatchNormalization if all conditions hold; True if it is gone."""
         layer = self.producers.get(norm.input[0])
         if layer is None or self.uses[norm.input[0]] != 1 or norm.input[0] in self.replaceable:
+            return False
+        if any(name in self.exact for name in (*layer.input, *norm.input)):
             return False
         attributes = attributes_of(norm)
         if norm.domain not in ("", "ai.onnx") or attributes.get("training_mode", 0):

@@ -33,6 +33,7 @@ from cerwu_onnx.errors import CalibrationError, CerwuError, UsageError
 from cerwu_onnx.graph import load_model
 from cerwu_onnx.hooks import load_function
 from cerwu_onnx.onnx_io import first_line
+from cerwu_onnx.types import Float64Array
 
 BATCH = 64
 """Samples per run of a built-in metric."""
@@ -43,25 +44,47 @@ Outputs: TypeAlias = dict[str, list[Array]]
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a metric says of one model.
+
+    Attributes:
+        score: higher is better.
+        answers: ``(samples,)`` share of right answers of each, whose mean is the score; None for metrics that are no
+            such mean.
+    """
+
+    score: float
+    answers: Float64Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
     """A metric ready to use.
 
     Attributes:
         name: how reports call it.
-        function: path of an ONNX file -> score.
+        function: path of an ONNX file -> score, or the share of right answers of each sample.
     """
 
     name: str
-    function: Callable[[str], float]
+    function: Callable[[str], float | Float64Array]
 
     def __call__(self, path: str | Path) -> float:
-        """The score of an ONNX file.
+        """The score of an ONNX file; see :meth:`measure`."""
+        return self.measure(path).score
+
+    def measure(self, path: str | Path) -> Measured:
+        """The score of an ONNX file, with the answers of classifiers.
 
         Raises:
             CalibrationError: the metric fails, or what it returns is not a number.
         """
+        answers: Float64Array | None = None
         try:
-            score = float(self.function(str(path)))
+            found = self.function(str(path))
+            if self.name in METRICS and isinstance(found, np.ndarray):
+                answers, found = found, float(found.mean())
+            score = float(found)
         except CerwuError:
             raise
         except (Exception, SystemExit) as error:  # anything the user's function may raise
@@ -70,7 +93,7 @@ class Scorer:
             ) from error
         if np.isnan(score):
             raise CalibrationError(f"metric {self.name}: returned NaN; it must return a number, higher is better")
-        return score
+        return Measured(score, answers)
 
 
 def open_scorer(target: Target, model: str | Path, images: ImageOptions | None = None) -> Scorer:
@@ -111,7 +134,9 @@ def _function(module: str, name: str, metric: str) -> Callable[[str], float]:
     return found
 
 
-def _builtin(metric: str, target: Target, model: Path, images: ImageOptions | None) -> Callable[[str], float]:
+def _builtin(
+    metric: str, target: Target, model: Path, images: ImageOptions | None
+) -> Callable[[str], float | Float64Array]:
     """A metric of the table above on the target's data, with what it needs of the float model."""
     inputs = model_inputs(load_model(model))
     data, labels = target.metric_data, np.empty(0, np.int64)
@@ -143,7 +168,14 @@ def _builtin(metric: str, target: Target, model: Path, images: ImageOptions | No
     truth = _classes(reference, first)
     if metric == "top1":
         truth = _cut(labels, source, truth.size, metric)
-    return lambda path: float((_classes(_outputs(path, source), first) == truth).mean())
+    return lambda path: _by_sample(_classes(_outputs(path, source), first) == truth, source)
+
+
+def _by_sample(right: npt.NDArray[np.bool_], source: Source) -> Float64Array:
+    """The share of right rows of each sample; rows are samples where their number does not tell."""
+    samples = source.samples or right.size
+    shares: Float64Array = right.reshape(right.size if right.size % samples else samples, -1).mean(axis=1)
+    return shares
 
 
 def _arrays(data: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Array]:

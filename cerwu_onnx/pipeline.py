@@ -12,18 +12,21 @@ from typing import Any
 
 from cerwu_onnx import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.confidence import least_share
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.encode import Coded, encode
-from cerwu_onnx.errors import CheckFailed, ModelError, UsageError
+from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.loading import model_size
-from cerwu_onnx.metrics import Scorer, open_scorer
+from cerwu_onnx.metrics import Measured, Scorer, open_scorer
+from cerwu_onnx.onnx_io import constant_tensors
 from cerwu_onnx.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.quantizer import Quantized, Quantizer
 from cerwu_onnx.report import Report, Scores
+from cerwu_onnx.rules import apply_rules, rules_of
 from cerwu_onnx.runtime import CompressedModel, write_onnx
 from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
 
@@ -93,23 +96,28 @@ def compress(
             if settings.method != "trellis":
                 metadata["levels"] = settings.levels
         _refuse_fallbacks(settings, warnings)
-        scorer, float_score = None, 0.0
+        scorer, before = None, Measured(0.0)
         if target.metric is not None:
             with clock("metric"):
                 scorer = open_scorer(target, model, images)
-                float_score = scorer(model)
+                before = scorer.measure(model)
+                _check_samples(before, target)
         quantizer = Quantizer(graph, source, settings, progress, clock)
         _refuse_fallbacks(settings, warnings)
-        trials = _Trials(quantizer, metadata, scorer if target.max_drop is not None else None)
+        trials = _Trials(
+            quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
+        )
         search = Search(trials, quantizer.settle if quantizer.settles else None)
-        _look(search, target, settings, quantizer, float_score)
+        _look(search, target, settings, quantizer, before.score)
         point, (done, coded) = search.best
         _check_size(point, coded, target)
         scores: Scores | None = None
         missed: tuple[str, ...] = ()
         if scorer is not None:
-            score = trials.score(scorer, point, done) if point.score is None else point.score
-            scores = Scores(scorer.name, float_score, score)
+            point = trials.scored(scorer, point, done) if point.score is None else point
+            samples = None if before.answers is None else len(before.answers)
+            sure = None if samples is None else target.confidence
+            scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
         _refuse_fallbacks(settings, warnings)
@@ -146,6 +154,8 @@ class _Trials:
     quantizer: Quantizer
     metadata: Mapping[str, Any]
     scorer: Scorer | None
+    before: Measured
+    confidence: float
     count: int = 0
 
     def __call__(self, price: float) -> tuple[Point, tuple[Quantized, Coded]]:
@@ -156,18 +166,22 @@ class _Trials:
         bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
         point = Point(price, len(coded.content), bits)
         if self.scorer is not None:
-            point = replace(point, score=self.score(self.scorer, point, done))
+            point = self.scored(self.scorer, point, done)
         self.count += 1
         self.quantizer.progress("search", self.count, None, f"{price:g}: {point.file_bytes:,} bytes")
         return point, (done, coded)
 
-    def score(self, scorer: Scorer, point: Point, done: Quantized) -> float:
-        """Score the model that the file of a point gives back."""
+    def scored(self, scorer: Scorer, point: Point, done: Quantized) -> Point:
+        """A point with the score of the model that its file gives back."""
         coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
         with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(CompressedModel(reader.parse(coded.content)), path)
-            return scorer(path)
+            after = scorer.measure(path)
+        if self.before.answers is None or after.answers is None:
+            return replace(point, score=after.score)
+        share = least_share(self.before.answers, after.answers, self.confidence)
+        return replace(point, score=after.score, low=share * self.before.score)
 
     def _encode(self, price: float, done: Quantized, settings: Settings) -> Coded:
         with self.quantizer.clock("encode"):
@@ -184,7 +198,7 @@ def _look(search: Search[Any], target: Target, settings: Settings, quantizer: Qu
     elif target.bits_per_weight is not None:
         search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
     elif target.max_drop is not None:
-        search.to_accuracy(float_score - target.max_drop * abs(float_score), settings.price)
+        search.to_accuracy(_least(float_score, target.max_drop), settings.price)
     else:
         quantizer.settle(settings.price)
         search.at(settings.price)
@@ -213,15 +227,33 @@ def _check_size(point: Point, coded: Coded, target: Target) -> None:
 def _missed(scores: Scores, target: Target) -> tuple[str, ...]:
     """A sentence about each limit of accuracy that is not held."""
     lost = f"{scores.metric} falls from {scores.float_score:.6g} to {scores.score:.6g}, by {100 * scores.drop:.3g} %"
-    limits = {
-        "no file found holds the largest drop of {:.6g} %; this is the best: ": target.max_drop,
-        "the limit is {:.6g} %: ": target.fail_drop,
-    }
-    return tuple(
-        f"{text.format(100 * limit)}{lost}"
-        for text, limit in limits.items()
-        if limit is not None and not scores.score >= scores.float_score - limit * abs(scores.float_score)
-    )
+    found = []
+    if target.max_drop is not None and not (scores.score if scores.low is None else scores.low) >= _least(
+        scores.float_score, target.max_drop
+    ):
+        limit, sure = f"the largest drop of {100 * target.max_drop:.6g} %", scores.surely()
+        found.append(f"no file found holds {limit}; this is the best: {lost}{sure and f', {sure}'}")
+    if target.fail_drop is not None and not scores.score >= _least(scores.float_score, target.fail_drop):
+        found.append(f"the limit is {100 * target.fail_drop:.6g} %: {lost}")
+    return tuple(found)
+
+
+def _least(score: float, drop: float) -> float:
+    """The score that is left after a drop."""
+    return score - drop * abs(score)
+
+
+def _check_samples(before: Measured, target: Target) -> None:
+    """Refuse a largest drop that so few samples could not show to hold, even if they all got the same answers."""
+    if target.max_drop is None or before.answers is None:
+        return
+    share = least_share(before.answers, before.answers, target.confidence)
+    if share < 1 - target.max_drop:
+        raise CalibrationError(
+            f"metric {target.metric}: {len(before.answers)} samples cannot show with {100 * target.confidence:g} % "
+            f"confidence that no more than {100 * target.max_drop:.6g} % is lost, {100 * (1 - share):.2g} % at best: "
+            "give more --metric-data, or a lower --confidence (50% leaves no margin)"
+        )
 
 
 def prepare(
@@ -232,13 +264,18 @@ def prepare(
     What was folded by default only, and cannot be checked by running both models, is left as it was.
 
     Returns:
-        The graph, the names of the folded BatchNormalization nodes, and the opened data (None without ``calib``).
+        The graph as the rules of the settings leave it, the names of the folded BatchNormalization nodes, and the
+        opened data (None without ``calib``).
+
+    Raises:
+        UsageError: a rule matches nothing.
     """
     loaded = load_model(model)
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images)
+    rules = rules_of(constant_tensors(loaded), settings.rules)
     if not settings.folds_bn:
-        return analyse(loaded), (), source
-    folded, names = fold_batch_norm(loaded)
+        return apply_rules(analyse(loaded), rules), (), source
+    folded, names = fold_batch_norm(loaded, {name for name, rule in rules.items() if rule.skip})
     if names:
         try:
             check_folding(loaded, folded, source.first() if source else None)
@@ -247,7 +284,7 @@ def prepare(
                 raise
             log.warning("BatchNormalization is not folded: %s", error)
             folded, names = loaded, ()
-    return analyse(folded), names, source
+    return apply_rules(analyse(folded), rules), names, source
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:

@@ -178,7 +178,8 @@ def quantize_layers(
                 continue
             result = priced
         else:
-            result = quantize(weight, layer.layout, stats[layer.weight], settings, layer.weight)
+            own = replace(settings, lambda_=settings.price * layer.price)
+            result = quantize(weight, layer.layout, stats[layer.weight], own, layer.weight)
         quantized.put(layer.weight, result)
         if settings.float_params == "auto":
             for name, tensor in quantize_floats(layer, tensors, stats[layer.weight], result).items():

@@ -78,17 +78,38 @@ class Scores:
         metric: its name.
         float_score: of the float model.
         score: of the compressed one.
+        low: score that the compressed one surely has, with this confidence, from the samples on which the two models
+            answer differently; None for metrics that do not count right answers.
+        confidence: one-sided, that of the target.
+        samples: how many the metric saw; None where it does not tell.
     """
 
     metric: str
     float_score: float
     score: float
+    low: float | None = None
+    confidence: float | None = None
+    samples: int | None = None
 
     @property
     def drop(self) -> float:
         """Share of the float score that was lost; negative where the compressed model is better."""
         lost = self.float_score - self.score
         return lost / abs(self.float_score) if self.float_score else float(lost > 0)
+
+    @property
+    def largest_drop(self) -> float | None:
+        """Share of the float score that is lost at most, with the confidence; None where ``low`` is."""
+        return None if self.low is None else (self.float_score - self.low) / abs(self.float_score)
+
+    def surely(self) -> str:
+        """What is sure of the loss, in words; empty where nothing is."""
+        if self.largest_drop is None or self.confidence is None:
+            return ""
+        return (
+            f"by at most {100 * self.largest_drop:.3g} % with {100 * self.confidence:g} % confidence "
+            f"({self.samples:,} samples)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +179,7 @@ class Report:
         for priced in (body, *body["search"]):
             priced["lambda"] = priced.pop("lambda_")
         if self.scores is not None:
-            body["scores"]["drop"] = self.scores.drop
+            body["scores"] |= {"drop": self.scores.drop, "largest_drop": self.scores.largest_drop}
         totals = {
             "schema": SCHEMA,
             "weights": self.weights,

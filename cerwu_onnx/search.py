@@ -54,12 +54,14 @@ class Point:
         file_bytes: size of the file.
         bits_per_weight: of all quantised weights.
         score: of the metric; None where it was not measured.
+        low: score that the model surely has, with the confidence that was asked for; None where a metric does not tell.
     """
 
     lambda_: float
     file_bytes: int
     bits_per_weight: float
     score: float | None = None
+    low: float | None = None
 
 
 class Search(Generic[T]):
@@ -101,7 +103,7 @@ class Search(Generic[T]):
         self._fit(size, target * (1 - WITHIN), aim, target, start, doubling)
 
     def to_accuracy(self, least: float, start: float) -> None:
-        """Search for the smallest file with a score of at least ``least``, beginning at lambda ``start``."""
+        """Search for the smallest file with a score of surely at least ``least``, beginning at lambda ``start``."""
         self._rank = lambda point: (
             (1, -point.file_bytes) if _score(point) >= least else (0, _score(point), -point.file_bytes)
         )
@@ -205,4 +207,6 @@ def _rounded(x: float) -> float:
 
 
 def _score(point: Point) -> float:
-    return -math.inf if point.score is None else point.score
+    """What counts: the score that is sure, or else the one that was measured."""
+    score = point.score if point.low is None else point.low
+    return -math.inf if score is None else score

@@ -176,6 +176,7 @@ class Layer:
         bias: what is added to its outputs, if the weight has one site.
         norm: what normalises its outputs (bias included), likewise.
         readers: all others that read it: without statistics, they count only in what noise on the weight costs.
+        price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).
     """
 
     weight: str
@@ -184,6 +185,7 @@ class Layer:
     bias: Bias | None = None
     norm: Norm | None = None
     readers: tuple[Reader, ...] = ()
+    price: float = 1.0
 
     @property
     def op(self) -> str:

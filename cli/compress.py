@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import EFFORTS, METHODS, METRICS, WEIGHT_LAYOUTS, Settings, Target
-from cerwu_onnx.errors import CheckFailed
+from cerwu_onnx.config import EFFORTS, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
+from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
+from .config_file import aims, read_config, rules
+from .inspect import show_plans
 from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share, parse_size
 
 EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
@@ -20,14 +24,22 @@ _AIMLESS = Target()
 
 
 def compress(
-    model: Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The trained model, float32.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT.cwb", show_default=False, help="The file to write.")],
+    context: typer.Context,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN.onnx OUT.cwb",
+            show_default=False,
+            help="The trained model and the file to write; with --out-dir, any number of models.",
+        ),
+    ],
     calib: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
             help="Calibration data: a .npz with one array per input, a folder of .npz, .npy or images, "
-            "module:function or file.py:function that yields feeds. Without it accuracy suffers.",
+            "module:function or file.py:function that yields feeds. Without it accuracy suffers. {stem} stands for the "
+            "model's name without suffix.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -54,6 +66,13 @@ def compress(
             help="Instead of --lambda: the smallest file found that loses no more of the float model's --metric.",
         ),
     ] = None,
+    confidence: Annotated[
+        str,
+        typer.Option(
+            metavar="P%",
+            help="With which --max-drop holds on other samples, of top1 and agreement; 50% leaves no margin.",
+        ),
+    ] = f"{_AIMLESS.confidence:.0%}",
     metric: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +157,41 @@ def compress(
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="Bound on the activations held during calibration.")
     ] = f"{_DEFAULT.memory >> 20}MiB",
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            show_default=False,
+            help="Tensors of such names stay exactly as they are; any number of times.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            callback=read_config,
+            is_eager=True,
+            show_default="cerwu.toml, or [tool.cerwu-onnx] of pyproject.toml",
+            help="Defaults of these options, and [layers]: docs/cli.md.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be quantised, as inspect does, and write nothing.")
+    ] = False,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            show_default=False,
+            help="Compress any number of models, each by a process and thread of its own, into files there.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", show_default="all cores", help="With --out-dir: so many models at a time."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 and write nothing where there would be a warning.")
     ] = _DEFAULT.strict,
@@ -162,6 +216,10 @@ def compress(
 
     Prints what that did to each layer. Long names are cut in the middle; --json has them whole.
     """
+    aim = aims(
+        context, {"lambda_": lambda_, "target_size": target_size, "target_bpw": target_bpw, "max_drop": max_drop}
+    )
+    lambda_, target_size, target_bpw, max_drop = aim.values()
     settings = Settings(
         method=method,
         effort=effort,
@@ -178,11 +236,13 @@ def compress(
         batch_size=batch_size,
         memory=parse_size(memory),
         strict=strict,
+        rules=(*rules(context), *(LayerRule(glob, skip=True, where="--skip") for glob in skip or ())),
     )
     target = Target(
         size=None if target_size is None else parse_size(target_size),
         bits_per_weight=target_bpw,
         max_drop=None if max_drop is None else parse_share(max_drop, "--max-drop"),
+        confidence=parse_share(confidence, "--confidence"),
         metric=metric,
         metric_data=metric_data,
         metric_labels=metric_labels,
@@ -190,6 +250,19 @@ def compress(
         fail_drop=None if fail_drop is None else parse_share(fail_drop, "--fail-drop"),
     )
     images = image_options(mean, std, layout)
+    models, outputs = _files(paths, out_dir, jobs, dry_run=dry_run)
+    if dry_run:
+        show_plans(models, settings, as_json=as_json)
+        return
+    if out_dir is not None:
+        from . import batch
+
+        if report_paths:
+            raise UsageError("--report is for a single model: with --out-dir use cerwu-onnx report")
+        outcomes = batch.compress_all(models, outputs, batch.forwarded(context), jobs or os.cpu_count() or 1)
+        batch.show(outcomes, as_json=as_json, quiet=quiet)
+        raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
+    model, output = models[0], outputs[0]
     if report_paths:
         from cerwu_onnx import reports
 
@@ -200,9 +273,9 @@ def compress(
         report = run(
             model,
             output,
-            calib=calib,
+            calib=_of(model, calib),
             settings=settings,
-            target=target,
+            target=replace(target, metric_data=_of(model, metric_data)),
             images=images,
             force=force,
             progress=progress,
@@ -217,3 +290,31 @@ def compress(
         console.show(lambda width: draw_report(report, model, output, width))
     if report.missed:
         raise CheckFailed("; ".join(report.missed))
+
+
+def _files(
+    paths: list[Path], out_dir: Path | None, jobs: int | None, *, dry_run: bool
+) -> tuple[list[Path], list[Path]]:
+    """The models and the files to write, which a dry run need not name.
+
+    Raises:
+        UsageError: the arguments do not say which is which.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs} is out of range: give at least 1")
+    if jobs is not None and out_dir is None:
+        raise UsageError("--jobs is for many models: give --out-dir too")
+    if out_dir is not None:
+        from . import batch
+
+        return paths, [] if dry_run else batch.outputs(paths, out_dir)
+    if len(paths) != 2 and not (dry_run and len(paths) == 1):
+        raise UsageError(
+            f"which files? {len(paths)} of them were given: IN.onnx OUT.cwb, or models and --out-dir FOLDER"
+        )
+    return paths[:1], paths[1:]
+
+
+def _of(model: Path, spec: str | None) -> str | None:
+    """Where the data of a model is."""
+    return None if spec is None else spec.replace("{stem}", model.stem)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,9 @@ from . import console
 from .options import AsJson, Verbose
 
 if TYPE_CHECKING:
+    from cerwu_onnx.config import Settings
     from cerwu_onnx.container.reader import Container
+    from cerwu_onnx.graph import Graph
 
 EXAMPLE = "cerwu-onnx inspect model.onnx"
 
@@ -162,18 +166,40 @@ def tensor_rows(container: Container) -> list[TensorRow]:
     return rows
 
 
+def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
+    """What ``compress`` would do with models by these settings; JSON is a list where there are several."""
+    from cerwu_onnx.loading import model_size
+    from cerwu_onnx.pipeline import prepare
+
+    plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
+    if as_json:
+        bodies = [_plan(*plan) for plan in plans]
+        console.show_json(bodies if len(bodies) > 1 else bodies[0])
+        return
+    from .render import draw_plan
+
+    for plan in plans:
+        console.show(partial(draw_plan, *plan))
+
+
 def _show_plan(path: Path, as_json: bool) -> None:
     from cerwu_onnx.graph import analyse, load_model
     from cerwu_onnx.loading import model_size
-    from cerwu_onnx.storage import storage
 
     graph = analyse(load_model(path))
     size = model_size(path)
-    if not as_json:
-        from .render import draw_plan
-
-        console.show(lambda width: draw_plan(graph, size, path, width))
+    if as_json:
+        console.show_json(_plan(graph, size, path))
         return
+    from .render import draw_plan
+
+    console.show(lambda width: draw_plan(graph, size, path, width))
+
+
+def _plan(graph: Graph, size: int, path: Path) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    from cerwu_onnx.storage import storage
+
     layers = [
         {
             "name": layer.weight,
@@ -183,12 +209,13 @@ def _show_plan(path: Path, as_json: bool) -> None:
             "weights": layer.layout.size,
             "trellis": storage(layer, "onnx").columns is not None,
             "statistics": bool(layer.sites),
+            "price": layer.price,
             "nodes": layer.nodes,
             "parameters": layer.parameters,
         }
         for layer in graph.layers
     ]
-    body = {
+    return {
         "kind": "onnx",
         "file": str(path),
         "file_bytes": size,
@@ -196,4 +223,3 @@ def _show_plan(path: Path, as_json: bool) -> None:
         "layers": layers,
         "kept": [asdict(tensor) for tensor in graph.kept],
     }
-    console.show_json(body)

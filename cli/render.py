@@ -85,11 +85,13 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
 def _search(report: Report, width: int) -> RenderableType:
     """What was tried to meet a target, the largest file first; the one that was kept is marked."""
     scored = any(point.score is not None for point in report.search)
+    sure = any(point.low is not None for point in report.search)
     columns = [
         Column("tried: lambda", right=True),
         Column("bytes", right=True),
         Column("bits/\nweight", right=True),
         *((Column("score", right=True),) if scored else ()),
+        *((Column("surely\nabove", right=True),) if sure else ()),
         Column(""),
     ]
     rows = [
@@ -98,6 +100,7 @@ def _search(report: Report, width: int) -> RenderableType:
             f"{point.file_bytes:,}",
             f"{point.bits_per_weight:.2f}",
             *(("" if point.score is None else f"{point.score:.6g}",) if scored else ()),
+            *(("" if point.low is None else f"{point.low:.4g}",) if sure else ()),
             "kept" if (point.lambda_, point.file_bytes) == (report.lambda_, report.file_bytes) else "",
         )
         for point in sorted(report.search, key=lambda point: -point.file_bytes)
@@ -131,6 +134,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         scores = report.scores
         change = f"{percent(abs(scores.drop))} {'less' if scores.drop >= 0 else 'more'}"
         lines.append((scores.metric, f"{scores.score:.6g}, float model {scores.float_score:.6g}: {change}"))
+        if scores.surely():
+            lines.append(("", f"falls {scores.surely()}"))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:
@@ -204,11 +209,12 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
 
 
 def _how(layer: Layer) -> str:
-    """How a weight is quantised by default: along a trellis or on a uniform grid, and whether by noise alone."""
+    """How a weight is quantised: along a trellis or on a uniform grid, whether by noise alone, at which price."""
     from cerwu_onnx.storage import storage
 
     path = "grid" if storage(layer, "onnx").columns is None else "trellis"
-    return path if layer.sites else f"{path}, noise"
+    price = "" if layer.price == 1 else f", price {layer.price:g}"
+    return f"{path}{'' if layer.sites else ', noise'}{price}"
 
 
 def _nodes(layer: Layer) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typer.main
 
 from cerwu_onnx.cli import app as program
-from cerwu_onnx.report import LayerReport, ParameterReport
+from cerwu_onnx.report import LayerReport, ParameterReport, Scores
 from cerwu_onnx.search import Point
 from cerwu_onnx.types import Kept
 
@@ -34,11 +34,15 @@ The other settings stay as they are, of the papers' methods `--levels` too.
   bisected until a file that is 3 % smaller loses too much. The smallest file found that holds is written; the table
   and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit code
   is 1.
+* **Margin.** What a few samples show may be luck. Of `top1` and `agreement`, which know what is right of each sample, a
+  file holds if no more is lost with `--confidence` (90 %, one-sided: a paired normal bound from the samples on which
+  the two models differ); `low` is the score that is sure. Too few samples to show it of any file are an error.
+  `auc`, `error` and functions of your own are one number: they have no margin, nor has `--fail-drop`.
 * **Limits** apply whether there is a search or not. Above `--fail-above` nothing is written. With `--fail-drop` the
   file is written, so that it can be looked at. In both cases the exit code is 1.
 
-A metric is measured on few samples, and the smallest of several files that hold is also the luckiest: give as many
-samples as there are, not those of `--calib`, and confirm the result on others.
+The smallest of several files that hold is also the luckiest, which the margin does not cover: give as many samples as
+there are, not those of `--calib`, and confirm the result on others.
 
 | `--metric` | labels | what |
 |---|---|---|
@@ -52,6 +56,40 @@ The first three read the last axis of the first output of floating-point numbers
 array per input and one of labels (`labels`, or `--metric-labels`), samples along the first axis. A function brings
 its own data. An exception in it, or NaN, ends the run with exit code 3. Of files without a graph (`--weights-only`),
 the model with the same weights is scored.
+
+## Configuration files and single layers
+
+Options of `compress` may stand in a file: `cerwu.toml`, or the table `[tool.cerwu-onnx]` of `pyproject.toml`, in the
+working directory, or what `--config` names instead. Keys are the long options without dashes (not those that say what
+one run does: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `force`, `json`, `quiet`, `verbose`), sizes and
+percentages strings or numbers. The command line counts more; paths are relative to the working directory. An
+unknown key, a wrong type or a glob that matches nothing is an error.
+
+```toml
+lambda = 0.1
+calib = "data/calib.npz"
+weights-only = true
+
+[layers]                                # globs over the names that inspect shows; the last that matches counts
+"embed*" = { skip = true }              # stays exactly as it is
+"head.weight" = { price = 0.5 }         # its bits cost half as much: its errors count twice
+```
+
+`skip` (on the command line `--skip GLOB`) keeps weights, biases and normalisation parameters bit for bit;
+BatchNormalization is not folded into them, and of a weight's BatchNormalization all parameters stay exact if one is
+skipped. A price is a factor on lambda for one weight. `--dry-run` shows what that leaves to be quantised.
+
+## Many models
+
+```sh
+cerwu-onnx compress models/*.onnx --out-dir small -j 4 --calib 'data/{stem}.npz'
+```
+
+Each model becomes `small/NAME.cwb` by a run of its own: same options, one process, one thread, so that the files
+depend neither on `-j` nor on each other. `{stem}` in `--calib` and `--metric-data` stands for the model's name without
+suffix. The failure of one stops no other; the exit code is the largest, and a table shows all. `--json` is one object:
+`schema`, and `models` with `model`, `output`, `exit_code`, `messages` (its lines on stderr) and `report` (as below, or
+`null`). Everywhere else onnxruntime and the matrix products take all cores; `OMP_NUM_THREADS` says otherwise.
 
 ## What goes where
 
@@ -78,8 +116,8 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `calibration`, `calibration_samples` | `"data"` or `"none"`, and how many samples |
 | `output_loss` | trellis: KL divergence (nats) or relative squared error at the model's outputs; else `null` |
 | `folded` | the BatchNormalization nodes folded |
-| `search` | with a target, the files tried in that order: POINT_KEYS; `score` is `null` where it was not measured |
-| `scores` | with a metric: its name, `float_score`, `score`, and `drop`, the share that is lost; or `null` |
+| `search` | with a target, the files tried in that order: POINT_KEYS; scores that are not known are `null` |
+| `scores` | with a metric: SCORE_KEYS; `drop`, the share that is lost, and with a margin `largest_drop`; or `null` |
 | `missed` | a sentence about each `--max-drop` or `--fail-drop` that does not hold |
 | `warnings`, `seconds` | every warning; wall time by stage |
 
@@ -118,6 +156,7 @@ def page() -> str:
         ("PARAMETER_KEYS", ParameterReport),
         ("KEPT_KEYS", Kept),
         ("POINT_KEYS", Point),
+        ("SCORE_KEYS", Scores),
     ):
         tail = tail.replace(word, _keys(kind))
     return "".join([*parts, "\n", tail])

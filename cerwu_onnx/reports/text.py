@@ -71,7 +71,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
         lines.append(("loss at the outputs", f"{number(report.output_loss)} on calibration data"))
     if report.scores is not None:
         before, after = report.scores.float_score, report.scores.score
-        lines.append((report.scores.metric, f"{number(before, 4)} before, {number(after, 4)} after"))
+        sure = report.scores.surely()
+        about = f"{number(before, 4)} before, {number(after, 4)} after{sure and f'; it falls {sure}'}"
+        lines.append((report.scores.metric, about))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:

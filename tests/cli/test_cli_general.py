@@ -87,7 +87,7 @@ def test_inspecting_a_cwb_file_needs_no_onnx(cwb: Path) -> None:
     [
         (["--nonsense"], "--nonsense"),
         (["explode"], "No such command 'explode'"),
-        (["compress"], "Missing argument 'IN.onnx'"),
+        (["compress"], "Missing argument 'IN.onnx OUT.cwb'"),
         (["compress", "a", "b", "--levels", "many"], "--levels"),
         (["compress", "a", "b", "--levels", "1"], "levels 1 is out of range"),
         (["compress", "a", "b", "--method", "magic"], "method 'magic' is unknown"),

@@ -12,6 +12,7 @@ import pytest
 import cerwu_onnx
 from cerwu_onnx import Settings, Target, UsageError
 from cerwu_onnx.cli.compress import compress as command
+from cerwu_onnx.cli.options import parse_share
 
 from .conftest import Run
 
@@ -85,10 +86,33 @@ def test_the_smallest_file_that_holds(run: Run, model: Path, calib: Path, labell
     assert (scores["metric"], scores["float_score"]) == ("top1", 1.0)
     assert scores["score"] >= 0.9
     assert scores["drop"] == pytest.approx(1 - scores["score"])
-    held = [tried["file_bytes"] for tried in report["search"] if tried["score"] >= 0.9]
+    assert (scores["confidence"], scores["samples"]) == (0.9, 200)
+    assert 0.9 <= scores["low"] < scores["score"]
+    assert scores["largest_drop"] == pytest.approx(1 - scores["low"])
+    held = [tried["file_bytes"] for tried in report["search"] if tried["low"] >= 0.9]
     assert report["file_bytes"] == min(held) == output.stat().st_size
-    assert min(tried["score"] for tried in report["search"]) < 0.9
+    assert min(tried["low"] for tried in report["search"]) < 0.9
     assert not report["missed"]
+    assert "with 90 % confidence (200 samples)" in result.out
+
+
+def test_without_a_margin_what_is_measured_counts(
+    run: Run, model: Path, calib: Path, labelled: Path, tmp_path: Path
+) -> None:
+    arguments = ("--calib", calib, "--metric", "top1", "--metric-data", labelled, "--effort", "fast")
+    report = json.loads(
+        run("compress", model, tmp_path / "a.cwb", *arguments, "--max-drop", "10%", "--confidence", "50%", "--json").out
+    )
+    assert report["scores"]["low"] == pytest.approx(report["scores"]["score"])
+    assert report["scores"]["score"] >= 0.9
+
+
+def test_samples_that_can_show_nothing(run: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    arguments = ("--metric", "top1", "--metric-data", labelled, "--max-drop", "0.1%")
+    result = run("compress", model, tmp_path / "a.cwb", *arguments)
+    assert (result.code, result.out) == (3, "")
+    assert "metric top1: 200 samples cannot show with 90 % confidence that no more than 0.1 % is lost, " in result.err
+    assert "or a lower --confidence" in result.err
 
 
 def test_weights_only_are_scored_in_their_graph(
@@ -156,6 +180,8 @@ def test_a_limit_of_accuracy(run: Run, model: Path, calib: Path, labelled: Path,
         (("--max-drop", "1%", "--metric", "error"), "needs data"),
         (("--max-drop", "1%", "--metric", "beauty"), "is unknown"),
         (("--metric-data", "x.npz"), "without a metric"),
+        (("--confidence", "100%"), "confidence 1.0 is out of range"),
+        (("--confidence", "40%"), "confidence 0.4 is out of range"),
     ],
 )
 def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -203,4 +229,5 @@ def test_every_part_of_a_target_has_a_flag() -> None:
     names = {"size": "target_size", "bits_per_weight": "target_bpw"}
     parameters = inspect.signature(command).parameters
     for field in fields(Target):
-        assert parameters[names.get(field.name, field.name)].default == field.default
+        default = parameters[names.get(field.name, field.name)].default
+        assert (parse_share(default, "") if field.name == "confidence" else default) == field.default

@@ -1,0 +1,150 @@
+"""Defaults of ``compress`` from a TOML file: cerwu.toml, or ``[tool.cerwu-onnx]`` of pyproject.toml."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cerwu_onnx.config import LayerRule
+from cerwu_onnx.errors import UsageError
+
+OWN, SHARED, TABLE = "cerwu.toml", "pyproject.toml", "cerwu-onnx"
+
+COMMAND_LINE = ("config", "dry_run", "out_dir", "jobs", "report_paths", "skip", "force", "as_json", "quiet", "verbose")
+"""Options that say what one run does; a file cannot."""
+
+AIMS = ("lambda_", "target_size", "target_bpw", "max_drop")
+"""Options that exclude each other: one on the command line takes the place of another in the file."""
+
+_TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
+    None: ((bool,), "true or false"),
+    "N": ((int,), "an integer"),
+    "NUMBER": ((int, float), "a number"),
+    "SIZE": ((str, int), "a string like '64KiB', or bytes"),
+    "P%": ((str, int, float), "a string like '1%', or a share of 1"),
+}
+"""Types of values by what an option calls its argument; all others are strings."""
+
+_RULES = "cerwu_onnx.rules"
+
+
+def read_config(context: typer.Context, given: Path | None) -> Path | None:
+    """Make what a file says the defaults of the command line; an eager option's callback.
+
+    Without ``--config`` that is cerwu.toml or, if it has the table, pyproject.toml of the working directory.
+
+    Raises:
+        UsageError: the file cannot be read, or it says what no option understands.
+    """
+    if context.resilient_parsing:  # completion of a command line that nobody runs
+        return given
+    path, body = _found() if given is None else (given, _table(given, _parse(given)))
+    if path is None or body is None:
+        if given is not None:
+            raise UsageError(f"{given} has no table [tool.{TABLE}]")
+        return None
+    layers = body.pop("layers", {})
+    options = {
+        _key(option): option
+        for option in context.command.params
+        if option.param_type_name == "option" and option.name not in COMMAND_LINE and option.name != "help"
+    }
+    for key in body:
+        if key not in options:
+            raise UsageError(f"{path}: unknown key {key!r}{_like(key, [*options, 'layers'])}")
+    context.default_map = {options[key].name: _value(path, key, body[key], options[key]) for key in body}
+    context.meta[_RULES] = _rules(path, layers)
+    return path
+
+
+def rules(context: typer.Context) -> tuple[LayerRule, ...]:
+    """The rules of the file's ``[layers]``."""
+    found: tuple[LayerRule, ...] = context.meta.get(_RULES, ())
+    return found
+
+
+def aims(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """The :data:`AIMS`, those of the file only where the command line has none."""
+    typed = {name for name in AIMS if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    return {name: value if name in typed or not typed else None for name, value in values.items()}
+
+
+def _found() -> tuple[Path | None, dict[str, Any] | None]:
+    """The file of the working directory and its table, if there is one."""
+    shared, own = Path(SHARED), Path(OWN)
+    body = None
+    if shared.is_file() and f"tool.{TABLE}" in shared.read_text(encoding="utf-8", errors="replace"):
+        body = _table(shared, _parse(shared))
+    if not own.is_file():
+        return shared, body
+    if body is not None:
+        raise UsageError(f"both {own} and [tool.{TABLE}] of {shared} configure cerwu-onnx: keep one of them")
+    return own, _parse(own)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        body: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return body
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}") from None
+
+
+def _table(path: Path, body: dict[str, Any]) -> dict[str, Any] | None:
+    """What of a file is meant for this tool: of any but pyproject.toml all."""
+    if path.name != SHARED:
+        return body
+    tools = body.get("tool", {})
+    table = tools.get(TABLE) if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"{path}: tool.{TABLE} is no table")
+    return table
+
+
+def _key(option: Any) -> str:
+    """What a file calls an option: its long name without the dashes."""
+    return str(max(option.opts, key=len)).removeprefix("--")
+
+
+def _value(path: Path, key: str, value: Any, option: Any) -> Any:
+    """A value of the type that an option takes."""
+    types, words = _TYPES.get(option.metavar, ((str,), "a string"))
+    if type(value) not in types:
+        raise UsageError(f"{path}: {key} = {value!r} must be {words}")
+    return str(value) if str in types else value
+
+
+def _rules(path: Path, layers: Any) -> tuple[LayerRule, ...]:
+    """``"glob" = { skip = true }`` or ``{ price = 0.5 }``, in the order of the file."""
+    where = f"{path} [layers]"
+    if not isinstance(layers, dict):
+        raise UsageError(f"{where} must be a table of globs")
+    found = []
+    for glob, wanted in layers.items():
+        if not isinstance(wanted, dict) or not wanted:
+            raise UsageError(f"{where} {glob!r} must be {{ skip = true }} or {{ price = NUMBER }}")
+        for key, value in wanted.items():
+            if key not in ("skip", "price"):
+                raise UsageError(f"{where} {glob!r}: unknown key {key!r}{_like(key, ['skip', 'price'])}")
+            right = isinstance(value, bool) if key == "skip" else type(value) in (int, float)
+            if not right:
+                words = "true or false" if key == "skip" else "a number"
+                raise UsageError(f"{where} {glob!r}: {key} = {value!r} must be {words}")
+        found.append(LayerRule(glob, **wanted, where=where))
+    return tuple(found)
+
+
+def _like(key: str, known: list[str]) -> str:
+    """The known key that may have been meant, or all of them."""
+    similar = get_close_matches(key, known, 1)
+    return f": did you mean {similar[0]!r}?" if similar else f"; known: {', '.join(sorted(known))}"

@@ -1,0 +1,115 @@
+"""``compress`` with defaults from a TOML file, ``--skip`` and ``--dry-run``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+FAST = 'method = "cerwu"\n'
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def report(run: Run, *arguments: object) -> dict[str, object]:
+    result = run("compress", "model.onnx", "m.cwb", "--json", "-f", *arguments)
+    assert result.code == 0, result.err
+    found: dict[str, object] = json.loads(result.out)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("cerwu.toml", ""), ("pyproject.toml", "[tool.other]\nx = 1\n[tool.cerwu-onnx]\n")]
+)
+def test_a_file_of_the_working_directory(run: Run, model: Path, calib: Path, name: str, head: str) -> None:
+    Path(name).write_text(f'{head}{FAST}lambda = 0.002\nlevels = 24\ncalib = "calib.npz"\nmemory = 99999999\n')
+    found = report(run)
+    assert (found["method"], found["lambda"], found["levels"], found["calibration"]) == ("cerwu", 0.002, 24, "data")
+    assert report(run, "--levels", "20", "--lambda", "0.003")["levels"] == 20
+
+
+def test_another_file(run: Run, model: Path) -> None:
+    Path("cerwu.toml").write_text("nonsense")
+    Path("other.toml").write_text('method = "rtn"\nlevels = 24')
+    assert report(run, "--config", "other.toml")["levels"] == 24
+    Path("cerwu.toml").unlink()
+    Path("pyproject.toml").write_text("[tool.other]\nx = 1\n")
+    assert report(run)["method"] == "trellis"
+    result = run("compress", model, "m.cwb", "-f", "--config", "pyproject.toml")
+    assert (result.code, result.err) == (2, "error: pyproject.toml has no table [tool.cerwu-onnx]\n")
+
+
+def test_an_aim_of_the_command_line_replaces_that_of_the_file(run: Run, model: Path) -> None:
+    Path("cerwu.toml").write_text(f'{FAST}target-size = "3KiB"\n')
+    found = report(run)
+    assert found["search"]
+    assert 0 < int(str(found["file_bytes"])) <= 3072
+    found = report(run, "--lambda", "0.01")
+    assert (found["lambda"], found["search"]) == (0.01, [])
+
+
+def test_layers_of_the_file_and_the_command_line(run: Run, model: Path) -> None:
+    Path("cerwu.toml").write_text(f'{FAST}[layers]\n"conv.*" = {{ skip = true }}\n"fc.weight" = {{ price = 0.5 }}\n')
+    plan = json.loads(run("compress", model, "m.cwb", "--dry-run", "--json").out)
+    assert [(layer["name"], layer["price"]) for layer in plan["layers"]] == [("fc.weight", 0.5)]
+    assert "skipped by cerwu.toml [layers] 'conv.*'" in {tensor["reason"] for tensor in plan["kept"]}
+    table = run("compress", model, "--dry-run", "--skip", "fc.bias").out
+    assert "trellis, price 0.5" in table
+    assert "skipped by --skip 'fc.bias':" in table
+    assert not Path("m.cwb").exists()
+    names = {tensor["name"] for tensor in report(run, "--skip", "fc.bias")["kept"]}  # type: ignore[attr-defined]
+    assert names == {"conv.weight", "conv.bias", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("lamda = 1", "cerwu.toml: unknown key 'lamda': did you mean 'lambda'?"),
+        ("force = true", "cerwu.toml: unknown key 'force'; known: batch-size, calib"),
+        ('lambda = "1"', "cerwu.toml: lambda = '1' must be a number"),
+        ("lambda = true", "cerwu.toml: lambda = True must be a number"),
+        ("levels = 2.5", "cerwu.toml: levels = 2.5 must be an integer"),
+        ("weights-only = 1", "cerwu.toml: weights-only = 1 must be true or false"),
+        ("method = 3", "cerwu.toml: method = 3 must be a string"),
+        ("target-size = 2.5", "cerwu.toml: target-size = 2.5 must be a string like '64KiB', or bytes"),
+        ("max-drop = []", "cerwu.toml: max-drop = [] must be a string like '1%', or a share of 1"),
+        ("lambda =", "cerwu.toml is no TOML: Invalid value"),
+        ("layers = 3", "cerwu.toml [layers] must be a table of globs"),
+        ('[layers]\n"fc*" = "skip"', "cerwu.toml [layers] 'fc*' must be { skip = true } or { price = NUMBER }"),
+        ('[layers]\n"fc*" = {}', "cerwu.toml [layers] 'fc*' must be { skip = true } or { price = NUMBER }"),
+        ('[layers]\n"fc*" = { skp = true }', "cerwu.toml [layers] 'fc*': unknown key 'skp': did you mean 'skip'?"),
+        ('[layers]\n"fc*" = { skip = 1 }', "cerwu.toml [layers] 'fc*': skip = 1 must be true or false"),
+        ('[layers]\n"fc*" = { price = "1" }', "cerwu.toml [layers] 'fc*': price = '1' must be a number"),
+        ('[layers]\n"fc*" = { price = 0 }', "cerwu.toml [layers] 'fc*': price 0 is out of range"),
+        ('[layers]\n"fc.wait" = { skip = true }', "cerwu.toml [layers] 'fc.wait' matches no tensor of the model: did"),
+        ("target-size = 1\nlambda = 1", "lambda and a target exclude each other"),
+    ],
+)
+def test_what_a_file_cannot_say(run: Run, model: Path, content: str, message: str) -> None:
+    Path("cerwu.toml").write_text(content)
+    result = run("compress", model, "m.cwb")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {message}")
+    assert result.err.count("\n") == 1
+    assert not Path("m.cwb").exists()
+
+
+def test_two_files_are_one_too_many(run: Run, model: Path) -> None:
+    Path("cerwu.toml").write_text("lambda = 1")
+    Path("pyproject.toml").write_text("[tool.cerwu-onnx]\nlambda = 1")
+    assert "both cerwu.toml and [tool.cerwu-onnx] of pyproject.toml" in run("compress", model, "m.cwb").err
+    Path("pyproject.toml").write_text("tool.cerwu-onnx = 3")
+    assert "pyproject.toml: tool.cerwu-onnx is no table" in run("compress", model, "m.cwb").err
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."])
+def test_files_that_cannot_be_read(run: Run, model: Path, name: str) -> None:
+    result = run("compress", model, "m.cwb", "--config", name)
+    assert result.code == 2
+    assert result.err.startswith(f"error: cannot read {name}: ")
