@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -112,10 +112,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except Exception as error:
-        return _explain(error)
+        return _interrupted() if _follows_interrupt(error) else _explain(error)
     except KeyboardInterrupt:
-        console.say("interrupted")
-        return INTERRUPTED
+        return _interrupted()
+
+
+def _follows_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt lies behind an exception: compiled modules turn one during their import into ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _interrupted() -> int:
+    """Say so, and return the exit code for it."""
+    console.say("interrupted")
+    return INTERRUPTED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
