@@ -173,12 +173,14 @@ def write_onnx(
     """Write the rebuilt model; arguments, result and errors are those of :func:`decompress`."""
     if not external_data and model.onnx_bytes <= INSIDE:
         rebuilt = model.to_onnx()
-    else:
-        target = Path(f"{output}.data")
-        check_target(target, overwrite=force)
-        with atomic(target, overwrite=force) as stream:
-            rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, target.name))
-    write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
+        write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
+        return rebuilt
+    data = Path(f"{output}.data")
+    with atomic(output, overwrite=force) as graph, atomic(data, overwrite=force) as stream:
+        rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, data.name))
+        graph.write(rebuilt.SerializeToString(deterministic=True))
+        graph.flush()
+        Path(output).unlink(missing_ok=True)  # no model for a moment, rather than an old one with new weights
     return rebuilt
 
 
