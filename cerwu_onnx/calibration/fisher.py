@@ -246,8 +246,9 @@ class _Output:
         output = self._batches[batch]
         wide = output.astype(np.float64)
         if not self._classes:
+            size = min(self._scale, float(np.finfo(output.dtype).max))  # outputs near zero have a scale near infinity
             for _ in range(DRAWS):
-                yield (self._scale * random.choice((-1.0, 1.0), size=wide.shape)).astype(output.dtype)
+                yield (size * random.choice((-1.0, 1.0), size=wide.shape)).astype(output.dtype)
             return
         scale = self._scale * random.choice((-1.0, 1.0), size=(*wide.shape[:-1], 1))
         if self._probabilities:  # with respect to log p

@@ -31,6 +31,9 @@ ACTIVATIONS = 1 << 31
 SAMPLES = (32, 256)
 """At least and at most so many samples, as far as there are."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""No noise reaches further."""
+
 FLOOR = 0.01
 """No layer counts for less than this share of the mean, per relative weight noise: the measurement is noisy."""
 
@@ -118,7 +121,7 @@ def noise_sensitivity(
         for _ in range(repeats):
             noise = generator.normal(size=weight.shape) * variance[name] ** 0.5
             for sign in (1, -1) if base else (1,):
-                moved = (centre + sign * noise).astype(np.float32)
+                moved = np.clip(centre + sign * noise, -LARGEST, LARGEST).astype(np.float32)
                 increases.append(loss({**base, name: moved}) - before)
         found[name] = float(np.mean(increases)) / variance[name] if variance[name] > 0 else 0.0
     return _bounded(found, weights)
