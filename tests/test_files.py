@@ -50,3 +50,22 @@ def test_targets_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UsageError, match="not writable"):
         files.check_target(tmp_path / "new", overwrite=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/o.bin")
+    for content in (b"one", b"two"):
+        files.write_atomic(tmp_path / "link", content, overwrite=True)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "there/o.bin").read_bytes() == content
+    assert sorted(os.listdir(tmp_path)) == ["link", "there"]
+    assert os.listdir(tmp_path / "there") == ["o.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        files.write_atomic(tmp_path / "pipe", b"", overwrite=True)
