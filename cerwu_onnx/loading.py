@@ -45,7 +45,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         model.ParseFromString(file.read_bytes())
     except DecodeError as error:
-        raise ModelError(f"{file}: not an ONNX model (protobuf does not parse)") from error
+        raise ModelError(f"{file}: not an ONNX model (protobuf does not parse); export it to ONNX first") from error
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
     _check_words(model, file)

@@ -155,7 +155,8 @@ def _builtin(
             labels = _labels(metric, given, arrays)
     elif metric in ("top1", "auc"):
         raise CalibrationError(f"metric {metric} needs labels: its data is a .npz with the model's inputs and labels")
-    source = open_source(data, inputs, images=images)  # type: ignore[arg-type]
+    name = "metric data" if isinstance(target.metric_data, Mapping) else str(target.metric_data)
+    source = open_source(data, inputs, images=images, name=name)  # type: ignore[arg-type]
     reference = _outputs(str(model), source)
     names = comparable(reference)
     first = names[0]

@@ -53,6 +53,7 @@ def open_source(
     *,
     images: ImageOptions | None = None,
     limit: int | None = None,
+    name: str = "calibration data",
 ) -> Source:
     """Open calibration data for a model.
 
@@ -65,6 +66,7 @@ def open_source(
         inputs: what the model needs, from :func:`cerwu_onnx.graph.model_inputs`.
         images: how images become samples.
         limit: use at most so many samples.
+        name: what errors call data that is no file or function.
 
     Raises:
         UsageError: there is no such file, folder or function.
@@ -76,22 +78,22 @@ def open_source(
         raise CalibrationError("the model has no input to feed with calibration data")
     if isinstance(spec, Mapping):
         arrays = {str(name): np.asarray(value) for name, value in spec.items()}
-        return Rows(inputs, [ArrayPart("calibration data", arrays)], limit)
+        return Rows(inputs, [ArrayPart(name, arrays)], limit)
     if isinstance(spec, np.ndarray):
-        return Rows(inputs, [ArrayPart("calibration data", {_only(inputs, "an array").name: spec})], limit)
+        return Rows(inputs, [ArrayPart(name, {_only(inputs, "an array").name: spec})], limit)
     if callable(spec):
         return Feeds(inputs, spec, getattr(spec, "__name__", "function"), limit)
     if not isinstance(spec, str | os.PathLike):
-        return Feeds(inputs, _reader(spec), "calibration data", limit)
+        return Feeds(inputs, _reader(spec), name, limit)
     path = Path(spec)
     if path.is_file():
         return Rows(inputs, [_file_part(path, inputs)], limit, keep=True)
     if path.is_dir():
         parts = _folder_parts(path, inputs, images or ImageOptions())
         return Rows(inputs, parts, limit)
-    module, colon, name = str(spec).rpartition(":")
-    if colon and name.isidentifier() and module:
-        return Feeds(inputs, _function(module, name), str(spec), limit)
+    module, colon, function = str(spec).rpartition(":")
+    if colon and function.isidentifier() and module:
+        return Feeds(inputs, _function(module, function), str(spec), limit)
     raise UsageError(f"{path}: no such file or folder of calibration data")
 
 

@@ -191,6 +191,14 @@ def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path, arguments: t
     assert not (tmp_path / "small.cwb").exists()
 
 
+def test_errors_about_the_metrics_data_name_its_file(run: Run, model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", y=np.zeros((4, 2, 8, 8), np.float32), labels=np.zeros(4, int))
+    metric = ("--fail-drop", "1%", "--metric", "top1", "--metric-data", tmp_path / "other.npz")
+    result = run("compress", model, tmp_path / "out.cwb", "--method", "rtn", *metric)
+    assert result.code == 3
+    assert "other.npz misses 'x': it holds 'y'" in result.err
+
+
 def test_a_metric_that_fails_ends_with_3(run: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def score(path):\n    return float('nan')\n")
     result = run("compress", model, tmp_path / "small.cwb", "--metric", f"{tmp_path / 'mine.py'}:score")
