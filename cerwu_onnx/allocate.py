@@ -61,6 +61,7 @@ class Allocation:
             the tensor's type.
         variance: of white noise on a weight that would cause the weight's distortion.
         bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
+        losses: at the model's outputs that each weight's distortion alone would cause, by its sensitivity.
         loss: at the model's outputs, on the calibration data; None if they cannot be compared.
         samples: calibration samples.
     """
@@ -69,6 +70,7 @@ class Allocation:
     values: dict[str, FloatArray] = field(default_factory=dict)
     variance: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
     samples: int = 0
 
@@ -264,6 +266,7 @@ def _layer(
         layer.weight, quantized, settings.coder, stored_order(layer, settings.weight_layout, quantized.run), element
     ):
         return {}
+    found.losses[layer.weight] = cost.noise * found.variance[layer.weight]
     new = {layer.weight: quantized.values()}
     if settings.float_params == "auto":
         tensors = {name: graph.array(name) for name in layer.parameters}

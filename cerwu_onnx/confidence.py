@@ -41,5 +41,5 @@ def least_share(before: Float64Array, after: Float64Array, confidence: float) ->
     a, b = f * f - vf, q * f - c
     if a <= 0:
         return -math.inf
-    root = max(b * b - a * (q * q - vq), 0.0) ** 0.5
+    root = max(f * f * vq + q * q * vf - 2 * q * f * c + c * c - vf * vq, 0.0) ** 0.5  # exactly zero without margin
     return float((b - root) / a)

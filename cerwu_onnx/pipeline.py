@@ -25,7 +25,7 @@ from cerwu_onnx.metrics import Measured, Scorer, open_scorer
 from cerwu_onnx.onnx_io import constant_tensors
 from cerwu_onnx.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.quantizer import Quantized, Quantizer
-from cerwu_onnx.report import Report, Scores
+from cerwu_onnx.report import LayerReport, Report, Scores
 from cerwu_onnx.rules import apply_rules, rules_of
 from cerwu_onnx.runtime import CompressedModel, write_onnx
 from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
@@ -133,9 +133,7 @@ def compress(
         calibration_samples=done.samples,
         output_loss=done.loss,
         folded=folded,
-        layers=tuple(
-            replace(layer, above_bound=layer.bits_per_weight - done.bounds[layer.name]) for layer in coded.layers
-        ),
+        layers=_completed(coded.layers, done),
         parameters=coded.parameters,
         kept=coded.kept,
         other_bytes=coded.other_bytes,
@@ -144,6 +142,21 @@ def compress(
         search=tuple(search.points) if target.searches else (),
         scores=scores,
         missed=missed,
+    )
+
+
+def _completed(layers: tuple[LayerReport, ...], done: Quantized) -> tuple[LayerReport, ...]:
+    """Layers with what only quantising knew."""
+    losses = {layer.name: done.losses[layer.name] for layer in layers if layer.name in done.losses}
+    total = sum(losses.values()) or 1.0
+    return tuple(
+        replace(
+            layer,
+            above_bound=layer.bits_per_weight - done.bounds[layer.name],
+            output_loss=losses.get(layer.name),
+            loss_share=losses[layer.name] / total if layer.name in losses else None,
+        )
+        for layer in layers
     )
 
 

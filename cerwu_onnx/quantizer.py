@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Quantized:
         bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
         samples: calibration samples, 0 without data.
         loss: at the model's outputs on the calibration data; None where the method does not measure it.
+        losses: what each weight's error alone would cause of it, likewise.
     """
 
     graph: Graph
@@ -42,6 +43,7 @@ class Quantized:
     bounds: dict[str, float]
     samples: int
     loss: float | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 class Quantizer:
@@ -111,7 +113,7 @@ class Quantizer:
                 exact = {name: values for name, values in found.values.items() if name not in found.quantized}
                 moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
                 graph = _without_exact(moved, found.quantized)
-                return Quantized(graph, found.quantized, found.bounds, found.samples, found.loss)
+                return Quantized(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
             quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
             graph = _without_exact(graph, quantized)
             bounds = {

@@ -32,6 +32,10 @@ class LayerReport:
         above_bound: ``bits_per_weight`` minus the Gaussian rate-distortion function of the weights at their distortion
             (:func:`~cerwu_onnx.quantize.bound.gaussian_rate`); -inf for weights reproduced without error, None where
             it was not computed.
+        output_loss: at the model's outputs, that its error alone would cause: its sensitivity times its distortion, in
+            units of the report's ``output_loss``, to which errors of several layers do not add up; None where it was
+            not measured.
+        loss_share: of the sum of these.
     """
 
     name: str
@@ -47,6 +51,8 @@ class LayerReport:
     relative_error: float
     damping: float
     above_bound: float | None = None
+    output_loss: float | None = None
+    loss_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

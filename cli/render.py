@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .console import printable
-from .tables import Column, counted, dims, facts, grid, percent, size
+from .tables import Column, counted, dims, facts, fits, grid, percent, size
 
 if TYPE_CHECKING:
     from cerwu_onnx.graph import Graph
@@ -42,6 +42,9 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     bounded = width >= _WIDE and any(layer.above_bound is not None for layer in report.layers)
     if bounded:
         columns.insert(5, Column("above\nbound", right=True))
+    shared = width >= _WIDE and any(layer.loss_share is not None for layer in report.layers)
+    if shared:
+        columns.append(Column("share\nof loss", right=True))
     rows = [
         (
             layer.name,
@@ -52,6 +55,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
             *((_signed(layer.above_bound),) if bounded else ()),
             f"{layer.coded_bytes:,}",
             percent(math.sqrt(max(layer.relative_error, 0.0))),
+            *(("" if layer.loss_share is None else percent(layer.loss_share),) if shared else ()),
         )
         for layer in report.layers
     ]
@@ -64,7 +68,10 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         *(("",) if bounded else ()),
         f"{report.weight_bytes:,}",
         "",
+        *(("",) if shared else ()),
     )
+    if shared and not fits(columns, [*rows, total], width):
+        shared, columns, rows, total = False, columns[:-1], [row[:-1] for row in rows], total[:-1]
     parts: list[RenderableType] = [
         grid(columns, {"": rows}, width, total=total) if rows else Text("no weight was quantised"),
         Text(),
@@ -77,6 +84,8 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         parts += [Text(), Text(f"Errors: root mean square, relative to the layer's {where}.", style="dim")]
     if bounded:
         parts.append(Text("Above bound: bits/weight over the Gaussian rate-distortion function.", style="dim"))
+    if shared:
+        parts.append(Text("Share of loss: of what each layer's error alone would cost at the outputs.", style="dim"))
     if report.kept:
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)

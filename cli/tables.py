@@ -113,6 +113,11 @@ def grid(
     return Group(head, *parts, foot)
 
 
+def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether a table of such rows fits ``width`` with its names cut."""
+    return sum(_widths(columns, rows, width)) + _GAP * (len(columns) - 1) <= width
+
+
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """What each column gets: all it needs, save the flexible ones, which share what is left of ``width``."""
     widths = [

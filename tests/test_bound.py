@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,19 @@ def test_the_table_of_compress(above_bound: tuple[float | None, ...], width: int
     assert any("-0.13" in line for line in lines) == shown
     assert any("rate-distortion" in line for line in lines) == shown
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("width", "weights", "shown"), [(80, 64, True), (79, 64, False), (80, 2_359_296, False), (100, 2_359_296, True)]
+)
+def test_shares_of_the_loss_are_shown_where_they_fit(width: int, weights: int, shown: bool) -> None:
+    layer = replace(report(0.354).layers[0], name="a.rather.long.name", shape=(512, 512, 3, 3), weights=weights)
+    layers = tuple(replace(layer, coded_bytes=10 * weights, loss_share=share) for share in (0.75, 0.25))
+    stream = io.StringIO()
+    drawn = draw_report(replace(report(), layers=layers), Path("m.onnx"), Path("m.cwb"), width)
+    Console(file=stream, width=width).print(drawn)
+    assert ("75.0%" in stream.getvalue()) == ("of loss" in stream.getvalue()) == shown
+    assert max(map(len, stream.getvalue().splitlines())) <= width
 
 
 def test_layers_without_error_have_an_empty_cell() -> None:

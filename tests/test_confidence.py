@@ -19,7 +19,8 @@ def answers(both: int, lost: int, won: int, neither: int) -> tuple[np.ndarray, n
 
 
 def test_half_confidence_is_what_was_measured() -> None:
-    assert least_share(*answers(900, 20, 10, 70), 0.5) == pytest.approx(910 / 920)
+    assert least_share(*answers(900, 20, 10, 70), 0.5) == pytest.approx(910 / 920, rel=1e-15)
+    assert least_share(*answers(900, 100, 0, 0), 0.5) == 0.9
 
 
 @pytest.mark.parametrize("counts", [(900, 20, 10, 70), (1000, 0, 0, 0), (50, 5, 5, 40), (1990, 2, 8, 0)])

@@ -140,6 +140,10 @@ def _layers(report: Report) -> str:
         columns.append(
             _Column(where, lambda layer: text.error(layer.relative_error), lambda layer: layer.relative_error)
         )
+    if text.has_losses(report.layers):
+        columns.append(
+            _Column("share of loss", lambda layer: text.share(layer.loss_share), lambda layer: layer.loss_share)
+        )
     columns += [
         _Column("step", lambda layer: text.number(layer.step), lambda layer: layer.step),
         _Column("symbols", lambda layer: f"{layer.symbols:,}", lambda layer: layer.symbols),
@@ -171,6 +175,8 @@ def _legend_of_layers(report: Report) -> str:
         notes.append(f"Errors are root mean square, relative to the layer's {data}.")
     if text.has_bounds(report.layers):
         notes.append("Above bound: bits/weight over the Gaussian rate-distortion function.")
+    if text.has_losses(report.layers):
+        notes.append("Share of loss: of what each layer's error alone would cost at the model's outputs.")
     return f'<p class="dim">{" ".join(notes)}</p>' if notes else ""
 
 

@@ -42,9 +42,10 @@ def to_markdown(page: Page) -> str:
 def _layers(report: Report) -> list[str]:
     if not report.layers:
         return ["No weight was quantised."]
-    errors = text.has_errors(report.layers)
+    errors, losses = text.has_errors(report.layers), text.has_losses(report.layers)
     shown = sorted(report.layers, key=lambda layer: -layer.coded_bytes)[:ROWS]
     heads = ["layer", "op", "shape", "weights", "bits/weight", "bytes", *(["error"] if errors else [])]
+    heads += ["share of loss"] if losses else []
 
     def row(layer: LayerReport) -> tuple[str, ...]:
         cells = (
@@ -55,7 +56,8 @@ def _layers(report: Report) -> list[str]:
             text.rate(layer.bits_per_weight),
             f"{layer.coded_bytes:,}",
         )
-        return (*cells, text.error(layer.relative_error)) if errors else cells
+        known = (text.error(layer.relative_error),) if errors else ()
+        return (*cells, *known, text.share(layer.loss_share)) if losses else (*cells, *known)
 
     rest = len(report.layers) - len(shown)
     parts = ["### Layers", _table(heads, "lll" + "r" * (len(heads) - 3), [row(layer) for layer in shown])]

@@ -103,6 +103,16 @@ def has_bounds(layers: Iterable[LayerReport]) -> bool:
     return any(layer.above_bound is not None for layer in layers)
 
 
+def has_losses(layers: Iterable[LayerReport]) -> bool:
+    """Whether it is known what layers cost at the outputs."""
+    return any(layer.loss_share is not None for layer in layers)
+
+
+def share(value: float | None) -> str:
+    """A share of 1, in percent."""
+    return f"{100 * value:.3g} %" if value is not None and math.isfinite(value) else NOTHING
+
+
 def by_reason(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     """Exact tensors by why they are, the reason that keeps most bytes first; names of nodes are left out of reasons."""
     found: dict[str, list[Kept]] = {}

@@ -25,7 +25,7 @@ def test_the_table_and_the_totals(run: Run, model: Path, calib: Path, tmp_path: 
     assert result.code == 0
     assert not result.err
     lines = result.out.splitlines()
-    assert lines[1].split() == ["layer", "op", "shape", "weights", "weight", "bound", "bytes", "error"]
+    assert lines[1].split() == ["layer", "op", "shape", "weights", "weight", "bound", "bytes", "error", "of", "loss"]
     rows = [line.split() for line in lines if line.startswith(("conv.weight", "fc.weight"))]
     assert [row[:4] for row in rows] == [
         ["conv.weight", "Conv", "12x2x3x3", "216"],
@@ -79,10 +79,13 @@ def test_json_is_one_object_with_everything(run: Run, model: Path, calib: Path, 
     assert not report["kept"]
     assert (report["lambda"], report["levels"], report["method"]) == (0.2, None, "trellis")
     assert 0 < report["output_loss"] < 1
+    assert sum(layer["loss_share"] for layer in report["layers"]) == pytest.approx(1)
+    assert all(layer["output_loss"] > 0 for layer in report["layers"])
     papers = ("--method", "cerwu", "--lambda", "0.002", "--levels", "24", "--json", "--force")
     report = json.loads(run("compress", model, output, "--calib", calib, *papers).out)
     assert (report["lambda"], report["levels"], report["method"]) == (0.002, 24, "cerwu")
     assert report["output_loss"] is None
+    assert {layer["loss_share"] for layer in report["layers"]} == {None}
 
 
 def test_float_parameters_stay_exact_when_asked(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
