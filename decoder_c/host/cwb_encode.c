@@ -29,6 +29,7 @@ size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *fre
             out[--place] = (uint8_t)(state & 0xFF);
             state >>= 16;
         }
+        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a symbol that occurs has a frequency */
         state = (state / width << 12) + state % width + left[indices[count]];
     }
     if (state > 0xFFFF) {
@@ -149,7 +150,7 @@ static void finish(coder *c)
     int zeros;
 
     for (zeros = 32;; zeros -= 16) {
-        uint64_t mask = ((uint64_t)1 << zeros) - 1;
+        uint64_t mask = ((uint64_t)1 << zeros) - 1; /* NOLINT(clang-analyzer-core.BitwiseShift): at 0 it has ended */
         uint64_t value = (c->low + mask) & ~mask;
 
         if (value <= last) {
