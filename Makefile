@@ -37,10 +37,11 @@ demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compar
 test: $(TOOLS) ## all tests, those of the C decoder included
 	@$(BIN)/python -m pytest
 
-lint: $(TOOLS) ## ruff (rules and format) and mypy --strict
+lint: $(TOOLS) ## ruff (rules and format) and mypy --strict; clang-tidy and cppcheck on the C sources
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
+	@$(BIN)/python -m tests.c.lint
 
 bench: $(STAMP) ## measure sizes and speeds
 	@$(BIN)/python -m tests.bench
