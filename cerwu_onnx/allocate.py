@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import (
     OutputLoss,
     Source,
@@ -83,47 +84,74 @@ class Allocator:
         source: calibration data.
         settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
+        cache: keeps what was measured, and quantised models by price.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
         CalibrationError: the data does not fit.
     """
 
-    def __init__(self, graph: Graph, source: Source, settings: Settings, progress: Progress) -> None:
+    def __init__(
+        self, graph: Graph, source: Source, settings: Settings, progress: Progress, cache: Cache = NO_CACHE
+    ) -> None:
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
+        self._cache = cache
         self._weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "noise")
         self._loss: OutputLoss | None = None
-        self._fishers: dict[str, tuple[Float64Array, ...]] = {}
+        (self._measurable, self._noise, rows), parts = cache.get("noise", None, self._measure)
+        self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
+        self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
+
+    def _measure(self) -> Entry:
+        """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
         try:
-            self._loss = OutputLoss(graph, source)
-            self._noise = noise_sensitivity(self._loss, self._weights, self._first)
-            self._fishers = row_fishers(graph, source)
+            noise = noise_sensitivity(self._output_loss(), self._weights, self._first)
+            fishers = row_fishers(self._graph, self._source)
         except CalibrationError as error:
-            for _ in source.batches(1):  # if it is the data that is at fault, it says so again, and that is the end
+            for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
-            self._loss = None
-            self._noise = self._blind()
-        self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
+            return (False, self._blind(), {}), []
+        rows = {name: len(parts) for name, parts in fishers.items()}
+        return (True, noise, rows), [part for parts in fishers.values() for part in parts]
+
+    def _output_loss(self) -> OutputLoss:
+        """Made when something is measured: a cache may know it all."""
+        if self._loss is None:
+            self._loss = OutputLoss(self._graph, self._source)
+        return self._loss
 
     def settle(self, price: float) -> None:
         """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
-        if self._loss is None:
+        if not self._measurable:
             return
         for _ in range(EFFORTS[self._settings.effort] if self._weights else 0):
-            last, self._last = self._last, None
-            found = last[1] if last and last[0] == price else self.quantize(price, bounds=False)
-            self._progress("measure", 0, None, "noise")
-            variance = {name: value or self._first[name] for name, value in found.variance.items()}
-            try:
-                around = noise_sensitivity(self._loss, self._weights, variance, found.values)
-            except CalibrationError as error:
-                log.warning("what errors cost is measured at the float model alone: %s", error)
+            noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
+            if noise is None:
                 return
-            self._noise = _levelled(around, self._noise, self._weights)
-            self._last = None
+            self._noise, self._last = noise, None
+
+    def _around(self, price: float) -> dict[str, float] | None:
+        """Sensitivities around the model quantised at a price; None if they cannot be measured."""
+        last, self._last = self._last, None
+        found = last[1] if last and last[0] == price else self.quantize(price, bounds=False)
+        self._progress("measure", 0, None, "noise")
+        variance = {name: value or self._first[name] for name, value in found.variance.items()}
+        try:
+            around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
+        except CalibrationError as error:
+            log.warning("what errors cost is measured at the float model alone: %s", error)
+            return None
+        return _levelled(around, self._noise, self._weights)
+
+    def _state(self, price: float) -> dict[str, object]:
+        """All that a quantised model depends on, besides model and data."""
+        names = ("damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
+        settings = {name: getattr(self._settings, name) for name in names}
+        prices = {layer.weight: layer.price for layer in self._graph.layers}
+        return {"lambda": price, "noise": self._noise, "prices": prices, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> Allocation:
         """Quantise every layer.
@@ -132,6 +160,14 @@ class Allocator:
             price: lambda, loss at the outputs per (bit per weight).
             bounds: compute how far each layer is from its rate-distortion bound.
         """
+        entry = self._cache.get(
+            "quantize", {"bounds": bounds, **self._state(price)}, lambda: pack(self._quantize(price, bounds))
+        )
+        self._last = price, unpack(entry)
+        return self._last[1]
+
+    def _quantize(self, price: float, bounds: bool) -> Allocation:
+        """The same, of what the cache does not have."""
         found = self._at(price, bounds)
         if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
             measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
@@ -146,7 +182,6 @@ class Allocator:
                 found = careful
             else:
                 self._noise = measured
-        self._last = price, found
         return found
 
     def _at(self, price: float, bounds: bool) -> Allocation:
@@ -156,6 +191,30 @@ class Allocator:
     def _blind(self) -> dict[str, float]:
         """Sensitivities by guess: every layer's relative error counts the same, and much."""
         return {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
+
+
+def pack(found: Allocation) -> Entry:
+    """An allocation as a cache keeps it. The values of what is quantised follow from that."""
+    quantized = {
+        name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
+        for name, tensor in found.quantized.items()
+    }
+    moved = {name: values for name, values in found.values.items() if name not in found.quantized}
+    numbers = (found.variance, found.bounds, found.losses, found.loss, found.samples)
+    symbols = [tensor.symbols for tensor in found.quantized.values()]
+    return (quantized, list(moved), list(found.values), numbers), [*symbols, *moved.values()]
+
+
+def unpack(entry: Entry) -> Allocation:
+    """The inverse of :func:`pack`."""
+    (described, moved, names, numbers), arrays = entry
+    symbols, rest = arrays[: len(described)], arrays[len(described) :]
+    quantized = {
+        name: QuantizedTensor(array, *about) for (name, about), array in zip(described.items(), symbols, strict=True)
+    }
+    known = dict(zip(moved, rest, strict=True))
+    values = {name: known[name] if name in known else quantized[name].values() for name in names}
+    return Allocation(quantized, values, *numbers)
 
 
 def _levelled(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cerwu_onnx import __version__
+from cerwu_onnx.cache import NO_CACHE, open_cache
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
 from cerwu_onnx.confidence import least_share
 from cerwu_onnx.config import UNPRICED, Settings, Target
@@ -18,6 +19,7 @@ from cerwu_onnx.container import reader
 from cerwu_onnx.encode import Coded, encode
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.files import check_target, write_atomic
+from cerwu_onnx.fingerprint import data_digest, model_digest
 from cerwu_onnx.fold import check_folding, fold_batch_norm
 from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.loading import model_size
@@ -44,6 +46,7 @@ def compress(
     settings: Settings | None = None,
     target: Target | None = None,
     images: ImageOptions | None = None,
+    cache: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -60,6 +63,8 @@ def compress(
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
         target: what the file is meant for; nothing but ``settings`` when None.
         images: how a directory of images becomes inputs.
+        cache: folder in which what was measured and quantised is kept, for runs with the same model and data; None
+            keeps nothing.
         force: overwrite ``output``.
         progress: called as the stages advance.
 
@@ -102,7 +107,11 @@ def compress(
                 scorer = open_scorer(target, model, images)
                 before = scorer.measure(model)
                 _check_samples(before, target)
-        quantizer = Quantizer(graph, source, settings, progress, clock)
+        with clock("load"):
+            kept = NO_CACHE
+            if cache is not None and source is not None:
+                kept = open_cache(cache, model_digest(graph), data_digest(source))
+        quantizer = Quantizer(graph, source, settings, progress, clock, kept)
         _refuse_fallbacks(settings, warnings)
         trials = _Trials(
             quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence

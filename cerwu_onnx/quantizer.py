@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cerwu_onnx.allocate import Allocator, blind, bound
+from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.errors import ModelError
@@ -55,6 +56,7 @@ class Quantizer:
         settings: everything but lambda.
         progress: called as the stages advance.
         clock: counts seconds by stage.
+        cache: keeps what takes long.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Quantizer:
         settings: Settings,
         progress: Progress = silent,
         clock: Clock | None = None,
+        cache: Cache = NO_CACHE,
     ) -> None:
+        self._cache = cache
         self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
         self._allocator: Allocator | None = None
         self._stats: dict[str, LayerStats] = {}
@@ -88,10 +92,16 @@ class Quantizer:
         graph = self.graph
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
-                self._allocator = Allocator(graph, source, settings, progress)
+                self._allocator = Allocator(graph, source, settings, progress, self._cache)
         else:
+            cache = NO_CACHE if source is None else self._cache
             with self.clock("calibrate"):
-                self._stats, self._samples = statistics(graph, source, settings, progress)
+                depends = {"batch_size": settings.batch_size, "memory": settings.memory}
+                (self._samples, positions), arrays = cache.get(
+                    "statistics", depends, lambda: _packed(*statistics(graph, source, settings, progress))
+                )
+            pairs = zip(arrays[::2], arrays[1::2], positions.items(), strict=True)
+            self._stats = {name: LayerStats(hessian, mean, count) for hessian, mean, (name, count) in pairs}
 
     @property
     def settles(self) -> bool:
@@ -140,6 +150,12 @@ def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Q
     quantizer = Quantizer(graph, source, settings)
     quantizer.settle(settings.price)
     return quantizer.at(settings.price)
+
+
+def _packed(stats: Mapping[str, LayerStats], samples: int) -> Entry:
+    """Statistics as a cache keeps them."""
+    positions = {name: found.positions for name, found in stats.items()}
+    return (samples, positions), [array for found in stats.values() for array in (found.hessian, found.mean)]
 
 
 def statistics(

@@ -175,6 +175,14 @@ def compress(
             help="Defaults of these options, and [layers]: docs/cli.md.",
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            show_default=False,
+            help="Keep there what was measured, and find it again in runs with the same model and data.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be quantised, as inspect does, and write nothing.")
     ] = False,
@@ -277,6 +285,7 @@ def compress(
             settings=settings,
             target=replace(target, metric_data=_of(model, metric_data)),
             images=images,
+            cache=cache,
             force=force,
             progress=progress,
         )

@@ -79,6 +79,15 @@ weights-only = true
 BatchNormalization is not folded into them, and of a weight's BatchNormalization all parameters stay exact if one is
 skipped. A price is a factor on lambda for one weight. `--dry-run` shows what that leaves to be quantised.
 
+## The cache
+
+`--cache FOLDER` keeps what takes long: statistics, sensitivities, and the quantised model of each lambda tried. A run
+with the same model, data and settings that matter finds them again and writes the same file; another lambda or target
+saves the first measurements. Entries are named by all that they depend on (contents, not paths; the package's code,
+versions and number of threads as well), so an old one is never wrong, and runs may share a folder. What is damaged is
+computed again, with a warning. There is no cache unless one is asked for (`cache = "..."` in a configuration file
+asks always): it takes some bytes for each weight and lambda tried, and nothing but you deletes it.
+
 ## Many models
 
 ```sh

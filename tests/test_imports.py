@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
-    ("config", "files", "layout", "entropy", "native", "search", "progress", "confidence"),
+    ("config", "files", "layout", "entropy", "native", "search", "progress", "confidence", "cache"),
     ("container", "quantize", "report", "elements", "placeholders", "onnx_io", "flat", "loading", "sessions", "hooks"),
     (
         "graph",
@@ -29,7 +29,7 @@ LAYERS = (
         "lossless",
         "calibration",
     ),
-    ("allocate", "metrics", "encode", "shelf", "rules"),
+    ("allocate", "metrics", "encode", "shelf", "rules", "fingerprint"),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),
     ("reports",),

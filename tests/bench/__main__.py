@@ -1,4 +1,4 @@
-"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory] [encoder]``: the figures that the docs quote.
+"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory] [encoder] [cache]``: figures that docs quote.
 
 The first four by default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder`` takes minutes.
 """
@@ -9,11 +9,11 @@ import argparse
 
 from rich.console import Console
 
-from . import encoder, entropy, memory, rate, sources, speed
+from . import cache, encoder, entropy, memory, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder")
+PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "cache")
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared and set(parts) - {"sources", "memory", "encoder"}:
+    if not shared and set(parts) - {"sources", "memory", "encoder", "cache"}:
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
@@ -52,6 +52,8 @@ def main() -> None:
         memory.run(console, arguments.gigabytes)
     if "encoder" in parts:
         encoder.run(console)
+    if "cache" in parts:
+        cache.run(console)
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)

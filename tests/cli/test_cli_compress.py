@@ -139,6 +139,23 @@ def test_every_setting_has_a_flag_with_its_default(monkeypatch: pytest.MonkeyPat
         assert (parse_size(default) if field.name == "memory" else default) == expected
 
 
+def test_a_cache_changes_no_byte(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    for name, cache in (("a.cwb", ()), ("b.cwb", ("--cache", "new/folder")), ("c.cwb", ("--cache", "new/folder"))):
+        extra = [tmp_path / part if "/" in part else part for part in cache]
+        arguments = ("compress", model, tmp_path / name, "--calib", calib, "--effort", "fast", "-q")
+        assert run(*arguments, *extra).code == 0
+    assert {(tmp_path / name).read_bytes() for name in ("b.cwb", "c.cwb")} == {(tmp_path / "a.cwb").read_bytes()}
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("file", "File exists"), ("file/sub", "Not a directory")])
+def test_a_folder_that_can_be_no_cache(
+    run: Run, model: Path, calib: Path, tmp_path: Path, folder: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    result = run("compress", model, tmp_path / "a.cwb", "--calib", calib, "--cache", tmp_path / folder)
+    assert (result.code, result.err) == (2, f"error: cache {tmp_path / folder}: {reason}\n")
+
+
 def test_an_existing_output_is_safe(run: Run, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "small.cwb"
     output.write_text("precious")

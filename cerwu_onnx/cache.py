@@ -1,0 +1,131 @@
+"""Results that take long to compute, in a folder: found again by everything they depend on.
+
+An entry is a ``.npz`` of arrays and a JSON text, named by the SHA-256 of its key. It is written to a temporary file and
+renamed, so that runs may share a folder; what cannot be read is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx import native
+from cerwu_onnx.errors import UsageError
+from cerwu_onnx.files import write_atomic
+from cerwu_onnx.progress import logged_warnings
+
+log = logging.getLogger(__name__)
+
+Entry: TypeAlias = tuple[Any, list[npt.NDArray[Any]]]
+"""What JSON can say, and arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of results, or, without one, nothing but the computations.
+
+    Attributes:
+        folder: where the entries are.
+        base: what all results depend on.
+    """
+
+    folder: Path | None = None
+    base: str = ""
+
+    def get(self, what: str, depends: Any, compute: Callable[[], Entry]) -> Entry:
+        """A result, computed only if the folder does not have it. What came with warnings is not kept.
+
+        Args:
+            what: kind of result.
+            depends: JSON-ready; what it depends on besides :attr:`base`.
+            compute: makes it.
+        """
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.npz"
+        found = _read(path)
+        if found is None:
+            with logged_warnings() as warnings:
+                found = compute()
+            if not warnings:
+                _write(path, found)
+        return found
+
+
+NO_CACHE = Cache()
+"""Keeps nothing."""
+
+
+def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
+    """The cache of a folder, which is made if it is not there, for results that depend on these parts.
+
+    They depend, too, on the package's own code, the versions below it, and the number of threads, which rounds.
+
+    Raises:
+        UsageError: there can be no such folder.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cache {path}: {error.strerror}") from None
+    threads = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OMP", "OPENBLAS", "MKL")]
+    return Cache(path, digest(_code(), str(os.cpu_count()), *threads, *parts))
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 of some texts and where they end."""
+    found = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        found.update(len(content).to_bytes(8, "little") + content)
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """What computes: the package's files, whether there is a native library, the versions of what they rest on."""
+    from importlib.metadata import version
+
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    versions = map(version, ("numpy", "scipy", "onnx", "onnxruntime"))
+    return digest(*(path.read_bytes() for path in files), *versions, str(native.unavailable_reason()))
+
+
+def _read(path: Path) -> Entry | None:
+    """An entry; None if there is none, or none that can be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("cache entry %s cannot be read (%s): it is computed again", path, error.strerror)
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            text, *arrays = (stored[name] for name in stored.files)
+        return json.loads(text.tobytes()), arrays
+    except Exception as error:  # zipfile, numpy, zlib and json have many
+        log.warning("cache entry %s is damaged (%s): it is computed again", path, type(error).__name__)
+        return None
+
+
+def _write(path: Path, entry: Entry) -> None:
+    text, arrays = entry
+    stream = io.BytesIO()
+    np.savez(stream, np.frombuffer(json.dumps(text).encode(), np.uint8), *arrays)
+    try:
+        write_atomic(path, stream.getvalue(), overwrite=True)
+    except UsageError as error:
+        log.warning("the cache is of no use: %s", error)
