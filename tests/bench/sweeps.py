@@ -15,7 +15,7 @@ from cerwu_onnx.container.format import Order
 from cerwu_onnx.storage import Storage
 from cerwu_onnx.types import FloatArray
 
-LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.1, 2.0))
+LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.1, 2.0, 3.5))
 LEVELS = tuple({"levels": n} for n in (6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 48, 64, 128))
 GRID = tuple(
     {"levels": n, "lambda_": value}
