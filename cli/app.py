@@ -88,7 +88,9 @@ def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
             command(**arguments)
         except CorruptFileError as error:
             path = str(arguments.get("file", ""))
-            raise error if path in str(error) else CorruptFileError(f"{path}: {error}") from error
+            if path in str(error):
+                raise
+            raise CorruptFileError(f"{path}: {error}") from error
 
     return named
 

@@ -59,6 +59,13 @@ def test_the_script_for_completions_asks_by_that_variable() -> None:
     assert f"{program.COMPLETE}=complete_bash" in result.out
 
 
+def test_an_error_that_names_its_file_is_told_once(run: Run, cwb: Path) -> None:
+    cwb.write_bytes(cwb.read_bytes() + b"Z")  # the reader names the file already
+    result = run("verify", cwb)
+    assert result.code == 4
+    assert result.err.count(str(cwb)) == 1
+
+
 def test_version(run: Run) -> None:
     result = run("--version")
     assert (result.code, result.out, result.err) == (0, f"cerwu-onnx {__version__}\n", "")
