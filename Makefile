@@ -58,8 +58,8 @@ fuzz: $(TOOLS) ## damage files a million times and see what the C decoder makes 
 torture: $(TOOLS) ## every flipped bit, truncation and splice, and forged contents, against the Python reader (minutes)
 	@$(BIN)/python -m tests.fuzz --reader
 
-docs: $(TOOLS) ## check the links between the documents
-	@$(BIN)/python tests/check_docs.py
+docs: $(TOOLS) ## check the links between the documents, and the options they name
+	@$(BIN)/python -m tests.check_docs
 
 clean: ## remove .venv, build products and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,18 +1,31 @@
-"""Checks the relative links of README.md, docs/*.md and decoder_c/README.md: ``make docs``.
+"""Checks the relative links of README.md, docs/*.md and decoder_c/README.md, and the options they name: ``make docs``.
 
-The file must exist, and for ``file.md#heading`` or ``#heading`` the heading too, named as GitHub names it.
+The file must exist, and for ``file.md#heading`` or ``#heading`` the heading too, named as GitHub names it. Commands and
+options of ``cerwu-onnx`` in code must exist, and so must options that stand alone in code.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from cerwu_onnx.cli import app as program
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*\s*?$", re.MULTILINE | re.DOTALL)
+
+CODE = re.compile(r"^```\w*[^\n]*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"\bcerwu-onnx +([a-z][a-z-]*)([^|;&()`\n]*)")
+OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
+FOREIGN = {"--save", "--gc-sections"}
+"""Options of other programs that stand alone in code."""
 
 
 def pages() -> list[Path]:
@@ -35,9 +48,40 @@ def anchors(text: str) -> set[str]:
     return names
 
 
-def problems(page: Path) -> list[str]:
-    """One line for each link of the page that leads nowhere."""
+@cache
+def options() -> dict[str, frozenset[str]]:
+    """The options of each command."""
+    group: Any = typer.main.get_command(program.app)
+    own = {"--help", "-h"}
+    found = {
+        name: frozenset(own.union(*(p.opts + p.secondary_opts for p in command.params)))
+        for name, command in group.commands.items()
+    }
+    return found | {"": frozenset(own.union(*(p.opts for p in group.params)))}
+
+
+def promises(page: Path) -> list[str]:
+    """One line for each command or option in the page's code that the program does not have."""
     found = []
+    known = options()
+    for match in CODE.finditer(page.read_text(encoding="utf-8")):
+        code, where = match[1] or match[2], page.relative_to(ROOT)
+        for name, rest in CALL.findall(code):
+            if name not in known:
+                found.append(f"{where}: there is no command {name}")
+            for option in OPTION.findall(rest) if name in known else ():
+                if option not in known[name]:
+                    found.append(f"{where}: {name} has no option {option}")
+        if match[2] and match[2].startswith("--"):
+            option = OPTION.findall(match[2])[0]
+            if option not in FOREIGN.union(*known.values()):
+                found.append(f"{where}: no command has an option {option}")
+    return found
+
+
+def problems(page: Path) -> list[str]:
+    """One line for each link of the page that leads nowhere, and for each option that does not exist."""
+    found = promises(page)
     text = page.read_text(encoding="utf-8")
     prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))
     for link in LINK.findall(prose):
@@ -56,13 +100,13 @@ def problems(page: Path) -> list[str]:
 
 
 def main() -> int:
-    """Print every broken link; the exit code is 1 if there are any."""
+    """Print every problem; the exit code is 1 if there are any."""
     checked = pages()
     found = [problem for page in checked for problem in problems(page)]
     for problem in found:
         print(problem, file=sys.stderr)
     if not found:
-        print(f"{len(checked)} pages, all links lead somewhere")
+        print(f"{len(checked)} pages, all links lead somewhere, all options exist")
     return 1 if found else 0
 
 

@@ -95,7 +95,7 @@ def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
         UsageError: the folder cannot be made or written, or a file exists and ``force`` is not set.
     """
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UsageError(f"{folder} is a file: give a folder") from None
     except OSError as error:
