@@ -171,12 +171,22 @@ def test_the_file_tells_the_same_story(page: Page) -> None:
         (p.name, p.layer, p.coded_bytes) for p in ours.parameters
     }
     unknown: dict[str, Any] = {"relative_error": 0.0, "damping": 0.0, "above_bound": None, "entropy": 0.0}
+    unknown |= {"output_loss": None, "loss_share": None}
     for mine, its in zip(sorted_layers(ours), sorted_layers(theirs), strict=True):
         assert replace(mine, **unknown) == replace(its, **unknown)
         assert its.entropy == pytest.approx(mine.entropy)
         assert math.isnan(its.relative_error)
     assert 0.8 < theirs.model_bytes / ours.model_bytes < 1.1
     assert "error" not in to_markdown(found).split("### Layers")[1]
+
+
+def test_what_layers_cost_at_the_outputs_is_shown_where_it_is_known(page: Page) -> None:
+    shares = [layer.loss_share for layer in page.report.layers]
+    known = page.report.method == "trellis"
+    assert ("share of loss" in to_markdown(page)) == ("share of loss" in to_html(page)) == known
+    assert [share is not None for share in shares] == [known] * len(shares)
+    for share in shares:
+        assert share is None or f'<td data-v="{share!r}">{100 * share:.3g} %</td>' in to_html(page)
 
 
 def sorted_layers(report: Report) -> list[LayerReport]:
