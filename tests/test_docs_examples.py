@@ -102,11 +102,11 @@ def test_the_c_of_the_readme(folder: Path, run: Run) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     run("compress", "model.onnx", "model.cwb", "--calib", "calib.npz", "--weights-only", "--method", "rtn")
-    assert run("export-c", "model.cwb", "model").code == 0
+    assert run("export-c", "model.cwb", "firmware/model").code == 0  # whose parent does not exist yet
     (folder / "page.c").write_text(
         f'#include "model.h"\nvoid use(const int16_t *, float);\nvoid f(void) {{\n{block}\n}}\n'
     )
-    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Imodel", "-c", "page.c"]
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Ifirmware/model", "-c", "page.c"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
 
