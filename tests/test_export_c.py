@@ -259,7 +259,8 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
     assert run_app(["export-c", str(path), str(path)]) == 2
     assert "is a file" in capfd.readouterr().err
-    assert run_app(["export-c", str(path), str(tmp_path / "a" / "b")]) == 2
+    assert run_app(["export-c", str(path), str(tmp_path / "a" / "b")]) == 0  # parents are made
+    assert run_app(["export-c", str(path), str(path / "b")]) == 2
     assert run_app(["export-c", str(path), str(folder), "--name", "a b"]) == 2
     path.write_bytes(file()[:-1])
     assert run_app(["export-c", str(path), str(tmp_path / "other")]) == 4
