@@ -45,6 +45,12 @@ def compile_c(cc: str, sanitize: list[str], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("c")
 
     def compile_c(name: str, *arguments: object) -> Path:
+        counted = os.environ.get("CWB_OBJECT")  # of tests/c/coverage.py
+        if counted and not any(str(argument).startswith("-D") for argument in arguments):
+            arguments = (
+                *(counted if argument == DECODER / "src/cwb.c" else argument for argument in arguments),
+                "--coverage",
+            )
         command = [cc, "-std=c99", "-O1", *sanitize, f"-I{DECODER / 'include'}", *map(str, arguments)]
         made = subprocess.run([*command, "-o", folder / name], capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
