@@ -330,7 +330,7 @@ def _layer(
     if settings.float_params == "auto":
         tensors = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, tensors, weight, stats, quantized)
-        coded = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized)
+        coded = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized, walked=True)
         coded = {
             name: tensor
             for name, tensor in coded.items()

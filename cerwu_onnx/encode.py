@@ -118,11 +118,12 @@ def encode(
             metadata = {**metadata, key: f"{mask:x}"}
     replaced = file.coded["parameters"] | {tensor.name for tensor in unchanged}
     kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    graph_parts = [writer.names_section(names, packed=not settings.weights_only)]
-    if not settings.weights_only:
-        graph_parts.append(writer.packed_section(f.Kind.GRAPH, split(graph.model, names, file.marks)))
+    if settings.weights_only:
+        graph_part = writer.names_section(names)
+    else:
+        graph_part = writer.graph_section(names, split(graph.model, names, file.marks))
     metadata_part = writer.metadata_section(metadata)
-    sections = [*graph_parts, metadata_part]
+    sections = [graph_part, metadata_part]
     if settings.in_place:
         sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
     content = writer.assemble([*parts, *sections])
@@ -133,7 +134,7 @@ def encode(
             if part.record.kind is f.Kind.RAW or name in file.coded["tables"]
         ),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": sum(part.record.value_bytes for part in graph_parts),
+        "graph": graph_part.record.value_bytes,
         "metadata": metadata_part.record.value_bytes,
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)

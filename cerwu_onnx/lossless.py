@@ -13,7 +13,7 @@ import onnx
 
 from cerwu_onnx.container import writer
 from cerwu_onnx.elements import raw_bytes
-from cerwu_onnx.placeholders import placeholder, tables
+from cerwu_onnx.placeholders import MAX_SYMBOL, placeholder, tables
 from cerwu_onnx.types import QuantizedTensor
 
 LEAST = 64
@@ -64,7 +64,7 @@ def coded_table(
         if weights_only and table.nibbles:
             continue
         symbols = table.symbols + table.offset if weights_only else table.symbols
-        if weights_only and not -(2**15) <= symbols.min() <= symbols.max() < 2**15:
+        if weights_only and abs(symbols).max() > MAX_SYMBOL:
             continue
         quantized = QuantizedTensor(symbols, 1.0, 0.0, 0.0, 0.0)
         found.append((writer.encode_tensor(writer.CodedTensor(name, quantized, coder)), placeholder(tensor, table)))

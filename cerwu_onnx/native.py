@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 6
+ABI = 7
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -34,8 +34,8 @@ can claim.
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 _CODED = (1, 2)
-_SECTIONS = range(16, 255)
-_SECTION_NAMES = {16: "graph", 17: "metadata", 18: "names", 19: "names", 128: "margins"}
+_SECTIONS = range(32, 128)
+_SECTION_NAMES = {32: "graph", 33: "metadata", 34: "names", 64: "margins"}
 _NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
 
 
@@ -95,7 +95,8 @@ class File:
 
     def name(self, index: int) -> str:
         """Name of a tensor."""
-        return self._tensor(index)[2]
+        self._tensor(index)
+        return self._names[index] if self._names else self._stored_name(index).decode() or f"#{index}"
 
     def decode_f32(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.float32]:
         """The values of a coded tensor: float32, flat, row-major. All checks of the format are made.
@@ -139,30 +140,35 @@ class File:
         Raises:
             CorruptFileError: with the name of the tensor or section at fault.
         """
+        if len(self):
+            self._stored_name(0)  # checks them all
         for index in range(len(self)):
             self._check(self._library.cwb_host_check_tensor(self._handle, index), index)
         for kind in _SECTIONS:
             where = f"{_SECTION_NAMES.get(kind, f'ancillary {kind}')} section"
             self._check(self._library.cwb_host_check_section(self._handle, kind), where=where)
 
-    def _tensor(self, index: int) -> tuple[int, int, str]:
-        """Kind, number of elements and name."""
+    def _stored_name(self, index: int) -> bytes:
+        """Name of a tensor in a section of names; empty without one."""
+        name, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._check(self._library.cwb_host_name(self._handle, index, ctypes.byref(name), ctypes.byref(size)))
+        return ctypes.string_at(name.value or 0, size.value) if size.value else b""
+
+    def _tensor(self, index: int) -> tuple[int, int]:
+        """Kind and number of elements."""
         if not 0 <= index < len(self):
             raise IndexError(f"tensor {index} of a file that has {len(self)}")
-        info = (ctypes.c_uint32 * 4)()
-        name = ctypes.c_void_p()
-        self._check(self._library.cwb_host_tensor(self._handle, index, info, ctypes.byref(name)))
-        if self._names:
-            return info[0], info[2], self._names[index]
-        return info[0], info[2], ctypes.string_at(name.value or 0, info[3]).decode() if info[3] else f"#{index}"
+        info = (ctypes.c_uint32 * 3)()
+        self._check(self._library.cwb_host_tensor(self._handle, index, info))
+        return info[0], info[2]
 
     def _count(self, index: int, max_elements: int) -> int:
         """Number of elements of a coded tensor, checked before anything is allocated."""
-        kind, count, name = self._tensor(index)
+        kind, count = self._tensor(index)
         if kind not in _CODED:
-            raise ValueError(f"tensor {name!r} is raw: its payload is its data")
+            raise ValueError(f"tensor {self.name(index)!r} is raw: its payload is its data")
         if count > max_elements:
-            raise CorruptFileError(f"tensor {name!r}: {count} elements exceed the limit of {max_elements}")
+            raise CorruptFileError(f"tensor {self.name(index)!r}: {count} elements exceed the limit of {max_elements}")
         return count
 
     def _check(self, code: int, index: int | None = None, where: str = "") -> None:
@@ -212,27 +218,34 @@ def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint
     return out[out.size - size :].tobytes()
 
 
-def encode_adaptive(symbols: npt.NDArray[np.int16], header: int, grids: npt.NDArray[np.uint8] | None = None) -> bytes:
-    """The adaptive payload (docs/format.md) of flat ``symbols`` that begins with the 16-bit ``header``.
+def encode_adaptive(
+    symbols: npt.NDArray[np.int16], reach: int, header: int, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
+) -> bytes:
+    """The adaptive payload (docs/format.md) that begins with ``header``, of flat ``symbols``, -reach ... reach.
 
-    With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis.
+    With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis of runs of ``run`` elements.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
+        ValueError: a symbol is out of reach or has no grid.
     """
     library = _library()
     symbols = np.ascontiguousarray(symbols, np.int16)
+    if np.abs(symbols, dtype=np.int32).max(initial=0) > reach or reach > 2047:
+        raise ValueError(f"symbols exceed {reach}")
     if grids is not None:
         grids = np.ascontiguousarray(grids, np.uint8)
-        if grids.shape != symbols.shape or grids.max(initial=0) > 1:
-            raise ValueError("each symbol needs a grid, 0 or 1")
+        if grids.shape != symbols.shape or grids.max(initial=0) > 1 or run < 1:
+            raise ValueError("each symbol needs a grid, 0 or 1, and the trellis a run")
     where = None if grids is None else grids.ctypes.data
-    room = 64 + symbols.size // 2
+    room = 64 + symbols.size
     while True:
-        out = np.empty(room, np.uint16)
-        size = library.cwb_host_encode_adaptive(symbols.ctypes.data, where, symbols.size, header, out.ctypes.data, room)
+        out = np.empty(room, np.uint8)
+        size = library.cwb_host_encode_adaptive(
+            symbols.ctypes.data, where, symbols.size, run, reach, header, out.ctypes.data, room
+        )
         if size <= room:
-            return out[:size].astype("<u2").tobytes()
+            return out[:size].tobytes()
         room = size
 
 
@@ -314,14 +327,15 @@ def _declare(library: ctypes.CDLL) -> None:
         "file_bytes": (size, []),
         "open": (i32, [pointer, pointer, size]),
         "tensors": (u32, [pointer]),
-        "tensor": (i32, [pointer, u32, pointer, pointer]),
+        "tensor": (i32, [pointer, u32, pointer]),
+        "name": (i32, [pointer, u32, pointer, pointer]),
         "check_tensor": (i32, [pointer, u32]),
         "margin": (i32, [pointer, u32, pointer]),
         "check_section": (i32, [pointer, i32]),
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
-        "encode_adaptive": (size, [pointer, pointer, size, u32, pointer, size]),
+        "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, pointer, size]),
         "search": (None, [pointer, size, size, *[pointer] * 5, size, *[pointer] * 3]),
     }
     for name, (result, arguments) in signatures.items():

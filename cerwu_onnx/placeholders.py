@@ -28,8 +28,8 @@ UINT4, INT4, FLOAT4E2M1, UINT2, INT2, by number: older versions of onnx do not k
 NIBBLE = 4
 """Bits of one of two numbers that share a byte of an uint8 tensor."""
 
-MAX_SPAN = 4096
-"""Most symbols of a coded tensor (docs/format.md)."""
+MAX_SYMBOL = 2047
+"""Largest magnitude of a coded tensor's symbols (docs/format.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Table:
 
     Attributes:
         symbols: int32, in the tensor's shape, or flat, two for each element, if ``nibbles``.
-        offset: the most frequent integer, so that the most frequent symbol is 0.
+        offset: the most frequent integer, so that the most frequent symbol is 0; the one in the middle if others are
+            too far from that.
         nibbles: the symbols are halves of bytes, the low one first.
     """
 
@@ -84,12 +85,14 @@ def placeholder(tensor: onnx.TensorProto, table: Table | None = None) -> onnx.Te
 
 def _table(values: Array, *, nibbles: bool = False) -> Table | None:
     lo, hi = int(values.min()), int(values.max())
-    if hi - lo >= MAX_SPAN or not -(2**63) <= lo <= hi < 2**63:
+    if hi - lo > 2 * MAX_SYMBOL or not -(2**63) <= lo <= hi < 2**63:
         return None
     places = (
         (values - values.dtype.type(lo)).astype(np.int64) if values.dtype.kind == "u" else values.astype(np.int64) - lo
     )
     common = int(np.bincount(places.ravel()).argmax())
+    if max(common, hi - lo - common) > MAX_SYMBOL:
+        common = (hi - lo) // 2
     return Table((places - common).astype(np.int32), lo + common, nibbles)
 
 

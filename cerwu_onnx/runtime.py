@@ -88,7 +88,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         from cerwu_onnx.skeleton import join
 
         self.container.check_sections()  # damage anywhere in the file is an error, whatever is asked of it
-        skeleton = self.container.section(f.Kind.GRAPH)
+        skeleton = self.container.graph()
         if skeleton is None:
             raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
         records = self.container.tensors

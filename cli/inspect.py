@@ -40,8 +40,7 @@ class TensorRow:
     bits_per_weight: float
     order: str | None = None
     step: float | None = None
-    lowest: int | None = None
-    highest: int | None = None
+    largest: int | None = None
     parameter: bool = False
     table: bool = False
     trellis: bool = False
@@ -88,7 +87,7 @@ def _show_container(path: Path, as_json: bool) -> None:
     sections = {"graph": 0, "metadata": 0}  # the tensors' names are part of the graph
     for record in container.records:
         if not record.is_tensor:
-            kind = "graph" if record.kind in (f.Kind.NAMES, f.Kind.PACKED_NAMES) else record.kind.name.lower()
+            kind = "graph" if record.kind == f.Kind.NAMES else record.kind.name.lower()
             sections[kind] = sections.get(kind, 0) + record.size
     coded = [row for row in rows if row.step is not None and not row.parameter and not row.table]
     parameters = [row for row in rows if row.parameter]
@@ -156,8 +155,7 @@ def tensor_rows(container: Container) -> list[TensorRow]:
             bits_per_weight=8 * cost / record.count if record.count else 0.0,
             order=record.order.name.lower() if coded else None,
             step=record.step if coded else None,
-            lowest=record.lowest if coded else None,
-            highest=record.highest if coded else None,
+            largest=record.largest if coded else None,
             parameter=record.name in parameters,
             table=record.name in tables,
             trellis=record.run > 0,

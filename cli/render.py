@@ -263,7 +263,7 @@ def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow]
             f"{row.bits_per_weight:.2f}",
             f"{row.bytes:,}",
             f"{row.step:.3g}" if row.step is not None else "",
-            f"{row.lowest}..{row.highest}" if row.step is not None else "",
+            f"±{row.largest}" if row.step is not None else "",
         )
         for row in tensors
     ]

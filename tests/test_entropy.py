@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,17 +27,19 @@ def any_table(draw: st.DrawFn) -> FrequencyTable:
     """Whatever the format can hold, not only what ``fit`` makes."""
     resolution = draw(st.integers(0, 2))
     most = tables.OCTAVES << resolution
-    inner = draw(st.lists(st.integers(0, most) | st.just(0), max_size=300))
-    ends = draw(st.tuples(st.integers(1, most), st.integers(1, most)))
-    return FrequencyTable(draw(st.integers(-400, 400)), resolution, (ends[0], *inner, ends[1]))
+    levels = draw(st.lists(st.integers(0, most) | st.just(0), min_size=3, max_size=301).filter(lambda x: len(x) % 2))
+    levels[draw(st.sampled_from([0, -1]))] = draw(st.integers(1, most))
+    return FrequencyTable(resolution, tuple(levels))
 
 
+@settings(deadline=None)
 @given(symbol_arrays)
 @example(np.full(3000, 7, np.int32))
-@example(np.array([-2047, 2048], np.int32))
+@example(np.array([-2047, 2047], np.int32))
+@example(np.array([5], np.int32))
 def test_round_trip_and_both_encoders_agree(symbols: np.ndarray) -> None:
     table = tables.fit(symbols)
-    words = ans.encode_plain(symbols.ravel() - table.lo, table.frequencies)
+    words = ans.encode_plain(symbols.ravel() + table.reach, table.frequencies)
     assert np.array_equal(ans.decode_plain(words, table, count=symbols.size), symbols.ravel())
     assert ans.encode(symbols, table) == words
 
@@ -54,7 +56,7 @@ def test_without_the_library_the_words_are_the_same(monkeypatch: pytest.MonkeyPa
 def test_a_table_survives_its_bytes(table: FrequencyTable) -> None:
     data = table.to_bytes()
     assert len(data) == table.size
-    assert FrequencyTable.from_bytes(data + b"rest", table.lo, len(table.levels)) == (table, len(data))
+    assert FrequencyTable.from_bytes(data + b"rest", table.reach) == (table, len(data))
 
 
 @given(any_table())
@@ -68,10 +70,12 @@ def test_frequencies_fill_the_slots_and_follow_the_levels(table: FrequencyTable)
     assert table.cumulative[-1] == 4096
 
 
-def test_a_single_symbol_costs_nothing() -> None:
-    table = tables.fit(np.full(500, -9))
-    assert (table.to_bytes(), ans.encode(np.full(500, -9), table)) == (b"", b"")
-    assert (ans.decode_plain(b"", table, count=500) == -9).all()
+def test_zeros_cost_nothing() -> None:
+    table = tables.fit(np.zeros(500, int))
+    assert (table.to_bytes(), ans.encode(np.zeros(500, int), table)) == (b"", b"")
+    assert (ans.decode_plain(b"", table, count=500) == 0).all()
+    one = tables.fit(np.full(500, -9))
+    assert ans.encode(np.full(500, -9), one) == b""
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 20.0])
@@ -90,7 +94,7 @@ def test_code_length_is_that_of_constriction() -> None:
     present = np.flatnonzero(table.frequencies)
     model = constriction.stream.model.Categorical(table.frequencies[present] / 4096, perfect=False)
     coder = constriction.stream.stack.AnsCoder()
-    coder.encode_reverse(np.searchsorted(present, symbols - table.lo).astype(np.int32), model)
+    coder.encode_reverse(np.searchsorted(present, symbols + table.reach).astype(np.int32), model)
     assert abs(len(ans.encode(symbols, table)) - 4 * len(coder.get_compressed())) <= 12
 
 
@@ -103,12 +107,12 @@ def test_a_table_takes_few_bytes(count: int, most: int) -> None:
 
 def test_a_rare_symbol_of_a_large_tensor_has_a_slot() -> None:
     symbols = np.repeat([0, 1, 2], [500_000, 1, 400_000])
-    assert tables.fit(symbols).frequencies.tolist()[1] == 1
+    assert tables.fit(symbols).frequencies.tolist()[3] == 1
 
 
 def test_symbols_that_span_too_much_are_refused() -> None:
-    with pytest.raises(CerwuError, match="span 4097 values"):
-        tables.fit(np.array([0, 4096]))
+    with pytest.raises(CerwuError, match="up to 2048"):
+        tables.fit(np.array([0, -2048]))
 
 
 def test_bits_outside_the_table_are_refused() -> None:
@@ -127,21 +131,20 @@ def test_the_encoder_in_c_refuses_what_it_cannot_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "count", "what"),
+    ("data", "what"),
     [
-        (b"", 2, "cut short"),
-        (b"\xf0", 2, "cut short"),
-        (b"\x50", 3, "cut short"),
-        (b"\xf0\xff\xff\xff\xff\xff\0", 2, "is not in 0..12"),
-        (b"\xb0\x01", 2, "is not in 0..12"),
-        (b"\x40", 2, "first or last level"),
-        (b"\xd0\x81", 2, "last byte's bits"),
-        (b"\x53", 2, "resolution"),
+        (b"", "cut short"),
+        (b"\xf0", "cut short"),
+        (b"\xf1\xff\xff\xff\xff\xff\0", "is not in 0..24"),
+        (b"\x04\x07", "is not in 0..12"),
+        (b"\x34\x0b", "first or last level"),
+        (b"\xf1\x84", "last byte's bits"),
+        (b"\xf3\x04", "resolution"),
     ],
 )
-def test_bad_tables_are_refused(data: bytes, count: int, what: str) -> None:
+def test_bad_tables_are_refused(data: bytes, what: str) -> None:
     with pytest.raises(CorruptFileError, match=what):
-        FrequencyTable.from_bytes(data, 1, count)
+        FrequencyTable.from_bytes(data, 1)
 
 
 def test_words_too_many_or_too_few_are_refused() -> None:
@@ -155,12 +158,11 @@ def test_words_too_many_or_too_few_are_refused() -> None:
 
 def test_levels_as_far_from_their_prediction_as_can_be() -> None:
     """A prediction may exceed the highest level by one: the longest unary code is 2 (12 + 1)."""
-    levels = (12, 0, 0, 0, 12)
-    table = FrequencyTable(-30, 0, levels)
-    assert FrequencyTable.from_bytes(table.to_bytes(), -30, 5) == (table, len(table.to_bytes()))
+    table = FrequencyTable(0, (12, 0, 0, 0, 12))
+    assert FrequencyTable.from_bytes(table.to_bytes(), 2) == (table, len(table.to_bytes()))
     symbols = np.repeat(np.array([-130, -124, -30, -18], np.int32), [1798, 1, 178, 8])
     table = tables.fit(symbols)
-    assert FrequencyTable.from_bytes(table.to_bytes(), table.lo, len(table.levels))[0] == table
+    assert FrequencyTable.from_bytes(table.to_bytes(), table.reach)[0] == table
     if native.available():
         quantized = QuantizedTensor(symbols, 1.0, 0.0, 1.0, 0.0)
         data = writer.assemble([writer.encode_tensor(writer.CodedTensor("w", quantized, "ans"))])

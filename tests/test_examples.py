@@ -38,7 +38,7 @@ def container() -> reader.Container:
     ]
     bias = rng.normal(size=OUTPUTS).astype(np.float32)
     parts.append(writer.encode_tensor(writer.RawTensor("fc.bias", f.ElementType.FLOAT32, bias)))
-    return reader.parse(writer.assemble([*parts, writer.names_section([*symbols, "fc.bias"], packed=False)]))
+    return reader.parse(writer.assemble([*parts, writer.names_section([*symbols, "fc.bias"])]))
 
 
 @pytest.fixture(scope="module")

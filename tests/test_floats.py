@@ -15,11 +15,12 @@ from cerwu_onnx import Settings, UsageError
 from cerwu_onnx.cli.against import compare_tensors
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
+from cerwu_onnx.entropy.step import below
 from cerwu_onnx.graph import analyse
 from cerwu_onnx.layout import conv_layout
 from cerwu_onnx.onnx_io import constant_tensors
 from cerwu_onnx.pipeline import encode, prepare
-from cerwu_onnx.quantize.floats import ETA, MAX_VARIANCE_CHANGE, on_grid, quantize_floats
+from cerwu_onnx.quantize.floats import ETA, MAX_VARIANCE_CHANGE, WALKED_ETA, on_grid, quantize_floats
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
 from cerwu_onnx.quantizer import quantize_layers, statistics
 from cerwu_onnx.runtime import coded_parameters
@@ -138,9 +139,9 @@ def test_the_grid_has_the_variance_asked_for() -> None:
     values = normal(5000)
     result = on_grid(values, 1e-4)
     assert result is not None
-    assert result.step == pytest.approx(np.sqrt(12e-4))
+    assert result.step == below(np.sqrt(12e-4))
     errors = (result.values() - values.astype(np.float64)) ** 2
-    assert errors.mean() == pytest.approx(1e-4, rel=0.05)
+    assert errors.mean() == pytest.approx(result.step**2 / 12, rel=0.05)
     assert errors.mean() <= 1e-4
     assert result.distortion == pytest.approx(errors.sum())
     assert result.energy == pytest.approx((values.astype(np.float64) ** 2).sum())
@@ -197,8 +198,10 @@ def test_the_bias_adds_eta_of_the_error_of_the_weights() -> None:
     layer, tensors, stats, quantized, _ = layer_of(groups=2)
     result = quantize_floats(layer, tensors, stats, quantized)["b"]
     assert 0.5 < result.step / np.sqrt(12 * ETA * quantized.distortion / 6) < 1.0001
-    halved = quantize_floats(replace(layer, bias=Bias("b", 100)), tensors, stats, quantized)["b"]
-    assert 100 * halved.step == pytest.approx(result.step, rel=0.5)
+    walked = quantize_floats(layer, tensors, stats, quantized, walked=True)["b"]
+    assert walked.step / result.step == pytest.approx(np.sqrt(WALKED_ETA / ETA), rel=0.5)
+    finer = quantize_floats(replace(layer, bias=Bias("b", 10)), tensors, stats, quantized)["b"]
+    assert 10 * finer.step == pytest.approx(result.step, rel=0.5)
 
 
 def test_without_data_or_error_all_stay_exact() -> None:
@@ -285,7 +288,7 @@ def test_the_file_and_its_report(files: tuple[Path, Path, Path]) -> None:
     assert not exactness.problems
     by_exact = cerwu_onnx.compress(model, output, calib=calib, settings=Settings(float_params="exact"), force=True)
     assert by_exact.file_bytes > report.file_bytes
-    assert by_exact.weight_bytes == pytest.approx(report.weight_bytes, rel=0.01)  # later layers see the parameters
+    assert by_exact.weight_bytes == pytest.approx(report.weight_bytes, rel=0.02)  # later layers see the parameters
     assert not by_exact.parameters
     assert "params" not in cerwu_onnx.open(output).metadata
 

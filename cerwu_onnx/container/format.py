@@ -14,41 +14,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.step import to_bytes as step_bytes
 from cerwu_onnx.types import MatrixLayout
 
-MAGIC = b"\x89CWB\r\n\x1a\n"
+MAGIC = b"\x89CWB"
 VERSION = 0
-HEADER = struct.Struct("<8sHHIIIII")
+HEADER = struct.Struct("<4sHHIII")
+CRC_SIZE = 4
 MAX_RECORDS = 16384
-MAX_RANK = 8
+MAX_RANK = 7
 MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1
 MAX_FILE = 2**32 - 1
-MIN_SYMBOL, MAX_SYMBOL = -32768, 32767
-MAX_SYMBOLS = 4096
-MAX_INDICES = 2048
-"""K at most, where a trellis doubles the values."""
+MAX_SYMBOL = 2047
+"""Largest magnitude of a symbol."""
+MAX_INDEX = 1023
+"""Likewise of an index, where a trellis doubles the values."""
 
 
 class Kind(IntEnum):
     """What a directory record describes.
 
-    The kinds 128 ... 254 are ancillary sections, of which a reader skips those it does not know: each of these
-    numbers is a member, ``Kind(200)`` say, known or not. Compare kinds by ``==``.
+    The kinds 64 ... 127 are ancillary sections, of which a reader skips those it does not know: each of these
+    numbers is a member, ``Kind(100)`` say, known or not. Compare kinds by ``==``.
     """
 
     RAW = 0
     ANS = 1
     ADAPTIVE = 2
-    GRAPH = 16
-    METADATA = 17
-    NAMES = 18
-    PACKED_NAMES = 19
-    MARGINS = 128
+    GRAPH = 32
+    METADATA = 33
+    NAMES = 34
+    MARGINS = 64
 
     @classmethod
     def _missing_(cls, value: object) -> Kind | None:
-        if not isinstance(value, int) or not 128 <= value <= 254:
+        if not isinstance(value, int) or not 64 <= value <= 127:
             return None
         member = int.__new__(cls, value)
         member._name_, member._value_ = f"ANCILLARY_{value}", value
@@ -57,7 +58,7 @@ class Kind(IntEnum):
     @property
     def is_deflated(self) -> bool:
         """Whether the payload of such a section is a deflate stream."""
-        return self in (Kind.GRAPH, Kind.METADATA, Kind.PACKED_NAMES)
+        return self in (Kind.GRAPH, Kind.METADATA)
 
 
 class Order(IntEnum):
@@ -92,10 +93,58 @@ class Order(IntEnum):
         return np.ascontiguousarray(restored).reshape(shape)
 
 
-def row_order(layout: MatrixLayout) -> Order | None:
-    """The first order that stores each row of ``layout``'s matrices in one piece, its columns in order; else None.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a coded tensor is stored.
 
-    The rows themselves may follow each other in any order.
+    Attributes:
+        order: of its elements.
+        run: what is a run of its trellis: "" without one, "last" of the stored axes, or "rest", all but the first.
+    """
+
+    order: Order
+    run: str = ""
+
+    @property
+    def min_rank(self) -> int:
+        """Tensors of smaller rank cannot have this form."""
+        return max(self.order.min_rank, 1 if self.run else 0)
+
+    def run_length(self, shape: tuple[int, ...]) -> int:
+        """Elements between two restarts of the trellis of a tensor of that ONNX shape; 0 without one."""
+        if not self.run:
+            return 0
+        stored = [shape[axis] for axis in self.order.axes(len(shape))]
+        return stored[-1] if self.run == "last" else math.prod(stored[1:])
+
+
+FORMS = (
+    Form(Order.ROW_MAJOR),
+    Form(Order.AXIS1_LAST),
+    Form(Order.AXIS0_LAST),
+    Form(Order.ROW_MAJOR, "last"),
+    Form(Order.ROW_MAJOR, "rest"),
+    Form(Order.AXIS1_LAST, "rest"),
+    Form(Order.AXIS0_LAST, "last"),
+    Form(Order.LAST_TWO_SWAPPED, "last"),
+)
+"""The forms by their number in a record."""
+
+
+def form_number(order: Order, run: int, shape: tuple[int, ...]) -> int | None:
+    """The number of the form in which a tensor is stored; None if there is none."""
+    for number, form in enumerate(FORMS):
+        fits = (form.order, bool(form.run)) == (order, bool(run)) and len(shape) >= form.min_rank
+        if fits and form.run_length(shape) == run:
+            return number
+    return None
+
+
+def row_order(layout: MatrixLayout) -> Order | None:
+    """The first order in which a trellis can follow the rows of ``layout``'s matrices; else None.
+
+    Each row must be stored in one piece, its columns in order, and be a run of one of the :data:`FORMS`. The rows
+    themselves may follow each other in any order.
     """
     # Digits of a mixed radix in which both the tensor's axes and those of the layout's split are groups of digits.
     places = sorted({math.prod(axes[i:]) for axes in (layout.shape, layout.split) for i in range(len(axes) + 1)})
@@ -116,7 +165,8 @@ def row_order(layout: MatrixLayout) -> Order | None:
     for candidate in Order:
         if rank >= candidate.min_rank:
             stored = digits(layout.shape, candidate.axes(rank))
-            if stored[len(stored) - len(columns) :] == columns:
+            in_one_piece = stored[len(stored) - len(columns) :] == columns
+            if in_one_piece and form_number(candidate, layout.cols, layout.shape) is not None:
                 return candidate
     return None
 
@@ -130,8 +180,8 @@ class ElementType(IntEnum):
     BFLOAT16 = 16
 
 
-TRELLIS = 4
-"""The bit of a coded tensor's variant that says that it is trellis coded; the lower ones are its order."""
+CODED, CODER = 128, 64
+"""First bytes of records: coded tensors begin here, with the bit of the adaptive coder."""
 
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
@@ -158,17 +208,15 @@ class Record:
         kind: what it is.
         offset: where its payload starts in the file.
         size: bytes of the payload.
-        crc: CRC-32 of the payload.
+        crc: CRC-32 of the payload; of coded tensors of the payload and, behind it, their values in units of the step,
+            as little-endian int16 in stored order.
         element: element type of the decoded tensor.
         shape: dimensions.
         name: tensor name; "#3" for the fourth tensor of a file without names.
         step: grid step (coded tensors).
-        lo: smallest symbol (coded tensors).
-        symbols: K, the largest symbol is ``lo + K - 1`` (coded tensors).
-        decoded_crc: CRC-32 of the decoded little-endian float32 bytes in stored order (coded tensors).
+        reach: largest magnitude of a symbol, or of an index if there is a trellis (coded tensors).
         order: how the symbols follow each other in the payload (coded tensors).
-        run: elements between two restarts of the trellis, 0 without one (coded tensors). With one, ``lo`` and
-            ``symbols`` are those of the indices.
+        run: elements between two restarts of the trellis, 0 without one (coded tensors).
     """
 
     kind: Kind
@@ -179,9 +227,7 @@ class Record:
     shape: tuple[int, ...] = ()
     name: str = ""
     step: float = 1.0
-    lo: int = 0
-    symbols: int = 0
-    decoded_crc: int = 0
+    reach: int = 0
     order: Order = Order.ROW_MAJOR
     run: int = 0
 
@@ -201,15 +247,9 @@ class Record:
         return math.prod(self.shape)
 
     @property
-    def lowest(self) -> int:
-        """Least value that a coded tensor may have, in units of its step."""
-        return 2 * self.lo - (self.lo > 0) if self.run else self.lo
-
-    @property
-    def highest(self) -> int:
-        """Largest value that a coded tensor may have, in units of its step."""
-        hi = self.lo + self.symbols - 1
-        return 2 * hi + (hi < 0) if self.run else hi
+    def largest(self) -> int:
+        """Largest magnitude that a coded tensor may have, in units of its step."""
+        return 2 * self.reach if self.run else self.reach
 
     @property
     def value_bytes(self) -> int:
@@ -221,19 +261,23 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The record as it stands in the directory."""
-        out = bytes([self.kind]) + varint(self.size) + self.crc.to_bytes(4, "little")
+        out = bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
-            variant = self.order | TRELLIS * bool(self.run) if self.is_coded else ELEMENT_CODES.index(self.element)
-            out += bytes([variant << 4 | len(self.shape)])
             out += b"".join(varint(dim) for dim in self.shape)
+        return out + self.grid_bytes() if self.is_coded else out
+
+    def _head(self) -> int:
+        """The first byte."""
         if self.is_coded:
-            out += self.grid_bytes() + self.decoded_crc.to_bytes(4, "little")
-        return out
+            form = form_number(self.order, self.run, self.shape)
+            if form is None:
+                raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
+            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * form + len(self.shape)
+        return 8 * ELEMENT_CODES.index(self.element) + len(self.shape) if self.kind is Kind.RAW else int(self.kind)
 
     def grid_bytes(self) -> bytes:
-        """What the record of a coded tensor says about its values: step, range of symbols, and the trellis."""
-        run = varint(self.run) if self.run else b""
-        return struct.pack("<f", self.step) + varint(zigzag(self.lo)) + varint(self.symbols - 1) + run
+        """What the record of a coded tensor says about its values: step and largest symbol."""
+        return step_bytes(self.step) + varint(self.reach)
 
 
 def varint(value: int) -> bytes:
@@ -245,16 +289,6 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def zigzag(value: int) -> int:
-    """0, -1, 1, -2, 2 ... as 0, 1, 2, 3, 4 ..."""
-    return 2 * value if value >= 0 else -2 * value - 1
-
-
-def unzigzag(value: int) -> int:
-    """Invert :func:`zigzag`."""
-    return -(value >> 1) - 1 if value & 1 else value >> 1
-
-
-def crc32(data: Any) -> int:
-    """CRC-32, as zip and PNG define it, of any contiguous buffer."""
-    return zlib.crc32(data)
+def crc32(data: Any, before: int = 0) -> int:
+    """CRC-32, as zip and PNG define it, of any contiguous buffer, behind bytes whose CRC is ``before``."""
+    return zlib.crc32(data, before)

@@ -17,6 +17,7 @@ from cerwu_onnx import native
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
+from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
 
 MAX_SECTION = 2**31 - 1
@@ -42,13 +43,13 @@ class Container:
         return native.File(self.data, names), {name: index for index, name in enumerate(names)}
 
     def payload(self, record: f.Record) -> bytes:
-        """The payload of a record, its CRC checked.
+        """The payload of a record. Its CRC is checked, but for a coded tensor: that takes its values too.
 
         Raises:
             CorruptFileError: the CRC does not match.
         """
         payload = self.data[record.offset : record.offset + record.size]
-        if f.crc32(payload) != record.crc:
+        if not record.is_coded and f.crc32(payload) != record.crc:
             raise CorruptFileError(
                 f"{_where(record)}: payload CRC mismatch at byte {record.offset}: the file is damaged"
             )
@@ -68,6 +69,25 @@ class Container:
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there is a section of names; else they stand before the graph, where there is one."""
+        return any(record.kind == f.Kind.NAMES for record in self.records)
+
+    def graph(self) -> bytes | None:
+        """The graph without its tensors; None in a file without.
+
+        Raises:
+            CorruptFileError: as for :meth:`section`.
+        """
+        content = self.section(f.Kind.GRAPH)
+        if content is None or self.has_names:
+            return content
+        cursor = _Cursor(content, "graph section")
+        for _ in self.tensors:
+            cursor.name()
+        return cursor.rest()
 
     def metadata(self) -> dict[str, Any]:
         """The metadata object; empty when the file has none.
@@ -127,18 +147,20 @@ class Container:
             raise CorruptFileError(
                 f"{_where(record)}: {record.count} elements exceed the limit of {native.MAX_ELEMENTS}"
             )
+        payload = self.payload(record)
         try:
-            return decode_payload(record, self.payload(record))
+            symbols = decode_payload(record, payload)
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
+        if f.crc32(symbols.astype("<i2"), f.crc32(payload)) != record.crc:
+            raise CorruptFileError(f"{_where(record)}: CRC mismatch of payload and values: the file is damaged")
+        return symbols
 
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, never with the C library."""
         if record.kind is f.Kind.RAW:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
         values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
-        if f.crc32(np.ascontiguousarray(values, dtype="<f4")) != record.decoded_crc:
-            raise CorruptFileError(f"{_where(record)}: CRC mismatch of the decoded values: the file is damaged")
         return record.order.restore(values, record.shape)
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
@@ -182,18 +204,18 @@ def parse(data: bytes) -> Container:
         raise CorruptFileError("not a .cwb file (wrong magic)")
     if len(data) < f.HEADER.size:
         raise CorruptFileError("header cut short: the file is truncated")
-    _, version, flags, count, directory_size, file_size, directory_crc, header_crc = f.HEADER.unpack_from(data)
-    if f.crc32(data[: f.HEADER.size - 4]) != header_crc:
-        raise CorruptFileError("header CRC mismatch: the file is damaged")
-    if version != f.VERSION or flags:
-        raise CorruptFileError(f"format version {version} (flags {flags}) is too new: update cerwu-onnx")
+    _, version, count, directory_size, file_size, crc = f.HEADER.unpack_from(data)
+    if version != f.VERSION:
+        raise CorruptFileError(f"format version {version} is too new: update cerwu-onnx")
     if file_size != len(data):
         raise CorruptFileError(f"the file has {len(data)} bytes and should have {file_size}: truncated or extended")
+    directory = data[f.HEADER.size : f.HEADER.size + directory_size]
+    if len(directory) != directory_size:
+        raise CorruptFileError("directory cut short: the file is damaged")
+    if f.crc32(directory, f.crc32(data[: f.HEADER.size - f.CRC_SIZE])) != crc:
+        raise CorruptFileError("CRC mismatch of header and directory: the file is damaged")
     if count > f.MAX_RECORDS:
         raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
-    directory = data[f.HEADER.size : f.HEADER.size + directory_size]
-    if len(directory) != directory_size or f.crc32(directory) != directory_crc:
-        raise CorruptFileError("directory CRC mismatch or directory cut short: the file is damaged")
     records = _directory(directory, count, f.HEADER.size + directory_size, len(data))
     return Container(data, _named(Container(data, records)))
 
@@ -220,22 +242,20 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
 
 def _named(container: Container) -> tuple[f.Record, ...]:
     """The records with the names that the file gives its tensors, if it does."""
-    kinds = [record.kind for record in container.records]
-    if f.Kind.NAMES in kinds and f.Kind.PACKED_NAMES in kinds:
-        raise CorruptFileError("directory: two sections of names")
-    content = container.section(f.Kind.NAMES if f.Kind.NAMES in kinds else f.Kind.PACKED_NAMES)
+    where = f.Kind.NAMES if container.has_names else f.Kind.GRAPH
+    content = container.section(where)
     if content is None:
         return container.records
-    cursor = _Cursor(content, "names section")
+    cursor = _Cursor(content, f"{where.name.lower()} section")
     names: set[str] = set()
     records = list(container.records)
     for index, record in enumerate(container.tensors):
         name = cursor.name()
         if name in names:
-            raise CorruptFileError(f"names section: two tensors are named {name!r}")
+            raise CorruptFileError(f"{cursor.where}: two tensors are named {name!r}")
         names.add(name)
         records[index] = replace(record, name=name)
-    if cursor.left:
+    if cursor.left and container.has_names:
         raise CorruptFileError("names section: more names than tensors")
     return tuple(records)
 
@@ -258,6 +278,9 @@ class _Cursor:
             raise CorruptFileError(f"{self.where}: cut short at byte {self.position}")
         self.position += size
         return self.data[self.position - size : self.position]
+
+    def rest(self) -> bytes:
+        return self.take(self.left)
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "little")
@@ -288,50 +311,35 @@ class _Cursor:
 
 def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
     """Parse record ``index``, whose payload starts at ``offset``."""
-    code = cursor.take(1)[0]
-    try:
-        kind = f.Kind(code)
-    except ValueError:
-        raise CorruptFileError(f"directory: record kind {code} is unknown: update cerwu-onnx") from None
+    head = cursor.take(1)[0]
     size, crc = cursor.varint(), cursor.u32()
-    if kind >= f.Kind.GRAPH:
-        return f.Record(kind, offset, size, crc)
+    if f.Kind.GRAPH <= head < f.CODED:
+        try:
+            return f.Record(f.Kind(head), offset, size, crc)
+        except ValueError:
+            raise CorruptFileError(f"directory: section {head} is unknown: update cerwu-onnx") from None
     name = f"#{index}"
-    form = cursor.take(1)[0]
-    if form >> 4 >= (len(f.ELEMENT_CODES) if kind is f.Kind.RAW else 2 * f.TRELLIS):
-        raise CorruptFileError(f"tensor {name!r}: element type or variant {form >> 4} is unknown: update cerwu-onnx")
-    if form & 15 > f.MAX_RANK:
-        raise CorruptFileError(f"tensor {name!r}: rank {form & 15} exceeds {f.MAX_RANK}")
-    shape = tuple(cursor.varint() for _ in range(form & 15))
+    shape = tuple(cursor.varint() for _ in range(head & 7))
     if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
         raise CorruptFileError(f"tensor {name!r}: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
     count = math.prod(shape)
-    if kind is f.Kind.RAW:
-        element = f.ELEMENT_CODES[form >> 4]
+    if head < f.CODED:
+        element = f.ELEMENT_CODES[head >> 3]
         if size != count * f.item_size(element):
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
-        return f.Record(kind, offset, size, crc, element, shape, name)
-    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, *_grid(cursor, form >> 4, shape, name))
-
-
-def _grid(
-    cursor: _Cursor, variant: int, shape: tuple[int, ...], name: str
-) -> tuple[float, int, int, int, f.Order, int]:
-    """What follows the dimensions of a coded tensor: step, lo, K, CRC, and its order and run."""
-    order, count = f.Order(variant & f.TRELLIS - 1), math.prod(shape)
-    if len(shape) < order.min_rank:
-        raise CorruptFileError(f"tensor {name!r}: rank {len(shape)} is too low for order {order}")
-    step: float = struct.unpack("<f", cursor.take(4))[0]
-    lo, symbols = f.unzigzag(cursor.varint()), cursor.varint() + 1
-    run, most, scale = (cursor.varint(), f.MAX_INDICES, 2) if variant & f.TRELLIS else (0, f.MAX_SYMBOLS, 1)
-    decoded_crc = cursor.u32()
-    if not (math.isfinite(step) and step > 0 and count > 0 and symbols <= most):
-        raise CorruptFileError(f"tensor {name!r}: step, element count or number of symbols out of range")
-    if scale * lo < f.MIN_SYMBOL or scale * (lo + symbols - 1) > f.MAX_SYMBOL:
-        raise CorruptFileError(f"tensor {name!r}: symbols {lo}..{lo + symbols - 1} out of range")
-    if variant & f.TRELLIS and (run < 1 or count % run):
-        raise CorruptFileError(f"tensor {name!r}: runs of {run} do not divide {count} elements")
-    return step, lo, symbols, decoded_crc, order, run
+        return f.Record(f.Kind.RAW, offset, size, crc, element, shape, name)
+    form = f.FORMS[head >> 3 & 7]
+    if len(shape) < form.min_rank or not count:
+        raise CorruptFileError(f"tensor {name!r}: a coded tensor of this order cannot have the shape {shape}")
+    number = cursor.take(1)[0]
+    bits = SHORT + (number << 20) if number else cursor.u32()
+    reach = cursor.varint()
+    if not LEAST <= bits < BEYOND or reach > (f.MAX_INDEX if form.run else f.MAX_SYMBOL):
+        raise CorruptFileError(f"tensor {name!r}: step or largest symbol out of range")
+    kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
+    step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    run = form.run_length(shape)
+    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run)
 
 
 def _where(record: f.Record) -> str:

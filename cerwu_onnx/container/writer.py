@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import deflate
 from cerwu_onnx.container.payload import encode as encode_payload
-from cerwu_onnx.entropy import trellis
+from cerwu_onnx.entropy import adaptive, step, trellis
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import IntArray, QuantizedTensor
 
@@ -31,8 +31,8 @@ class RawTensor:
 class CodedTensor:
     """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes.
 
-    ``order`` is that of the symbols in the payload; the tensor keeps its shape. Ranks too low for it stay row-major.
-    The runs of a trellis are runs in this order (:func:`container.format.row_order`).
+    ``order`` is that of the symbols in the payload; the tensor keeps its shape. Where there is no form for it (the rank
+    is too low), it stays row-major. The runs of a trellis are runs in this order (:func:`container.format.row_order`).
     """
 
     name: str
@@ -59,7 +59,7 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
 
     Raises:
         ModelError: it exceeds a limit of the format.
-        ValueError: its values are not such as its trellis makes in the order given.
+        ValueError: its trellis does not make its values in the order given, or no form has its runs.
     """
     name = tensor.name
     if not 1 <= len(name.encode()) <= f.MAX_NAME or "\0" in name:
@@ -70,35 +70,40 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
     else:
         record, payload = _coded(tensor)
     if len(record.shape) > f.MAX_RANK or record.count > f.MAX_ELEMENTS:
-        raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 8, 2^31 - 1 elements")
+        raise ModelError(f"tensor {name!r} of shape {record.shape} exceeds the format: rank 7, 2^31 - 1 elements")
     return Encoded(record, payload)
 
 
 def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
     """Record and payload of a coded tensor."""
     quantized, name = tensor.quantized, tensor.name
-    order = tensor.order if quantized.symbols.ndim >= tensor.order.min_rank else f.Order.ROW_MAJOR
-    symbols: IntArray = np.ascontiguousarray(order.store(quantized.symbols))
-    grids = None
+    order = tensor.order
+    if f.form_number(order, quantized.run, quantized.symbols.shape) is None:
+        if quantized.run:
+            raise ValueError(
+                f"{name!r}: no form stores runs of {quantized.run} of {quantized.symbols.shape} in this order"
+            )
+        order = f.Order.ROW_MAJOR
+    stored: IntArray = np.ascontiguousarray(order.store(quantized.symbols))
+    symbols, grids = stored, None
     if quantized.run:
-        symbols, grids = trellis.to_indices(symbols, quantized.run)
-    lo, hi = int(symbols.min()), int(symbols.max())
-    most, scale = (f.MAX_INDICES, 2) if quantized.run else (f.MAX_SYMBOLS, 1)
-    if hi - lo >= most or scale * lo < f.MIN_SYMBOL or scale * hi > f.MAX_SYMBOL:
-        raise ModelError(f"tensor {name!r}: symbols {lo}..{hi} exceed the format: use a coarser grid")
-    kind, payload = encode_payload(symbols, tensor.coder, grids)
+        symbols, grids = trellis.to_indices(stored, quantized.run)
+    reach = adaptive.reach_of(symbols)
+    if reach > (f.MAX_INDEX if quantized.run else f.MAX_SYMBOL):
+        raise ModelError(f"tensor {name!r}: symbols of up to {reach} exceed the format: use a coarser grid")
+    if not step.LEAST <= step.bits_of(quantized.step) < step.BEYOND:
+        raise ModelError(f"tensor {name!r}: a step of {quantized.step} exceeds the format")
+    kind, payload = encode_payload(symbols, tensor.coder, grids, quantized.run)
     record = f.Record(
         kind,
         0,
         len(payload),
-        f.crc32(payload),
+        f.crc32(np.ascontiguousarray(stored, dtype="<i2"), f.crc32(payload)),
         f.ElementType.FLOAT32,
         quantized.symbols.shape,
         name,
         quantized.step,
-        lo,
-        hi - lo + 1,
-        f.crc32(np.ascontiguousarray(order.store(quantized.values()), dtype="<f4")),
+        reach,
         order,
         quantized.run,
     )
@@ -115,10 +120,18 @@ def packed_section(kind: f.Kind, content: bytes) -> Encoded:
     return section(kind, deflate(content))
 
 
-def names_section(names: Sequence[str], *, packed: bool) -> Encoded:
-    """The section that names the tensors, in their order; plain, the C decoder can search it."""
-    content = b"".join(f.varint(len(name.encode())) + name.encode() for name in names)
-    return packed_section(f.Kind.PACKED_NAMES, content) if packed else section(f.Kind.NAMES, content)
+def names_section(names: Sequence[str]) -> Encoded:
+    """The section that names the tensors, in their order; the C decoder can search it."""
+    return section(f.Kind.NAMES, _names(names))
+
+
+def graph_section(names: Sequence[str], skeleton: bytes) -> Encoded:
+    """The graph, and the names of the tensors, in their order; a file with this needs no :func:`names_section`."""
+    return packed_section(f.Kind.GRAPH, _names(names) + skeleton)
+
+
+def _names(names: Sequence[str]) -> bytes:
+    return b"".join(f.varint(len(name.encode())) + name.encode() for name in names)
 
 
 def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
@@ -148,6 +161,6 @@ def assemble(parts: Sequence[Encoded]) -> bytes:
     size = f.HEADER.size + len(directory) + sum(len(part.payload) for part in parts)
     if size > f.MAX_FILE:
         raise ModelError(f"the file would have {size} bytes, the format holds {f.MAX_FILE}")
-    header = f.HEADER.pack(f.MAGIC, f.VERSION, 0, len(parts), len(directory), size, f.crc32(directory), 0)[:-4]
-    header += f.crc32(header).to_bytes(4, "little")
+    header = f.HEADER.pack(f.MAGIC, f.VERSION, len(parts), len(directory), size, 0)[: -f.CRC_SIZE]
+    header += f.crc32(directory, f.crc32(header)).to_bytes(f.CRC_SIZE, "little")
     return b"".join([header, directory, *(part.payload for part in parts)])

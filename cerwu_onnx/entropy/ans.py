@@ -26,7 +26,7 @@ def encode(symbols: IntArray, *tables: FrequencyTable, grids: npt.NDArray[np.uin
 
     ``tables`` are one, or two of the same range of symbols; then ``grids`` (0 or 1, flat) says which is whose.
     """
-    places = symbols.ravel() - tables[0].lo
+    places = symbols.ravel() + tables[0].reach
     if grids is not None:
         places = places + len(tables[0].levels) * grids.astype(np.int32)
     coder = native.encode_ans if native.available() else encode_plain
@@ -74,7 +74,7 @@ def decode_plain(
     for position in range(count):
         slot, left = state & TOTAL - 1, edges[walk.grid]
         index = owners[walk.grid][slot]
-        symbols[position] = walk.value(tables[0].lo + index)
+        symbols[position] = walk.value(index - tables[0].reach)
         state = (state >> FREQUENCY_BITS) * (left[index + 1] - left[index]) + slot - left[index]
         if state <= WORD_MASK and (word := next(words, None)) is not None:
             state = state << WORD_BITS | word

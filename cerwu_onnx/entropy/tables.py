@@ -18,7 +18,6 @@ from cerwu_onnx.types import Float64Array, IntArray
 
 FREQUENCY_BITS = 12
 TOTAL = 1 << FREQUENCY_BITS
-MAX_SYMBOLS = TOTAL
 OCTAVES = 12
 """Levels span this many octaves."""
 MANTISSAS = (16, 19, 23, 27)
@@ -27,23 +26,21 @@ MANTISSAS = (16, 19, 23, 27)
 
 @dataclass(frozen=True)
 class FrequencyTable:
-    """Frequencies of the symbols ``lo, lo + 1, ..., lo + K - 1``.
+    """Frequencies of the symbols ``-reach, ..., reach``, K in number.
 
     Attributes:
-        lo: value of the first symbol.
         resolution: an octave has ``2^resolution`` levels; 0, 1 or 2.
         levels: K integers; 0 is a symbol that does not occur, each step above 1 a factor of ``2^(1 / 2^resolution)``.
-            The first and the last are not 0.
+            The first and the last are not both 0.
     """
 
-    lo: int
     resolution: int
     levels: tuple[int, ...]
 
     @property
-    def hi(self) -> int:
-        """Value of the last symbol."""
-        return self.lo + len(self.levels) - 1
+    def reach(self) -> int:
+        """The largest symbol."""
+        return len(self.levels) // 2
 
     @cached_property
     def frequencies(self) -> IntArray:
@@ -70,14 +67,14 @@ class FrequencyTable:
 
     def bits(self, symbols: IntArray) -> float:
         """Ideal code length in bits of ``symbols`` (any shape); the coded words exceed it by less than 16 bits."""
-        if symbols.size and not (self.lo <= symbols.min() and symbols.max() <= self.hi):
-            raise CerwuError(f"symbols leave the table's range {self.lo}..{self.hi}")
-        return float(self.code_lengths[symbols.ravel() - self.lo].sum())
+        if symbols.size and np.abs(symbols).max() > self.reach:
+            raise CerwuError(f"symbols leave the table's range {-self.reach}..{self.reach}")
+        return float(self.code_lengths[symbols.ravel() + self.reach].sum())
 
     @cached_property
     def _differences(self) -> list[int]:
         """The levels minus their predictions, zigzagged to 0, 1, 2 ..."""
-        found = (level - _prediction(self.lo, self.levels[:i]) for i, level in enumerate(self.levels))
+        found = (level - _prediction(self.reach, self.levels[:i]) for i, level in enumerate(self.levels))
         return [2 * difference - 1 if difference > 0 else -2 * difference for difference in found]
 
     @cached_property
@@ -104,8 +101,8 @@ class FrequencyTable:
         return out.to_bytes((length + 7) // 8, "little")
 
     @classmethod
-    def from_bytes(cls, data: bytes, lo: int, count: int) -> tuple[FrequencyTable, int]:
-        """Parse the table of ``count`` symbols from the start of ``data``.
+    def from_bytes(cls, data: bytes, reach: int) -> tuple[FrequencyTable, int]:
+        """Parse the table of the symbols ``-reach ... reach`` from the start of ``data``.
 
         Returns:
             The table and the number of bytes it took.
@@ -113,32 +110,32 @@ class FrequencyTable:
         Raises:
             CorruptFileError: the table is cut short or breaks a rule of the format.
         """
-        if count == 1:
-            return cls(lo, 0, (1,)), 0
+        if reach == 0:
+            return cls(0, (1,)), 0
         bits = _Bits(data)
         resolution, rice = bits.take(2), bits.take(2)
         most = OCTAVES << resolution
         levels: list[int] = []
-        for _ in range(count):
+        for _ in range(2 * reach + 1):
             quotient = 0
             while quotient <= 2 * most + 2 and bits.take(1):  # a prediction is at most ``most`` + 1
                 quotient += 1
             value = quotient << rice | bits.take(rice)
-            level = _prediction(lo, levels) + (value + 1 >> 1 if value & 1 else -(value >> 1))
+            level = _prediction(reach, levels) + (value + 1 >> 1 if value & 1 else -(value >> 1))
             if not 0 <= level <= most:
                 raise CorruptFileError(f"frequency table: level {level} is not in 0..{most}")
             levels.append(level)
-        if resolution > 2 or not levels[0] or not levels[-1] or bits.rest():
+        if resolution > 2 or not (levels[0] or levels[-1]) or bits.rest():
             raise CorruptFileError("frequency table: resolution, first or last level, or the last byte's bits")
-        return cls(lo, resolution, tuple(levels)), bits.used
+        return cls(resolution, tuple(levels)), bits.used
 
 
-def _prediction(lo: int, before: Sequence[int]) -> int:
+def _prediction(reach: int, before: Sequence[int]) -> int:
     """The likely level of the symbol after those of the levels ``before``: that of its mirror image, else the trend."""
-    symbol, last = lo + len(before), before[-1] if before else 1
-    if symbol > 0 and lo <= -symbol:
-        return before[-symbol - lo]
-    return 0 if last == 0 else last + 1 if symbol <= 0 else last - 1
+    if len(before) > reach:
+        return before[2 * reach - len(before)]
+    last = before[-1] if before else 1
+    return last + 1 if last else 0
 
 
 class _Bits:
@@ -171,33 +168,39 @@ def fit(symbols: IntArray) -> FrequencyTable:
     """The table for ``symbols`` (any shape, at least one) that needs fewest bytes, its own included.
 
     Raises:
-        CerwuError: the symbols span more than 4096 values.
+        CerwuError: there are more symbols than a table can hold.
     """
-    lo, hi = int(symbols.min()), int(symbols.max())
-    if hi - lo >= MAX_SYMBOLS:
-        raise CerwuError(f"symbols span {hi - lo + 1} values, the format holds {MAX_SYMBOLS}: use a coarser grid")
-    return _fit_counts(lo, np.bincount(symbols.ravel() - lo, minlength=hi - lo + 1))
+    reach = _reach(symbols)
+    return _fit_counts(np.bincount(symbols.ravel() + reach, minlength=2 * reach + 1))
 
 
 def fit_pair(symbols: IntArray, grids: npt.NDArray[np.uint8]) -> tuple[FrequencyTable, FrequencyTable]:
     """Tables, of the same range, for flat ``symbols`` where ``grids`` is 0 and where it is 1."""
-    lo, hi = int(symbols.min()), int(symbols.max())
-    if hi == lo:  # no table is sent
-        return (FrequencyTable(lo, 0, (1,)),) * 2
-    counts = np.bincount(symbols - lo + (hi - lo + 1) * grids.astype(np.int64), minlength=2 * (hi - lo + 1))
-    both = counts.reshape(2, -1)
-    both[:, [0, -1]] = np.maximum(both[:, [0, -1]], 1)  # a table's first and last symbol occur
-    return _fit_counts(lo, both[0]), _fit_counts(lo, both[1])
+    reach = _reach(symbols)
+    tables = []
+    for grid in (0, 1):
+        counts = np.bincount(symbols[grids == grid] + reach, minlength=2 * reach + 1)
+        if not (counts[0] or counts[-1]):  # a table's first or last symbol occurs
+            counts[-1] = 1
+        tables.append(_fit_counts(counts))
+    return tables[0], tables[1]
 
 
-def _fit_counts(lo: int, occurrences: IntArray) -> FrequencyTable:
-    """The table that needs fewest bytes for symbols from ``lo`` on, so many of each."""
+def _reach(symbols: IntArray) -> int:
+    reach = int(np.abs(symbols).max())
+    if 2 * reach >= TOTAL:
+        raise CerwuError(f"symbols of up to {reach}: a table holds {TOTAL // 2 - 1}: use a coarser grid")
+    return reach
+
+
+def _fit_counts(occurrences: IntArray) -> FrequencyTable:
+    """The table that needs fewest bytes for symbols that occur so many times."""
     present = occurrences > 0
 
     def bits(table: FrequencyTable) -> float:
         return 8 * table.size + float(occurrences[present] @ table.code_lengths[present])
 
-    return min((FrequencyTable(lo, r, _levels(occurrences, r)) for r in range(3)), key=bits)
+    return min((FrequencyTable(r, _levels(occurrences, r)) for r in range(3)), key=bits)
 
 
 def _levels(occurrences: IntArray, resolution: int) -> tuple[int, ...]:

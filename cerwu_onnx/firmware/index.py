@@ -80,11 +80,11 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
 def scratch_bytes(record: f.Record) -> int:
     """What ``cwb_scratch_size`` says of a tensor."""
     if record.kind == f.Kind.ANS:
-        tables, columns = (2, 6) if record.run else (1, 1)
-        return 2 * (columns * (record.symbols + 1) + 128 * tables)
-    return 134 if record.kind == f.Kind.ADAPTIVE else 0
+        tables = 2 if record.run else 1
+        return 2 * tables * (6 * (record.reach + 1) + 128)
+    return 128 if record.kind == f.Kind.ADAPTIVE else 0
 
 
 def fits_int8(record: f.Record) -> bool:
     """Whether a tensor is coded and all its symbols fit int8."""
-    return record.is_coded and record.lowest >= -128 and record.highest <= 127
+    return record.is_coded and record.largest <= 127

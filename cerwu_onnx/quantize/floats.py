@@ -1,7 +1,7 @@
 """Biases and BatchNormalization parameters on uniform grids, as coarse as the error of the weights leaves room for.
 
 Quantising a layer's weights has already put an error into its outputs. A parameter that acts on the same outputs gets
-the step at which it adds the share ``ETA`` of that error: ``docs/design.md``, "Float parameters".
+the step at which it adds a small share, eta, of that error: ``docs/design.md``, "Float parameters".
 """
 
 from __future__ import annotations
@@ -11,18 +11,27 @@ from dataclasses import replace
 
 import numpy as np
 
+from cerwu_onnx.entropy.step import below
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, PairStats, QuantizedTensor
 
 ETA = 0.002
 """Mean squared error that one parameter may add to a layer's outputs, relative to what the weights have added."""
 
+WALKED_ETA = 0.05
+"""The same for a bias, where later layers see the error and take it up."""
+
 MAX_VARIANCE_CHANGE = 0.1
 """Relative change of ``variance + epsilon`` that is allowed in any channel."""
 
 
 def quantize_floats(
-    layer: Layer, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
+    layer: Layer,
+    tensors: Mapping[str, FloatArray],
+    stats: LayerStats,
+    quantized: QuantizedTensor,
+    *,
+    walked: bool = False,
 ) -> dict[str, QuantizedTensor]:
     """Quantise the float parameters of a layer; those that are missing in the result stay exact.
 
@@ -31,13 +40,14 @@ def quantize_floats(
         tensors: the original float32 values of the weight and of ``layer.parameters``.
         stats: input statistics; without data (no positions) nothing says how large the outputs are: all stay exact.
         quantized: what became of the weight.
+        walked: later layers are quantised on what this one gives.
     """
     if not stats.positions or not quantized.distortion > 0:
         return {}
     found: dict[str, QuantizedTensor | None] = {}
     if layer.bias is not None:
         rows = layer.layout.groups * layer.layout.rows
-        room = ETA * quantized.distortion / rows / layer.bias.factor**2
+        room = (WALKED_ETA if walked else ETA) * quantized.distortion / rows / layer.bias.factor**2
         found[layer.bias.name] = on_grid(tensors[layer.bias.name], room)
     if layer.norm is not None:
         found |= _norm(layer, layer.norm, tensors, stats, quantized)
@@ -84,7 +94,8 @@ def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> Qu
 
     Args:
         values: float32, finite or not.
-        variance: bound on the mean squared error; the step shrinks a little where few values miss it by chance.
+        variance: bound on the mean squared error; the step, of three bits of mantissa, shrinks a little where few
+            values miss it by chance.
         coarsest: bound on the step.
 
     Returns:
@@ -93,16 +104,16 @@ def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> Qu
     exact = values.astype(np.float64)
     if not np.isfinite(exact).all() or not 0 < variance < np.inf:
         return None
-    step = np.float32(min(np.sqrt(12 * variance), coarsest)) if exact.any() else np.float32(1)
-    while step > 0 and np.isfinite(step):
-        symbols = np.rint(exact / float(step))
+    step = below(min(np.sqrt(12 * variance), coarsest)) if exact.any() else 1.0
+    while 0 < step < np.inf:
+        symbols = np.rint(exact / step)
         if np.abs(symbols).max(initial=0) > MAX_SYMBOL:
             return None
-        result = QuantizedTensor(symbols.astype(np.int32), float(step), 0.0, float((exact**2).sum()), 0.0)
+        result = QuantizedTensor(symbols.astype(np.int32), step, 0.0, float((exact**2).sum()), 0.0)
         error = float(((result.values() - exact) ** 2).sum())
         if error <= variance * exact.size:
             return replace(result, distortion=error)
-        step = np.float32(0.8 * step)
+        step = below(0.99 * step)
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cerwu_onnx.config import Settings
+from cerwu_onnx.entropy.step import LEAST_STEP
 from cerwu_onnx.quantize.hessian import damped, factorise
 from cerwu_onnx.quantize.obs import Rate, decide, obs
 from cerwu_onnx.types import Float64Array, LayerStats, MatrixLayout, QuantizedTensor
@@ -45,8 +46,8 @@ METHODS = {
 
 def absmax_step(matrix: Float64Array, levels: int) -> float:
     """``max |W| / (levels / 2)``, rounded to float32; 1 for a matrix of zeros."""
-    step = np.float32(np.abs(matrix).max() / (levels / 2))
-    return float(step) if step > 0 else 1.0
+    largest = float(np.abs(matrix).max())
+    return float(np.float32(max(largest / (levels / 2), LEAST_STEP))) if largest > 0 else 1.0
 
 
 def quantize(

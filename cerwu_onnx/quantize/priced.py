@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.step import above, short
 from cerwu_onnx.quantize import methods, trellis
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
@@ -101,7 +102,8 @@ def quantize(
     step = _step(target, hessian, float(curvature.mean()) * row_curvature, cost)
     least = float(np.abs(target).max(initial=0)) / ROOM
     plain = columns is None or step < least / trellis.MAX_INDEX
-    step = float(np.float32(min(max(step, least / (MAX_SYMBOL if plain else trellis.MAX_INDEX), LEAST), MOST)))
+    least = above(min(max(least / (MAX_SYMBOL if plain else trellis.MAX_INDEX), LEAST), MOST))
+    step = max(short(min(step, MOST)), least)
     price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
     w = target[:, :, order] / step
     if plain:

@@ -166,7 +166,7 @@ def _other_bytes(container: Container, layers: list[LayerReport], parameters: li
         "exact tensors": size(f.Kind.RAW)
         + sum(record.value_bytes for record in container.tensors if record.name in tables),
         "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": size(f.Kind.GRAPH, f.Kind.NAMES, f.Kind.PACKED_NAMES),
+        "graph": size(f.Kind.GRAPH, f.Kind.NAMES),
         "metadata": size(f.Kind.METADATA),
     }
     used = sum(other.values()) + sum(layer.coded_bytes for layer in layers)

@@ -54,16 +54,18 @@ static unsigned char *read_file(const char *path, size_t *size)
 }
 
 /* Names come from the file: spaces, controls and backslashes are printed as \xHH so that a line stays a line. Where
- * they are packed or absent, the tensor's index stands for its name. */
-static void print_name(FILE *to, const cwb_tensor *tensor, uint32_t index)
+ * they are absent, the tensor's index stands for its name. */
+static void print_name(FILE *to, const cwb_file *file, uint32_t index)
 {
-    uint16_t i;
+    const char *name = NULL;
+    size_t length = 0, i;
 
-    if (tensor->name_length == 0) {
+    if (cwb_name(file, index, &name, &length) != CWB_OK) {
         fprintf(to, "#%lu", (unsigned long)index);
+        return;
     }
-    for (i = 0; i < tensor->name_length; i++) {
-        unsigned char c = (unsigned char)tensor->name[i];
+    for (i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)name[i];
 
         if (c <= 0x20 || c == 0x7F || c == '\\') {
             fprintf(to, "\\x%02X", c);
@@ -73,13 +75,13 @@ static void print_name(FILE *to, const cwb_tensor *tensor, uint32_t index)
     }
 }
 
-static void print_line(const cwb_tensor *tensor, uint32_t index)
+static void print_line(const cwb_file *file, const cwb_tensor *tensor, uint32_t index)
 {
     uint32_t dims[CWB_MAX_RANK];
     uint8_t axis;
 
     cwb_shape(tensor, dims);
-    print_name(stdout, tensor, index);
+    print_name(stdout, file, index);
     printf(" %s ", tensor->type == CWB_FLOAT32   ? "float32"
                    : tensor->type == CWB_FLOAT16 ? "float16"
                    : tensor->type == CWB_FLOAT64 ? "float64"
@@ -90,7 +92,7 @@ static void print_line(const cwb_tensor *tensor, uint32_t index)
     for (axis = 0; axis < tensor->rank; axis++) {
         printf("%s%lu", axis > 0 ? "x" : "", (unsigned long)dims[axis]);
     }
-    printf(" %lu %08lx\n", (unsigned long)tensor->count, (unsigned long)tensor->decoded_crc);
+    printf(" %lu %08lx\n", (unsigned long)tensor->count, (unsigned long)tensor->crc);
 }
 
 /* Where element number i of the tensor stands among the decoded ones: the axis that was moved is the last there. */
@@ -147,12 +149,12 @@ static int write_floats(const cwb_tensor *tensor, const float *values, FILE *out
     return 1;
 }
 
-static int corrupt(const char *path, const cwb_tensor *tensor, uint32_t index, cwb_error error)
+static int corrupt(const char *path, const cwb_file *file, uint32_t index, cwb_error error)
 {
     fprintf(stderr, "cwb-rebuild: %s: ", path);
-    if (tensor != NULL) {
+    if (file != NULL) {
         fprintf(stderr, "tensor ");
-        print_name(stderr, tensor, index);
+        print_name(stderr, file, index);
         fprintf(stderr, ": ");
     }
     fprintf(stderr, "%s\n", cwb_strerror(error));
@@ -165,16 +167,20 @@ static int failed(const char *path, const char *what)
     return EXIT_FAILED;
 }
 
-static int rebuild_tensor(const cwb_tensor *tensor, uint32_t index, const char *in_path, FILE *out,
-                          const char *out_path)
+static int rebuild_tensor(const cwb_file *file, uint32_t index, const char *in_path, FILE *out, const char *out_path)
 {
-    cwb_error error;
+    cwb_tensor found;
+    const cwb_tensor *tensor = &found;
+    cwb_error error = cwb_tensor_at(file, index, &found);
     int written;
 
+    if (error != CWB_OK) {
+        return corrupt(in_path, file, index, error);
+    }
     if (tensor->kind == CWB_RAW) {
         error = cwb_check(tensor, NULL, 0);
         if (error != CWB_OK) {
-            return corrupt(in_path, tensor, index, error);
+            return corrupt(in_path, file, index, error);
         }
         written = fwrite(tensor->payload, 1, tensor->payload_size, out) == tensor->payload_size;
     } else {
@@ -188,13 +194,13 @@ static int rebuild_tensor(const cwb_tensor *tensor, uint32_t index, const char *
         written = error == CWB_OK && write_floats(tensor, values, out);
         free(values);
         if (error != CWB_OK) {
-            return corrupt(in_path, tensor, index, error);
+            return corrupt(in_path, file, index, error);
         }
     }
     if (!written) {
         return failed(out_path, "cannot write");
     }
-    print_line(tensor, index);
+    print_line(file, tensor, index);
     return EXIT_DONE;
 }
 
@@ -205,7 +211,7 @@ static int rebuild(const cwb_file *file, const char *in_path, const char *out_pa
     int result = EXIT_DONE;
     FILE *out;
 
-    for (kind = CWB_GRAPH; kind < 255; kind++) {
+    for (kind = CWB_GRAPH; kind < 128; kind++) {
         const uint8_t *data;
         uint32_t size;
         cwb_error error = cwb_section(file, (cwb_kind)kind, &data, &size);
@@ -219,10 +225,7 @@ static int rebuild(const cwb_file *file, const char *in_path, const char *out_pa
         return failed(out_path, "cannot write");
     }
     for (index = 0; index < file->tensors && result == EXIT_DONE; index++) {
-        cwb_tensor tensor;
-
-        cwb_tensor_at(file, index, &tensor);
-        result = rebuild_tensor(&tensor, index, in_path, out, out_path);
+        result = rebuild_tensor(file, index, in_path, out, out_path);
     }
     if (fclose(out) != 0 && result == EXIT_DONE) {
         result = failed(out_path, "cannot write");

@@ -5,7 +5,7 @@
  */
 #include "cwb_encode.h"
 
-enum { BINS = 12, CONTEXTS = 4, ESCAPE = CONTEXTS * BINS, MAX_ESCAPE_BITS = 15, FIRST_RATE = 4, FAR = 2 };
+enum { BINS = 12, CONTEXTS = 4, FIRST_RATE = 4, FAR = 2 };
 
 /* ANS */
 
@@ -29,7 +29,6 @@ size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *fre
             out[--place] = (uint8_t)(state & 0xFF);
             state >>= 16;
         }
-        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a symbol that occurs has a frequency */
         state = (state / width << 12) + state % width + left[indices[count]];
     }
     if (state > 0xFFFF) {
@@ -49,29 +48,30 @@ size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *fre
 /* Adaptive */
 
 typedef struct {
-    uint64_t low; /* bits 32 and above: a carry into the digits already out */
+    uint64_t low; /* bits 32 and above: a carry into the bytes already out */
     uint32_t range;
-    uint16_t *out; /* the header, then digits */
+    uint8_t *out; /* the header, then the code */
     size_t capacity;
     size_t size; /* so far, whether or not they fit */
-    uint16_t p[ESCAPE + MAX_ESCAPE_BITS];
-    uint8_t rate;
+    uint16_t p[CONTEXTS][BINS];
+    uint32_t top; /* magnitudes at most, without their low bits */
+    uint8_t rate, shift, sign;
 } coder;
 
-static void put_digit(coder *c, uint16_t digit)
+static void put_byte(coder *c, uint8_t byte)
 {
     if (c->size < c->capacity) {
-        c->out[c->size] = digit;
+        c->out[c->size] = byte;
     }
     c->size++;
 }
 
-/* Adds the carry to the digits written so far. */
+/* Adds the carry to the bytes written so far. */
 static void propagate(coder *c)
 {
     size_t i = c->size < c->capacity ? c->size : c->capacity;
 
-    while (i-- > 1 && ++c->out[i] == 0) {
+    while (i-- > 2 && ++c->out[i] == 0) {
     }
     c->low &= UINT32_C(0xFFFFFFFF);
 }
@@ -91,66 +91,68 @@ static void split(coder *c, int bit, uint32_t bound)
 
 static void normalise(coder *c)
 {
-    if (c->range <= 0xFFFF) {
-        put_digit(c, (uint16_t)(c->low >> 16 & 0xFFFF));
-        c->low = c->low << 16 & UINT32_C(0xFFFFFFFF);
-        c->range <<= 16;
+    while (c->range <= 0xFFFFFF) {
+        put_byte(c, (uint8_t)(c->low >> 24 & 0xFF));
+        c->low = c->low << 8 & UINT32_C(0xFFFFFFFF);
+        c->range <<= 8;
     }
 }
 
-static void put_adaptive(coder *c, int bit, uint32_t index)
+/* A decision whose probability of a 1 is given in units of 2^-16. */
+static void decide(coder *c, uint32_t bit, uint32_t p)
 {
-    uint32_t p = c->p[index];
-
-    split(c, bit, (c->range >> 12) * (p >> 4));
-    c->p[index] = (uint16_t)(p - (p >> c->rate) + (bit ? (UINT32_C(0x10000) >> c->rate) - 1 : 0));
+    normalise(c);
+    split(c, bit != 0, (c->range >> 16) * p);
 }
 
 static void put_escape(coder *c, uint32_t excess)
 {
-    uint32_t value = excess + 1, bits = 0, length;
+    uint32_t bits = 0, i;
 
-    while (value >> (bits + 1) != 0) {
+    excess++;
+    while (excess >> (bits + 1) != 0) {
         bits++;
     }
-    for (length = 0; length <= bits && length < MAX_ESCAPE_BITS; length++) {
-        put_adaptive(c, length < bits, ESCAPE + length);
-        normalise(c);
+    for (i = 0; i <= bits; i++) {
+        decide(c, i < bits, 0x8000);
     }
     while (bits-- > 0) {
-        split(c, (int)(value >> bits & 1), c->range >> 1);
-        normalise(c);
+        decide(c, excess >> bits & 1, 0x8000);
     }
 }
 
-static void put_symbol(coder *c, int32_t symbol, uint32_t first, uint32_t sign)
+static void put_symbol(coder *c, int32_t symbol, uint16_t *p)
 {
-    uint32_t magnitude = (uint32_t)(symbol < 0 ? -symbol : symbol);
-    uint32_t bin;
+    uint32_t magnitude = (uint32_t)(symbol < 0 ? -symbol : symbol), high = magnitude >> c->shift, low = c->shift, bin;
 
-    for (bin = 0; bin < BINS && bin < magnitude; bin++) {
-        put_adaptive(c, 1, first + bin);
-        normalise(c);
+    for (bin = 0; bin < BINS && bin < c->top && bin <= high; bin++) {
+        uint32_t bit = bin < high;
+
+        decide(c, bit, p[bin]);
+        p[bin] = (uint16_t)(p[bin] - (uint32_t)(p[bin] >> c->rate) + (bit ? (UINT32_C(0x10000) >> c->rate) - 1 : 0));
     }
-    if (bin < BINS) {
-        put_adaptive(c, 0, first + bin);
-    } else {
-        put_escape(c, magnitude - BINS);
+    if (high >= bin) { /* behind the last of them: no decision, but refills as before one */
+        decide(c, 0, 0);
+    }
+    if (high >= BINS) {
+        put_escape(c, high - BINS);
+    }
+    while (low-- > 0) {
+        decide(c, magnitude >> low & 1, 0x8000);
     }
     if (magnitude > 0) {
-        split(c, symbol > 0, (c->range >> 5) * sign);
+        split(c, symbol > 0, (c->range >> 5) * c->sign);
     }
-    normalise(c);
 }
 
-/* Writes the number in [low, low + range) that ends in most zero digits, and drops them. */
+/* Writes the number in [low, low + range) that ends in most zero bytes, and drops them. */
 static void finish(coder *c)
 {
     uint64_t last = c->low + c->range - 1;
     int zeros;
 
-    for (zeros = 32;; zeros -= 16) {
-        uint64_t mask = ((uint64_t)1 << zeros) - 1; /* NOLINT(clang-analyzer-core.BitwiseShift): at 0 it has ended */
+    for (zeros = 32;; zeros -= 8) {
+        uint64_t mask = ((uint64_t)1 << zeros) - 1;
         uint64_t value = (c->low + mask) & ~mask;
 
         if (value <= last) {
@@ -161,20 +163,20 @@ static void finish(coder *c)
     if (c->low >> 32 != 0) {
         propagate(c);
     }
-    put_digit(c, (uint16_t)(c->low >> 16));
-    put_digit(c, (uint16_t)(c->low & 0xFFFF));
-    while (c->size <= c->capacity && c->size > 1 && c->out[c->size - 1] == 0) {
+    for (zeros = 24; zeros >= 0; zeros -= 8) {
+        put_byte(c, (uint8_t)(c->low >> zeros & 0xFF));
+    }
+    while (c->size <= c->capacity && c->size > 2 && c->out[c->size - 1] == 0) {
         c->size--;
     }
 }
 
-size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint16_t header, uint16_t *out,
-                           size_t capacity)
+size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
+                           uint16_t header, uint8_t *out, size_t capacity)
 {
     coder c;
-    uint32_t history = 0, index;
-    uint32_t contexts = header >> 15, sign = 2 * (uint32_t)(header & 15) + 1;
-    uint8_t last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
+    uint32_t context, bin, left = run;
+    uint8_t last_rate = header >> 14 & 1 ? 8 : 6, far = 0;
     size_t i;
 
     c.low = 0;
@@ -183,31 +185,31 @@ size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t 
     c.capacity = capacity;
     c.size = 0;
     c.rate = FIRST_RATE;
-    for (index = 0; index < ESCAPE; index++) {
-        uint32_t bin = index % BINS;
-        uint32_t some = (2 * (uint32_t)(header >> 8 & 31) + 1) << 10;
-        uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
+    c.shift = header >> 4 & 7;
+    c.sign = (uint8_t)(2 * (header & 15) + 1);
+    c.top = reach >> c.shift;
+    for (context = 0; context < CONTEXTS; context++) {
+        for (bin = 0; bin < BINS; bin++) {
+            uint32_t some = (2 * (uint32_t)(header >> 10 & 15) + 1) << 11;
+            uint32_t more = (2 * (uint32_t)(header >> 7 & 7) + 1) << 12;
 
-        c.p[index] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
-    }
-    for (; index < ESCAPE + MAX_ESCAPE_BITS; index++) {
-        c.p[index] = 0x8000;
-    }
-    put_digit(&c, header);
-    for (i = 0; i < count; i++) {
-        uint32_t magnitude = (uint32_t)(symbols[i] < 0 ? -(int32_t)symbols[i] : symbols[i]);
-        uint32_t grid = grids != NULL ? grids[i] : 0, context = 0;
-
-        if (grids != NULL) {
-            context = 2 * grid + (contexts & (history >= FAR));
-        } else if (contexts) {
-            context = history + 3 < 4 * CONTEXTS ? (history + 3) >> 2 : CONTEXTS - 1;
+            c.p[context][bin] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
         }
+    }
+    put_byte(&c, (uint8_t)(header & 0xFF));
+    put_byte(&c, (uint8_t)(header >> 8));
+    for (i = 0; i < count; i++) {
+        int32_t magnitude = symbols[i] < 0 ? -symbols[i] : symbols[i];
+
         if (c.rate < last_rate && i == (size_t)2 << c.rate) {
             c.rate++;
         }
-        put_symbol(&c, symbols[i], BINS * context, sign);
-        history = (history >> 1) + 2 * magnitude - (magnitude > 0 ? grid : 0);
+        put_symbol(&c, symbols[i], c.p[(grids != NULL ? grids[i] : 0) + 2 * far]);
+        far = header >> 15 && magnitude >> c.shift >= FAR;
+        if (run > 0 && --left == 0) {
+            left = run;
+            far = 0;
+        }
     }
     finish(&c);
     return c.size;

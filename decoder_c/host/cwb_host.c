@@ -17,7 +17,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 6
+#define CWB_HOST_ABI 7
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -27,7 +27,8 @@ EXPORT const char *cwb_host_strerror(int32_t error);
 EXPORT size_t cwb_host_file_bytes(void);
 EXPORT int32_t cwb_host_open(void *file, const void *data, size_t size);
 EXPORT uint32_t cwb_host_tensors(const void *file);
-EXPORT int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], const char **name);
+EXPORT int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[3]);
+EXPORT int32_t cwb_host_name(const void *file, uint32_t index, const char **name, size_t *length);
 EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
 EXPORT int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
@@ -35,8 +36,8 @@ EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out,
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
-EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t header,
-                                       uint16_t *out, size_t capacity);
+EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run,
+                                       uint32_t reach, uint32_t header, uint8_t *out, size_t capacity);
 EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                             const uint8_t *successor, double *scratch, double *values);
@@ -118,8 +119,8 @@ uint32_t cwb_host_tensors(const void *file)
     return ((const cwb_file *)file)->tensors;
 }
 
-/* info: kind, element type, number of elements, length of the name in bytes. */
-int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], const char **name)
+/* info: kind, element type, number of elements. */
+int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[3])
 {
     cwb_tensor tensor;
     cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
@@ -128,8 +129,18 @@ int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[4], cons
         info[0] = tensor.kind;
         info[1] = tensor.type;
         info[2] = tensor.count;
-        info[3] = tensor.name_length;
-        *name = tensor.name;
+    }
+    return error;
+}
+
+/* Of length 0 if the file has no section of names. */
+int32_t cwb_host_name(const void *file, uint32_t index, const char **name, size_t *length)
+{
+    cwb_error error = cwb_name((const cwb_file *)file, index, name, length);
+
+    if (error == CWB_ERR_NOT_FOUND) {
+        *length = 0;
+        error = CWB_OK;
     }
     return error;
 }
@@ -212,10 +223,10 @@ size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t
     return cwb_encode_ans(indices, count, frequencies, (uint16_t)symbols, out, capacity);
 }
 
-size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t header, uint16_t *out,
-                                size_t capacity)
+size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
+                                uint32_t header, uint8_t *out, size_t capacity)
 {
-    return cwb_encode_adaptive(symbols, grids, count, (uint16_t)header, out, capacity);
+    return cwb_encode_adaptive(symbols, grids, count, run, reach, (uint16_t)header, out, capacity);
 }
 
 void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,

@@ -16,8 +16,8 @@
  * Build options, to be defined for cwb.c and for every file that includes this header:
  *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
  *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
- *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step, and the CRC of the decoded floats is not checked
- *   CWB_NO_NAMES  no cwb_find, no names in cwb_tensor; the names section is not checked
+ *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step
+ *   CWB_NO_NAMES  no cwb_find, no cwb_name
  *   CWB_CRC32     the name of a function of yours, uint32_t name(uint32_t crc, const uint8_t *data, size_t size), that
  *                 computes CRCs in place of a small and slow one: on a CRC unit, say. It returns the CRC-32 (zip, PNG) of
  *                 all bytes whose first ones had the CRC `crc`, 0 if there were none
@@ -38,62 +38,56 @@ extern "C" {
 #define CWB_VERSION "0.1.0"  /* of this library */
 #define CWB_FORMAT_VERSION 0 /* of the files it reads; any other is refused */
 
-#define CWB_MAX_RANK 8
-#define CWB_MAX_SYMBOLS 4096
+#define CWB_MAX_RANK 7
+#define CWB_MAX_SYMBOL 2047 /* magnitude of a symbol */
 #define CWB_MAX_RECORDS UINT32_C(16384)
 
-#define CWB_MAX_INDICES 2048 /* as CWB_MAX_SYMBOLS, on a trellis */
-
-/* Bytes of scratch memory that decoding takes: an ANS tensor with K symbols, the same on a trellis, an adaptive tensor.
- * No tensor takes more than CWB_MAX_SCRATCH; cwb_scratch_size tells what one takes. */
+/* Bytes of scratch memory that decoding takes: an ANS tensor whose largest symbol is given, the same on a trellis, an adaptive
+ * tensor. No tensor takes more than CWB_MAX_SCRATCH; cwb_scratch_size tells what one takes. */
 #define CWB_ANS_HINTS 128
-#define CWB_SCRATCH_BYTES(K) (((size_t)(K) + 1 + CWB_ANS_HINTS) * sizeof(uint16_t))
-#define CWB_SCRATCH_TRELLIS(K) ((6 * ((size_t)(K) + 1) + 2 * CWB_ANS_HINTS) * sizeof(uint16_t))
-#define CWB_SCRATCH_ADAPTIVE ((size_t)134)
-#define CWB_MAX_SCRATCH CWB_SCRATCH_TRELLIS(CWB_MAX_INDICES)
+#define CWB_SCRATCH_ANS(largest) ((6 * ((size_t)(largest) + 1) + CWB_ANS_HINTS) * sizeof(uint16_t))
+#define CWB_SCRATCH_TRELLIS(largest) ((6 * ((size_t)(largest) + 2) + 2 * CWB_ANS_HINTS) * sizeof(uint16_t))
+#define CWB_SCRATCH_ADAPTIVE ((size_t)128)
+#define CWB_MAX_SCRATCH CWB_SCRATCH_TRELLIS(CWB_MAX_SYMBOL)
 
 typedef enum {
     CWB_OK = 0,
     /* The file is not what this library can read. */
     CWB_ERR_MAGIC = -1,     /* not a .cwb file */
-    CWB_ERR_VERSION = -2,   /* format version, flags or record kind unknown: made by a newer writer */
+    CWB_ERR_VERSION = -2,   /* format version or kind of section unknown: made by a newer writer */
     CWB_ERR_TRUNCATED = -3, /* shorter than its header says, or than a header */
     CWB_ERR_TRAILING = -4,  /* longer than its header says */
     /* The file is damaged or was not made by a correct writer. */
-    CWB_ERR_HEADER_CRC = -5,
-    CWB_ERR_DIRECTORY_CRC = -6,
-    CWB_ERR_DIRECTORY = -7,    /* too many records, or they do not fill the directory, or stand in the wrong order */
-    CWB_ERR_LAYOUT = -8,       /* directory or payloads do not fill the file exactly */
-    CWB_ERR_ELEMENT_TYPE = -9, /* element type not allowed */
-    CWB_ERR_SHAPE = -10,       /* rank, dimensions or size of a tensor */
-    CWB_ERR_NAME = -11,        /* a name empty or too long, or not one per tensor */
-    CWB_ERR_GRID = -12,        /* step, smallest symbol, number of symbols, or run of a trellis */
-    CWB_ERR_PAYLOAD_CRC = -13,
-    CWB_ERR_TABLE = -14,       /* frequency table of an ANS payload */
-    CWB_ERR_STREAM = -15,      /* the coded stream does not end where the tensor does, or leaves its range */
-    CWB_ERR_DECODED_CRC = -16, /* decoded values are not those that were encoded */
+    CWB_ERR_HEADER_CRC = -5,  /* of header and directory */
+    CWB_ERR_DIRECTORY = -6,   /* too many records, or they do not fill the directory, or stand in the wrong order */
+    CWB_ERR_LAYOUT = -7,      /* directory or payloads do not fill the file exactly */
+    CWB_ERR_SHAPE = -8,       /* dimensions or size of a tensor */
+    CWB_ERR_NAME = -9,        /* a name empty or too long, or not one per tensor */
+    CWB_ERR_GRID = -10,       /* step or largest symbol of a tensor */
+    CWB_ERR_PAYLOAD_CRC = -11, /* of a payload and the symbols decoded from it */
+    CWB_ERR_TABLE = -12,      /* frequency table of an ANS payload */
+    CWB_ERR_STREAM = -13,     /* the coded stream does not end where the tensor does, or leaves its range */
     /* The file is fine, the call is not. */
-    CWB_ERR_RANGE = -17,     /* the tensor's symbols do not fit int8 */
-    CWB_ERR_SPACE = -18,     /* scratch or output memory too small */
-    CWB_ERR_ARGUMENT = -19,  /* null pointer, more symbols read than there are, or end before all were read */
-    CWB_ERR_NOT_FOUND = -20, /* no such index, name or section */
-    CWB_ERR_KIND = -21       /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
+    CWB_ERR_RANGE = -14,     /* the tensor's symbols do not fit int8 */
+    CWB_ERR_SPACE = -15,     /* scratch or output memory too small */
+    CWB_ERR_ARGUMENT = -16,  /* null pointer, more symbols read than there are, or end before all were read */
+    CWB_ERR_NOT_FOUND = -17, /* no such index, name or section */
+    CWB_ERR_KIND = -18       /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
 } cwb_error;
 
 /* One line of English for any value, constant, never null. */
 const char *cwb_strerror(cwb_error error);
 
-/* Coded tensors are of kind CWB_ANS or CWB_ADAPTIVE; the rest from 16 on are sections. Those from 128 to 254 are
- * ancillary: cwb_open skips the ones it does not know, and cwb_section finds any. */
+/* Kinds of tensors, then of sections. Those of sections from 64 on are ancillary: cwb_open skips the ones it does not know, and
+ * cwb_section finds any. */
 typedef enum {
     CWB_RAW = 0,
     CWB_ANS = 1,
     CWB_ADAPTIVE = 2,
-    CWB_GRAPH = 16,
-    CWB_METADATA = 17,
-    CWB_NAMES = 18,
-    CWB_PACKED_NAMES = 19,
-    CWB_MARGINS = 128 /* see cwb_margin */
+    CWB_GRAPH = 32,
+    CWB_METADATA = 33,
+    CWB_NAMES = 34,
+    CWB_MARGINS = 64 /* see cwb_margin */
 } cwb_kind;
 
 /* The order of a coded tensor's symbols, and of all that is decoded from it: row-major, or row-major after one axis has
@@ -106,13 +100,9 @@ typedef enum { CWB_FLOAT32 = 1, CWB_FLOAT16 = 10, CWB_FLOAT64 = 11, CWB_BFLOAT16
 /* An open file. It points into the caller's bytes, which must stay where they are, unchanged. */
 typedef struct {
     const uint8_t *data;
-#ifndef CWB_NO_NAMES
-    const uint8_t *names; /* payload of CWB_NAMES, null if the file has none */
-    uint32_t names_size;  /* bytes */
-#endif
-    uint32_t size;        /* bytes */
-    uint32_t directory;   /* bytes */
-    uint32_t records;     /* tensors and sections */
+    uint32_t size;      /* bytes */
+    uint32_t directory; /* bytes */
+    uint32_t records;   /* tensors and sections */
     uint32_t tensors;
 } cwb_file;
 
@@ -122,25 +112,18 @@ typedef struct {
     uint8_t type;           /* cwb_type of the decoded elements */
     uint8_t order;          /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
     uint8_t rank;
-    int16_t lo;             /* coded: the smallest symbol; the largest is lo + symbols - 1. Twice that on a trellis */
-    uint16_t symbols;       /* coded: K, from the smallest symbol, or index on a trellis, to the largest; raw: 0 */
+    uint16_t largest;       /* coded: no symbol is larger than this, or less than minus this; raw: 0 */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
-    uint32_t payload_crc;
+    uint32_t crc;           /* CRC-32 of the payload; coded: of the payload and of the symbols as little-endian int16 behind it */
     const uint8_t *shape;   /* the dimensions as they stand in the directory: cwb_shape reads them */
     uint32_t count;         /* elements: the product of the dimensions */
-    uint32_t decoded_crc;   /* CRC-32 of the tensor as little-endian bytes; the payload's for a raw tensor */
     uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step */
     uint32_t run;           /* coded: elements between two restarts of the trellis; 0 if it is on none */
-#ifndef CWB_NO_NAMES
-    const char *name;       /* bytes, UTF-8 if the writer kept to the format; NOT terminated by a NUL; of length 0 in a file without CWB_NAMES */
-    uint16_t name_length;   /* bytes */
-#endif
 } cwb_tensor;
 
-/* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory, the
- * lengths of the names and their CRCs, once; other payloads are checked when they are decoded. Time: one pass over the
- * directory. On error *file must not be used. */
+/* Opens the `size` bytes at `data`, of any alignment, without copying them. Checks the header, the directory
+ * and their CRC, once; payloads are checked when they are decoded. Time: one pass over the directory. On error *file must not be used. */
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size);
 
 /* Tensor number `index` (0 <= index < file->tensors), in the order of the directory, or CWB_ERR_NOT_FOUND. */
@@ -150,9 +133,13 @@ cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor
 void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK]);
 
 #ifndef CWB_NO_NAMES
-/* The first tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file whose names are
- * packed or left out: there use the index. */
+/* The first tensor of that name (`name_length` bytes, no NUL needed), or CWB_ERR_NOT_FOUND, as in any file without a section of
+ * names: there use the index. Checks the whole section: CWB_ERR_NAME, CWB_ERR_PAYLOAD_CRC. */
 cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor);
+
+/* The name of tensor number `index`: bytes in the file, UTF-8 if its writer kept to the format, NOT terminated by a NUL. Errors
+ * as above. */
+cwb_error cwb_name(const cwb_file *file, uint32_t index, const char **name, size_t *name_length);
 #endif
 
 /* The payload of a section (CWB_GRAPH ...), its CRC checked: CWB_ERR_NOT_FOUND, CWB_ERR_PAYLOAD_CRC. */
@@ -169,18 +156,15 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin);
 size_t cwb_scratch_size(const cwb_tensor *tensor);
 
 /* Checks a tensor completely without writing it anywhere. Raw: the payload's CRC (scratch may be null).
- * Coded: the payload's CRC, the model, the end of the stream, and the CRC of the decoded float32 values.
- *
- * With CWB_NO_FLOAT the last of these cannot be computed and is left out, here and in cwb_decode_*. The payload's
- * CRC and the directory's still cover every byte of the file. */
+ * Coded: the model, the end of the stream, and the CRC of payload and symbols. */
 cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes);
 
 /* Decode the whole of a coded tensor: `tensor->count` elements in the tensor's order, and everything cwb_check checks.
  * `capacity` is the room at `out` in elements. If the result is not CWB_OK, `out` may hold garbage: do not use it.
  *   CWB_ERR_KIND   the tensor is raw, or its coder was left out
  *   CWB_ERR_SPACE  scratch_bytes < cwb_scratch_size(tensor) or capacity < tensor->count; nothing was written
- *   CWB_ERR_RANGE  cwb_decode_i8 only: symbols outside -128..127; nothing was written
- *   CWB_ERR_PAYLOAD_CRC, _TABLE, _STREAM, _DECODED_CRC  the file is damaged */
+ *   CWB_ERR_RANGE  cwb_decode_i8 only: a symbol is 128 or more; nothing was written if tensor->largest is more than 128
+ *   CWB_ERR_PAYLOAD_CRC, _TABLE, _STREAM  the file is damaged */
 cwb_error cwb_decode_i16(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
                          size_t capacity);
 cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
@@ -197,19 +181,20 @@ float cwb_step(const cwb_tensor *tensor);
 typedef struct {
     uint8_t kind;
     uint8_t damaged;   /* a symbol left the tensor's range */
-    uint8_t contexts;  /* adaptive: do the last symbols choose the model? */
     uint8_t sign;      /* adaptive: probability that a symbol is positive, of 32 */
-    uint8_t limit;     /* adaptive: smaller magnitudes need no check */
+    uint8_t shift;     /* adaptive: low bits of a magnitude that stand apart */
     uint8_t rate;      /* adaptive: of learning, a shift */
     uint8_t last_rate;
-    int16_t lo;
-    uint16_t symbols;
+    uint16_t largest;  /* of the tensor, and of what is coded: symbols, or indices on a trellis */
+    uint16_t reach;
+    uint16_t last;     /* adaptive: the last magnitude */
+    uint16_t far;      /* adaptive: the last magnitude from which on the second context is used */
     const uint8_t *next; /* bytes of the payload not yet read */
     const uint8_t *end;
     uint16_t *scratch;
     uint32_t state; /* ANS: its state; adaptive: the code register */
     uint32_t range; /* adaptive */
-    uint32_t past; /* state of the trellis, and magnitudes of the last symbols */
+    uint32_t past;  /* state of the trellis, and the context */
     uint32_t symbols_left;
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;
@@ -224,7 +209,7 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
 /* Writes the next `count` symbols to `out`. CWB_ERR_ARGUMENT if fewer are left; then nothing was written. */
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count);
 
-/* The same to int8. CWB_ERR_RANGE if symbols of the tensor lie outside -128..127; then nothing was read. */
+/* The same to int8. CWB_ERR_RANGE if a symbol is 128 or more; if the tensor's largest is more than 128, nothing was read. */
 cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count);
 
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,

@@ -32,28 +32,33 @@
 #endif
 
 enum {
-    HEADER_SIZE = 32,
+    HEADER_SIZE = 20,
+    HEADER_CRC = 16, /* where its CRC stands */
     MAX_NAME = 1024,
     TILE = 32, /* symbols decoded at a time where they do not go straight to the caller */
+    /* the first byte of a record: from here on a coded tensor, whose coder and form are */
+    CODED = 128,
+    CODER = 64,
+    FIRST_TRELLIS = 3,
     /* ANS */
     SLOTS = 4096,
     HINTS = CWB_ANS_HINTS,
     OCTAVES = 12, /* that the levels of a table span */
+    ENTRY = 3,    /* numbers of a symbol in scratch memory */
     /* adaptive */
     BINS = 12, /* magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
-    MAX_ESCAPE_BITS = 15,
+    CONTEXT = 16, /* numbers of a context in scratch memory */
+    MAX_ESCAPE_BITS = 11,
     FIRST_RATE = 4,
+    FAR = 2, /* the last magnitude from which on a tensor with contexts uses the second one */
     /* a trellis */
-    TRELLIS = 4,   /* in the variant of a coded tensor, besides its order */
     ODD_INDEX = 5, /* added to the state after an odd index */
-    ODD_GRID = 9,  /* added to the state after an element on the odd grid */
-    STATE_BITS = 5, /* of `past`, one of them spare; the rest is the sum of the last magnitudes */
-    FAR = 2        /* the weighted sum of the last magnitudes from which on an adaptive tensor uses the second context */
+    ODD_GRID = 9   /* added to the state after an element on the odd grid */
 };
 
-/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH
- * makes no code, but what follows is computed then, not ahead and kept where registers are few. */
+/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+ * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
 #define INLINE inline __attribute__((always_inline))
@@ -69,8 +74,16 @@ enum {
 #define AFRESH(variable) ((void)(variable))
 #endif
 
+#define MAGIC UINT32_C(0x42574389) /* 0x89 and "CWB" */
 #define MAX_COUNT UINT32_C(0x7FFFFFFF)
-#define FOREVER UINT32_C(0xFFFFFFFF) /* more symbols than there can be */
+#define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
+#define FOREVER UINT32_C(0xFFFFFFFF) /* more than there can be of anything */
+
+/* Steps as the bits of floats. A short one has three bits of mantissa, and five of the exponent, from 2^-25 on. The others are
+ * 2^-126 to 2^117: products with symbols are normal numbers. */
+#define SHORT_STEP UINT32_C(0x33000000)
+#define LEAST_STEP UINT32_C(0x00800000)
+#define STEPS (UINT32_C(0x7A000000) - LEAST_STEP)
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------- */
 
@@ -135,11 +148,6 @@ static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
 #endif
 }
 
-static cwb_error check_payload(const cwb_tensor *record)
-{
-    return has_crc(record->payload, record->payload_size, record->payload_crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
-}
-
 /* ---- directory ------------------------------------------------------------------------------------------------ */
 
 /* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */
@@ -185,121 +193,93 @@ COLD static uint32_t take_varint(cursor *c)
     return value;
 }
 
-static int is_section(uint8_t kind)
+/* Reads the dimensions: are their product, of those that are not 0, and the run of a trellis within limits? The run follows from
+ * the form of a coded tensor: it is the last axis as stored, or all of them but the first. */
+static int read_shape(cursor *c, cwb_tensor *tensor, uint8_t form)
 {
-    return kind >= CWB_GRAPH;
-}
-
-/* Is it neither defined nor one that may be skipped? */
-static int is_unknown(uint8_t kind)
-{
-    return (kind > CWB_ADAPTIVE && kind < CWB_GRAPH) || (kind > CWB_PACKED_NAMES && kind < CWB_MARGINS) || kind == 255;
-}
-
-/* Reads the dimensions and sets the number of elements. Their number and the product of those that are not 0 have limits;
- * are they kept? */
-static int read_shape(cursor *c, cwb_tensor *tensor)
-{
-    uint32_t product = 1;
+    uint32_t product = 1, first = 1, last = 1, before = 1; /* before: the dimension before the last */
     uint8_t axis, empty = 0;
 
-    if (tensor->rank > CWB_MAX_RANK) {
-        return 0;
-    }
     tensor->shape = c->p;
     for (axis = 0; axis < tensor->rank; axis++) {
-        uint32_t dim = take_varint(c);
-
-        if (dim == 0) {
+        before = last;
+        last = take_varint(c);
+        if (axis == 0) {
+            first = last;
+        }
+        if (last == 0) {
             empty = 1;
-        } else if (dim > divide(MAX_COUNT, product)) {
+        } else if (last > divide(MAX_COUNT, product)) {
             return 0;
         } else {
-            product *= dim;
+            product *= last;
         }
     }
     tensor->count = empty ? 0 : product;
+    tensor->run = form < FIRST_TRELLIS    ? 0
+                  : form == FIRST_TRELLIS ? last
+                  : form == 6             ? first
+                  : form == 7             ? before
+                                          : divide(product, first);
     return 1;
 }
 
-/* Reads the fields of a coded tensor behind its dimensions. Are they within their limits? */
-static int read_grid(cursor *c, cwb_tensor *tensor, uint8_t trellis)
+/* Reads the fields of a coded tensor behind its CRC. */
+static cwb_error read_coded(cursor *c, cwb_tensor *tensor, uint8_t form)
 {
-    uint32_t lo, more, bound = UINT32_C(32768) >> trellis;
+    static const uint8_t least_rank[8] = {0, 3, 2, 1, 1, 3, 2, 3};
+    uint32_t largest, step;
+    uint8_t trellis = form >= FIRST_TRELLIS;
 
-    tensor->step_bits = take_u32(c);
-    lo = take_varint(c);
-    lo = lo >> 1 ^ (0 - (lo & 1));
-    more = take_varint(c); /* K - 1 */
-    tensor->lo = (int16_t)lo;
-    tensor->symbols = (uint16_t)(more + 1);
-    if (trellis) {
-        tensor->run = take_varint(c);
-        if (tensor->run == 0 || divide(tensor->count, tensor->run) * tensor->run != tensor->count) {
-            return 0;
-        }
+    if (tensor->rank < least_rank[form] || !read_shape(c, tensor, form) || tensor->count == 0) {
+        return CWB_ERR_SHAPE;
     }
-    tensor->decoded_crc = take_u32(c);
-    /* more: the most is an eighth of the bound. Step: positive and finite, so between the smallest and the largest such float in
-     * the order of their bits. */
-    if (tensor->step_bits - 1 >= UINT32_C(0x7F7FFFFF) || more >= bound / 8) {
-        return 0;
-    }
-    return lo + bound < 2 * bound - more;
+    step = *take(c, 1);
+    step = step > 0 ? (step << 20) + SHORT_STEP : take_u32(c);
+    largest = take_varint(c);
+    tensor->order = form == FIRST_TRELLIS ? 0 : form & 3;
+    tensor->step_bits = step;
+    tensor->largest = (uint16_t)(largest << trellis);
+    return largest <= UINT32_C(2047) >> trellis && step - LEAST_STEP < STEPS ? CWB_OK : CWB_ERR_GRID;
 }
 
-/* Reads the fields of a tensor behind its payload's CRC. */
-static cwb_error read_tensor(cursor *c, cwb_tensor *tensor)
+/* Reads the fields of a raw tensor behind its CRC. */
+static cwb_error read_raw(cursor *c, cwb_tensor *tensor, uint8_t type)
 {
-    static const uint8_t least_rank[4] = {0, 3, 2, 3};
     static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
     static const uint8_t items[4] = {2, 1, 3, 1}; /* log2 of the bytes of an element */
-    uint8_t form = *take(c, 1), variant = form >> 4 & 3, item;
+    uint8_t item = items[type];
 
-    tensor->step_bits = 0;
-    tensor->run = 0;
-    tensor->lo = 0;
-    tensor->symbols = 0;
-    tensor->decoded_crc = tensor->payload_crc;
-    tensor->rank = form & 15;
-    tensor->order = 0;
-    tensor->type = CWB_FLOAT32;
-    if (tensor->kind != CWB_RAW) {
-        if (form >= 0x20 * TRELLIS) {
-            return CWB_ERR_ELEMENT_TYPE;
-        }
-        tensor->order = variant;
-        if (tensor->rank < least_rank[variant] || !read_shape(c, tensor) || tensor->count == 0) {
-            return CWB_ERR_SHAPE;
-        }
-        return read_grid(c, tensor, form >> 6) ? CWB_OK : CWB_ERR_GRID;
-    }
-    if (form >= 0x40) {
-        return CWB_ERR_ELEMENT_TYPE;
-    }
-    tensor->type = types[variant];
-    item = items[variant];
-    if (!read_shape(c, tensor) || tensor->payload_size != tensor->count << item || tensor->count >> (32 - item) != 0) {
+    tensor->type = types[type];
+    if (!read_shape(c, tensor, 0) || tensor->payload_size != tensor->count << item || tensor->count >> (32 - item) != 0) {
         return CWB_ERR_SHAPE;
     }
     return CWB_OK;
 }
 
-/* Reads the record whose payload begins at tensor->payload + tensor->payload_size, and checks its limits. Of a section only
- * kind, payload, and its size and CRC are set. */
-COLD static cwb_error read_record(cursor *c, cwb_tensor *tensor)
+/* Reads the record whose payload begins at record->payload + record->payload_size, and checks its limits. Of a section only
+ * kind, payload, its size and CRC mean something. */
+COLD static cwb_error read_record(cursor *c, cwb_tensor *record)
 {
     cwb_error error = CWB_OK;
+    uint8_t head = *take(c, 1);
 
-    tensor->payload += tensor->payload_size;
-    tensor->kind = *take(c, 1);
-    if (is_unknown(tensor->kind)) {
-        return CWB_ERR_VERSION;
-    }
-    tensor->payload_size = take_varint(c);
-    tensor->payload_crc = take_u32(c);
-    if (!is_section(tensor->kind)) {
-        error = read_tensor(c, tensor);
+    record->payload += record->payload_size;
+    record->payload_size = take_varint(c);
+    record->crc = take_u32(c);
+    record->kind = head;
+    record->type = CWB_FLOAT32;
+    record->order = 0;
+    record->rank = head & 7;
+    record->largest = 0;
+    if (head >= CODED) {
+        record->kind = head & CODER ? CWB_ADAPTIVE : CWB_ANS;
+        error = read_coded(c, record, head >> 3 & 7);
+    } else if (head < CWB_GRAPH) {
+        record->kind = CWB_RAW;
+        error = read_raw(c, record, head >> 3);
+    } else if (head > CWB_NAMES && head < CWB_MARGINS) {
+        error = CWB_ERR_VERSION;
     }
     return c->failed ? CWB_ERR_DIRECTORY : error;
 }
@@ -317,118 +297,58 @@ static cursor directory_of(const cwb_file *file, cwb_tensor *record)
     return c;
 }
 
-#ifndef CWB_NO_NAMES
-static cursor names_of(const cwb_file *file)
-{
-    cursor c;
-
-    c.p = file->names;
-    c.end = c.p + file->names_size;
-    c.failed = 0;
-    return c;
-}
-
-/* Are the names as many as the tensors, of lengths allowed, and do they fill their section? */
-static int check_names(const cwb_file *file)
-{
-    cursor c = names_of(file);
-    uint32_t left;
-
-    for (left = file->tensors; left > 0; left--) {
-        uint32_t length = take_varint(&c);
-
-        if (length - 1 >= MAX_NAME) { /* a failure reads as 0 */
-            return 0;
-        }
-        (void)take(&c, length);
-    }
-    return !c.failed && c.p == c.end;
-}
-#endif
-
 static cwb_error check_directory(cwb_file *file)
 {
     cwb_tensor record;
     cursor c = directory_of(file, &record);
-    uint32_t left, tensors = 0;
-    uint8_t kind, last = 0; /* of a section; 0 for a tensor */
+    const uint8_t *end = file->data + file->size;
+    uint32_t left;
+    uint8_t last = 0; /* kind of the last section */
 
-#ifndef CWB_NO_NAMES
-    file->names = NULL;
-#endif
+    file->tensors = 0;
     for (left = file->records; left > 0; left--) {
         cwb_error error = read_record(&c, &record);
 
         if (error != CWB_OK) {
             return error;
         }
-        kind = is_section(record.kind) ? record.kind : 0;
-        if ((last != 0 && kind <= last) || (kind == CWB_PACKED_NAMES && last == CWB_NAMES)) {
+        if (record.kind >= CWB_GRAPH ? record.kind <= last : last > 0) {
             return CWB_ERR_DIRECTORY;
         }
-        last = kind;
-        tensors += kind == 0;
-        if (record.payload_size > (size_t)(file->data + file->size - record.payload)) {
+        if (record.kind >= CWB_GRAPH) {
+            last = record.kind;
+        } else {
+            file->tensors++;
+        }
+        if (record.payload_size > (size_t)(end - record.payload)) {
             return CWB_ERR_LAYOUT;
         }
-#ifndef CWB_NO_NAMES
-        if (record.kind == CWB_NAMES) {
-            file->names = record.payload;
-            file->names_size = record.payload_size;
-            if (check_payload(&record) != CWB_OK) {
-                return CWB_ERR_PAYLOAD_CRC;
-            }
-        }
-#endif
     }
-    file->tensors = tensors;
     if (c.p != c.end) {
         return CWB_ERR_DIRECTORY;
     }
-    if (record.payload + record.payload_size != file->data + file->size) {
-        return CWB_ERR_LAYOUT;
-    }
-#ifndef CWB_NO_NAMES
-    if (file->names != NULL && !check_names(file)) {
-        return CWB_ERR_NAME;
-    }
-#endif
-    return CWB_OK;
+    return record.payload + record.payload_size == end ? CWB_OK : CWB_ERR_LAYOUT;
 }
 
 cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
 {
-    static const uint8_t magic[8] = {0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A};
     const uint8_t *bytes = (const uint8_t *)data;
-    uint32_t fields[6]; /* of the header, behind the magic */
-    uint8_t i;
 
     if (file == NULL || (data == NULL && size > 0)) {
         return CWB_ERR_ARGUMENT;
     }
-    for (i = 0; i < HEADER_SIZE; i++) {
-        if (i >= size) {
-            return CWB_ERR_TRUNCATED;
-        }
-        if (i < sizeof magic && bytes[i] != magic[i]) {
-            return CWB_ERR_MAGIC;
-        }
+    if (size < HEADER_SIZE) {
+        return CWB_ERR_TRUNCATED;
     }
-    for (i = 0; i < 6; i++) {
-        fields[i] = load_u32(bytes + 8 + 4 * i);
-    }
-    if (!has_crc(bytes, 28, fields[5])) {
-        return CWB_ERR_HEADER_CRC;
-    }
-    if (fields[0] != CWB_FORMAT_VERSION) { /* and the flags behind it are 0 */
-        return CWB_ERR_VERSION;
+    if (load_u32(bytes) != MAGIC) {
+        return CWB_ERR_MAGIC;
     }
     file->data = bytes;
-    file->records = fields[1];
-    file->directory = fields[2];
-    file->size = fields[3];
-    if (file->records > CWB_MAX_RECORDS) {
-        return CWB_ERR_DIRECTORY;
+    file->records = load_u16(bytes + 6);
+    file->directory = load_u32(bytes + 8);
+    file->size = load_u32(bytes + 12);
+    if (load_u16(bytes + 4) != CWB_FORMAT_VERSION) {
+        return CWB_ERR_VERSION;
     }
     if (size != file->size) {
         return size < file->size ? CWB_ERR_TRUNCATED : CWB_ERR_TRAILING;
@@ -436,43 +356,32 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     if (file->directory > file->size - HEADER_SIZE) {
         return CWB_ERR_LAYOUT;
     }
-    if (!has_crc(bytes + HEADER_SIZE, file->directory, fields[4])) {
-        return CWB_ERR_DIRECTORY_CRC;
+#ifndef CWB_NO_CRC
+    if (CWB_CRC32(CWB_CRC32(0, bytes, HEADER_CRC), bytes + HEADER_SIZE, (size_t)file->directory) !=
+        load_u32(bytes + HEADER_CRC)) {
+        return CWB_ERR_HEADER_CRC;
+    }
+#endif
+    if (file->records > CWB_MAX_RECORDS) {
+        return CWB_ERR_DIRECTORY;
     }
     return check_directory(file);
 }
 
-/* Reads record number `index`, which exists, and sets its payload. */
-static void record_at(const cwb_file *file, uint32_t index, cwb_tensor *record)
-{
-    cursor c = directory_of(file, record);
-
-    do {
-        (void)read_record(&c, record);
-    } while (index-- > 0);
-}
-
 cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
 {
+    cursor c;
+
     if (file == NULL || tensor == NULL) {
         return CWB_ERR_ARGUMENT;
     }
     if (index >= file->tensors) {
         return CWB_ERR_NOT_FOUND;
     }
-    record_at(file, index, tensor);
-#ifndef CWB_NO_NAMES
-    tensor->name = (const char *)file->data;
-    tensor->name_length = 0;
-    if (file->names != NULL) {
-        cursor c = names_of(file);
-
-        do {
-            tensor->name_length = (uint16_t)take_varint(&c);
-            tensor->name = (const char *)take(&c, tensor->name_length);
-        } while (index-- > 0);
-    }
-#endif
+    c = directory_of(file, tensor);
+    do {
+        (void)read_record(&c, tensor);
+    } while (index-- > 0);
     return CWB_OK;
 }
 
@@ -489,73 +398,113 @@ void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK])
     }
 }
 
-#ifndef CWB_NO_NAMES
-cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
-{
-    cursor c;
-    uint32_t index;
-
-    if (file == NULL || name == NULL || tensor == NULL) {
-        return CWB_ERR_ARGUMENT;
-    }
-    if (file->names == NULL) {
-        return CWB_ERR_NOT_FOUND;
-    }
-    c = names_of(file);
-    for (index = 0; index < file->tensors; index++) {
-        uint32_t length = take_varint(&c), i = 0;
-        const uint8_t *other = take(&c, length);
-
-        while (i < length && length == name_length && other[i] == (uint8_t)name[i]) {
-            i++;
-        }
-        if (i == length) { /* which is not 0 */
-            return cwb_tensor_at(file, index, tensor);
-        }
-    }
-    return CWB_ERR_NOT_FOUND;
-}
-#endif
+/* ---- sections ------------------------------------------------------------------------------------------------- */
 
 cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size)
 {
-    uint32_t index;
+    cwb_tensor record;
+    cursor c;
+    uint32_t left;
 
     if (file == NULL || data == NULL || size == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    for (index = file->tensors; index < file->records; index++) {
-        cwb_tensor record;
-
-        record_at(file, index, &record);
-        if (record.kind == (uint8_t)kind) {
+    c = directory_of(file, &record);
+    for (left = file->records; left > 0; left--) {
+        (void)read_record(&c, &record);
+        if (record.kind == (uint8_t)kind && record.kind >= CWB_GRAPH) {
             *data = record.payload;
             *size = record.payload_size;
-            return check_payload(&record);
+            return has_crc(record.payload, record.payload_size, record.crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
         }
     }
     return CWB_ERR_NOT_FOUND;
 }
 
+/* Begins to read a section. */
+static cwb_error open_section(const cwb_file *file, cwb_kind kind, cursor *c)
+{
+    uint32_t size = 0;
+    cwb_error error = cwb_section(file, kind, &c->p, &size);
+
+    if (error == CWB_OK) {
+        c->end = c->p + size;
+        c->failed = 0;
+    }
+    return error;
+}
+
+#ifndef CWB_NO_NAMES
+/* Looks through the names for that of tensor `*index`, if `*name` is null, or for the first that is `*name`; sets what it was
+ * not given. All names are checked. */
+static cwb_error find_name(const cwb_file *file, uint32_t *index, const char **name, size_t *length)
+{
+    cursor c;
+    uint32_t i, found = FOREVER;
+    const char *wanted = *name;
+    cwb_error error = open_section(file, CWB_NAMES, &c);
+
+    for (i = 0; error == CWB_OK && i < file->tensors; i++) {
+        uint32_t size = take_varint(&c), j = 0;
+        const uint8_t *other = take(&c, size);
+
+        if (size - 1 >= MAX_NAME || c.failed) { /* a failure reads as 0 */
+            error = CWB_ERR_NAME;
+        } else if (found == FOREVER) {
+            while (wanted != NULL && j < size && size == *length && other[j] == (uint8_t)wanted[j]) {
+                j++;
+            }
+            if (wanted == NULL ? i == *index : j == size) {
+                found = i;
+                *name = (const char *)other;
+                *length = (size_t)size;
+            }
+        }
+    }
+    if (error != CWB_OK) {
+        return error;
+    }
+    *index = found;
+    return c.p != c.end ? CWB_ERR_NAME : found == FOREVER ? CWB_ERR_NOT_FOUND : CWB_OK;
+}
+
+cwb_error cwb_name(const cwb_file *file, uint32_t index, const char **name, size_t *length)
+{
+    if (file == NULL || name == NULL || length == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    *name = NULL;
+    return find_name(file, &index, name, length);
+}
+
+cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
+{
+    uint32_t index = 0;
+    cwb_error error;
+
+    if (file == NULL || name == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = find_name(file, &index, &name, &name_length);
+    return error == CWB_OK ? cwb_tensor_at(file, index, tensor) : error;
+}
+#endif
+
 cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
 {
-    const uint8_t *data;
-    uint32_t size, i;
     uint8_t found = 0, fits = 1;
     cursor c, records;
     cwb_tensor tensor;
+    uint32_t i;
     cwb_error error;
 
     if (margin == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    error = cwb_section(file, CWB_MARGINS, &data, &size);
+    error = open_section(file, CWB_MARGINS, &c);
     if (error != CWB_OK) {
         return error;
     }
-    c.p = data;
-    c.end = data + size;
-    c.failed = 0;
     records = directory_of(file, &tensor);
     for (i = 0; i < file->tensors; i++) {
         (void)read_record(&records, &tensor);
@@ -565,7 +514,6 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
             if (i == index) { /* the buffer must have room for the payload, and need not have more beyond the symbols */
                 *margin = value;
                 found = 1;
-                /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): cwb_open has read this record */
                 fits = value <= tensor.payload_size && tensor.payload_size - value <= tensor.count;
             }
         }
@@ -589,7 +537,7 @@ size_t cwb_scratch_size(const cwb_tensor *tensor)
     if (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE) {
         return CWB_SCRATCH_ADAPTIVE;
     }
-    return HAS_TRELLIS && tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
+    return HAS_TRELLIS && tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->largest) : CWB_SCRATCH_ANS(tensor->largest);
 }
 
 /* Is the stream on a trellis? */
@@ -598,9 +546,10 @@ static int on_trellis(const cwb_stream *stream)
     return HAS_TRELLIS && stream->run > 0;
 }
 
-/* ANS: scratch memory holds the slot edges F_0 .. F_K, and before them, for each of HINTS equal parts of the slots, where
- * the symbol that owns its first one begins: the place of that edge in scratch memory. On a trellis: the hints of both
- * tables, the edges of both, as many values of the symbols to their right, and as many terms for the state. */
+/* ANS. Scratch memory holds the tables, one or two of them, as ENTRY numbers for each symbol: the first slot that it owns, the
+ * value it stands for, and its term of the trellis' state. One more ends each table. Before them stand hints: for each of HINTS equal parts of
+ * a table's slots, where the entry of the symbol that owns its first slot begins; those of the second table follow those of the first.
+ * The state is kept in units of HINTS: so its lowest bit, the grid, chooses the table. */
 
 /* Bits of the table, lowest first. */
 typedef struct {
@@ -625,22 +574,23 @@ static uint8_t take_bits(bit_cursor *bits, uint8_t count)
     return value;
 }
 
-/* Reads a level for each symbol, 0 if it does not occur; returns their number per octave as a power of 2. */
-static uint8_t read_levels(bit_cursor *bits, int16_t lo, uint16_t symbols, uint16_t *levels)
+/* Reads a level for each symbol, 0 if it does not occur, into the first numbers of `entries`; returns their number per octave as a
+ * power of 2. */
+static uint8_t read_levels(bit_cursor *bits, uint16_t range, uint16_t *entries)
 {
     uint8_t resolution = take_bits(bits, 2), rice = take_bits(bits, 2);
     int16_t last = 1, most = (int16_t)(OCTAVES << resolution);
+    uint16_t *level = entries, *mirror = entries + 2 * ENTRY * range;
     uint16_t i;
 
-    for (i = 0; i < symbols && !bits->c.failed; i++) {
-        int32_t symbol = (int32_t)lo + i;
+    for (i = 0; i <= 2 * range && !bits->c.failed; i++) {
         uint16_t value = 0;
         int16_t half;
 
-        if (symbol > 0 && -symbol >= lo) {
-            last = (int16_t)levels[-symbol - lo];
+        if (i > range) {
+            last = (int16_t)*mirror;
         } else if (last != 0) {
-            last = (int16_t)(symbol <= 0 ? last + 1 : last - 1);
+            last++;
         }
         while (value <= 2 * (uint16_t)most + 2 && take_bits(bits, 1)) { /* a prediction is at most `most` + 1 */
             value++;
@@ -652,9 +602,11 @@ static uint8_t read_levels(bit_cursor *bits, int16_t lo, uint16_t symbols, uint1
             bits->c.failed = 1;
             last = 0;
         }
-        levels[i] = (uint16_t)last;
+        *level = (uint16_t)last;
+        level += ENTRY;
+        mirror -= ENTRY;
     }
-    if (resolution > 2 || levels[0] == 0 || last == 0 || bits->byte != 0) {
+    if (resolution > 2 || (entries[0] == 0 && last == 0) || bits->byte != 0) {
         bits->c.failed = 1;
     }
     return resolution;
@@ -672,85 +624,78 @@ static uint32_t weight_of(uint16_t level, uint8_t resolution)
     return (uint32_t)mantissas[(level << (2 - resolution)) & 3] << (level >> resolution);
 }
 
-/* Turns levels into slot edges. */
-static void read_frequencies(uint16_t *edges, uint16_t symbols, uint8_t resolution)
+/* Turns levels into the first slots of symbols; the table ends with the entry at `end`. */
+static void read_frequencies(uint16_t *entries, uint16_t *end, uint8_t resolution)
 {
     uint32_t total = 0, spare = SLOTS;
-    uint16_t i, largest = 0, sum = 0;
+    uint16_t left = SLOTS, slot = 0;
+    uint16_t *entry, *largest = entries;
 
-    for (i = 0; i < symbols; i++) {
-        total += weight_of(edges[i], resolution);
-        spare -= edges[i] != 0;
+    for (entry = entries; entry != end; entry += ENTRY) {
+        total += weight_of(*entry, resolution);
+        spare -= *entry != 0;
     }
-    for (i = 0; i < symbols; i++) {
-        if (edges[i] != 0) {
-            edges[i] = (uint16_t)(1 + divide(weight_of(edges[i], resolution) * spare, total));
+    for (entry = entries; entry != end; entry += ENTRY) {
+        if (*entry != 0) {
+            *entry = (uint16_t)(1 + divide(weight_of(*entry, resolution) * spare, total));
         }
-        if (edges[i] > edges[largest]) {
-            largest = i;
+        if (*entry > *largest) {
+            largest = entry;
         }
-        sum = (uint16_t)(sum + edges[i]);
+        left = (uint16_t)(left - *entry);
     }
-    edges[largest] = (uint16_t)(edges[largest] + SLOTS - sum);
-    for (i = 0, sum = 0; i < symbols; i++) {
-        uint16_t frequency = edges[i];
+    *largest = (uint16_t)(*largest + left);
+    for (entry = entries; entry != end; entry += ENTRY) {
+        uint16_t frequency = *entry;
 
-        edges[i] = sum;
-        sum = (uint16_t)(sum + frequency);
+        *entry = slot;
+        slot = (uint16_t)(slot + frequency);
     }
-    edges[i] = sum;
-}
-
-/* Reads a table to scratch memory: its hints and edges, at places given. 0 if it is invalid. */
-static int read_table(cwb_stream *stream, uint16_t hint, uint16_t edge)
-{
-    uint16_t *edges = stream->scratch + edge;
-    uint16_t slot;
-    uint8_t resolution = 0;
-
-    edges[0] = 1; /* the only level of a single symbol */
-    if (stream->symbols > 1) {
-        bit_cursor bits;
-
-        bits.c.p = stream->next;
-        bits.c.end = stream->end;
-        bits.c.failed = 0;
-        bits.byte = 0;
-        bits.left = 0;
-        resolution = read_levels(&bits, stream->lo, stream->symbols, edges);
-        if (bits.c.failed) {
-            return 0;
-        }
-        stream->next = bits.c.p;
-    }
-    read_frequencies(edges, stream->symbols, resolution);
-    for (slot = 0; slot < SLOTS; slot = (uint16_t)(slot + SLOTS / HINTS)) {
-        while (stream->scratch[edge + 1] <= slot) {
-            edge++;
-        }
-        stream->scratch[hint++] = edge;
-    }
-    return 1;
+    *end = slot;
 }
 
 static cwb_error begin_ans(cwb_stream *stream)
 {
-    uint16_t span = (uint16_t)(stream->symbols + 1), i;
-    uint8_t tables = on_trellis(stream) ? 2 : 1, grid;
+    uint8_t tables = on_trellis(stream) ? 2 : 1, grid, resolution = 0;
+    uint16_t *hint = stream->scratch, *entry = hint + HINTS * tables;
+    uint16_t range = stream->reach;
 
     for (grid = 0; grid < tables; grid++) {
-        uint16_t edge = (uint16_t)(HINTS * tables + span * grid);
+        uint16_t *end = entry + ENTRY * (2 * range + 1);
+        uint16_t slot = 0;
+        int32_t index;
 
-        if (!read_table(stream, (uint16_t)(HINTS * grid), edge)) {
-            return CWB_ERR_TABLE;
-        }
-        for (i = 0; tables > 1 && i < stream->symbols; i++) {
-            int32_t index = stream->lo + (int32_t)i;
-            uint16_t *value = stream->scratch + edge + 2 * span + i;
+        entry[0] = 1; /* the only level of a single symbol */
+        if (range > 0) {
+            bit_cursor bits;
 
-            value[0] = (uint16_t)(2 * index - (grid & (index > 0)) + (grid & (index < 0)));
-            value[2 * span] = (uint16_t)((index & 1) * ODD_INDEX ^ grid * ODD_GRID);
+            bits.c.p = stream->next;
+            bits.c.end = stream->end;
+            bits.c.failed = 0;
+            bits.byte = 0;
+            bits.left = 0;
+            resolution = read_levels(&bits, range, entry);
+            if (bits.c.failed) {
+                return CWB_ERR_TABLE;
+            }
+            stream->next = bits.c.p;
         }
+        read_frequencies(entry, end, resolution);
+        for (index = -(int32_t)range; index <= range; index++) {
+            int32_t value = index, term = 0;
+
+            if (tables > 1) {
+                value = 2 * index - (grid & (index > 0)) + (grid & (index < 0));
+                term = (index & 1) * ODD_INDEX ^ grid * ODD_GRID;
+            }
+            entry[1] = (uint16_t)value;
+            entry[2] = (uint16_t)(term * HINTS);
+            entry += ENTRY;
+            for (; slot < entry[0]; slot = (uint16_t)(slot + SLOTS / HINTS)) {
+                *hint++ = (uint16_t)(entry - ENTRY - stream->scratch);
+            }
+        }
+        entry += ENTRY;
     }
     stream->state = 0;
     if (stream->next != stream->end) {
@@ -771,114 +716,61 @@ static cwb_error begin_ans(cwb_stream *stream)
     return CWB_OK;
 }
 
-static INLINE void read_ans(cwb_stream *stream, int16_t *out, size_t count, int trellis)
+COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
 {
     const uint16_t *scratch = stream->scratch;
     const uint8_t *next = stream->next;
-    const uint8_t *end = stream->end;
-    uint32_t state = stream->state, lo = (uint32_t)(stream->lo - HINTS); /* less the first edge's place */
-    uint32_t past = stream->past, span = 2 * ((uint32_t)stream->symbols + 1);
+    uint32_t state = stream->state, past = stream->past;
 
     do {
-        uint32_t slot = state % SLOTS;
-        const uint16_t *edge = scratch + scratch[(trellis ? (past & 1) * HINTS : 0) + slot / (SLOTS / HINTS)];
+        uint32_t rest = state / SLOTS, slot, hint = past & HINTS;
+        const uint16_t *entry;
 
-        while (edge[1] <= slot) {
-            edge++;
+        AFRESH(rest);
+        slot = state - rest * SLOTS;
+        AFRESH(slot);
+        hint += slot / (SLOTS / HINTS);
+        AFRESH(hint);
+        entry = scratch + scratch[hint];
+
+        while (entry[ENTRY] <= slot) {
+            entry += ENTRY;
         }
-        state = (state / SLOTS) * (uint32_t)(edge[1] - edge[0]) + (slot - edge[0]);
-        if (UNLIKELY(state <= 0xFFFF) && next != end) {
+        state = rest * (uint32_t)(entry[ENTRY] - entry[0]) + (slot - entry[0]);
+        if (UNLIKELY(state <= 0xFFFF) && next != stream->end) {
             state = state << 16 | load_u16(next);
             next += 2;
         }
-        if (trellis) {
-            *out++ = (int16_t)edge[span];
-            past = past >> 1 ^ edge[2 * span];
-        } else {
-            *out++ = (int16_t)(lo + (uint32_t)(edge - scratch));
-        }
+        *out++ = (int16_t)entry[1];
+        past = past >> 1 ^ entry[2];
     } while (--count > 0);
     stream->next = next;
     stream->state = state;
     stream->past = past;
 }
 
-COLD static void read_ans_plain(cwb_stream *stream, int16_t *out, size_t count)
-{
-    read_ans(stream, out, count, 0);
-}
+/* Adaptive binary range coder. Scratch memory holds, for each context, the probabilities of a 1 in units of 2^-16. Where no decision
+ * is to be made, or not by the loop, stands a 0. */
 
-COLD static void read_ans_trellis(cwb_stream *stream, int16_t *out, size_t count)
+/* Shifts one more byte in. Trailing zeros are left out of the payload. */
+COLD static void refill(cwb_stream *stream)
 {
-    read_ans(stream, out, count, 1);
-}
-
-/* Adaptive binary range coder. Scratch memory holds the probabilities of a 1, in units of 2^-16: for each context its
- * bins and a 0, which ends a run of ones, then those of the escape code. */
-
-/* The code with the next digit behind it. Trailing digits of 0 are left out of the payload. */
-static uint32_t shift_in(cwb_stream *stream, uint32_t code)
-{
-    code <<= 16;
+    stream->range <<= 8;
+    stream->state <<= 8;
     if (stream->next != stream->end) {
-        code |= load_u16(stream->next);
-        stream->next += 2;
-    }
-    return code;
-}
-
-COLD static void normalise(cwb_stream *stream)
-{
-    if (stream->range <= 0xFFFF) {
-        stream->range <<= 16;
-        stream->state = shift_in(stream, stream->state);
+        stream->state |= *stream->next++;
     }
 }
 
-static cwb_error begin_adaptive(cwb_stream *stream)
+/* A decision whose probability of a 1, in units of 2^-16, is given: does the code lie in the lower part of the range? */
+COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
 {
-    size_t size = (size_t)(stream->end - stream->next);
-    uint16_t *p = stream->scratch;
-    uint16_t header;
-    int32_t least = 1 - (int32_t)stream->lo, above = stream->lo + (int32_t)stream->symbols;
-    uint8_t context, bin;
+    uint32_t bound;
 
-    if (size < 2 || size % 2 != 0 || (size > 2 && load_u16(stream->end - 2) == 0)) {
-        return CWB_ERR_STREAM;
+    while (stream->range <= 0xFFFFFF) {
+        refill(stream);
     }
-    header = load_u16(stream->next);
-    stream->next += 2;
-    for (context = 0; context < CONTEXTS; context++) {
-        uint32_t more = (2 * (uint32_t)(header >> 4 & 15) + 1) << 11;
-
-        *p++ = (uint16_t)((2 * (header >> 8 & 31) + 1) << 10);
-        for (bin = 1; bin < BINS; bin++) {
-            more = more < 3072 ? 2048 : more - 1024;
-            *p++ = (uint16_t)more;
-        }
-        *p++ = 0;
-    }
-    for (bin = 0; bin < MAX_ESCAPE_BITS; bin++) {
-        *p++ = 0x8000;
-    }
-    stream->contexts = (uint8_t)(header >> 15);
-    stream->sign = (uint8_t)(2 * (header & 15) + 1);
-    stream->rate = FIRST_RATE;
-    stream->last_rate = (uint8_t)(FIRST_RATE + 1 + (header >> 13 & 3));
-    stream->rate_left = UINT32_C(2) << FIRST_RATE;
-    least = least < above ? least : above;
-    stream->limit = (uint8_t)(least < 0 ? 0 : least < BINS ? least : BINS);
-    stream->range = 0; /* as yet: two digits come in */
-    stream->state = 0;
-    normalise(stream);
-    normalise(stream);
-    stream->range = UINT32_C(0xFFFFFFFF);
-    return CWB_OK;
-}
-
-/* Splits the range: 1 if the code lies in the lower part, of width `bound`. */
-COLD static uint8_t split(cwb_stream *stream, uint32_t bound)
-{
+    bound = (stream->range >> 16) * p;
     if (stream->state < bound) {
         stream->range = bound;
         return 1;
@@ -888,142 +780,168 @@ COLD static uint8_t split(cwb_stream *stream, uint32_t bound)
     return 0;
 }
 
-/* The excess over BINS: an Exp-Golomb code whose unary part adapts and whose other bits are equiprobable. */
-static uint32_t escape(cwb_stream *stream)
+static cwb_error begin_adaptive(cwb_stream *stream)
 {
-    uint16_t *p = stream->scratch + CONTEXTS * (BINS + 1);
-    uint32_t value = 1;
-    uint8_t bits = 0, more = 1;
+    uint16_t *p = stream->scratch;
+    uint32_t header;
+    uint16_t top;
+    uint8_t context, bin;
 
-    while (more && bits < MAX_ESCAPE_BITS) {
-        more = split(stream, (stream->range >> 12) * (uint32_t)(*p >> 4));
-        *p = (uint16_t)(*p - (uint32_t)(*p >> stream->rate) + (more ? (UINT32_C(0x10000) >> stream->rate) - 1 : 0));
-        p++;
-        bits = (uint8_t)(bits + more);
-        normalise(stream);
+    if (stream->end - stream->next < 2 || (stream->end - stream->next > 2 && stream->end[-1] == 0)) {
+        return CWB_ERR_STREAM;
     }
-    while (bits-- > 0) {
-        value = value << 1 | split(stream, stream->range >> 1);
-        normalise(stream);
+    header = load_u16(stream->next);
+    stream->next += 2;
+    stream->shift = (uint8_t)(header >> 4 & 7);
+    top = (uint16_t)(stream->reach >> stream->shift);
+    for (context = 0; context < CONTEXTS; context++) {
+        uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
+        uint16_t *first = p;
+
+        if (stream->shift > 0) { /* all magnitudes are left to far_magnitude */
+            *p++ = 0;
+        }
+        for (bin = 0; bin < BINS && bin < top; bin++) {
+            *p++ = (uint16_t)some;
+            more = more < 3072 ? 2048 : more - 1024;
+            some = more;
+        }
+        *p = 0;
+        p = first + CONTEXT;
     }
-    return value - 1;
+    stream->far = (uint16_t)(header >> 15 ? (uint32_t)FAR << stream->shift : 0xFFFF);
+    stream->sign = (uint8_t)(2 * (header & 15) + 1);
+    stream->rate = FIRST_RATE;
+    stream->last_rate = (uint8_t)(header >> 14 & 1 ? 8 : 6);
+    stream->rate_left = UINT32_C(2) << FIRST_RATE;
+    stream->state = 0;
+    for (bin = 0; bin < 4; bin++) {
+        refill(stream);
+    }
+    stream->range = UINT32_C(0xFFFFFFFF);
+    return CWB_OK;
 }
 
-/* The symbol whose bins said `magnitude`, where that does not prove it to be within its limits. */
-COLD static int16_t far_symbol(cwb_stream *stream, uint32_t magnitude)
+/* So many equiprobable bits behind those of `value`. */
+static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint8_t count)
 {
-    int32_t symbol;
-
-    if (magnitude == BINS) {
-        magnitude += escape(stream);
+    while (count-- > 0) {
+        value = value << 1 | decide(stream, HALF);
     }
-    symbol = (int32_t)magnitude;
-    if (magnitude > 0 && !split(stream, (stream->range >> 5) * stream->sign)) {
-        symbol = -symbol;
-    }
-    if ((uint32_t)(symbol - stream->lo) >= stream->symbols) {
-        stream->damaged = 1; /* and from now on all symbols are replaced */
-        stream->limit = 0;
-        symbol = stream->lo;
-    }
-    return (int16_t)symbol;
+    return value;
 }
 
-/* Symbols of one run, between two changes of the learning rate. */
+/* The magnitude whose bins ended where no decision was to be made: behind the last of them, or before the first. */
+COLD static uint32_t far_magnitude(cwb_stream *stream, uint16_t *p, uint32_t magnitude)
+{
+    uint8_t bits = 0, bit, shift = stream->shift;
+
+    if (shift > 0) {
+        do {
+            p++;
+            bit = decide(stream, *p);
+            *p = (uint16_t)(*p - (uint32_t)(*p >> stream->rate) + (bit ? (UINT32_C(0x10000) >> stream->rate) - 1 : 0));
+            magnitude += bit;
+        } while (bit);
+    }
+    if (magnitude == BINS) { /* Exp-Golomb code */
+        while (bits < MAX_ESCAPE_BITS && decide(stream, HALF)) {
+            bits++;
+        }
+        magnitude = plain_bits(stream, 1, bits) + BINS - 1;
+    }
+    magnitude = plain_bits(stream, magnitude, shift);
+    if (magnitude > stream->reach) {
+        stream->damaged = 1;
+        magnitude = stream->reach;
+    }
+    return magnitude;
+}
+
+/* Symbols of one run, between two changes of the learning rate. Bits 5 and 6 of `past` say where the context begins, in bytes: by the grid,
+ * and by whether the last magnitude was FAR. On a trellis its state stands in bits 0 to 3. */
 static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int trellis)
 {
+    /* what follows a state, its lowest bit repeated in bit 5; by the state, and 16 for an odd index */
+    static const uint8_t after[32] = {0, 73, 65, 8, 2, 75, 67, 10, 4, 77, 69, 12, 6, 79, 71, 14,
+                                      69, 12, 4, 77, 71, 14, 6, 79, 65, 8, 0, 73, 67, 10, 2, 75};
     uint32_t code = stream->state, range = stream->range, past = stream->past;
-    uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1;
-    uint32_t far = stream->contexts ? FAR << STATE_BITS : UINT32_C(0xFFFFFFFF);
+    uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1, magnitude = stream->last;
+    uint16_t *context = stream->scratch + (magnitude >= stream->far ? CONTEXT : 0);
 
     do {
-        uint32_t bound, p, magnitude, value, sum = 0;
+        uint32_t bound, p, value = 0;
         uint16_t *first = stream->scratch, *bin;
 
         if (trellis) {
-            if (past & 1) {
-                first += (BINS + 1) * (CONTEXTS / 2);
-            }
-            AFRESH(first);
-            if (past >= far) {
-                first += BINS + 1;
-            }
-            AFRESH(first);
-        } else if (stream->contexts) {
-            uint32_t context = (past + 3) >> 2;
-
-            first += (BINS + 1) * (context < CONTEXTS ? context : CONTEXTS - 1);
+            first = (uint16_t *)((uint8_t *)first + (past & 0x60));
+        } else {
+            first = context;
         }
+        AFRESH(first);
         bin = first;
         for (;;) {
+            if (UNLIKELY(range <= 0xFFFFFF)) {
+                do {
+                    range <<= 8;
+                    AFRESH(range);
+                    code <<= 8;
+                    if (stream->next != stream->end) {
+                        code |= *stream->next++;
+                    }
+                } while (range <= 0xFFFFFF);
+            }
             p = *bin;
-            bound = (range >> 12) * (p >> 4);
+            bound = (range >> 16) * p;
             p -= p >> rate;
             if (code >= bound) {
                 break;
             }
             *bin++ = (uint16_t)(p + gain);
             range = bound;
-            if (UNLIKELY(range <= 0xFFFF)) {
-                range <<= 16;
-                code = shift_in(stream, code);
-            }
         }
         *bin = (uint16_t)p;
         code -= bound;
         range -= bound;
         magnitude = (uint32_t)(bin - first);
-        if (trellis) {
-            AFRESH(magnitude);
-            AFRESH(past);
+        if (!trellis) {
+            AFRESH(p);
         }
-        value = 0;
+        if (UNLIKELY(p == 0)) {
+            stream->state = code;
+            stream->range = range;
+            magnitude = far_magnitude(stream, bin, magnitude);
+            code = stream->state;
+            range = stream->range;
+        }
+        context = stream->scratch;
         if (magnitude > 0) {
-            uint32_t negative = 0;
-
-            if (UNLIKELY(magnitude >= stream->limit)) {
-                int16_t symbol;
-
-                stream->state = code;
-                stream->range = range;
-                symbol = far_symbol(stream, magnitude);
-                code = stream->state;
-                range = stream->range;
-                negative = symbol < 0;
-                magnitude = (uint32_t)(symbol < 0 ? -(int32_t)symbol : symbol);
-            } else {
-                bound = (range >> 5) * stream->sign;
-                if (code < bound) {
-                    range = bound;
-                } else {
-                    code -= bound;
-                    range -= bound;
-                    negative = 1;
-                }
+            if (!trellis && magnitude >= stream->far) {
+                context += CONTEXT;
             }
-            value = trellis ? 2 * magnitude - (past & 1) : magnitude;
-            sum = trellis ? value << STATE_BITS : 2 * value;
-            if (negative) {
+            value = trellis ? 2 * magnitude - (past >> 6) : magnitude;
+            bound = (range >> 5) * stream->sign;
+            if (code < bound) {
+                range = bound;
+            } else {
+                code -= bound;
+                range -= bound;
                 value = 0 - value;
             }
         }
-        if (trellis) { /* the bit above the state, left of the sum, makes the upper bit of ODD_GRID */
-            uint32_t grid = past & 1;
-
-            past = ((past & ~UINT32_C(16)) | grid << 4) >> 1 ^ grid ^ (magnitude & 1) * ODD_INDEX;
-        } else {
-            past >>= 1;
-        }
-        past += sum;
-        if (UNLIKELY(range <= 0xFFFF)) {
-            range <<= 16;
-            code = shift_in(stream, code);
-        }
         *out++ = (int16_t)value;
+        if (trellis) {
+            AFRESH(magnitude);
+            past = after[(past & 15) | (magnitude & 1) << 4];
+            if (magnitude >= stream->far) {
+                past |= 0x20;
+            }
+        }
     } while (--count > 0);
     stream->state = code;
     stream->range = range;
     stream->past = past;
+    stream->last = (uint16_t)magnitude;
 }
 
 COLD static void read_adaptive_plain(cwb_stream *stream, int16_t *out, size_t count)
@@ -1034,23 +952,6 @@ COLD static void read_adaptive_plain(cwb_stream *stream, int16_t *out, size_t co
 COLD static void read_adaptive_trellis(cwb_stream *stream, int16_t *out, size_t count)
 {
     read_adaptive(stream, out, count, 1);
-}
-
-static void read_unchanging_adaptive(cwb_stream *stream, int16_t *out, size_t count)
-{
-    size_t i;
-
-    if (on_trellis(stream)) {
-        read_adaptive_trellis(stream, out, count);
-    } else {
-        read_adaptive_plain(stream, out, count);
-    }
-    for (i = 0; stream->limit == 0 && i < count; i++) {
-        stream->damaged |= out[i] == 0; /* the only symbol that was not checked */
-        if (stream->damaged) {
-            out[i] = (int16_t)(on_trellis(stream) ? 2 * stream->lo : stream->lo);
-        }
-    }
 }
 
 /* Both */
@@ -1077,23 +978,12 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->run_left = on_trellis(stream) ? tensor->run : FOREVER;
     stream->rate_left = FOREVER;
     stream->past = 0;
+    stream->last = 0;
     stream->damaged = 0;
-    stream->symbols = tensor->symbols;
-    stream->lo = tensor->lo;
+    stream->largest = tensor->largest;
+    stream->reach = (uint16_t)(on_trellis(stream) ? tensor->largest / 2 : tensor->largest);
     stream->kind = tensor->kind;
-    return HAS_ANS && tensor->kind == CWB_ANS ? begin_ans(stream) : begin_adaptive(stream);
-}
-
-/* At least one symbol, all of one run, between two changes of the learning rate. */
-static void read_unchanging(cwb_stream *stream, int16_t *out, size_t count)
-{
-    if (HAS_ADAPTIVE && (!HAS_ANS || stream->kind == CWB_ADAPTIVE)) {
-        read_unchanging_adaptive(stream, out, count);
-    } else if (on_trellis(stream)) {
-        read_ans_trellis(stream, out, count);
-    } else {
-        read_ans_plain(stream, out, count);
-    }
+    return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
 }
 
 cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
@@ -1111,14 +1001,21 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
         if (HAS_ADAPTIVE && now > stream->rate_left) {
             now = (size_t)stream->rate_left;
         }
-        read_unchanging(stream, out, now);
+        if (HAS_ANS && (!HAS_ADAPTIVE || stream->kind == CWB_ANS)) {
+            read_ans(stream, out, now);
+        } else if (on_trellis(stream)) {
+            read_adaptive_trellis(stream, out, now);
+        } else {
+            read_adaptive_plain(stream, out, now);
+        }
         out += now;
         count -= now;
         if (HAS_TRELLIS) {
             stream->run_left -= (uint32_t)now;
             if (stream->run_left == 0) {
                 stream->run_left = stream->run;
-                stream->past &= ~(uint32_t)15;
+                stream->past = 0;
+                stream->last = 0;
             }
         }
         if (HAS_ADAPTIVE) {
@@ -1132,14 +1029,6 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
     return CWB_OK;
 }
 
-/* Do values from lo on, so many in number, fit int8? Twice as large ones, on a trellis? */
-static int fits_i8(int32_t lo, uint16_t symbols, int trellis)
-{
-    int32_t hi = lo + symbols - 1;
-
-    return trellis ? lo >= -64 && hi <= 63 : lo >= -128 && hi <= 127;
-}
-
 cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
 {
     int16_t tile[TILE];
@@ -1147,7 +1036,7 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!fits_i8(stream->lo, stream->symbols, on_trellis(stream))) {
+    if (stream->largest > INT8_MAX + 1) {
         return CWB_ERR_RANGE;
     }
     while (count > 0) {
@@ -1156,6 +1045,9 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
 
         (void)cwb_read_i16(stream, tile, now);
         for (i = 0; i < now; i++) {
+            if (tile[i] > INT8_MAX) {
+                return CWB_ERR_RANGE;
+            }
             *out++ = (int8_t)tile[i];
         }
         count -= now;
@@ -1201,18 +1093,12 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     cwb_stream stream;
     uint32_t done, now, i;
     cwb_error error;
-#ifndef CWB_NO_FLOAT
-    float step = cwb_step(tensor);
 #ifndef CWB_NO_CRC
-    uint8_t bytes[4 * TILE];
-    uint32_t crc = 0;
-#endif
+    uint8_t bytes[2 * TILE];
+    uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
 #endif
 
-    error = check_payload(tensor);
-    if (error == CWB_OK) {
-        error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
-    }
+    error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
     if (error != CWB_OK) {
         return error;
     }
@@ -1220,35 +1106,34 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
         (void)cwb_read_i16(&stream, tile, (size_t)now);
         for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
-#ifndef CWB_NO_FLOAT
-            float_bits element;
+            int16_t symbol = tile[i];
 
-            element.value = step * (float)symbol;
 #ifndef CWB_NO_CRC
-            bytes[4 * i] = (uint8_t)(element.bits & 0xFF);
-            bytes[4 * i + 1] = (uint8_t)(element.bits >> 8 & 0xFF);
-            bytes[4 * i + 2] = (uint8_t)(element.bits >> 16 & 0xFF);
-            bytes[4 * i + 3] = (uint8_t)(element.bits >> 24);
-#endif
-            if (to == TO_F32) {
-                ((float *)out)[done + i] = element.value;
-            }
+            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
+            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
 #endif
             if (to == TO_I16) {
                 ((int16_t *)out)[done + i] = symbol;
             } else if (to == TO_I8) {
+                if (symbol > INT8_MAX) {
+                    return CWB_ERR_RANGE;
+                }
                 ((int8_t *)out)[done + i] = (int8_t)symbol;
             }
+#ifndef CWB_NO_FLOAT
+            else if (to == TO_F32) {
+                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
+            }
+#endif
         }
-#if !defined CWB_NO_FLOAT && !defined CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(4 * now));
+#ifndef CWB_NO_CRC
+        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
 #endif
     }
     error = cwb_end(&stream);
-#if !defined CWB_NO_FLOAT && !defined CWB_NO_CRC
-    if (error == CWB_OK && crc != tensor->decoded_crc) {
-        error = CWB_ERR_DECODED_CRC;
+#ifndef CWB_NO_CRC
+    if (error == CWB_OK && crc != tensor->crc) {
+        error = CWB_ERR_PAYLOAD_CRC;
     }
 #endif
     return error;
@@ -1263,7 +1148,7 @@ static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t s
     if (!can_decode(tensor)) {
         return CWB_ERR_KIND;
     }
-    if (to == TO_I8 && !fits_i8(tensor->lo, tensor->symbols, tensor->run > 0)) {
+    if (to == TO_I8 && tensor->largest > INT8_MAX + 1) {
         return CWB_ERR_RANGE;
     }
     if (capacity < tensor->count || scratch_bytes < cwb_scratch_size(tensor)) {
@@ -1278,7 +1163,7 @@ cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
         return CWB_ERR_ARGUMENT;
     }
     if (tensor->kind == CWB_RAW) {
-        return check_payload(tensor);
+        return has_crc(tensor->payload, tensor->payload_size, tensor->crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
     }
     if (scratch_bytes < cwb_scratch_size(tensor)) {
         return CWB_ERR_SPACE;
@@ -1373,29 +1258,23 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_TRAILING:
         return "the file is longer than its header says";
     case CWB_ERR_HEADER_CRC:
-        return "the header is damaged (CRC)";
-    case CWB_ERR_DIRECTORY_CRC:
-        return "the directory is damaged (CRC)";
+        return "the header or the directory is damaged (CRC)";
     case CWB_ERR_DIRECTORY:
         return "the directory's records do not fit or are out of order";
     case CWB_ERR_LAYOUT:
         return "directory and payloads do not fill the file";
-    case CWB_ERR_ELEMENT_TYPE:
-        return "element type not allowed";
     case CWB_ERR_SHAPE:
-        return "rank, dimensions or size of a tensor not allowed";
+        return "dimensions or size of a tensor not allowed";
     case CWB_ERR_NAME:
         return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step, symbol range or run of a tensor not allowed";
+        return "step or largest symbol of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:
         return "the frequency table is invalid";
     case CWB_ERR_STREAM:
         return "the coded stream is damaged";
-    case CWB_ERR_DECODED_CRC:
-        return "the decoded values are wrong (CRC)";
     case CWB_ERR_RANGE:
         return "symbols do not fit int8";
     case CWB_ERR_SPACE:

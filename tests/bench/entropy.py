@@ -1,19 +1,25 @@
 """Coded weight bytes of each coder over the ideal order-0 entropy of the same symbols, and the rest of the file.
 
 The entropy is taken per tensor, of what is coded: symbols, or indices given their grid where there is a trellis. No
-table or model is counted in it; in the coders' bytes everything is.
+table or model is counted in it; in the coders' bytes everything is. Where NNCodec is installed (``pip install
+nncodec``), its DeepCABAC codes the same symbols; it has no grids of this trellis, and is not asked there. Its bytes are
+those of the code alone, without steps and shapes.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from cerwu_onnx.config import Settings
 from cerwu_onnx.pipeline import encode, prepare
 from cerwu_onnx.quantizer import quantize_model
+from cerwu_onnx.types import QuantizedTensor
 
 from .models import BenchModel
 
@@ -33,6 +39,7 @@ class Row:
     ideal: float
     coded: dict[str, int]
     file_bytes: int
+    nncodec: int | None
 
     @property
     def overhead(self) -> float:
@@ -51,13 +58,38 @@ def measure(model: BenchModel, settings: Settings) -> Row:
         ideal=sum(layer.entropy * layer.weights for layer in layers) / 8,
         coded={coder: sum(layer.coded_bytes for layer in file.layers) for coder, file in files.items()},
         file_bytes=len(files["auto"].content),
+        nncodec=deepcabac({layer.name: done.quantized[layer.name] for layer in layers}),
     )
+
+
+def deepcabac(quantized: Mapping[str, QuantizedTensor]) -> int | None:
+    """Bytes of NNCodec's code of the symbols; None where it is not installed, or a trellis chose them."""
+    if importlib.util.find_spec("nncodec") is None or any(tensor.run for tensor in quantized.values()):
+        return None
+    coder = importlib.import_module("nncodec.extensions.deepCABAC")
+    size = 0
+    for tensor in quantized.values():
+        symbols = np.ascontiguousarray(tensor.symbols, np.int32)
+        off = (coder.HdspMode.AlwaysOff, np.zeros(2, np.int8))
+        encoder = coder.Encoder()
+        encoder.initCtxModels(11, 1)  # its default of ten flags in unary, and tuned adaptation
+        encoder.encodeLayer(symbols, 0, 0, 0, 0, 0, np.zeros(len(symbols), np.int32), *off, 0, 0)
+        size += len(encoder.finish())
+    return size
 
 
 def run(models: list[BenchModel], console: Console) -> None:
     """Print a row per model and case."""
     table = Table(
-        "model", "method", "weights", "entropy, bits/weight", *CODERS, "file bytes", "overhead", title="Coders"
+        "model",
+        "method",
+        "weights",
+        "entropy, bits/weight",
+        *CODERS,
+        "NNCodec",
+        "file bytes",
+        "overhead",
+        title="Coders",
     )
     for model in models:
         for settings in CASES:
@@ -65,7 +97,7 @@ def run(models: list[BenchModel], console: Console) -> None:
             method = settings.method if settings.method == "trellis" else f"{settings.method}, {settings.levels} levels"
             ratios = (f"{row.coded[coder] / row.ideal:.4f}" for coder in CODERS)
             bits = f"{8 * row.ideal / row.weights:.3f}"
-            table.add_row(
-                model.name, method, f"{row.weights:,}", bits, *ratios, f"{row.file_bytes:,}", f"{row.overhead:.1%}"
-            )
+            other = "-" if row.nncodec is None else f"{row.nncodec / row.ideal:.4f}"
+            sizes = f"{row.file_bytes:,}", f"{row.overhead:.1%}"
+            table.add_row(model.name, method, f"{row.weights:,}", bits, *ratios, other, *sizes)
     console.print(table)

@@ -48,6 +48,9 @@ TILE = 64
 LEVELS = ("-Os", "-O2")
 CODERS = {"ans": "-DCWB_NO_ADAPTIVE", "adaptive": "-DCWB_NO_ANS"}
 """The coders, and what leaves the other one out of the decoder."""
+NO_TRELLIS = "CWB_NO_TRELLIS"
+BUILDS = ("", NO_TRELLIS)
+"""Build options of the decoder."""
 
 JSON = ROOT / "docs" / "benchmarks" / "size.json"
 PAGE = ROOT / "docs" / "mcu.md"
@@ -80,11 +83,12 @@ class Payload:
     weights: int
     entropy: float
     content: bytes
+    trellis: bool
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of size.json. Sizes in bytes, instructions per weight.
+    """One line of size.json. Sizes in bytes, instructions per weight; ``option`` is what the decoder was built with.
 
     ``instructions``: streamed to int16, no CRC. ``_checked``: cwb_decode_i16, all CRCs. ``_float``: cwb_decode_f32.
     The last two are None where they were not measured. ``code`` and ``const``: the least link, open and stream.
@@ -95,6 +99,7 @@ class Row:
     target: str
     coder: str
     level: str
+    option: str
     payload: str
     weights: int
     entropy: float
@@ -120,7 +125,8 @@ def payloads() -> list[Payload]:
     made = []
     for name, settings in REAL.items():
         quantized = quantize_layers(graph, stats, settings)[largest]
-        symbols = quantized.symbols.ravel()[: WEIGHTS // (quantized.run or 1) * (quantized.run or 1)]
+        columns = quantized.run or 1
+        symbols = quantized.symbols.reshape(-1, columns)[: WEIGHTS // columns]
         made += files(name, dataclasses.replace(quantized, symbols=symbols))
     laplace = np.rint(np.random.default_rng(0).laplace(0, 1.49, 65536)).astype(np.int32)
     return made + files("Laplace", QuantizedTensor(laplace, 0.01, 0.0, 1.0, 0.0))
@@ -140,24 +146,29 @@ def files(name: str, tensor: QuantizedTensor) -> list[Payload]:
             tensor.symbols.size,
             bits,
             writer.assemble([writer.encode_tensor(writer.CodedTensor("w", tensor, coder))]),
+            tensor.run > 0,
         )
         for coder in CODERS
     ]
 
 
-def measure(target: Target, level: str, everything: Sequence[Payload], folder: Path) -> list[Row]:
-    """Compile the decoder and run it on every payload."""
+def measure(target: Target, level: str, option: str, everything: Sequence[Payload], folder: Path) -> list[Row]:
+    """Compile the decoder and run it on every payload that it can read."""
     from tests.emu import build
     from tests.emu.decoder import ALL, MINIMAL, Decoder
     from tests.emu.elf import Elf
 
-    program = build.program(target, folder, level, ALL)
-    whole = Elf(build.decoder_object(target, folder, level)).sizes()
+    flags = [f"-D{option}"] if option else []
+    program = build.program(target, folder, level, ALL, *flags)
+    whole = Elf(build.decoder_object(target, folder, level, *flags)).sizes()
     least = {
-        coder: least_sizes(build.program(target, folder, level, [MINIMAL], flag)) for coder, flag in CODERS.items()
+        coder: least_sizes(build.program(target, folder, level, [MINIMAL], flag, *flags))
+        for coder, flag in CODERS.items()
     }
     rows = []
     for payload in everything:
+        if option == NO_TRELLIS and (payload.trellis or payload.weights > WEIGHTS):
+            continue
         decoder = Decoder(target, program, payload.content, count=True)
         calls = {"open": decoder.cost}
         tensor = decoder.tensor(0)
@@ -175,6 +186,7 @@ def measure(target: Target, level: str, everything: Sequence[Payload], folder: P
                 target=target.name,
                 coder=payload.coder,
                 level=level,
+                option=option,
                 payload=payload.name,
                 weights=tensor.count,
                 entropy=round(payload.entropy, 4),
@@ -207,6 +219,19 @@ def groups(rows: Sequence[Row]) -> list[dict[str, Row]]:
     for row in sorted(rows, key=lambda row: list(CODERS).index(row.coder)):
         made.setdefault((row.coder, row.target, row.level), {})[row.payload] = row
     return list(made.values())
+
+
+def no_trellis_table(rows: Sequence[Row]) -> list[list[str]]:
+    """What it costs without a trellis: flash, and instructions per weight."""
+    found = groups([row for row in rows if row.option == NO_TRELLIS])
+    names = list(found[0]) if found else []
+    table = [["coder", "target", "level", "least code", "+ const", "all code", "+ const", *names]]
+    for group in found:
+        row = next(iter(group.values()))
+        sizes = [row.code, row.const, row.code_whole, row.const_whole]
+        figures = [f"{group[name].instructions:.1f}" for name in names]
+        table.append([row.coder, row.target, row.level, *(f"{size:,}" for size in sizes), *figures])
+    return table
 
 
 def payload_table(rows: Sequence[Row]) -> list[list[str]]:
@@ -269,10 +294,12 @@ def show(console: Console, title: str, table: Sequence[Sequence[str]], text_colu
 
 def tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]], int]]:
     """Title, cells and number of text columns of each table."""
+    full = [row for row in rows if not row.option]
     return [
-        ("What was decoded", payload_table(rows), 2),
-        ("Instructions per weight", instruction_table(rows), 3),
-        ("Bytes", byte_table(rows), 3),
+        ("What was decoded", payload_table(full), 2),
+        ("Instructions per weight", instruction_table(full), 3),
+        ("Bytes", byte_table(full), 3),
+        ("Built with CWB_NO_TRELLIS: bytes, and instructions per weight", no_trellis_table(rows), 3),
         ("Others, measured earlier: 65,536 Laplace weights, H = 3.018 bits", reference_table(), 1),
     ]
 
@@ -339,7 +366,8 @@ def main() -> int:
                     profile(target, level, everything, Path(name), console)
                 else:
                     print(f"{target.name} {level}", file=sys.stderr)
-                    rows += measure(target, level, everything, Path(name))
+                    for option in BUILDS:
+                        rows += measure(target, level, option, everything, Path(name))
     if arguments.profile:
         return 0
     for title, table, columns in tables(rows):

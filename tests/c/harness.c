@@ -110,6 +110,10 @@ static uint32_t get_u32(const unsigned char *p)
 static cwb_error check_all(const unsigned char *data, size_t size)
 {
     static const cwb_kind sections[2] = {CWB_GRAPH, CWB_METADATA};
+#ifndef CWB_NO_NAMES
+    const char *name;
+    size_t length;
+#endif
     cwb_file file;
     cwb_error error = cwb_open(&file, data, size);
     uint32_t i;
@@ -128,6 +132,12 @@ static cwb_error check_all(const unsigned char *data, size_t size)
         uint16_t *scratch;
 
         REQUIRE(cwb_tensor_at(&file, i, &tensor) == CWB_OK);
+#ifndef CWB_NO_NAMES
+        error = cwb_name(&file, i, &name, &length);
+        if (error != CWB_OK && error != CWB_ERR_NOT_FOUND) {
+            return error;
+        }
+#endif
         scratch = allocate(cwb_scratch_size(&tensor));
         error = cwb_check(&tensor, scratch, cwb_scratch_size(&tensor));
         free(scratch);
@@ -146,27 +156,22 @@ static void status(int count, char **paths)
     }
 }
 
-/* What a tensor's values are at least and at most. */
-static int32_t lowest(const cwb_tensor *tensor)
+/* Do the symbols fit int8? */
+static int fits_i8(const cwb_tensor *tensor, const int16_t *symbols)
 {
-    return tensor->run > 0 ? 2 * tensor->lo - (tensor->lo > 0) : tensor->lo;
-}
+    uint32_t i;
 
-static int32_t highest(const cwb_tensor *tensor)
-{
-    int32_t hi = (int32_t)tensor->lo + tensor->symbols - 1;
-
-    return tensor->run > 0 ? 2 * hi + (hi < 0) : hi;
-}
-
-static int fits_i8(const cwb_tensor *tensor)
-{
-    return lowest(tensor) >= -128 && highest(tensor) <= 127;
+    for (i = 0; i < tensor->count; i++) {
+        if (symbols[i] > 127 || symbols[i] < -128) {
+            return 0;
+        }
+    }
+    return tensor->largest <= 128;
 }
 
 static size_t least_scratch(const cwb_tensor *tensor)
 {
-    return tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->symbols) : CWB_SCRATCH_BYTES(tensor->symbols);
+    return tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->largest) : CWB_SCRATCH_ANS(tensor->largest);
 }
 
 /* Reads k symbols at a time, as int16 and, where they fit, as int8 in every other read. */
@@ -176,20 +181,20 @@ static void stream(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_s
     int8_t *narrow = allocate(k);
     cwb_stream ans;
     size_t done = 0, i;
-    int turn = 0;
+    int turn = 0, fits = fits_i8(tensor, whole);
 
     REQUIRE(cwb_begin(tensor, scratch, scratch_size, &ans) == CWB_OK);
     while (done < tensor->count) {
         size_t now = tensor->count - done < k ? tensor->count - done : k;
 
         REQUIRE(cwb_end(&ans) == CWB_ERR_ARGUMENT);
-        if (turn++ % 2 == 1 && fits_i8(tensor)) {
+        if (turn++ % 2 == 1 && fits) {
             REQUIRE(cwb_read_i8(&ans, narrow, now) == CWB_OK);
             for (i = 0; i < now; i++) {
                 REQUIRE(narrow[i] == whole[done + i]);
             }
         } else {
-            REQUIRE(fits_i8(tensor) || cwb_read_i8(&ans, narrow, now) == CWB_ERR_RANGE);
+            REQUIRE(tensor->largest <= 128 || cwb_read_i8(&ans, narrow, now) == CWB_ERR_RANGE);
             REQUIRE(cwb_read_i16(&ans, out, now) == CWB_OK);
             REQUIRE(memcmp(out, whole + done, now * sizeof *out) == 0);
         }
@@ -245,7 +250,7 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     uint16_t *scratch = allocate(scratch_size);
     int16_t *symbols = allocate(n * sizeof *symbols);
     int8_t *narrow = allocate(n);
-    int fits = fits_i8(tensor);
+    int fits;
     cwb_stream ans;
     size_t i;
 #ifndef CWB_NO_FLOAT
@@ -261,6 +266,7 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     REQUIRE(cwb_decode_i16(tensor, scratch, scratch_size, symbols, n - 1) == CWB_ERR_SPACE);
     REQUIRE(cwb_decode_i16(tensor, scratch, scratch_size, NULL, n) == CWB_ERR_ARGUMENT);
     REQUIRE(cwb_decode_i16(tensor, scratch, scratch_size, symbols, n) == CWB_OK);
+    fits = fits_i8(tensor, symbols);
     REQUIRE(cwb_check(tensor, scratch, scratch_size) == CWB_OK);
 
     stream(tensor, scratch, scratch_size, symbols, 1);
@@ -310,6 +316,8 @@ static void dump(const char *path, const char *out_path)
     int axis;
 #ifndef CWB_NO_NAMES
     cwb_tensor found;
+    const char *name;
+    size_t length;
 #endif
 
     REQUIRE(out != NULL);
@@ -322,11 +330,12 @@ static void dump(const char *path, const char *out_path)
     for (i = 0; i < file.tensors; i++) {
         REQUIRE(cwb_tensor_at(&file, i, &tensor) == CWB_OK);
 #ifndef CWB_NO_NAMES
-        REQUIRE(cwb_find(&file, tensor.name, tensor.name_length, &found) == CWB_OK);
-        REQUIRE(found.name == tensor.name && found.payload == tensor.payload && found.count == tensor.count);
+        REQUIRE(cwb_name(&file, i, &name, &length) == CWB_OK);
+        REQUIRE(cwb_find(&file, name, length, &found) == CWB_OK);
+        REQUIRE(found.shape == tensor.shape && found.payload == tensor.payload && found.count == tensor.count);
 #endif
-        printf("%d %d %lu %d %d %lu %08lx", tensor.kind, tensor.type, (unsigned long)tensor.count, tensor.lo,
-               tensor.symbols, (unsigned long)tensor.step_bits, (unsigned long)tensor.decoded_crc);
+        printf("%d %d %lu %d %lu %08lx", tensor.kind, tensor.type, (unsigned long)tensor.count, tensor.largest,
+               (unsigned long)tensor.step_bits, (unsigned long)tensor.crc);
         cwb_shape(&tensor, dims);
         for (axis = 0; axis < CWB_MAX_RANK; axis++) {
             REQUIRE(axis < tensor.rank || dims[axis] == 0);
@@ -335,7 +344,7 @@ static void dump(const char *path, const char *out_path)
             }
         }
 #ifndef CWB_NO_NAMES
-        printf(" %.*s\n", tensor.name_length, tensor.name);
+        printf(" %.*s\n", (int)length, name);
 #else
         printf(" \n");
 #endif
@@ -417,7 +426,7 @@ static void try_stream(const cwb_tensor *tensor)
             int16_t symbol;
 
             REQUIRE(cwb_read_i16(&ans, &symbol, 1) == CWB_OK);
-            REQUIRE(symbol >= lowest(tensor) && symbol <= highest(tensor));
+            REQUIRE(symbol >= -(int)tensor->largest && symbol <= (int)tensor->largest);
         }
         cwb_end(&ans);
     }
@@ -440,22 +449,21 @@ static void fuzz(const char *path, uint32_t seed, long rounds)
         cwb_file opened_file;
 
         while (damages-- > 0) {
-            uint32_t place = 12 + RANDOM(copy.size - 12);
+            uint32_t place = 6 + RANDOM(copy.size - 6);
 
             copy.data[place] = RANDOM(2) ? (unsigned char)RANDOM(256) : (unsigned char)(copy.data[place] + 1);
         }
-        directory = get_u32(copy.data + 16);
-        if (directory <= copy.size - 32) {
-            put_u32(copy.data + 24, crc32_of(copy.data + 32, directory));
+        directory = get_u32(copy.data + 8);
+        if (directory <= copy.size - 20) {
+            put_u32(copy.data + 16, crc32_more(crc32_of(copy.data, 16), copy.data + 20, directory));
         }
-        put_u32(copy.data + 28, crc32_of(copy.data, 28));
         if (cwb_open(&opened_file, copy.data, copy.size) == CWB_OK) {
             opened++;
             for (i = 0; i < opened_file.tensors; i++) {
                 cwb_tensor tensor;
 
                 REQUIRE(cwb_tensor_at(&opened_file, i, &tensor) == CWB_OK);
-                REQUIRE(tensor.payload >= copy.data + 32 && tensor.payload <= copy.data + copy.size);
+                REQUIRE(tensor.payload >= copy.data + 20 && tensor.payload <= copy.data + copy.size);
                 REQUIRE(tensor.payload_size <= (size_t)(copy.data + copy.size - tensor.payload));
                 if (tensor.kind != CWB_RAW && !left_out(&tensor)) {
                     try_stream(&tensor);

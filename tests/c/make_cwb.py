@@ -14,15 +14,16 @@ import numpy as np
 
 from cerwu_onnx.entropy.adaptive import encode_plain
 
-MAGIC = bytes([0x89, 0x43, 0x57, 0x42, 0x0D, 0x0A, 0x1A, 0x0A])
-RAW, ANS, ADAPTIVE, GRAPH, METADATA, NAMES = 0, 1, 2, 16, 17, 18
+MAGIC = bytes([0x89, 0x43, 0x57, 0x42])
+RAW, ANS, ADAPTIVE, GRAPH, METADATA, NAMES = 0, 1, 2, 32, 33, 34
 SIZES = {1: 4, 10: 2, 11: 8, 16: 2}
 CODES = {1: 0, 10: 1, 11: 2, 16: 3}
+PLAIN, AXIS1_LAST, AXIS0_LAST, RUN_LAST, RUN_REST, AXIS1_REST, AXIS0_RUN, SWAPPED_RUN = range(8)
 
 
 @dataclass
 class Record:
-    """One record: ``fields`` is what follows the payload's CRC in the directory."""
+    """One record: ``head`` is its first byte, that of the kind if None; ``fields`` is what follows the CRC."""
 
     kind: int
     payload: bytes
@@ -32,15 +33,21 @@ class Record:
     dims: tuple[int, ...] = ()
     decoded: bytes = b""
     symbols: np.ndarray | None = None
-    lo: int = 0
-    table: Sequence[int] = ()
+    largest: int = 0
+    head: int | None = None
     size: int | None = None
     crc: int | None = None
 
+    @property
+    def right_crc(self) -> int:
+        values = b"" if self.symbols is None else self.symbols.astype("<i2").tobytes()
+        return zlib.crc32(self.payload + values)
+
     def to_bytes(self) -> bytes:
         size = len(self.payload) if self.size is None else self.size
-        crc = zlib.crc32(self.payload) if self.crc is None else self.crc
-        return bytes([self.kind]) + leb128(size) + struct.pack("<I", crc) + self.fields
+        crc = self.right_crc if self.crc is None else self.crc
+        head = self.kind if self.head is None else self.head
+        return bytes([head]) + leb128(size) + struct.pack("<I", crc) + self.fields
 
 
 def frequencies(levels: Sequence[int], resolution: int) -> list[int]:
@@ -56,8 +63,9 @@ def frequencies(levels: Sequence[int], resolution: int) -> list[int]:
     return made
 
 
-def table_bytes(levels: Sequence[int], lo: int, resolution: int, rice: int = 1) -> bytes:
+def table_bytes(levels: Sequence[int], resolution: int, rice: int = 1) -> bytes:
     """The table; levels may break the rules."""
+    lo = -(len(levels) // 2)
     bits = f"{resolution:02b}"[::-1] + f"{rice:02b}"[::-1]
     for i, level in enumerate(levels):
         before = levels[i - 1] if i else 1
@@ -94,16 +102,26 @@ def leb128(value: int) -> bytes:
     return out + bytes([value])
 
 
-def form(type_: int, dims: Sequence[int], *, rank: int | None = None) -> bytes:
-    """Element type, rank and dimensions; unknown types become numbers that mean nothing."""
-    head = CODES.get(type_, 4 + type_ % 12) << 4 | (len(dims) if rank is None else rank)
-    return bytes([head]) + b"".join(map(leb128, dims))
+def shape(dims: Sequence[int]) -> bytes:
+    """Dimensions."""
+    return b"".join(map(leb128, dims))
 
 
-def grid(step: bytes, lo: int, k: int, decoded_crc: int) -> bytes:
-    """Step, smallest symbol, number of symbols, CRC."""
-    zigzag = 2 * lo if lo >= 0 else -2 * lo - 1
-    return step + leb128(zigzag) + leb128(k - 1) + struct.pack("<I", decoded_crc)
+def coded_head(kind: int, form: int, rank: int) -> int:
+    """The first byte of a coded tensor."""
+    return 128 + 64 * (kind == ADAPTIVE) + 8 * form + rank
+
+
+def step_bytes(step: float | bytes) -> bytes:
+    """The long form of a step, or the bytes given."""
+    return step if isinstance(step, bytes) else b"\0" + struct.pack("<f", step)
+
+
+def step_value(packed: bytes) -> np.float32:
+    """What :func:`step_bytes` stands for."""
+    if packed[0]:
+        return np.float32((1 + packed[0] % 8 / 8) * 2.0 ** (packed[0] // 8 - 25))
+    return np.frombuffer(packed[1:], "<f4")[0]
 
 
 def names(*entries: bytes) -> bytes:
@@ -112,48 +130,65 @@ def names(*entries: bytes) -> bytes:
 
 
 def raw(name: str, type_: int, dims: tuple[int, ...], payload: bytes) -> Record:
-    return Record(RAW, payload, form(type_, dims), name, type_, dims, payload)
+    return Record(RAW, payload, shape(dims), name, type_, dims, payload, head=8 * CODES[type_] + len(dims))
+
+
+def coded(
+    kind: int,
+    name: str,
+    dims: tuple[int, ...],
+    values: np.ndarray,
+    payload: bytes,
+    form: int,
+    step: float | bytes,
+    reach: int,
+) -> Record:
+    """A coded tensor: ``values`` are what its symbols stand for."""
+    packed = step_bytes(step)
+    with np.errstate(over="ignore", invalid="ignore"):
+        decoded = (step_value(packed) * values.astype(np.float32)).astype("<f4").tobytes()
+    fields = shape(dims) + packed + leb128(reach)
+    largest = reach * (2 if form >= RUN_LAST else 1)
+    return Record(kind, payload, fields, name, 1, dims, decoded, values, largest, coded_head(kind, form, len(dims)))
 
 
 def ans(
     name: str,
     dims: tuple[int, ...],
-    indices: Sequence[int],
+    symbols: Sequence[int],
     levels: Sequence[int],
     *,
     resolution: int = 1,
     step: float | bytes = 0.125,
-    lo: int = 0,
-    k: int | None = None,
-    type_: int = 1,
+    reach: int | None = None,
+    form: int = PLAIN,
     table: bytes | None = None,
     words: bytes | None = None,
-    decoded_crc: int | None = None,
 ) -> Record:
     """An ANS tensor. Pass ``words`` to skip the encoding (for tables that cannot encode)."""
-    packed = step if isinstance(step, bytes) else struct.pack("<f", step)
-    symbols = np.asarray(indices, np.int64) + lo
-    with np.errstate(over="ignore", invalid="ignore"):
-        decoded = (np.frombuffer(packed, "<f4")[0] * symbols.astype(np.float32)).astype("<f4").tobytes()
-    crc = zlib.crc32(decoded) if decoded_crc is None else decoded_crc
-    fields = form(type_, dims) + grid(packed, lo, len(levels) if k is None else k, crc)
+    values, middle = np.asarray(symbols, np.int64), len(levels) // 2
     if table is None:
-        table = table_bytes(levels, lo, resolution) if len(levels) > 1 else b""
-    payload = table + (encode(indices, frequencies(levels, resolution)) if words is None else words)
-    return Record(ANS, payload, fields, name, type_, dims, decoded, symbols, lo, levels)
+        table = table_bytes(levels, resolution) if len(levels) > 1 else b""
+    if words is None:
+        words = encode((values + middle).tolist(), frequencies(levels, resolution))
+    return coded(ANS, name, dims, values, table + words, form, step, middle if reach is None else reach)
 
 
 def adaptive(
-    name: str, symbols: Sequence[int], *, header: int = 0xC9B9, step: float = 0.125, payload: bytes | None = None
+    name: str,
+    symbols: Sequence[int],
+    *,
+    header: int = 0xB30C,
+    step: float | bytes = 0.125,
+    reach: int | None = None,
+    payload: bytes | None = None,
 ) -> Record:
     """A flat adaptive tensor, by the readable form of the specification in cerwu_onnx/entropy/adaptive.py."""
     values = np.asarray(symbols, np.int64)
-    lo, k = int(values.min()), int(np.ptp(values)) + 1
-    decoded = (np.float32(step) * values.astype(np.float32)).astype("<f4").tobytes()
-    fields = form(1, (len(values),)) + grid(struct.pack("<f", step), lo, k, zlib.crc32(decoded))
+    reach = int(np.abs(values).max()) if reach is None else reach
     if payload is None:
-        payload = encode_plain(values, header)
-    return Record(ADAPTIVE, payload, fields, name, 1, (len(values),), decoded, values, lo, range(k))
+        payload = encode_plain(values, reach, header)
+    return coded(ADAPTIVE, name, (len(values),), values, payload, PLAIN, step, reach)
 
 
 def walk(indices: Sequence[int], run: int) -> tuple[list[int], list[int]]:
@@ -181,29 +216,21 @@ def on_trellis(
     *,
     levels: Sequence[Sequence[int]] = (),
     name: str = "t",
-    order: int = 0,
-    header: int = 0xC9B9,
-    lo: int | None = None,
-    k: int | None = None,
-    declared: int | None = None,
+    form: int = RUN_LAST,
+    header: int = 0xB30C,
+    reach: int | None = None,
     payload: bytes | None = None,
 ) -> Record:
-    """A trellis coded tensor. ``levels`` are those of the two tables; ``declared`` is the run the record tells."""
+    """A trellis coded tensor. ``levels`` are those of the two tables."""
     values, grids = walk(indices, run)
-    least = min(indices) if lo is None else lo
-    count = max(indices) - least + 1 if k is None else k
-    symbols = np.array(values, np.int64)
-    decoded = (np.float32(0.125) * symbols.astype(np.float32)).astype("<f4").tobytes()
+    reach = max(map(abs, indices)) if reach is None else reach
     if payload is None and kind == ADAPTIVE:
-        payload = encode_plain(np.asarray(indices), header, np.array(grids, np.uint8))
+        payload = encode_plain(np.asarray(indices), reach, header, np.array(grids, np.uint8), run)
     elif payload is None:
         tables = [frequencies(each, 1) for each in levels]
-        payload = b"".join(table_bytes(each, least, 1) for each in levels if len(each) > 1)
-        payload += encode([index - least for index in indices], *tables, grids=grids)
-    fields = bytes([(4 | order) << 4 | len(dims)]) + b"".join(map(leb128, dims))
-    told = grid(struct.pack("<f", 0.125), least, count, zlib.crc32(decoded))
-    fields += told[:-4] + leb128(run if declared is None else declared) + told[-4:]
-    return Record(kind, payload, fields, name, 1, dims, decoded, symbols, least, range(count))
+        payload = b"".join(table_bytes(each, 1) for each in levels if len(each) > 1)
+        payload += encode([index + reach for index in indices], *tables, grids=grids)
+    return coded(kind, name, dims, np.array(values, np.int64), payload, form, 0.125, reach)
 
 
 def build(
@@ -211,13 +238,11 @@ def build(
     *,
     magic: bytes = MAGIC,
     version: int = 0,
-    flags: int = 0,
     count: int | None = None,
     directory: bytes | None = None,
     directory_size: int | None = None,
-    directory_crc: int | None = None,
     file_size: int | None = None,
-    header_crc: int | None = None,
+    crc: int | None = None,
     tail: bytes = b"",
     named: bytes | bool = True,
 ) -> bytes:
@@ -231,26 +256,25 @@ def build(
         directory = b"".join(record.to_bytes() for record in records)
     body = directory + b"".join(record.payload for record in records) + tail
     header = magic + struct.pack(
-        "<HHIIII",
+        "<HHII",
         version,
-        flags,
         len(records) if count is None else count,
         len(directory) if directory_size is None else directory_size,
-        32 + len(body) if file_size is None else file_size,
-        zlib.crc32(directory) if directory_crc is None else directory_crc,
+        20 + len(body) if file_size is None else file_size,
     )
-    return header + struct.pack("<I", zlib.crc32(header) if header_crc is None else header_crc) + body
+    return header + struct.pack("<I", zlib.crc32(header + directory) if crc is None else crc) + body
 
 
 def random_table(rng: np.random.Generator, k: int, resolution: int = 1) -> list[int]:
-    """K levels, zeros among them, the first and the last not zero."""
+    """K levels, an odd number, zeros among them, the first or the last not zero."""
     levels = rng.integers(0, 1 + rng.integers(1, 12 << resolution), size=k, endpoint=True)
     levels[rng.random(k) < rng.choice([0, 0.2, 0.9])] = 0
-    levels[[0, -1]] = np.maximum(levels[[0, -1]], 1)
+    end = rng.choice([0, -1])
+    levels[end] = max(levels[end], 1)
     return [int(level) for level in np.minimum(levels, 12 << resolution)] if k > 1 else [1]
 
 
-def random_indices(rng: np.random.Generator, levels: Sequence[int], n: int, resolution: int = 1) -> list[int]:
+def random_symbols(rng: np.random.Generator, levels: Sequence[int], n: int, resolution: int = 1) -> list[int]:
     """Symbols drawn from the table."""
     drawn = rng.choice(len(levels), size=n, p=np.asarray(frequencies(levels, resolution)) / 4096)
-    return [int(i) for i in drawn]
+    return [int(i) - len(levels) // 2 for i in drawn]

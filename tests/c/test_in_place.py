@@ -28,9 +28,9 @@ def tensors() -> list[np.ndarray]:
     n = np.arange(1500)
     found = [rng.laplace(size=size) * scale for size in (1, 2, 40, 700, 2000) for scale in (0, 0.2, 2, 20)]
     found += [rng.normal(size=1500) * 0.02 * n, rng.normal(size=1500) * 0.02 * n[::-1]]
-    found += [rng.integers(-128, 128, 1200), np.where(n < 700, rng.integers(-128, 128, 1500), 0), np.full(300, 5)]
-    found += [np.where(n < start, 0, rng.integers(-128, 128, 1500)) for start in range(300, 1500, 100)]
-    return [np.clip(np.rint(values), -128, 127).astype(np.int32) for values in found]
+    found += [rng.integers(-127, 128, 1200), np.where(n < 700, rng.integers(-127, 128, 1500), 0), np.full(300, 5)]
+    found += [np.where(n < start, 0, rng.integers(-127, 128, 1500)) for start in range(300, 1500, 100)]
+    return [np.clip(np.rint(values), -127, 127).astype(np.int32) for values in found]
 
 
 def parts() -> list[writer.Encoded]:
@@ -48,10 +48,10 @@ def unread(part: writer.Encoded) -> list[int]:
     found: list[int] = []
     record = part.record
     if record.kind == f.Kind.ANS:
-        table, used = FrequencyTable.from_bytes(part.payload, record.lo, record.symbols)
+        table, used = FrequencyTable.from_bytes(part.payload, record.reach)
         ans.decode_plain(part.payload[used:], table, count=record.count, unread=found)
     else:
-        adaptive.decode_plain(part.payload, record.count, record.lo, record.lo + record.symbols - 1, found)
+        adaptive.decode_plain(part.payload, record.count, record.reach, found)
     return found
 
 

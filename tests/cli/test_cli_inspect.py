@@ -43,14 +43,14 @@ def test_the_plan_shows_type_method_and_readers(run: Run, tmp_path: Path) -> Non
     plan = {layer["name"]: layer for layer in json.loads(run("inspect", tmp_path / "m.onnx", "--json").out)["layers"]}
     assert {name: (p["op"], p["type"], p["trellis"], p["statistics"], p["nodes"]) for name, p in plan.items()} == {
         "table": ("MatMul", "float16", True, True, ["head", "look"]),
-        "positions": ("Add", "float32", True, False, ["add"]),
+        "positions": ("Add", "float32", False, False, ["add"]),
         "W": ("LSTM", "float32", True, True, ["lstm"]),
         "R": ("LSTM", "float32", True, True, ["lstm"]),
     }
     out = run("inspect", tmp_path / "m.onnx").out
     assert sum("lstm" in line for line in out.splitlines()) == 2
     assert "head +1" in out
-    assert "trellis, noise" in out
+    assert "grid, noise" in out
     assert "noise: no statistics of its inputs" in out
     bytes_ = 2 * 640 + 4 * (320 + 1024 + 1024)
     assert f"{bytes_:,} bytes as floats" in out

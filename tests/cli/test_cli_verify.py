@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,6 @@ def forge(path: Path, content: bytes) -> Path:
     """Write a damaged .cwb file."""
     path.write_bytes(content)
     return path
-
-
-def with_header(content: bytes, **fields: int) -> bytes:
-    """The file with other header fields and a header CRC that fits."""
-    offsets = {"version": (8, "<H"), "flags": (10, "<H"), "size": (20, "<I")}
-    out = bytearray(content)
-    for name, value in fields.items():
-        struct.pack_into(offsets[name][1], out, offsets[name][0], value)
-    struct.pack_into("<I", out, 28, zlib.crc32(out[:28]))
-    return bytes(out)
 
 
 def change_model(path: Path, name: str, change: float) -> None:
@@ -55,15 +43,15 @@ def test_a_good_file(run: Run, cwb: Path) -> None:
     ("damage", "message"),
     [
         (lambda c: c[:-150] + bytes([c[-150] ^ 1]) + c[-149:], "CRC"),
-        (lambda c: c[:40] + bytes([c[40] ^ 1]) + c[41:], "directory CRC"),
-        (lambda c: c[:12] + bytes([c[12] ^ 1]) + c[13:], "header CRC"),
+        (lambda c: c[:40] + bytes([c[40] ^ 1]) + c[41:], "CRC mismatch of header and directory"),
+        (lambda c: c[:12] + bytes([c[12] ^ 1]) + c[13:], "truncated or extended"),
+        (lambda c: c[:6] + bytes([c[6] ^ 1]) + c[7:], "CRC mismatch of header and directory"),
         (lambda c: c[:-10], "bytes"),
-        (lambda c: c[:20], "truncated"),
+        (lambda c: c[:19], "truncated"),
         (lambda c: c + b"\0", "bytes"),
-        (lambda c: c.replace(b"\r\n", b"\n", 1), "not a .cwb file"),
+        (lambda c: b"\x09" + c[1:], "not a .cwb file"),
         (lambda c: b"", "not a .cwb file"),
-        (lambda c: with_header(c, version=999), "version 999 (flags 0) is too new: update cerwu-onnx"),
-        (lambda c: with_header(c, flags=1), "too new"),
+        (lambda c: c[:4] + b"\xe7\3" + c[6:], "version 999 is too new: update cerwu-onnx"),
     ],
 )
 def test_damaged_and_newer_files(run: Run, cwb: Path, tmp_path: Path, damage: object, message: str) -> None:
@@ -87,7 +75,7 @@ def test_every_flipped_bit_is_noticed(run: Run, cwb: Path, tmp_path: Path) -> No
 
 
 def test_inspecting_a_mangled_cwb_does_not_call_it_a_bad_model(run: Run, cwb: Path, tmp_path: Path) -> None:
-    result = run("inspect", forge(tmp_path / "bad", cwb.read_bytes().replace(b"\r\n", b"\n", 1)))
+    result = run("inspect", forge(tmp_path / "bad", cwb.read_bytes()[:-1]))
     assert (result.code, result.out) == (4, "")
 
 
@@ -189,7 +177,7 @@ def test_inspect_a_cwb_file(run: Run, cwb: Path) -> None:
     assert weight["coding"] == "adaptive"
     assert weight["shape"] == [10, 432]
     assert weight["step"] > 0
-    assert weight["lowest"] < 0 < weight["highest"]
+    assert weight["largest"] > 0
 
 
 def test_inspect_and_compress_count_alike(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ uint32_t emu_open(struct job *job)
 /* Checks the sections that there are; number of bytes in them. */
 uint32_t emu_sections(struct job *job)
 {
-    static const cwb_kind kinds[4] = {CWB_GRAPH, CWB_METADATA, CWB_NAMES, CWB_PACKED_NAMES};
+    static const cwb_kind kinds[4] = {CWB_GRAPH, CWB_METADATA, CWB_NAMES, CWB_MARGINS};
     const uint8_t *data;
     uint32_t size, i;
 

@@ -237,11 +237,13 @@ class TestDecoder:
         for size in [*range(0, 600, 7), len(data) - 1]:
             with pytest.raises(DecoderError):
                 Decoder(target, elf, data[:size])
-            if size >= 32:  # the same, with a header that says so
-                header = bytearray(data[:28])
-                struct.pack_into("<I", header, 20, size)
+            if size >= 20:  # the same, with a header that says so
+                header = bytearray(data[:16])
+                struct.pack_into("<I", header, 12, size)
+                directory = data[20 : 20 + int.from_bytes(data[8:12], "little")]
+                crc = f.crc32(directory, f.crc32(bytes(header))).to_bytes(4, "little")
                 with pytest.raises(DecoderError):
-                    Decoder(target, elf, bytes(header) + f.crc32(bytes(header)).to_bytes(4, "little") + data[32:size])
+                    Decoder(target, elf, bytes(header) + crc + data[20:size])
 
 
 @pytest.mark.parametrize("option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_NAMES", "NO_CRC"])

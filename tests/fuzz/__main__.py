@@ -1,4 +1,4 @@
-"""The long campaigns: ``python -m tests.fuzz`` (C decoder), ``python -m tests.fuzz --reader`` (Python reader)."""
+"""The long campaigns: ``python -m tests.fuzz`` (C decoder), ``--guided`` (under libFuzzer), ``--reader`` (Python)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import campaign, reader, seeds
+from . import campaign, guided, reader, seeds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--reader", action="store_true", help="the Python reader instead of the C decoder")
+    parser.add_argument(
+        "--guided", type=int, metavar="SECONDS", help="so long under libFuzzer, which keeps what is new"
+    )
     parser.add_argument("--mutations", type=int, default=1_000_000, help="how many (C)")
     parser.add_argument("--first", type=int, default=0, help="number of the first: it determines the damage (C)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -25,8 +29,10 @@ def main() -> int:
         return int(table.failed())
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="cwb-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
-    program = campaign.build(folder)
     paths = seeds.write(folder)
+    if arguments.guided:
+        return run_guided(folder, paths, arguments.guided, arguments.processes)
+    program = campaign.build(folder)
     result = campaign.run(program, paths, arguments.first, arguments.mutations, arguments.processes)
     print(f"{arguments.mutations:,} mutations of {len(paths)} files\n\n{result.table()}")
     for report in result.reports:
@@ -35,6 +41,25 @@ def main() -> int:
     if bad:
         print(f"\n{bad} failures: see {folder}", file=sys.stderr)
     return int(bad > 0)
+
+
+def run_guided(folder: Path, paths: list[Path], seconds: int, processes: int) -> int:
+    """One fuzzer for each process, with corpora of their own."""
+    try:
+        programs = []
+        for number in range(processes):
+            (folder / str(number)).mkdir(exist_ok=True)
+            programs.append(guided.build(folder / str(number)))
+    except campaign.BuildError as error:
+        print(f"nothing was done under libFuzzer: {str(error)[:300]}")
+        return 0
+    with ThreadPoolExecutor(processes) as pool:
+        results = list(pool.map(lambda program: guided.run(program, paths, f"-max_total_time={seconds}"), programs))
+    for code, printed in results:
+        print(f"libFuzzer, {seconds} seconds: {guided.summary(printed)}")
+        if code:
+            print(printed[-5000:], file=sys.stderr)
+    return int(any(code for code, _ in results))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
     return size;
 }
 
+#ifdef GUIDED
+int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*function)(const uint8_t *data, size_t size));
+
+/* guided.py links a libFuzzer that comes without a main function. */
+int main(int argc, char **argv)
+{
+    return LLVMFuzzerRunDriver(&argc, &argv, LLVMFuzzerTestOneInput);
+}
+#endif
+
 #ifdef REPLAY
 /* replay FILE...: without a fuzzer's runtime. */
 int main(int argc, char **argv)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mutate.h"
 
+#include "exercise.h"
+
 #include <string.h>
 
-enum { HEADER = 32, MAX_RECORDS = 48, MAX_FIELDS = 16 };
+enum { HEADER = 20, MAX_RECORDS = 48, MAX_FIELDS = 16 };
 
 /* ---- numbers -------------------------------------------------------------------------------------------------- */
 
@@ -46,11 +48,13 @@ static void put_u32(uint8_t *p, uint32_t value)
     p[3] = (uint8_t)(value >> 24);
 }
 
-static uint32_t crc32_of(const uint8_t *data, size_t size)
+/* CRC-32 of bytes that follow others whose CRC-32 is given. */
+static uint32_t crc32_more(uint32_t crc, const uint8_t *data, size_t size)
 {
     static uint32_t table[256];
-    uint32_t crc = 0xFFFFFFFF, i, bit;
+    uint32_t i, bit;
 
+    crc = ~crc;
     for (i = 0; table[255] == 0 && i < 256; i++) {
         table[i] = i;
         for (bit = 0; bit < 8; bit++) {
@@ -63,6 +67,11 @@ static uint32_t crc32_of(const uint8_t *data, size_t size)
     return ~crc;
 }
 
+static uint32_t crc32_of(const uint8_t *data, size_t size)
+{
+    return crc32_more(0, data, size);
+}
+
 /* ---- records -------------------------------------------------------------------------------------------------- */
 
 typedef enum { BYTE, VARINT, WORD } width;
@@ -72,13 +81,13 @@ typedef struct {
     uint32_t value;
 } field;
 
-/* fields: kind, size of the payload, its CRC, and what follows by kind. */
+/* fields: kind, size of the payload, CRC, and what follows by kind. */
 typedef struct {
     field fields[MAX_FIELDS];
     uint32_t field_count;
     const uint8_t *payload;
     uint32_t payload_size;
-    uint32_t crc_at; /* where the payload's CRC stands in the file */
+    uint32_t crc_at; /* where the CRC stands in the file */
 } record;
 
 typedef struct {
@@ -113,11 +122,9 @@ static int read_field(const uint8_t *data, size_t end, size_t *at, width width, 
     return 1;
 }
 
-/* A coded tensor's variant says whether a run length follows its number of symbols. */
 static int read_record(const uint8_t *data, size_t end, size_t *at, record *to)
 {
-    static const width grid[] = {WORD, VARINT, VARINT, VARINT, WORD};
-    uint32_t kind, form, i;
+    uint32_t head, i;
 
     to->field_count = 0;
     if (!read_field(data, end, at, BYTE, to) || !read_field(data, end, at, VARINT, to)) {
@@ -127,24 +134,19 @@ static int read_record(const uint8_t *data, size_t end, size_t *at, record *to)
     if (!read_field(data, end, at, WORD, to)) {
         return 0;
     }
-    kind = to->fields[0].value;
+    head = to->fields[0].value;
     to->payload_size = to->fields[1].value;
-    if (kind >= 16) {
-        return 1;
-    }
-    if (!read_field(data, end, at, BYTE, to)) {
-        return 0;
-    }
-    form = to->fields[3].value;
-    for (i = 0; i < (form & 15); i++) {
+    for (i = 0; (head < 32 || head >= 128) && i < (head & 7); i++) {
         if (!read_field(data, end, at, VARINT, to)) {
             return 0;
         }
     }
-    for (i = 0; kind != 0 && i < 5; i++) {
-        if ((i != 3 || form & 0x40) && !read_field(data, end, at, grid[i], to)) {
+    if (head >= 128) { /* the step, short or long, and the largest symbol */
+        if (!read_field(data, end, at, BYTE, to) ||
+            (to->fields[to->field_count - 1].value == 0 && !read_field(data, end, at, WORD, to))) {
             return 0;
         }
+        return read_field(data, end, at, VARINT, to);
     }
     return 1;
 }
@@ -155,10 +157,10 @@ static void parse(const uint8_t *data, size_t size, content *found)
     size_t at = HEADER, end, payloads;
 
     found->count = 0;
-    if (size < HEADER || get_u32(data + 16) > size - HEADER) {
+    if (size < HEADER || get_u32(data + 8) > size - HEADER) {
         return;
     }
-    end = payloads = HEADER + get_u32(data + 16);
+    end = payloads = HEADER + get_u32(data + 8);
     while (found->count < MAX_RECORDS) {
         record *next = &found->records[found->count];
 
@@ -193,8 +195,9 @@ static size_t assemble(const content *from, const uint8_t *header, uint8_t *out)
             out[at++] = (uint8_t)value;
         }
     }
-    put_u32(out + 12, from->count);
-    put_u32(out + 16, (uint32_t)(at - HEADER));
+    out[6] = (uint8_t)from->count;
+    out[7] = 0;
+    put_u32(out + 8, (uint32_t)(at - HEADER));
     for (i = 0; i < from->count; i++) {
         if (from->records[i].payload_size > MAX_FILE - at) {
             return 0;
@@ -202,13 +205,45 @@ static size_t assemble(const content *from, const uint8_t *header, uint8_t *out)
         memcpy(out + at, from->records[i].payload, from->records[i].payload_size);
         at += from->records[i].payload_size;
     }
-    put_u32(out + 20, (uint32_t)at);
+    put_u32(out + 12, (uint32_t)at);
     return at;
+}
+
+static void seal_header(uint8_t *data, size_t size)
+{
+    uint32_t directory = get_u32(data + 8);
+
+    if (directory <= size - HEADER) {
+        put_u32(data + 16, crc32_more(crc32_of(data, 16), data + HEADER, directory));
+    }
+}
+
+/* CRC of a coded tensor: of its payload and of what the decoder makes of it, as far as that goes. */
+static uint32_t crc_of_symbols(const cwb_tensor *tensor)
+{
+    static uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
+    uint32_t crc = crc32_of(tensor->payload, tensor->payload_size), left = tensor->count;
+    cwb_stream stream;
+    int16_t symbol;
+
+    if (left > MAX_DECODED || cwb_begin(tensor, scratch, sizeof scratch, &stream) != CWB_OK) {
+        return crc;
+    }
+    while (left-- > 0 && cwb_read_i16(&stream, &symbol, 1) == CWB_OK) {
+        uint8_t bytes[2];
+
+        bytes[0] = (uint8_t)((uint16_t)symbol & 255);
+        bytes[1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc32_more(crc, bytes, 2);
+    }
+    return crc;
 }
 
 void seal(uint8_t *data, size_t size)
 {
     static content found;
+    cwb_file file;
+    cwb_tensor tensor;
     uint32_t i;
 
     if (size < HEADER) {
@@ -218,10 +253,16 @@ void seal(uint8_t *data, size_t size)
     for (i = 0; i < found.count; i++) {
         put_u32(data + found.records[i].crc_at, crc32_of(found.records[i].payload, found.records[i].payload_size));
     }
-    if (get_u32(data + 16) <= size - HEADER) {
-        put_u32(data + 24, crc32_of(data + HEADER, get_u32(data + 16)));
+    seal_header(data, size);
+    allow(UINT32_C(1) << 31);
+    if (cwb_open(&file, data, size) == CWB_OK) {
+        for (i = 0; i < found.count && i < file.tensors; i++) {
+            if (cwb_tensor_at(&file, i, &tensor) == CWB_OK && tensor.kind != CWB_RAW) {
+                put_u32(data + found.records[i].crc_at, crc_of_symbols(&tensor));
+            }
+        }
+        seal_header(data, size);
     }
-    put_u32(data + 28, crc32_of(data, 28));
 }
 
 /* ---- damage --------------------------------------------------------------------------------------------------- */
@@ -347,15 +388,15 @@ static void hurt_records(content *all, uint8_t *room, uint32_t *random)
     case 5:
         hurt_payload(one, all, room, random);
         return;
-    default: /* any field but the payload's CRC */
+    default: /* any field but the CRC */
         last = one->field_count;
         changed = &one->fields[draw(random, last) == 0 ? 0 : last > 3 ? 3 + draw(random, last - 3) : 1];
         changed->value = edge_number(random, changed->value);
         if (changed->width == BYTE) {
             changed->value &= 255;
         }
-        if (changed == &one->fields[3] && draw(random, 2) == 0) { /* kind and form: small numbers mean something */
-            one->fields[0].value = draw(random, 4);
+        if (changed == &one->fields[3] && draw(random, 2) == 0) { /* another coder, form or rank */
+            one->fields[0].value = (one->fields[0].value ^ 1u << draw(random, 8)) & 255;
         }
         return;
     }
@@ -383,11 +424,11 @@ size_t forge(uint8_t *data, size_t size, uint32_t *random)
             size = HEADER + hurt(data + HEADER, size - HEADER, random);
         }
         if (draw(random, 8) > 0) {
-            put_u32(data + 20, (uint32_t)size);
+            put_u32(data + 12, (uint32_t)size);
         }
     }
     if (draw(random, 16) == 0 && size >= HEADER) {
-        uint32_t at = 8 + 4 * draw(random, 5);
+        uint32_t at = 4 + 4 * draw(random, 4);
 
         put_u32(data + at, edge_number(random, get_u32(data + at)));
     }

@@ -62,8 +62,7 @@ def whole_model() -> bytes:
         for element, values in [stored_tensor(tensor)]
     ]
     sections = [
-        writer.packed_section(f.Kind.GRAPH, split(model, list(tensors))),
-        writer.names_section(list(tensors), packed=True),
+        writer.graph_section(list(tensors), split(model, list(tensors))),
         writer.metadata_section({"tool": "fuzz", "params": "0"}),
     ]
     return writer.assemble([*exact, *sections])
@@ -107,7 +106,7 @@ def digest(data: bytes) -> str:
         found.update(plain.tobytes())
     container.check_sections()
     found.update(repr((container.metadata(), container.margins())).encode())
-    graph = container.section(f.Kind.GRAPH)
+    graph = container.graph()
     found.update(graph or b"none")
     if graph is not None and graph != b"no graph" and not large:
         found.update(CompressedModel(container).to_onnx().SerializeToString(deterministic=True))
@@ -197,8 +196,8 @@ def join(directory: Sequence[bytes], payloads: Sequence[bytes]) -> bytes:
     """A file of these records, as they are, with right CRCs of header and directory."""
     joined, body = b"".join(directory), b"".join(payloads)
     size = f.HEADER.size + len(joined) + len(body)
-    header = struct.pack("<8sHHIIII", f.MAGIC, f.VERSION, 0, len(directory), len(joined), size, zlib.crc32(joined))
-    return header + struct.pack("<I", zlib.crc32(header)) + joined + body
+    header = struct.pack("<4sHHII", f.MAGIC, f.VERSION, len(directory), len(joined), size)
+    return header + struct.pack("<I", zlib.crc32(header + joined)) + joined + body
 
 
 def with_payload(data: bytes, index: int, payload: bytes) -> bytes:
@@ -209,9 +208,10 @@ def with_payload(data: bytes, index: int, payload: bytes) -> bytes:
     record = records[index]
     size = len(f.varint(record.size))
     fields = directory[index][1 + size + 4 :]
-    directory[index] = (
-        bytes([record.kind]) + f.varint(len(payload)) + zlib.crc32(payload).to_bytes(4, "little") + fields
-    )
+    crc = zlib.crc32(
+        payload
+    )  # of a coded tensor the values are unknown: what it decodes to is only found out by decoding
+    directory[index] = directory[index][:1] + f.varint(len(payload)) + crc.to_bytes(4, "little") + fields
     return join(directory, payloads)
 
 

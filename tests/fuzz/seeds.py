@@ -28,6 +28,7 @@ def tensors() -> bytes:
         _coded("a", np.rint(rng.laplace(size=(5, 3, 2, 2)) * 2), "ans", f.Order.AXIS1_LAST),
         _coded("b", np.rint(rng.laplace(size=(7, 9)) * 2), "adaptive", f.Order.AXIS0_LAST),
         _coded("one symbol", np.full((3, 5), -7), "ans"),
+        _coded("wide", np.rint(rng.laplace(size=(4, 6)) * 50), "adaptive"),
         _coded("far ü", np.array([0, 700, -3, 0, 0, 1]), "adaptive"),
     ]
     indices = np.rint(rng.laplace(size=60)).astype(np.int32)
@@ -35,9 +36,9 @@ def tensors() -> bytes:
     coded += [_coded("on a trellis", values, "ans", run=12), _coded("t", values, "adaptive", run=12)]
     exact = writer.encode_tensor(writer.RawTensor("bias", f.ElementType.FLOAT16, np.arange(3, dtype="<f2")))
     sections = [
-        writer.names_section([part.record.name for part in [*coded, exact]], packed=False),
+        writer.names_section([part.record.name for part in [*coded, exact]]),
         writer.margins_section([in_place.margin(part) for part in coded]),
-        writer.section(f.Kind(200), b"application"),
+        writer.section(f.Kind(100), b"application"),
     ]
     return writer.assemble([*coded, exact, *sections])
 
@@ -48,11 +49,10 @@ def nameless() -> bytes:
 
 
 def packed() -> bytes:
-    """Packed names, metadata and a graph that is none: what the Python reader inflates."""
+    """Metadata and a graph that is none, behind names: what the Python reader inflates."""
     coded = [_coded("w", np.arange(-6, 6).reshape(3, 4), "ans"), _coded("v", np.eye(4), "adaptive")]
     sections = [
-        writer.names_section(["w", "v"], packed=True),
-        writer.packed_section(f.Kind.GRAPH, b"no graph"),
+        writer.graph_section(["w", "v"], b"no graph"),
         writer.metadata_section({"tool": "fuzz", "lambda": 0.5}),
     ]
     return writer.assemble([*coded, *sections])

@@ -21,6 +21,7 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
     symbols = {
         "conv.weight": (lines**3 // 4000).reshape(4, 3, 2, 4),
         "constant": np.full((3, 5), -7),
+        "zeros": np.zeros((4, 2)),
         "wide, sparse": wide.reshape(2, 2251),
         "one": np.array([5]),
         "scalar": np.array(-2),
@@ -30,12 +31,15 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
     }
     steep = trellis.to_values(np.rint(np.sin(np.arange(120) ** 2) * np.linspace(0, 6, 120)).astype(int), 10)
     runs = {
-        "trellis": (steep, (3, 4, 10), f.Order.ROW_MAJOR),
-        "adaptive trellis": (steep, (10, 12), f.Order.AXIS0_LAST),
-        "adaptive trellis, stack": (steep, (3, 10, 4), f.Order.LAST_TWO_SWAPPED),
-        "trellis, wide": (trellis.to_values(wide[-1500:] // 3, 10), (150, 10), f.Order.ROW_MAJOR),
-        "trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR),
-        "adaptive trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR),
+        "trellis": (steep, (3, 4, 10), f.Order.ROW_MAJOR, 10),
+        "adaptive trellis, rows": (steep, (12, 2, 5), f.Order.ROW_MAJOR, 10),
+        "adaptive trellis": (steep, (10, 12), f.Order.AXIS0_LAST, 10),
+        "adaptive trellis, channels last": (steep, (12, 2, 5), f.Order.AXIS1_LAST, 10),
+        "adaptive trellis, stack": (steep, (3, 10, 4), f.Order.LAST_TWO_SWAPPED, 10),
+        "trellis, wide": (trellis.to_values(wide[-1500:] // 3, 10), (150, 10), f.Order.ROW_MAJOR, 10),
+        "adaptive trellis, wide": (trellis.to_values(wide[-1500:] // 3, 10), (150, 10), f.Order.ROW_MAJOR, 10),
+        "trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR, 3),
+        "adaptive trellis, one": (np.zeros(6), (2, 3), f.Order.ROW_MAJOR, 3),
     }
     values: dict[str, np.ndarray] = {}
     parts = []
@@ -44,9 +48,9 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
         coder = "adaptive" if name.startswith("adaptive") else "ans"
         parts.append(writer.encode_tensor(writer.CodedTensor(name, tensor, coder)))
         values[name] = tensor.values().astype("<f4")
-    for name, (stored, shape, order) in runs.items():
+    for name, (stored, shape, order, run) in runs.items():
         grid = order.restore(stored, shape).astype(np.int32)
-        tensor = QuantizedTensor(grid, 0.25, 0.0, 1.0, 0.0, 3 if "one" in name else 10)
+        tensor = QuantizedTensor(grid, 0.25, 0.0, 1.0, 0.0, run)
         coder = "adaptive" if name.startswith("adaptive") else "ans"
         parts.append(writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order)))
         values[name] = tensor.values().astype("<f4")
@@ -59,7 +63,7 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
             element = f.ElementType.FLOAT32 if name == "empty é" else f.ElementType[name.split()[1]]
             parts.append(writer.encode_tensor(writer.RawTensor(name, element, array)))
     sections = [
-        writer.names_section(list(values), packed=False),
+        writer.names_section(list(values)),
         writer.packed_section(f.Kind.GRAPH, b"golden graph"),
         writer.metadata_section({"tool": "golden", "lambda": 0.25}),
     ]

@@ -34,14 +34,16 @@ def first_error(data: bytes) -> str:
     buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
     handle = ctypes.create_string_buffer(library.cwb_host_file_bytes())
     code = library.cwb_host_open(handle, ctypes.addressof(buffer), len(data))
-    info, name, out = (ctypes.c_uint32 * 4)(), ctypes.c_void_p(), ctypes.c_int16()
+    info, name, size = (ctypes.c_uint32 * 3)(), ctypes.c_void_p(), ctypes.c_size_t()
+    out = ctypes.c_int16()
     for index in range(0 if code else min(library.cwb_host_tensors(handle), 100)):
-        code = code or library.cwb_host_tensor(handle, index, info, ctypes.byref(name))
+        code = code or library.cwb_host_tensor(handle, index, info)
+        code = code or library.cwb_host_name(handle, index, ctypes.byref(name), ctypes.byref(size))
         if info[2] > MANY:
             code = code or library.cwb_host_decode_i16(handle, index, ctypes.addressof(out), 1)
         else:
             code = code or library.cwb_host_check_tensor(handle, index)
-    for kind in range(16, 255):
+    for kind in range(32, 128):
         code = code or library.cwb_host_check_section(handle, kind)
     return ERRORS[-code]
 
