@@ -114,8 +114,9 @@ def show(outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
     for outcome in outcomes:
         for line in outcome.messages:
             kind, colon, text = line.partition(": ")
-            known = colon and kind in ("warning", "error")
-            console.note(kind if known else "info", f"{outcome.model}: {text if known else line}")
+            kind, text = (kind, text) if colon and kind in ("warning", "error") else ("info", line)
+            named = text.startswith(f"{outcome.model}: ")
+            console.note(kind, text if named else f"{outcome.model}: {text}")
     if as_json:
         console.show_json({"schema": SCHEMA, "models": [asdict(outcome) for outcome in outcomes]})
     elif not quiet:

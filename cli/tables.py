@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,9 @@ from .console import printable
 
 _NARROWEST = 12
 """No name is cut below this many characters, however narrow the terminal."""
+
+_TELLING = 20
+"""Characters of a name that are worth more than another column."""
 
 _GAP = 2
 
@@ -114,8 +118,13 @@ def grid(
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> bool:
-    """Whether a table of such rows fits ``width`` with its names cut."""
-    return sum(_widths(columns, rows, width)) + _GAP * (len(columns) - 1) <= width
+    """Whether a table of such rows fits ``width`` with no name cut below a length that still says something."""
+    cut = [
+        [cell[:_TELLING] if column.flexible else cell for column, cell in zip(columns, row, strict=True)]
+        for row in rows
+    ]
+    needed = sum(_widths(columns, cut, sys.maxsize)) + _GAP * (len(columns) - 1)
+    return needed <= width
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:

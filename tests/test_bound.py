@@ -172,7 +172,7 @@ def test_the_table_of_compress(above_bound: tuple[float | None, ...], width: int
     ("width", "weights", "shown"), [(80, 64, True), (79, 64, False), (80, 2_359_296, False), (100, 2_359_296, True)]
 )
 def test_shares_of_the_loss_are_shown_where_they_fit(width: int, weights: int, shown: bool) -> None:
-    layer = replace(report(0.354).layers[0], name="a.rather.long.name", shape=(512, 512, 3, 3), weights=weights)
+    layer = replace(report(0.354).layers[0], name="layer.name", shape=(512, 512, 3, 3), weights=weights)
     layers = tuple(replace(layer, coded_bytes=10 * weights, loss_share=share) for share in (0.75, 0.25))
     stream = io.StringIO()
     drawn = draw_report(replace(report(), layers=layers), Path("m.onnx"), Path("m.cwb"), width)

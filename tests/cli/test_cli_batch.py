@@ -32,7 +32,7 @@ def test_files_do_not_depend_on_jobs_and_one_failure_stops_nothing(
     options = ("--calib", tmp_path / "{stem}.npz", "--lambda", "0.1", "--effort", "fast", "--no-fold-bn")
     result = run("compress", *models, "--out-dir", tmp_path / "a", "-j", "1", *options)
     assert result.code == 3
-    assert result.err.startswith(f"error: {models[1]}: ")
+    assert result.err.startswith(f"error: {models[1]}: not an ONNX model")
     assert result.err.count("\n") == 1
     rows = [line.split() for line in result.out.splitlines()]
     assert rows[0] == ["times", "bits/", "exit"]
