@@ -29,6 +29,7 @@ size_t cwb_encode_ans(const uint16_t *indices, size_t count, const uint16_t *fre
             out[--place] = (uint8_t)(state & 0xFF);
             state >>= 16;
         }
+        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a symbol that occurs has a frequency */
         state = (state / width << 12) + state % width + left[indices[count]];
     }
     if (state > 0xFFFF) {

