@@ -24,6 +24,8 @@ int main(int argc, char **argv)
     FILE *stream = argc > 1 ? fopen(argv[1], "rb") : NULL;
     size_t size = stream == NULL ? 0 : fread(data, 1, sizeof data, stream);
     const uint8_t *content;
+    const char *name;
+    size_t name_length;
     uint32_t length, margin;
     int32_t multiplier = 0, shift = 0;
     int failed = 0;
@@ -40,6 +42,9 @@ int main(int argc, char **argv)
     REFUSED(cwb_find(NULL, "w", 1, &tensor));
     REFUSED(cwb_find(&file, NULL, 1, &tensor));
     REFUSED(cwb_find(&file, "w", 1, NULL));
+    REFUSED(cwb_name(NULL, 0, &name, &name_length));
+    REFUSED(cwb_name(&file, 0, NULL, &name_length));
+    REFUSED(cwb_name(&file, 0, &name, NULL));
     REFUSED(cwb_section(NULL, CWB_MARGINS, &content, &length));
     REFUSED(cwb_section(&file, CWB_MARGINS, NULL, &length));
     REFUSED(cwb_section(&file, CWB_MARGINS, &content, NULL));
