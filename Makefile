@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/host/*.[ch] decoder_c/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat size fuzz torture docs clean
+.PHONY: help venv demo test lint bench bench-compat size fuzz torture coverage docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -58,6 +58,11 @@ fuzz: $(TOOLS) ## damage files a million times and see what the C decoder makes 
 
 torture: $(TOOLS) ## every flipped bit, truncation and splice, and forged contents, against the Python reader (minutes)
 	@$(BIN)/python -m tests.fuzz --reader
+
+coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)
+	@$(BIN)/coverage run --source=cerwu_onnx,cli -m pytest
+	@$(BIN)/coverage report --skip-covered
+	@$(BIN)/python -m tests.c.coverage
 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs

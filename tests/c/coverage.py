@@ -81,9 +81,9 @@ def main() -> int:
     if shutil.which("gcov") is None:
         print("gcov is not installed (it comes with gcc): the C decoder is not measured")
         return 0
+    text = SOURCE.read_text().split("\n")
     with tempfile.TemporaryDirectory() as folder:
         lines = measure(Path(folder), arguments.mutations)
-    text = SOURCE.read_text().split("\n")
     branches = [branch["count"] > 0 for line in lines for branch in line["branches"]]
     missed = [
         Missed(number, text[number - 1].strip(), sum(not branch["count"] for branch in line["branches"]))
