@@ -94,7 +94,7 @@ def test_what_comes_back_is_finite_and_close(name: str, method: str, tmp_path: P
     out = tmp_path / "m.cwb"
     settings = Settings(method=method, lambda_=1e-6, levels=256)
     if (name, method) == REFUSED:
-        with pytest.raises(ModelError, match="a step of .* exceeds the format"):
+        with pytest.raises(ModelError, match=r"a step of .* exceeds the format"):
             cerwu_onnx.compress(model, out, calib=calib, settings=settings)
         assert not out.exists()
         return
