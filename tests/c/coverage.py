@@ -24,13 +24,11 @@ SOURCE = ROOT / "decoder_c/src/cwb.c"
 
 COPIES = "one of two copies of an inlined function, in which this is constant or never reached"
 JUSTIFIED = {
-    "scratch[(trellis ? (past & 1) * HINTS : 0)": COPIES,
     "if (trellis) {": COPIES,
-    "if (past & 1) {": COPIES,
-    "if (past >= far) {": COPIES,
-    "} else if (stream->contexts) {": COPIES,
+    "if (!trellis) {": COPIES,
+    "if (!trellis && magnitude >= stream->far) {": COPIES,
     "value = trellis ? 2 * magnitude": COPIES,
-    "sum = trellis ? value << STATE_BITS": COPIES,
+    "if (magnitude >= stream->far) {": COPIES,
 }
 """Part of a source line -> why one of its branches is never taken."""
 
