@@ -12,6 +12,7 @@ from cerwu_onnx.allocate import Allocator, blind, bound
 from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.entropy.step import storable
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.layout import narrowed
@@ -198,6 +199,11 @@ def quantize_layers(
         else:
             own = replace(settings, lambda_=settings.price * layer.price)
             result = quantize(weight, layer.layout, stats[layer.weight], own, layer.weight)
+            if not storable(result.step):
+                log.warning(
+                    "layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight
+                )
+                continue
         quantized.put(layer.weight, result)
         if settings.float_params == "auto":
             for name, tensor in quantize_floats(layer, tensors, stats[layer.weight], result).items():

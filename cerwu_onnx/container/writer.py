@@ -91,7 +91,7 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
     reach = adaptive.reach_of(symbols)
     if reach > (f.MAX_INDEX if quantized.run else f.MAX_SYMBOL):
         raise ModelError(f"tensor {name!r}: symbols of up to {reach} exceed the format: use a coarser grid")
-    if not step.LEAST <= step.bits_of(quantized.step) < step.BEYOND:
+    if not step.storable(quantized.step):
         raise ModelError(f"tensor {name!r}: a step of {quantized.step} exceeds the format")
     kind, payload = encode_payload(symbols, tensor.coder, grids, quantized.run)
     record = f.Record(

@@ -20,6 +20,11 @@ def bits_of(step: float) -> int:
     return found
 
 
+def storable(step: float) -> bool:
+    """Whether a file can hold a step: its multiples are normal, finite floats."""
+    return LEAST <= bits_of(step) < BEYOND
+
+
 def to_bytes(step: float) -> bytes:
     """A short step as its number, any other as 0 and a float32."""
     number, rest = divmod(bits_of(step) - SHORT, 1 << 20)
