@@ -34,8 +34,9 @@ demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compar
 	@$(MAKE) --no-print-directory -C decoder_c rebuild
 	@$(BIN)/python sample_models/demo.py
 
+# One BLAS thread: beside other work two of them wait for each other more than they compute.
 test: $(TOOLS) ## all tests, those of the C decoder included
-	@$(BIN)/python -m pytest
+	@OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest
 
 lint: $(TOOLS) ## ruff (rules and format) and mypy --strict; clang-tidy and cppcheck on the C sources
 	@$(BIN)/ruff check .
