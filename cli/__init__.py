@@ -5,9 +5,12 @@ from __future__ import annotations
 
 def main() -> int:
     """Run the program on ``sys.argv``; the return value is the exit code."""
+    from . import signals
+
+    signals.install()
     try:
         from .app import run
 
         return run()
-    except KeyboardInterrupt:  # during the imports; run() sees to the rest
-        return 130
+    except KeyboardInterrupt as interrupt:  # during the imports; run() sees to the rest
+        return signals.code_of(interrupt)

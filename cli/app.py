@@ -14,7 +14,7 @@ import typer.main
 from cerwu_onnx import __version__
 from cerwu_onnx.errors import CerwuError, CorruptFileError
 
-from . import compare, compress, console, decompress, doctor, export_c, inspect, report, verify
+from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, verify
 from .options import Verbose
 
 NAME = "cerwu-onnx"
@@ -23,18 +23,17 @@ COMPLETE = "_CERWU_ONNX_COMPLETE"
 """Variable by which the script of --show-completion asks for completions."""
 
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 EXIT_CODES = {
     0: "done",
     1: "a check, a target or a limit failed (compress, verify, doctor)",
     2: "usage: unknown option, missing file, output exists (use -f)",
-    3: "the model, the calibration data or the metric is invalid or unsupported",
+    3: "the model, the calibration data or the metric is invalid or unsupported; with --strict, any warning",
     4: "the .cwb file is damaged or too new",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
-    INTERRUPTED: "interrupted; no output was written",
     BROKEN_PIPE: "the reader of stdout went away (| head)",
+    **signals.CODES,
 }
 
 _EPILOG = "\n".join(
@@ -114,22 +113,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(sys.argv[1:] if arguments is None else arguments)
     except Exception as error:
-        return _interrupted() if _follows_interrupt(error) else _explain(error)
-    except KeyboardInterrupt:
-        return _interrupted()
+        interrupt = _interrupt_behind(error)
+        return _explain(error) if interrupt is None else _ended(interrupt)
+    except KeyboardInterrupt as interrupt:
+        return _ended(interrupt)
 
 
-def _follows_interrupt(error: BaseException | None) -> bool:
-    """Whether an interrupt lies behind an exception: compiled modules turn one during their import into ImportError."""
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that led to an exception: compiled modules turn one during their import into ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return error
 
 
-def _interrupted() -> int:
+def _ended(interrupt: KeyboardInterrupt) -> int:
     """Say so, and return the exit code for it."""
-    console.say("interrupted")
-    return INTERRUPTED
+    code = signals.code_of(interrupt)
+    console.say(signals.word_of(code))
+    return code
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

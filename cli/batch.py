@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import typer
@@ -88,25 +90,60 @@ def forwarded(context: typer.Context) -> list[str]:
 
 
 def compress_all(models: Sequence[Path], targets: Sequence[Path], options: Sequence[str], jobs: int) -> list[Outcome]:
-    """Compress each model, ``jobs`` at a time; the failure of one stops no other."""
-    pool = ThreadPoolExecutor(jobs)
+    """Compress each model, ``jobs`` at a time; the failure of one stops no other, but they end when this does."""
+    pool, children = ThreadPoolExecutor(jobs), _Children()
     try:
-        return list(pool.map(lambda model, output: _run(model, output, options), models, targets))
+        return list(pool.map(lambda model, output: _run(model, output, options, children), models, targets))
+    except BaseException:
+        children.end()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _run(model: Path, output: Path, options: Sequence[str]) -> Outcome:
+class _Children:
+    """Processes that are running."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = Lock()
+        self._over = False
+
+    def run(self, command: list[str]) -> tuple[int, str, str]:
+        """Run a command to its end; exit code, stdout and stderr."""
+        with self._lock:
+            if self._over:
+                return -signal.SIGTERM, "", ""
+            process = subprocess.Popen(  # noqa: S603 - the command is this program itself
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | ONE_THREAD,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._running.add(process)
+        out, err = process.communicate()
+        with self._lock:
+            self._running.remove(process)
+        return process.returncode, out, err
+
+    def end(self) -> None:
+        """Ask all of them to end, which they do without leaving anything; none begins any more."""
+        with self._lock:
+            self._over = True
+            for process in self._running:
+                process.terminate()
+
+
+def _run(model: Path, output: Path, options: Sequence[str], children: _Children) -> Outcome:
     command = [sys.executable, "-m", "cerwu_onnx.cli", "compress", *options, "--json", "--", str(model), str(output)]
-    done = subprocess.run(  # noqa: S603 - the command is this program itself
-        command, capture_output=True, env=os.environ | ONE_THREAD, encoding="utf-8", errors="replace", check=False
-    )
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    if done.returncode < 0:
-        lines.append(f"error: the process was killed by signal {-done.returncode}")
-    code = done.returncode if done.returncode >= 0 else CRASHED
-    report = json.loads(done.stdout) if done.stdout else None
-    return Outcome(str(model), str(output), code, tuple(lines), report)
+    code, out, err = children.run(command)
+    lines = [line for line in err.splitlines() if line.strip()]
+    if code < 0:
+        lines.append(f"error: the process was killed by signal {-code}")
+    report = json.loads(out) if out else None
+    return Outcome(str(model), str(output), code if code >= 0 else CRASHED, tuple(lines), report)
 
 
 def show(outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:

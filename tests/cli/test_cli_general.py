@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,32 +163,72 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.CerwuError)]
     assert {c.exit_code for c in classes} == {1, 2, 3, 4}
-    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 70, 130, 141}
+    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 70, 129, 130, 141, 143}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_interrupting_compress_leaves_nothing(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text(
-        "import pathlib, time\n"
+def endless(folder: Path) -> str:
+    """Calibration data that never comes; files named after the process say that it waits."""
+    (folder / "endless.py").write_text(
+        "import os, pathlib, time\n"
         "def feeds():\n"
-        f"    pathlib.Path({str(tmp_path / 'started')!r}).touch()\n"
+        f"    (pathlib.Path({str(folder)!r}) / f'{{os.getpid()}}.started').touch()\n"
         "    time.sleep(600)\n"
         "    yield {}\n"
     )
+    return f"{folder / 'endless.py'}:feeds"
+
+
+def ended(number: int, words: list[str], folder: Path, waiting: int = 1) -> tuple[int, str, str]:
+    """A command that a signal ends once so many processes wait for data: exit code, stdout and stderr."""
     process = subprocess.Popen(
-        command("compress", model, tmp_path / "out.cwb", "--calib", f"{tmp_path / 'endless.py'}:feeds"),
+        words,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     )
-    while not (tmp_path / "started").exists():
+    while len(list(folder.glob("*.started"))) < waiting:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate()
-    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")],
+)
+def test_ending_compress_leaves_nothing(name: str, code: int, word: str, model: Path, tmp_path: Path) -> None:
+    words = command("compress", model, tmp_path / "out.cwb", "--calib", endless(tmp_path))
+    assert ended(getattr(signal, name), words, tmp_path) == (code, "", f"{word}\n")
     assert not list(tmp_path.glob("*.cwb")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_what_nohup_ignores_is_ignored(cwb: Path) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        "import os, signal; from cerwu_onnx.cli import signals; signals.install(); "
+        "os.kill(os.getpid(), signal.SIGHUP); print('alive')",
+    ]
+    done = subprocess.run(
+        words, capture_output=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN), check=True
+    )
+    assert done.stdout == b"alive\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to see which processes live")
+def test_ending_the_compression_of_many_ends_all_of_them(model: Path, tmp_path: Path) -> None:
+    models = [Path(shutil.copy(model, tmp_path / f"{name}.onnx")) for name in "abc"]
+    words = command("compress", *models, "--out-dir", tmp_path / "out", "-j", "2", "--calib", endless(tmp_path))
+    assert ended(signal.SIGTERM, words, tmp_path, waiting=2) == (143, "", "terminated\n")
+    assert not list((tmp_path / "out").iterdir())
+    started = [path.stem for path in tmp_path.glob("*.started")]
+    assert len(started) == 2  # the third never began
+    assert not [number for number in started if Path(f"/proc/{number}").exists()]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
