@@ -1,7 +1,8 @@
 """Results that take long to compute, in a folder: found again by everything they depend on.
 
-An entry is a ``.npz`` of arrays and a JSON text, named by the SHA-256 of its key. It is written to a temporary file and
-renamed, so that runs may share a folder; what cannot be read is computed again.
+An entry is a file named by the SHA-256 of its key: another SHA-256, of name and content, and a ``.npz`` of arrays and a
+JSON text. It is written to a temporary file and renamed, so that runs may share a folder; what is damaged is computed
+again.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Cache:
         """
         if self.folder is None:
             return compute()
-        path = self.folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.npz"
+        path = self.folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.entry"
         found = _read(path)
         if found is None:
             with logged_warnings() as warnings:
@@ -62,6 +63,9 @@ class Cache:
                 _write(path, found)
         return found
 
+
+_DIGEST = 64
+"""Hexadecimal digits of a SHA-256."""
 
 NO_CACHE = Cache()
 """Keeps nothing."""
@@ -81,7 +85,7 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
     except OSError as error:
         raise UsageError(f"cache {path}: {error.strerror}") from None
     threads = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OMP", "OPENBLAS", "MKL")]
-    return Cache(path, digest(_code(), str(os.cpu_count()), *threads, *parts))
+    return Cache(path.resolve(), digest(_code(), str(os.cpu_count()), *threads, *parts))
 
 
 def digest(*parts: str | bytes) -> str:
@@ -112,13 +116,12 @@ def _read(path: Path) -> Entry | None:
     except OSError as error:
         log.warning("cache entry %s cannot be read (%s): it is computed again", path, error.strerror)
         return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            text, *arrays = (stored[name] for name in stored.files)
-        return json.loads(text.tobytes()), arrays
-    except Exception as error:  # zipfile, numpy, zlib and json have many
-        log.warning("cache entry %s is damaged (%s): it is computed again", path, type(error).__name__)
+    if content[:_DIGEST] != digest(path.name, content[_DIGEST:]).encode():
+        log.warning("cache entry %s is damaged: it is computed again", path)
         return None
+    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as stored:
+        text, *arrays = (stored[name] for name in stored.files)
+    return json.loads(text.tobytes()), arrays
 
 
 def _write(path: Path, entry: Entry) -> None:
@@ -126,6 +129,8 @@ def _write(path: Path, entry: Entry) -> None:
     stream = io.BytesIO()
     np.savez(stream, np.frombuffer(json.dumps(text).encode(), np.uint8), *arrays)
     try:
-        write_atomic(path, stream.getvalue(), overwrite=True)
+        content = stream.getvalue()
+        write_atomic(path, digest(path.name, content).encode() + content, overwrite=True)
     except UsageError as error:
-        log.warning("the cache is of no use: %s", error)
+        reason = str(error).replace(str(path), "entries")  # without the name: one warning, however many there are
+        log.warning("cache %s: %s; results are not kept", path.parent, reason)
