@@ -165,7 +165,8 @@ def _explain(error: Exception) -> int:
         console.note("error", f"{error.filename}: {error.strerror}")
         return 2
     if isinstance(error, MemoryError):
-        console.note("error", f"out of memory: try a smaller --memory or --batch-size ({error})")
+        detail = f" ({error})" if str(error) else ""
+        console.note("error", f"out of memory: try a smaller --memory or --batch-size{detail}")
         return INTERNAL_ERROR
     hint = "" if console.is_verbose() else "; run again with -v for the traceback"
     console.note("error", f"unexpected {type(error).__name__}: {error}{hint}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 from cerwu_onnx import files, runtime
+from cerwu_onnx.cli.batch import ONE_THREAD
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import UsageError
 
@@ -251,6 +253,39 @@ def test_out_of_memory(cwb: Path, run: Run, tmp_path: Path, monkeypatch: pytest.
     assert result.err.startswith("error: out of memory")
     assert result.err.count("\n") == 1
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {"m.onnx": b"old"}
+
+
+SPARE = """
+import os, resource, sys
+from pathlib import Path
+from cerwu_onnx.cli.app import run
+out, spare, *words = sys.argv[1:]
+assert run(words) == 0  # everything is imported, and BLAS has its buffers: without them it would wait for ever
+Path(out).write_bytes(b"old")
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(spare) << 10),) * 2)
+print(run(words), flush=True)
+os._exit(0)
+"""
+"""Compresses, and once more with so many KiB of memory to spare."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to a limit on memory")
+def test_little_memory(model: Path, calib: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "model.cwb"
+    out.parent.mkdir()
+    np.savez(calib, x=np.random.default_rng(6).normal(size=(400, 2, 8, 8)).astype(np.float32))
+    words = ["compress", "-q", "-f", model, out, "--calib", calib, "--effort", "fast", "--method", "optq"]
+    codes = []
+    for spare in (0, 4000, 10**6):
+        line = [sys.executable, "-c", SPARE, out, str(spare), *words]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | ONE_THREAD)
+        codes.append(int(done.stdout))
+        assert codes[-1] == 0 or re.fullmatch(r"error: out of memory: .+\n", done.stderr)
+        assert (out.read_bytes() == b"old") == (codes[-1] != 0)
+        assert list(out.parent.iterdir()) == [out]
+    assert codes[0] == 70
+    assert codes[-1] == 0
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
