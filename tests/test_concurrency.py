@@ -62,7 +62,9 @@ def test_fifty_at_once(cwb: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_fifty_processes_at_once(cwb: Path) -> None:
     """Forks of one that has imported everything, which wait until all are there: else they would hardly meet."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FIFTY, cwb], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIFTY, cwb], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     assert done.stdout.split() == ["0"] * 50
 
