@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -424,6 +426,46 @@ def test_images_that_do_not_fit(pictures: Path) -> None:
     (pictures / "3.png").write_bytes(b"no image")
     with pytest.raises(CalibrationError, match=r"3\.png: not a readable image"):
         everything(open_source(pictures, IMAGE))
+
+
+def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_images_that_cannot_be_read(pictures: Path) -> None:
+    """Each is one line with its name; none becomes pixels that were not there."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    photo = image.effect_noise((60, 40), 90).convert("RGB")
+    png = encoded(photo)
+    for name, content, message in (
+        ("a.jpg", encoded(photo, "JPEG")[:800], "truncated"),
+        ("a.JPG", encoded(photo, "JPEG")[:800], "truncated"),
+        ("a.png", png[: len(png) // 2], "truncated"),
+        ("a.png", png[:200] + bytes([png[200] ^ 4]) + png[201:], "broken data stream"),
+        ("a.png", b"", "cannot identify"),
+        ("a.bmp", b"BM" + bytes(52), "header"),
+        ("a.png", encoded(image.new("1", (20000, 20000))), "exceeds limit"),
+        ("a.png", encoded(image.new("I;16", (6, 4), 4000)), r"more than 8 bits \(I;16\): convert"),
+    ):
+        (pictures / name).write_bytes(content)
+        with pytest.raises(CalibrationError, match=message) as caught:
+            everything(open_source(pictures, IMAGE))
+        assert str(caught.value).startswith(f"{pictures / name}: not a readable image: ")
+        assert "\n" not in str(caught.value)
+        (pictures / name).unlink()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_images_of_other_modes(mode: str, pictures: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
+    grey = image.new("RGB", (6, 4), (255, 255, 255)).convert(mode)
+    options = {"transparency": bytes(range(256))} if mode == "P" else {}
+    (pictures / "9.png").write_bytes(encoded(grey, kind, **options))
+    assert everything(open_source(pictures, IMAGE))["x"][-1] == pytest.approx(1, abs=0.02)
 
 
 def test_images_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

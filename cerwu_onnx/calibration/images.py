@@ -17,6 +17,8 @@ from cerwu_onnx.onnx_io import InputInfo, first_line
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_WIDE = ("I", "F")
+"""First letter of Pillow's modes of more than 8 bits per channel, which it would clip to 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,10 @@ def image_parts(files: Sequence[Path], info: InputInfo, options: ImageOptions) -
 
     def read(path: Path) -> Mapping[str, Array]:
         with Image.open(path) as opened:
-            image = opened.convert(_MODES[depth])
+            if opened.mode.startswith(_WIDE):
+                raise ValueError(f"pixels of more than 8 bits ({opened.mode}): convert them, or save samples as .npz")
+            coloured = opened.convert("RGBA") if "transparency" in opened.info else opened  # or Pillow warns of it
+            image = coloured.convert(_MODES[depth])
         size = (
             width if isinstance(width, int) else image.width,
             height if isinstance(height, int) else image.height,
