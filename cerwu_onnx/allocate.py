@@ -150,8 +150,8 @@ class Allocator:
         """All that a quantised model depends on, besides model and data."""
         names = ("damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
-        prices = {layer.weight: layer.price for layer in self._graph.layers}
-        return {"lambda": price, "noise": self._noise, "prices": prices, **settings}
+        rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
+        return {"lambda": price, "noise": self._noise, "rules": rules, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> Allocation:
         """Quantise every layer.
@@ -243,7 +243,7 @@ def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> 
     weight = graph.array(layer.weight)
     square = float(np.square(weight, dtype=np.float64).mean())
     price = layer.price * settings.price / sum(other.layout.size for other in graph.layers)
-    cost = priced.Cost(BLIND / max(square, 1e-300), price)
+    cost = priced.Cost(BLIND / max(square, 1e-300), price, largest=layer.largest)
     quantized, distortion = priced.quantize(
         weight,
         layer.layout,
@@ -285,7 +285,8 @@ def _quantize(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             stats = step.stats[layer.weight]
-            cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()))
+            fisher = fishers.get(layer.weight, ())
+            cost = priced.Cost(noise[layer.weight], price * layer.price, fisher, layer.largest)
             committed = _layer(graph, layer, stats, cost, settings, found)
             if bounds and layer.weight in found.quantized:
                 found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])

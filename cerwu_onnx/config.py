@@ -36,6 +36,9 @@ FLOAT_PARAMS = ("auto", "exact")
 MAX_LEVELS = 4096
 """The format's largest table (docs/format.md)."""
 
+MAX_BITS = 12
+"""Bits of the widest symbols, sign included: the format has -2047 to 2047."""
+
 
 Metric: TypeAlias = "str | Callable[[str], float]"
 """One of :data:`METRICS`, ``file.py:function``, ``module:function`` or a function: path of an ONNX file -> score."""
@@ -107,23 +110,28 @@ class LayerRule:
         glob: over names of tensors as ``inspect`` shows them, case-sensitive: ``*``, ``?``, ``[ab]``.
         skip: they stay exactly as they are; BatchNormalization is not folded into them.
         price: factor on lambda for these weights: with 0.5 their errors count twice.
+        bits: that each symbol of these weights must fit, sign included, as a kernel reads it: with 8 they are -127 to
+            127. The file's entropy coded bits are fewer in any case.
         where: what messages call the rule.
 
     Raises:
-        UsageError: the price is out of range, or of tensors that are skipped.
+        UsageError: the price or the bits are out of range, or of tensors that are skipped.
     """
 
     glob: str
     skip: bool = False
     price: float = 1.0
+    bits: int = MAX_BITS
     where: str = "the rule for"
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         if not 0 < self.price < float("inf"):
             raise UsageError(f"{self.where} {self.glob!r}: price {self.price} is out of range: give a number > 0")
-        if self.skip and self.price != 1:
-            raise UsageError(f"{self.where} {self.glob!r}: what is skipped has no price: give one of them")
+        if not 2 <= self.bits <= MAX_BITS:
+            raise UsageError(f"{self.where} {self.glob!r}: bits {self.bits} is out of range: give 2 to {MAX_BITS}")
+        if self.skip and (self.price, self.bits) != (1, MAX_BITS):
+            raise UsageError(f"{self.where} {self.glob!r}: what is skipped has neither price nor bits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cerwu_onnx.cache import digest
 from cerwu_onnx.calibration import Source
+from cerwu_onnx.config import MAX_BITS
 from cerwu_onnx.elements import elsewhere, raw_bytes
 from cerwu_onnx.graph import Graph
 
@@ -15,8 +16,8 @@ _BATCH = 64
 
 
 def model_digest(graph: Graph) -> str:
-    """Of the model, with the tensors in other files, and of its layers, whatever their prices."""
-    layers = [repr(replace(layer, price=1.0)) for layer in graph.layers]
+    """Of the model, with the tensors in other files, and of its layers, whatever their prices and bits."""
+    layers = [repr(replace(layer, price=1.0, bits=MAX_BITS)) for layer in graph.layers]
     outside = (digest(raw_bytes(tensor)) for tensor in graph.model.graph.initializer if elsewhere(tensor))
     return digest(graph.model.SerializeToString(deterministic=True), *outside, *layers)
 

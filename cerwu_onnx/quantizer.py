@@ -198,7 +198,7 @@ def quantize_layers(
             result = priced
         else:
             own = replace(settings, lambda_=settings.price * layer.price)
-            result = quantize(weight, layer.layout, stats[layer.weight], own, layer.weight)
+            result = quantize(weight, layer.layout, stats[layer.weight], own, layer.weight, layer.largest)
             if not storable(result.step):
                 log.warning(
                     "layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight

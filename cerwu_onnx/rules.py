@@ -1,4 +1,4 @@
-"""What the user asks of single layers: globs over the names of tensors -> exact, or another price.
+"""What the user asks of single layers: globs over the names of tensors -> exact, another price, a range of symbols.
 
 Of several rules that match a tensor the last one counts.
 """
@@ -43,14 +43,14 @@ def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
         rules: by name of the tensor, as :func:`rules_of` gives them.
 
     Raises:
-        UsageError: a rule has a price, but matches no weight that is quantised.
+        UsageError: a rule has a price or bits, but matches no weight that is quantised.
     """
     layers = {layer.weight: layer for layer in graph.layers}
-    priced = {rule.glob for name, rule in rules.items() if name in layers}
+    of_weights = {rule.glob for name, rule in rules.items() if name in layers}
     for rule in rules.values():
-        if not rule.skip and rule.glob not in priced:
+        if not rule.skip and rule.glob not in of_weights:
             raise UsageError(
-                f"{rule.where} {rule.glob!r}: a price is for weights that are quantised, and this is none"
+                f"{rule.where} {rule.glob!r}: price and bits are for weights that are quantised, and this is none"
                 f"{_like(rule.glob, list(layers))}"
             )
     skipped = {name: rule for name, rule in rules.items() if rule.skip}
@@ -65,7 +65,9 @@ def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
         for tensor in graph.kept
     ]
     left = [
-        replace(_bare(layer, skipped), price=rules[name].price if name in rules else 1.0)
+        replace(_bare(layer, skipped), price=rules[name].price, bits=rules[name].bits)
+        if name in rules
+        else _bare(layer, skipped)
         for name, layer in layers.items()
         if name not in skipped
     ]

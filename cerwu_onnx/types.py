@@ -177,6 +177,7 @@ class Layer:
         norm: what normalises its outputs (bias included), likewise.
         readers: all others that read it: without statistics, they count only in what noise on the weight costs.
         price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).
+        bits: that each of its symbols must fit, likewise.
     """
 
     weight: str
@@ -186,6 +187,12 @@ class Layer:
     norm: Norm | None = None
     readers: tuple[Reader, ...] = ()
     price: float = 1.0
+    bits: int = 12
+
+    @property
+    def largest(self) -> int:
+        """Largest magnitude that a symbol may have."""
+        return (1 << self.bits - 1) - 1
 
     @property
     def op(self) -> str:

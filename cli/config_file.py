@@ -29,6 +29,9 @@ _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
 }
 """Types of values by what an option calls its argument; all others are strings."""
 
+_RULE_TYPES = {"skip": _TYPES[None], "price": _TYPES["NUMBER"], "bits": _TYPES["N"]}
+"""The same of what a rule for layers says."""
+
 _RULES = "cerwu_onnx.rules"
 
 
@@ -125,20 +128,19 @@ def _value(path: Path, key: str, value: Any, option: Any) -> Any:
 
 
 def _rules(path: Path, layers: Any) -> tuple[LayerRule, ...]:
-    """``"glob" = { skip = true }`` or ``{ price = 0.5 }``, in the order of the file."""
+    """``"glob" = { skip = true }``, ``{ price = 0.5 }``, ``{ bits = 8 }``, in the order of the file."""
     where = f"{path} [layers]"
     if not isinstance(layers, dict):
         raise UsageError(f"{where} must be a table of globs")
     found = []
     for glob, wanted in layers.items():
         if not isinstance(wanted, dict) or not wanted:
-            raise UsageError(f"{where} {glob!r} must be {{ skip = true }} or {{ price = NUMBER }}")
+            raise UsageError(f"{where} {glob!r} must be {{ skip = true }}, {{ price = NUMBER }} or {{ bits = N }}")
         for key, value in wanted.items():
-            if key not in ("skip", "price"):
-                raise UsageError(f"{where} {glob!r}: unknown key {key!r}{_like(key, ['skip', 'price'])}")
-            right = isinstance(value, bool) if key == "skip" else type(value) in (int, float)
-            if not right:
-                words = "true or false" if key == "skip" else "a number"
+            if key not in _RULE_TYPES:
+                raise UsageError(f"{where} {glob!r}: unknown key {key!r}{_like(key, list(_RULE_TYPES))}")
+            types, words = _RULE_TYPES[key]
+            if type(value) not in types:
                 raise UsageError(f"{where} {glob!r}: {key} = {value!r} must be {words}")
         found.append(LayerRule(glob, **wanted, where=where))
     return tuple(found)

@@ -208,6 +208,7 @@ def _plan(graph: Graph, size: int, path: Path) -> dict[str, Any]:
             "trellis": storage(layer, "onnx").columns is not None,
             "statistics": bool(layer.sites),
             "price": layer.price,
+            "bits": layer.bits,
             "nodes": layer.nodes,
             "parameters": layer.parameters,
         }

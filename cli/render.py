@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from cerwu_onnx.config import MAX_BITS
+
 from .console import printable
 from .tables import Column, counted, dims, facts, fits, grid, percent, size
 
@@ -218,12 +220,13 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
 
 
 def _how(layer: Layer) -> str:
-    """How a weight is quantised: along a trellis or on a uniform grid, whether by noise alone, at which price."""
+    """How a weight is quantised: along a trellis or on a uniform grid, by noise alone, and what was asked of it."""
     from cerwu_onnx.storage import storage
 
     path = "grid" if storage(layer, "onnx").columns is None else "trellis"
     price = "" if layer.price == 1 else f", price {layer.price:g}"
-    return f"{path}{'' if layer.sites else ', noise'}{price}"
+    bits = "" if layer.bits == MAX_BITS else f", {layer.bits} bits"
+    return f"{path}{'' if layer.sites else ', noise'}{price}{bits}"
 
 
 def _nodes(layer: Layer) -> str:

@@ -73,11 +73,15 @@ weights-only = true
 [layers]                                # globs over the names that inspect shows; the last that matches counts
 "embed*" = { skip = true }              # stays exactly as it is
 "head.weight" = { price = 0.5 }         # its bits cost half as much: its errors count twice
+"conv*.weight" = { bits = 8 }           # symbols of -127 to 127: what an int8 kernel reads
 ```
 
 `skip` (on the command line `--skip GLOB`) keeps weights, biases and normalisation parameters bit for bit;
 BatchNormalization is not folded into them, and of a weight's BatchNormalization all parameters stay exact if one is
-skipped. A price is a factor on lambda for one weight. `--dry-run` shows what that leaves to be quantised.
+skipped. A price is a factor on lambda for one weight. `bits`, 2 to 12, bound its symbols, sign included: 4 leave -7 to
+7. Where lambda asks for more of them, the step grows, and one uniform grid takes the trellis' place; the default, 12,
+is what the format holds. In the file symbols are entropy-coded in any case: to make a layer smaller, raise its price.
+`price` and `bits` may stand together. `--dry-run` shows the plan.
 
 ## The cache
 

@@ -51,7 +51,12 @@ def absmax_step(matrix: Float64Array, levels: int) -> float:
 
 
 def quantize(
-    tensor: Float64Array, layout: MatrixLayout, stats: LayerStats, settings: Settings, name: str
+    tensor: Float64Array,
+    layout: MatrixLayout,
+    stats: LayerStats,
+    settings: Settings,
+    name: str,
+    largest: int = MAX_SYMBOL,
 ) -> QuantizedTensor:
     """Quantise one weight by the method of ``settings``.
 
@@ -61,12 +66,13 @@ def quantize(
         stats: its input statistics.
         settings: method, lambda, levels, damping, passes.
         name: for warnings.
+        largest: magnitude that no symbol may exceed.
     """
     matrix = layout.to_matrix(tensor)
-    step = absmax_step(matrix, settings.levels)
+    step = absmax_step(matrix, min(settings.levels, 2 * largest))
     energy = distortion(matrix, stats.hessian)
     price = settings.price * energy / layout.size
-    symbols, damping = _symbols(matrix / step, stats.hessian * step**2, price, settings, name)
+    symbols, damping = _symbols(matrix / step, stats.hessian * step**2, price, settings, name, largest)
     return QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
@@ -82,11 +88,11 @@ def distortion(error: Float64Array, hessian: Float64Array) -> float:
 
 
 def _symbols(
-    w: Float64Array, hessian: Float64Array, price: float, settings: Settings, name: str
+    w: Float64Array, hessian: Float64Array, price: float, settings: Settings, name: str, largest: int
 ) -> tuple[Float64Array, float]:
     """Symbols ``(G, M, N)`` and the damping used. Everything in steps; ``price`` is the paper's lambda."""
     method = METHODS[settings.method]
-    nearest = np.clip(np.rint(w), -MAX_SYMBOL, MAX_SYMBOL)
+    nearest = np.clip(np.rint(w), -largest, largest)
     if not method.feedback and not method.rate:
         return nearest, 0.0
     variance = float((w**2).mean())
@@ -107,7 +113,7 @@ def _symbols(
     for _ in range(settings.passes if method.rate else 1):
         rate = Rate(price, code_lengths(symbols), gamma) if method.rate else None
         symbols = decide(target, weight[:, None, :], rate) if parts is None else obs(target, factor, weight, rate)
-        symbols = np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
+        symbols = np.clip(symbols, -largest, largest)
     return symbols, damping
 
 

@@ -42,18 +42,20 @@ LEAST, MOST = 2.0**-126, 1e30
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a layer is worth.
+    """What a layer is worth, and the range that its symbols may have.
 
     Attributes:
         noise: loss at the model's outputs per unit of variance of white noise on each weight.
         price: loss that one bit must save.
         fishers: ``(G, M, M)`` Fisher matrices of the layer's outputs, each from a part of the samples, of any scale;
             none if all rows count alike.
+        largest: magnitude that no symbol may exceed.
     """
 
     noise: float
     price: float
     fishers: tuple[Float64Array, ...] = field(default=())
+    largest: int = MAX_SYMBOL
 
 
 def quantize(
@@ -76,7 +78,7 @@ def quantize(
         cost: of errors and bits.
         columns: ``(N,)`` the matrix's columns in the order in which a row is stored, which the trellis follows; None if
             rows are not stored in one piece: then each weight has the same uniform grid. So it does where the step
-            asked for is finer than the trellis can have: its two grids share the format's range.
+            asked for is finer than the trellis can have: its two grids share the range of symbols.
         damping: relative damping of the Hessian where cross-validation cannot choose it.
         passes: how often code lengths are estimated anew.
         name: for warnings.
@@ -101,16 +103,19 @@ def quantize(
     row_curvature = 1.0 if rows is None else rows.curvature
     step = _step(target, hessian, float(curvature.mean()) * row_curvature, cost)
     least = float(np.abs(target).max(initial=0)) / ROOM
-    plain = columns is None or step < least / trellis.MAX_INDEX
-    least = above(min(max(least / (MAX_SYMBOL if plain else trellis.MAX_INDEX), LEAST), MOST))
+    indices = cost.largest // 2  # to a side of a trellis, whose values are about twice as large
+    plain = columns is None or not indices or step < least / indices
+    least = above(min(max(least / (cost.largest if plain else indices), LEAST), MOST))
     step = max(short(min(step, MOST)), least)
     price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
     w = target[:, :, order] / step
+    if not plain:
+        values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
+        plain = bool(np.abs(values).max(initial=0) > cost.largest)  # moved there by feedback
     if plain:
-        values = _uniform(w, factor, curvature, price, passes)
+        values = _uniform(w, factor, curvature, price, passes, cost.largest)
     else:
         step /= 2
-        values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
     error = target - step * symbols
@@ -128,7 +133,8 @@ def quantize(
 def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
     """Whether the error that coding a weight leaves costs less than the bits that it could save at most.
 
-    Not so only where the format's range kept the step far above the one asked for. Without a price, rate is ignored.
+    Not so only where the format's range kept the step far above the one asked for; a smaller range is the user's
+    wish. Without a price, rate is ignored.
 
     Args:
         distortion: of the weight on its grid, as :func:`quantize` returns it.
@@ -138,7 +144,8 @@ def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cos
         cost: of errors and bits.
         bits: of an element that stays exact.
     """
-    return not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights
+    asked = cost.largest < MAX_SYMBOL
+    return asked or not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights
 
 
 def _sensitivity(hessian: Float64Array, rows: int, cost: Cost) -> float:
@@ -155,11 +162,13 @@ def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: C
     return float(np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature))) if sensitivity > 0 else 0.0
 
 
-def _uniform(w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int) -> Float64Array:
-    values = np.clip(np.rint(w), -MAX_SYMBOL, MAX_SYMBOL)
+def _uniform(
+    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int, largest: int
+) -> Float64Array:
+    values = np.clip(np.rint(w), -largest, largest)
     for _ in range(passes):
         values = obs(w, factor, curvature, Rate(price, methods.code_lengths(values)))
-        values = np.clip(values, -MAX_SYMBOL, MAX_SYMBOL)
+        values = np.clip(values, -largest, largest)
     return values
 
 

@@ -55,12 +55,13 @@ def test_an_aim_of_the_command_line_replaces_that_of_the_file(run: Run, model: P
 
 
 def test_layers_of_the_file_and_the_command_line(run: Run, model: Path) -> None:
-    Path("cerwu.toml").write_text(f'{FAST}[layers]\n"conv.*" = {{ skip = true }}\n"fc.weight" = {{ price = 0.5 }}\n')
+    rules = '[layers]\n"conv.*" = { skip = true }\n"fc.weight" = { price = 0.5, bits = 8 }\n'
+    Path("cerwu.toml").write_text(FAST + rules)
     plan = json.loads(run("compress", model, "m.cwb", "--dry-run", "--json").out)
-    assert [(layer["name"], layer["price"]) for layer in plan["layers"]] == [("fc.weight", 0.5)]
+    assert [(layer["name"], layer["price"], layer["bits"]) for layer in plan["layers"]] == [("fc.weight", 0.5, 8)]
     assert "skipped by cerwu.toml [layers] 'conv.*'" in {tensor["reason"] for tensor in plan["kept"]}
     table = run("compress", model, "--dry-run", "--skip", "fc.bias").out
-    assert "trellis, price 0.5" in table
+    assert "trellis, price 0.5, 8 bits" in table
     assert "skipped by --skip 'fc.bias':" in table
     assert not Path("m.cwb").exists()
     names = {tensor["name"] for tensor in report(run, "--skip", "fc.bias")["kept"]}  # type: ignore[attr-defined]
@@ -81,11 +82,19 @@ def test_layers_of_the_file_and_the_command_line(run: Run, model: Path) -> None:
         ("max-drop = []", "cerwu.toml: max-drop = [] must be a string like '1%', or a share of 1"),
         ("lambda =", "cerwu.toml is no TOML: Invalid value"),
         ("layers = 3", "cerwu.toml [layers] must be a table of globs"),
-        ('[layers]\n"fc*" = "skip"', "cerwu.toml [layers] 'fc*' must be { skip = true } or { price = NUMBER }"),
-        ('[layers]\n"fc*" = {}', "cerwu.toml [layers] 'fc*' must be { skip = true } or { price = NUMBER }"),
+        (
+            '[layers]\n"fc*" = "skip"',
+            "cerwu.toml [layers] 'fc*' must be { skip = true }, { price = NUMBER }",
+        ),
+        (
+            '[layers]\n"fc*" = {}',
+            "cerwu.toml [layers] 'fc*' must be { skip = true }, { price = NUMBER }",
+        ),
         ('[layers]\n"fc*" = { skp = true }', "cerwu.toml [layers] 'fc*': unknown key 'skp': did you mean 'skip'?"),
         ('[layers]\n"fc*" = { skip = 1 }', "cerwu.toml [layers] 'fc*': skip = 1 must be true or false"),
         ('[layers]\n"fc*" = { price = "1" }', "cerwu.toml [layers] 'fc*': price = '1' must be a number"),
+        ('[layers]\n"fc*" = { bits = 4.5 }', "cerwu.toml [layers] 'fc*': bits = 4.5 must be an integer"),
+        ('[layers]\n"fc*" = { bits = 32 }', "cerwu.toml [layers] 'fc*': bits 32 is out of range: give 2 to 12"),
         ('[layers]\n"fc*" = { price = 0 }', "cerwu.toml [layers] 'fc*': price 0 is out of range"),
         ('[layers]\n"fc.wait" = { skip = true }', "cerwu.toml [layers] 'fc.wait' matches no tensor of the model: did"),
         ("target-size = 1\nlambda = 1", "lambda and a target exclude each other"),
