@@ -34,6 +34,9 @@ from cerwu_onnx.search import BITS_PER_DOUBLING, Point, Search
 
 log = logging.getLogger(__name__)
 
+NOTHING = 1e-5
+"""Loss at the outputs that nobody will find, 1e-5 nats or 0.3 % of root mean square: a size is not filled beyond it."""
+
 LOST = 0.5
 """Root-mean-square output error, relative, above which a layer is worth a warning."""
 
@@ -116,9 +119,17 @@ def compress(
         trials = _Trials(
             quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
         )
-        search = Search(trials, quantizer.settle if quantizer.settles else None)
-        _look(search, target, settings, quantizer, before.score)
+        search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
+        _look(search, target, settings, quantizer, before.score, model_size(model))
         point, (done, coded) = search.best
+        if search.ended:
+            log.warning(
+                "the target is more than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
+                "%.1g; give a smaller one, or --lambda instead",
+                f"{point.file_bytes:,}",
+                point.lambda_,
+                done.loss,
+            )
         _check_size(point, coded, target)
         scores: Scores | None = None
         missed: tuple[str, ...] = ()
@@ -211,12 +222,25 @@ class _Trials:
             return encode(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings)
 
 
-def _look(search: Search[Any], target: Target, settings: Settings, quantizer: Quantizer, float_score: float) -> None:
+def _is_ample(result: tuple[Quantized, Coded]) -> bool:
+    loss = result[0].loss
+    return loss is not None and loss < NOTHING
+
+
+def _look(
+    search: Search[Any],
+    target: Target,
+    settings: Settings,
+    quantizer: Quantizer,
+    float_score: float,
+    model_bytes: int,
+) -> None:
     """Search for what the target asks; without one, try the lambda of the settings."""
     weights = sum(layer.layout.size for layer in quantizer.graph.layers)
     if target.size is not None:
         doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
-        search.to_size(lambda point: point.file_bytes, target.size, settings.price, doubling)
+        start = settings.price if target.size < model_bytes else NOTHING  # lambda is in units of loss, which is less
+        search.to_size(lambda point: point.file_bytes, target.size, start, doubling)
     elif target.bits_per_weight is not None:
         search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
     elif target.max_drop is not None:

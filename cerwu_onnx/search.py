@@ -71,17 +71,25 @@ class Search(Generic[T]):
         attempt: ``lambda -> (point, result)``.
         settle: ``lambda -> None``, measures again at a point of operation what all later attempts rest on; None where
             there is nothing to measure.
+        ample: whether a result loses next to nothing, so that a larger one is not looked for.
 
     Attributes:
         points: everything tried, in that order.
         best: the best result so far with its point; there is one after the first attempt.
+        ended: whether a search for a size ended with a result that is ample, well below it.
     """
 
-    def __init__(self, attempt: Callable[[float], tuple[Point, T]], settle: Callable[[float], None] | None) -> None:
-        self._attempt, self._settle = attempt, settle
+    def __init__(
+        self,
+        attempt: Callable[[float], tuple[Point, T]],
+        settle: Callable[[float], None] | None,
+        ample: Callable[[T], bool] = lambda _: False,
+    ) -> None:
+        self._attempt, self._settle, self._ample = attempt, settle, ample
         self._rank: Callable[[Point], tuple[float, ...]] = lambda _: ()
         self.points: list[Point] = []
         self.best: tuple[Point, T]
+        self.ended = self._last_is_ample = False
 
     def to_size(self, size: Callable[[Point], float], target: float, start: float, doubling: float) -> None:
         """Search for the largest size that is not above a target.
@@ -97,6 +105,8 @@ class Search(Generic[T]):
         if self._settle is not None:
             low, high = aim * (1 - NEAR_SIZE), aim * (1 + NEAR_SIZE)
             self._fit(size, low, aim, high, start, doubling)
+            if self.ended:
+                return
             last = self.points[-1]
             self._settle(last.lambda_)
             start = _clipped(math.log2(last.lambda_) + (size(last) - aim) / doubling)
@@ -119,6 +129,7 @@ class Search(Generic[T]):
     def at(self, price: float) -> Point:
         """Try one lambda."""
         point, result = self._attempt(price)
+        self._last_is_ample = self._ample(result)
         if not self.points or self._rank(point) > self._rank(self.best[0]):
             self.best = point, result
         self.points.append(point)
@@ -127,7 +138,7 @@ class Search(Generic[T]):
     def _fit(
         self, size: Callable[[Point], float], low: float, aim: float, high: float, start: float, doubling: float
     ) -> None:
-        """Secants in log2 lambda until a size is within ``[low, high]``, no lambda is left, or chance decides.
+        """Secants in log2 lambda until a size is within ``[low, high]`` or ample, no lambda is left, or chance decides.
 
         Between two points that enclose ``aim``, regula falsi; an end that stays twice counts half (Illinois).
         """
@@ -138,6 +149,9 @@ class Search(Generic[T]):
         for _ in range(TRIALS):
             found = size(self.at(_rounded(x)))
             if low <= found <= high:
+                return
+            if found < low and self._last_is_ample:
+                self.ended = True
                 return
             off = found - aim
             if off > 0:

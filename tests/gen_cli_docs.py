@@ -28,8 +28,8 @@ are made at one lambda after the other. One target at most, in place of `--lambd
 The other settings stay as they are, of the papers' methods `--levels` too.
 
 * **Size.** The largest file found that is not above the target, within 1 % below it if lambda can tell that finely.
-  If all are larger, nothing is written, the smallest size found is named, and the exit code is 1. More room than any
-  lambda needs is no failure.
+  If all are larger, nothing is written, the smallest size found is named, and the exit code is 1. Where there is more
+  room than the model needs, the search ends at a loss of less than 1e-5 at the outputs, with a warning.
 * **Accuracy.** `--max-drop 1%` allows 1 % of the float model's score to be lost. lambda is doubled, halved and
   bisected until a file that is 3 % smaller loses too much. The smallest file found that holds is written; the table
   and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit code

@@ -65,6 +65,23 @@ def test_a_few_files_are_enough() -> None:
     assert settled[0] in [tried.lambda_ for tried in search.points]
 
 
+@pytest.mark.parametrize("settles", [False, True])
+def test_more_room_than_is_needed_is_not_filled(settles: bool) -> None:
+    """Where lambda is below 1e-3 nothing is lost: files of 11.5 bits and less."""
+    target = OVERHEAD + WEIGHTS * 16 / 8
+    search, settled = run(point, settles=settles)
+    search._ample = lambda result: float(result) < 1e-3
+    search.to_size(file_bytes, target, 0.15, DOUBLING)
+    assert search.ended
+    assert not settled
+    assert len(search.points) <= 3
+    assert search.best[0].lambda_ < 1e-3
+    search, _ = run(point, settles=settles)
+    search._ample = lambda result: float(result) < 1e-3
+    search.to_size(file_bytes, OVERHEAD + WEIGHTS * 4 / 8, 0.15, DOUBLING)
+    assert not search.ended
+
+
 def test_bits_per_weight_are_met_likewise() -> None:
     search, _ = run(point)
     search.to_size(lambda found: found.bits_per_weight, 1.8, 0.15, BITS_PER_DOUBLING)

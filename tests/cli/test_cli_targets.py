@@ -47,6 +47,21 @@ def test_without_data_a_size_is_met_too(run: Run, model: Path, tmp_path: Path) -
     assert 0.98 * 1900 <= output.stat().st_size <= 1900
 
 
+def test_a_target_beyond_all_need(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    words = ("compress", model, tmp_path / "small.cwb", "--calib", calib, "--effort", "fast")
+    result = run(*words, "--target-size", "1MB", "--json")
+    report = json.loads(result.out)
+    assert result.code == 0
+    assert len(report["search"]) == 1  # larger than the model itself: no need to walk there
+    assert report["output_loss"] < 1e-5
+    assert report["file_bytes"] < report["model_bytes"] / 2
+    assert report["warnings"] == [result.err.removeprefix("warning: ").rstrip()]
+    assert "more than the model needs: with" in result.err
+    result = run(*words, "--target-bpw", "30", "-f", "--json")
+    assert 1 < len(json.loads(result.out)["search"]) < 6
+    assert "more than the model needs" in result.err
+
+
 def test_bits_per_weight_are_met(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
     output = tmp_path / "small.cwb"
     report = json.loads(run("compress", model, output, "--calib", calib, "--target-bpw", "2.5", "--json").out)
