@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cerwu_onnx import Settings
@@ -284,6 +284,7 @@ def test_the_search_is_drawn() -> None:
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=5))
+@example([5e-324])
 def test_ticks_enclose_the_values(values: list[float]) -> None:
     marks = svg.ticks(values)
     spread = (max(values) - min(values)) or 1.0

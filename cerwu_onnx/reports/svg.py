@@ -90,7 +90,8 @@ def curve(points: Sequence[tuple[float, float]], chosen: tuple[float, float], x_
 def ticks(values: Sequence[float], most: int = 5) -> list[float]:
     """Round numbers around finite ``values``, at most ``most`` + 2, in steps of 1, 2 or 5 times a power of ten."""
     low, high = min(values), max(values)
-    spread = (high - low) or abs(high) or 1.0
+    spread = (high - low) or abs(high)
+    spread = spread if spread > 1e-300 else 1.0  # below, a tenth of it may be zero
     power = 10.0 ** math.floor(math.log10(spread / most))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * most >= spread)
     first, last = math.floor(low / step), math.ceil(high / step)
