@@ -69,7 +69,10 @@ def test_the_examples_of_python_md(folder: Path) -> None:
     names: dict[str, object] = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"python.md, example {number}", "exec"), names)
-    assert {path.name for path in folder.glob("*.cwb")} == {"model.cwb", "small.cwb", "good.cwb", "streamed.cwb"}
+    assert {path.name for path in folder.glob("*.cwb")} == {
+        f"{name}.cwb" for name in ("model", "small", "good", "sure", "mixed", "streamed")
+    }
+    assert any((folder / "cache").iterdir())
     assert (folder / "rebuilt.onnx").exists()
 
 

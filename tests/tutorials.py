@@ -5,7 +5,7 @@
 In ``docs/tutorials/NAME.md``, lines of ``console`` blocks that begin with ``$`` are run by bash, in the page's order,
 in a folder that holds a copy of a sample model; whatever follows such a line is replaced by its output. A block whose
 info string names a file besides a language (``c main.c``) becomes that file. Other blocks are for the reader. The line
-with the seconds and the folder's name are left out: they belong to the machine.
+with the seconds and the folder's name are left out: they belong to the machine. Python blocks are put into ruff's form.
 """
 
 from __future__ import annotations
@@ -73,9 +73,14 @@ def main() -> None:
     """Rewrite the pages named, or all."""
     for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.md")):
         path = FOLDER / f"{name}.md"
+        page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(SAMPLE, folder, dirs_exist_ok=True)
-            path.write_text(run(path.read_text(encoding="utf-8"), Path(folder).resolve(), bash), encoding="utf-8")
+            rerun = run(page, Path(folder).resolve(), bash)
+        if path.read_text(encoding="utf-8") != page:  # minutes have passed
+            raise SystemExit(f"{path} was edited while its commands ran: run them again")
+        path.write_text(rerun, encoding="utf-8")
+        subprocess.run([sys.executable, "-m", "ruff", "format", "-q", path], check=True)
         print(path.relative_to(ROOT))
 
 
