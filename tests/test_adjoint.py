@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from .test_sites import decoder
 
 NODE = helper.make_node
 Feed = dict[str, np.ndarray]
+OLD = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 24)
+"""Whether onnxruntime is not of the last versions."""
 QUICK = settings(max_examples=40, deadline=None)
 
 
@@ -263,6 +266,7 @@ def test_conv_transpose(window: tuple[dict[str, Any], list[int]], groups: int, e
 def test_average_pool(window: tuple[dict[str, Any], list[int]], include: bool) -> None:
     attributes, lengths = window
     assume("dilations" not in attributes or not attributes.get("auto_pad", "").startswith("SAME"))
+    assume("dilations" not in attributes or not OLD)  # it averages wrongly with dilations and pads
     feed = {"x": normal(2, 3, *lengths, seed=1)}
     node = NODE("AveragePool", ["x"], ["y"], count_include_pad=int(include), **attributes)
     model = net([node], feed, opset=19 if "dilations" in attributes else 16)
