@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 7
+ABI = 8
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -221,18 +221,20 @@ def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint
 def encode_adaptive(
     symbols: npt.NDArray[np.int16], reach: int, header: int, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
 ) -> bytes:
-    """The adaptive payload (docs/format.md) that begins with ``header``, of flat ``symbols``, -reach ... reach.
+    """The adaptive payload (docs/format.md) with this header, of flat ``symbols``, -reach ... reach.
 
     With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis of runs of ``run`` elements.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
-        ValueError: a symbol is out of reach or has no grid.
+        ValueError: a symbol is out of reach or has no grid, or the header is none.
     """
     library = _library()
     symbols = np.ascontiguousarray(symbols, np.int16)
     if np.abs(symbols, dtype=np.int32).max(initial=0) > reach or reach > 2047:
         raise ValueError(f"symbols exceed {reach}")
+    if not header & 0xF000F:
+        raise ValueError("signs of neighbours in rows of 0 elements")
     if grids is not None:
         grids = np.ascontiguousarray(grids, np.uint8)
         if grids.shape != symbols.shape or grids.max(initial=0) > 1 or run < 1:

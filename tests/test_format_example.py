@@ -104,7 +104,7 @@ def test_the_steps_of_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     word = int(found[1], 16)
     assert adaptive.Header.parse(word) == adaptive.Header(*map(int, found.groups()[1:]))
-    assert word == int.from_bytes(container.payload(container.tensors[0])[:2], "little")
+    assert word == int.from_bytes(container.payload(container.tensors[0])[:2], "big")
 
 
 def test_rebuild_puts_the_matrix_into_onnx_order(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def encode(
     if coder in ("auto", "adaptive"):
         candidates.append((f.Kind.ADAPTIVE, adaptive.encode(symbols, grids, run)))
     if coder in ("auto", "ans"):
-        fitted = (tables.fit(symbols),) if grids is None else tables.fit_pair(symbols, grids)
+        fitted = (tables.fit(symbols),) if grids is None else tables.fit_pair(symbols.ravel(), grids)
         words = ans.encode(symbols, *fitted, grids=grids)
         candidates.append((f.Kind.ANS, b"".join(table.to_bytes() for table in fitted) + words))
     return min(candidates, key=lambda candidate: len(candidate[1]))

@@ -87,7 +87,8 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
     stored: IntArray = np.ascontiguousarray(order.store(quantized.symbols))
     symbols, grids = stored, None
     if quantized.run:
-        symbols, grids = trellis.to_indices(stored, quantized.run)
+        indices, grids = trellis.to_indices(stored, quantized.run)
+        symbols = indices.reshape(stored.shape)
     reach = adaptive.reach_of(symbols)
     if reach > (f.MAX_INDEX if quantized.run else f.MAX_SYMBOL):
         raise ModelError(f"tensor {name!r}: symbols of up to {reach} exceed the format: use a coarser grid")

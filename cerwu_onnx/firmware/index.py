@@ -82,7 +82,7 @@ def scratch_bytes(record: f.Record) -> int:
     if record.kind == f.Kind.ANS:
         tables = 2 if record.run else 1
         return 2 * tables * (6 * (record.reach + 1) + 128)
-    return 128 if record.kind == f.Kind.ADAPTIVE else 0
+    return 152 if record.kind == f.Kind.ADAPTIVE else 0
 
 
 def fits_int8(record: f.Record) -> bool:

@@ -5,7 +5,7 @@
  */
 #include "cwb_encode.h"
 
-enum { BINS = 12, CONTEXTS = 4, FIRST_RATE = 4, FAR = 2 };
+enum { BINS = 7, CONTEXTS = 4, FIRST_RATE = 4, FAR = 2, ROW_BEGINS = 3 };
 
 /* ANS */
 
@@ -53,10 +53,14 @@ typedef struct {
     uint32_t range;
     uint8_t *out; /* the header, then the code */
     size_t capacity;
-    size_t size; /* so far, whether or not they fit */
+    size_t size;  /* so far, whether or not they fit */
+    size_t start; /* of the code */
     uint16_t p[CONTEXTS][BINS];
-    uint32_t top; /* magnitudes at most, without their low bits */
+    uint16_t positive[12]; /* probabilities, by the signs of neighbours */
+    uint32_t top;          /* magnitudes at most, without their low bits */
+    uint32_t signs;        /* of the elements before, two bits each, and ROW_BEGINS before each row */
     uint8_t rate, shift, sign;
+    uint8_t width, rows, rows_left; /* of rows whose signs depend on each other; 0 if they do not */
 } coder;
 
 static void put_byte(coder *c, uint8_t byte)
@@ -72,7 +76,7 @@ static void propagate(coder *c)
 {
     size_t i = c->size < c->capacity ? c->size : c->capacity;
 
-    while (i-- > 2 && ++c->out[i] == 0) {
+    while (i-- > c->start && ++c->out[i] == 0) {
     }
     c->low &= UINT32_C(0xFFFFFFFF);
 }
@@ -99,6 +103,12 @@ static void normalise(coder *c)
     }
 }
 
+/* What is left of a probability in units of 2^-16 after a bit. */
+static uint16_t learnt(const coder *c, uint16_t p, int bit)
+{
+    return (uint16_t)(p - (uint32_t)(p >> c->rate) + (bit ? (UINT32_C(0x10000) >> c->rate) - 1 : 0));
+}
+
 /* A decision whose probability of a 1 is given in units of 2^-16. */
 static void decide(coder *c, uint32_t bit, uint32_t p)
 {
@@ -122,6 +132,30 @@ static void put_escape(coder *c, uint32_t excess)
     }
 }
 
+/* The sign of an element, 0 without one, whose neighbours' signs are its context. */
+static void put_near_sign(coder *c, int32_t symbol)
+{
+    uint32_t above = c->signs >> 2 * c->width & 3;
+    uint16_t *p;
+
+    if (above == ROW_BEGINS) {
+        c->signs <<= 2;
+        if (--c->rows_left == 0) {
+            c->rows_left = c->rows;
+            c->signs = 0;
+        }
+        c->signs |= ROW_BEGINS;
+        above = c->signs >> 2 * c->width & 3;
+    }
+    p = &c->positive[4 * above + (c->signs & 3)];
+    c->signs <<= 2;
+    if (symbol != 0) {
+        split(c, symbol > 0, (c->range >> 8) * (*p >> 8 | 1));
+        *p = learnt(c, *p, symbol > 0);
+        c->signs |= symbol > 0 ? 1 : 2;
+    }
+}
+
 static void put_symbol(coder *c, int32_t symbol, uint16_t *p)
 {
     uint32_t magnitude = (uint32_t)(symbol < 0 ? -symbol : symbol), high = magnitude >> c->shift, low = c->shift, bin;
@@ -130,7 +164,7 @@ static void put_symbol(coder *c, int32_t symbol, uint16_t *p)
         uint32_t bit = bin < high;
 
         decide(c, bit, p[bin]);
-        p[bin] = (uint16_t)(p[bin] - (uint32_t)(p[bin] >> c->rate) + (bit ? (UINT32_C(0x10000) >> c->rate) - 1 : 0));
+        p[bin] = learnt(c, p[bin], bit != 0);
     }
     if (high >= bin) { /* behind the last of them: no decision, but refills as before one */
         decide(c, 0, 0);
@@ -141,7 +175,9 @@ static void put_symbol(coder *c, int32_t symbol, uint16_t *p)
     while (low-- > 0) {
         decide(c, magnitude >> low & 1, 0x8000);
     }
-    if (magnitude > 0) {
+    if (c->width > 0) {
+        put_near_sign(c, symbol);
+    } else if (magnitude > 0) {
         split(c, symbol > 0, (c->range >> 5) * c->sign);
     }
 }
@@ -167,16 +203,17 @@ static void finish(coder *c)
     for (zeros = 24; zeros >= 0; zeros -= 8) {
         put_byte(c, (uint8_t)(c->low >> zeros & 0xFF));
     }
-    while (c->size <= c->capacity && c->size > 2 && c->out[c->size - 1] == 0) {
+    while (c->size <= c->capacity && c->size > c->start && c->out[c->size - 1] == 0) {
         c->size--;
     }
 }
 
 size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
-                           uint16_t header, uint8_t *out, size_t capacity)
+                           uint32_t header, uint8_t *out, size_t capacity)
 {
+    static const int8_t sum[12] = {0, 1, -1, 0, 1, 2, 0, 1, -1, 0, -2, -1};
     coder c;
-    uint32_t context, bin, left = run;
+    uint32_t context, bin, left = run, some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
     uint8_t last_rate = header >> 14 & 1 ? 8 : 6, far = 0;
     size_t i;
 
@@ -189,16 +226,25 @@ size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t 
     c.shift = header >> 4 & 7;
     c.sign = (uint8_t)(2 * (header & 15) + 1);
     c.top = reach >> c.shift;
-    for (context = 0; context < CONTEXTS; context++) {
-        for (bin = 0; bin < BINS; bin++) {
-            uint32_t some = (2 * (uint32_t)(header >> 10 & 15) + 1) << 11;
-            uint32_t more = (2 * (uint32_t)(header >> 7 & 7) + 1) << 12;
-
-            c.p[context][bin] = (uint16_t)(bin == 0 ? some : more < (bin << 10) + 2048 ? 2048 : more - (bin << 10));
-        }
+    c.signs = ROW_BEGINS;
+    c.width = (header & 15) == 0 ? header >> 16 & 15 : 0;
+    c.rows = c.rows_left = header >> 20 & 15;
+    for (i = 0; i < 12; i++) {
+        c.positive[i] = (uint16_t)(0x8000 + 6144 * sum[i]);
     }
+    for (bin = 0; bin < BINS; bin++) {
+        for (context = 0; context < CONTEXTS; context++) {
+            c.p[context][bin] = (uint16_t)some;
+        }
+        more -= more >> 4;
+        some = more;
+    }
+    put_byte(&c, (uint8_t)(header >> 8 & 0xFF));
     put_byte(&c, (uint8_t)(header & 0xFF));
-    put_byte(&c, (uint8_t)(header >> 8));
+    if (c.width > 0) {
+        put_byte(&c, (uint8_t)(header >> 16 & 0xFF));
+    }
+    c.start = c.size;
     for (i = 0; i < count; i++) {
         int32_t magnitude = symbols[i] < 0 ? -symbols[i] : symbols[i];
 
@@ -206,7 +252,7 @@ size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t 
             c.rate++;
         }
         put_symbol(&c, symbols[i], c.p[(grids != NULL ? grids[i] : 0) + 2 * far]);
-        far = header >> 15 && magnitude >> c.shift >= FAR;
+        far = (header >> 15 & 1) && magnitude >> c.shift >= FAR;
         if (run > 0 && --left == 0) {
             left = run;
             far = 0;

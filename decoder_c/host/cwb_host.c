@@ -17,7 +17,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 7
+#define CWB_HOST_ABI 8
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -226,7 +226,7 @@ size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t
 size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
                                 uint32_t header, uint8_t *out, size_t capacity)
 {
-    return cwb_encode_adaptive(symbols, grids, count, run, reach, (uint16_t)header, out, capacity);
+    return cwb_encode_adaptive(symbols, grids, count, run, reach, header, out, capacity);
 }
 
 void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,

@@ -47,7 +47,7 @@ extern "C" {
 #define CWB_ANS_HINTS 128
 #define CWB_SCRATCH_ANS(largest) ((6 * ((size_t)(largest) + 1) + CWB_ANS_HINTS) * sizeof(uint16_t))
 #define CWB_SCRATCH_TRELLIS(largest) ((6 * ((size_t)(largest) + 2) + 2 * CWB_ANS_HINTS) * sizeof(uint16_t))
-#define CWB_SCRATCH_ADAPTIVE ((size_t)128)
+#define CWB_SCRATCH_ADAPTIVE ((size_t)152)
 #define CWB_MAX_SCRATCH CWB_SCRATCH_TRELLIS(CWB_MAX_SYMBOL)
 
 typedef enum {
@@ -102,8 +102,8 @@ typedef struct {
     const uint8_t *data;
     uint32_t size;      /* bytes */
     uint32_t directory; /* bytes */
-    uint32_t records;   /* tensors and sections */
-    uint32_t tensors;
+    uint16_t records;   /* tensors and sections */
+    uint16_t tensors;
 } cwb_file;
 
 /* A tensor's entry in the directory. Pointers point into the file. */
@@ -180,25 +180,24 @@ float cwb_step(const cwb_tensor *tensor);
 /* A tensor being decoded piece by piece. All members are private. (Bytes first: Thumb has short instructions for near ones.) */
 typedef struct {
     uint8_t kind;
-    uint8_t damaged;   /* a symbol left the tensor's range */
-    uint8_t sign;      /* adaptive: probability that a symbol is positive, of 32 */
-    uint8_t shift;     /* adaptive: low bits of a magnitude that stand apart */
+    uint8_t plain;     /* on no trellis */
     uint8_t rate;      /* adaptive: of learning, a shift */
-    uint8_t last_rate;
-    uint16_t largest;  /* of the tensor, and of what is coded: symbols, or indices on a trellis */
-    uint16_t reach;
-    uint16_t last;     /* adaptive: the last magnitude */
-    uint16_t far;      /* adaptive: the last magnitude from which on the second context is used */
+    uint8_t width;     /* adaptive: twice that of rows whose signs depend on each other; 0 if they do not */
+    uint8_t rows;      /* adaptive: of them, until a new block begins */
+    uint8_t rows_left;
+    uint16_t header;    /* adaptive: of the payload */
+    uint16_t reach;     /* no magnitude that is coded is larger */
+    uint16_t rate_left; /* adaptive: symbols until learning slows down */
     const uint8_t *next; /* bytes of the payload not yet read */
     const uint8_t *end;
     uint16_t *scratch;
     uint32_t state; /* ANS: its state; adaptive: the code register */
     uint32_t range; /* adaptive */
     uint32_t past;  /* state of the trellis, and the context */
+    uint32_t signs; /* adaptive: of the elements before; or the probability that a symbol is positive, of 32 */
     uint32_t symbols_left;
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;
-    uint32_t rate_left; /* symbols until learning slows down */
 } cwb_stream;
 
 /* Starts decoding a coded tensor: CWB_ERR_KIND, _SPACE, _TABLE, _STREAM. The scratch memory belongs to *stream until

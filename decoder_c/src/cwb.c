@@ -46,15 +46,28 @@ enum {
     OCTAVES = 12, /* that the levels of a table span */
     ENTRY = 3,    /* numbers of a symbol in scratch memory */
     /* adaptive */
-    BINS = 12, /* magnitudes below this are coded in unary, the rest escapes */
+    BINS = 7,        /* magnitudes below this are coded in unary, the rest escapes */
     CONTEXTS = 4,
-    CONTEXT = 16, /* numbers of a context in scratch memory */
+    CONTEXT = 16,    /* numbers of a context in scratch memory */
+    TERMS = 8,       /* where the terms of its bins begin, behind their probabilities */
+    SIGNS = CONTEXT * CONTEXTS, /* where the probabilities of signs begin, behind the contexts */
     MAX_ESCAPE_BITS = 11,
     FIRST_RATE = 4,
-    FAR = 2, /* the last magnitude from which on a tensor with contexts uses the second one */
+    FAR = 2,         /* the last magnitude from which on a tensor with contexts uses the second one */
+    ROW_BEGINS = 3,  /* among the signs of neighbours */
+    DAMAGED = 3,     /* the kind of a stream in which a magnitude was out of reach */
+    /* in the header of an adaptive payload */
+    LOW_BITS = 0x70, /* how many are coded as they are */
+    SLOW = 0x4000,   /* the last learning rate is 8, not 6 */
     /* a trellis */
-    ODD_INDEX = 5, /* added to the state after an odd index */
-    ODD_GRID = 9   /* added to the state after an element on the odd grid */
+    ODD_INDEX = 5,   /* added to the state after an odd index */
+    ODD_GRID = 9,    /* added to the state after an element on the odd grid */
+    /* an adaptive tensor's `past`: it moves down by one bit with each element, and is then changed by a term */
+    STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
+    FAR_BIT = 5,     /* was the last magnitude FAR? */
+    INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
+    EXCESS = 7,      /* of terms only: what twice the magnitude exceeds the value by */
+    ON_ODD_GRID = (ODD_GRID << STATE) + (1 << (STATE - 1)) + 1 /* how terms there differ: the bit of the grid itself moves away */
 };
 
 /* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
@@ -544,7 +557,7 @@ size_t cwb_scratch_size(const cwb_tensor *tensor)
 /* Is the stream on a trellis? */
 static int on_trellis(const cwb_stream *stream)
 {
-    return HAS_TRELLIS && stream->run > 0;
+    return HAS_TRELLIS && !stream->plain;
 }
 
 /* ANS. Scratch memory holds the tables, one or two of them, as ENTRY numbers for each symbol: the first slot that it owns, the
@@ -698,7 +711,6 @@ static cwb_error begin_ans(cwb_stream *stream)
         }
         entry += ENTRY;
     }
-    stream->state = 0;
     if (stream->next != stream->end) {
         if ((stream->end - stream->next) % 2 != 0) { /* the first word may be a byte */
             stream->state = *stream->next++;
@@ -750,8 +762,8 @@ COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
     stream->past = past;
 }
 
-/* Adaptive binary range coder. Scratch memory holds, for each context, the probabilities of a 1 in units of 2^-16. Where no decision
- * is to be made, or not by the loop, stands a 0. */
+/* Adaptive binary range coder. Scratch memory holds, for each context, the probabilities of a 1 in units of 2^-16, with a 0 where
+ * there is never a 1, and the terms; behind the contexts the probabilities that a symbol is positive, for each pair of neighbours. */
 
 /* Shifts one more byte in. Trailing zeros are left out of the payload. */
 COLD static void refill(cwb_stream *stream)
@@ -781,42 +793,61 @@ COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
     return 0;
 }
 
-static cwb_error begin_adaptive(cwb_stream *stream)
+/* Where learning begins, and the terms, by the payload's header. */
+COLD static void begin_contexts(const cwb_stream *stream)
 {
     uint16_t *p = stream->scratch;
-    uint32_t header;
-    uint16_t top;
-    uint8_t context, bin;
+    uint32_t header = stream->header;
+    uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
+    uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
+    uint8_t bin;
 
-    if (stream->end - stream->next < 2 || (stream->end - stream->next > 2 && stream->end[-1] == 0)) {
+    for (bin = 0; bin <= BINS; bin++, p++) {
+        uint32_t term = on_trellis(stream) ? bin % 2 * (ODD_INDEX << STATE) : bin;
+
+        if (bin >= top || bin == BINS) {
+            some = 0;
+        }
+        if (bin == BINS || (header & LOW_BITS) != 0) {
+            term |= INCOMPLETE;
+        }
+        if (bin >= FAR) {
+            term |= header >> 15 << FAR_BIT;
+        }
+        p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
+        p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ ON_ODD_GRID);
+        more -= more >> 4;
+        some = more;
+    }
+}
+
+static cwb_error begin_adaptive(cwb_stream *stream)
+{
+    static const uint8_t positive[12] = {16, 19, 13, 16, 19, 22, 16, 19, 13, 16, 10, 13}; /* by neighbours; of 32 */
+    uint32_t i;
+
+    if (stream->next != stream->end && stream->end[-1] == 0) {
         return CWB_ERR_STREAM;
     }
-    header = load_u16(stream->next);
-    stream->next += 2;
-    stream->shift = (uint8_t)(header >> 4 & 7);
-    top = (uint16_t)(stream->reach >> stream->shift);
-    for (context = 0; context < CONTEXTS; context++) {
-        uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
-        uint16_t *first = p;
-
-        if (stream->shift > 0) { /* all magnitudes are left to far_magnitude */
-            *p++ = 0;
+    refill(stream);
+    refill(stream);
+    stream->header = (uint16_t)stream->state;
+    begin_contexts(stream);
+    stream->signs = 2 * (stream->state & 15) + 1;
+    if (stream->signs == 1) { /* signs depend on those of neighbours */
+        refill(stream);
+        stream->width = (uint8_t)(2 * (stream->state & 15));
+        if (stream->width == 0) {
+            return CWB_ERR_STREAM;
         }
-        for (bin = 0; bin < BINS && bin < top; bin++) {
-            *p++ = (uint16_t)some;
-            more = more < 3072 ? 2048 : more - 1024;
-            some = more;
+        stream->rows = stream->rows_left = stream->state >> 4 & 15;
+        stream->signs = ROW_BEGINS;
+        for (i = 0; i < 12; i++) {
+            stream->scratch[SIGNS + i] = (uint16_t)((uint32_t)positive[i] << 11);
         }
-        *p = 0;
-        p = first + CONTEXT;
     }
-    stream->far = (uint16_t)(header >> 15 ? (uint32_t)FAR << stream->shift : 0xFFFF);
-    stream->sign = (uint8_t)(2 * (header & 15) + 1);
-    stream->rate = FIRST_RATE;
-    stream->last_rate = (uint8_t)(header >> 14 & 1 ? 8 : 6);
-    stream->rate_left = UINT32_C(2) << FIRST_RATE;
-    stream->state = 0;
-    for (bin = 0; bin < 4; bin++) {
+    for (i = 0; i < 4; i++) {
         refill(stream);
     }
     stream->range = UINT32_C(0xFFFFFFFF);
@@ -824,7 +855,7 @@ static cwb_error begin_adaptive(cwb_stream *stream)
 }
 
 /* So many equiprobable bits behind those of `value`. */
-static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint8_t count)
+COLD static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint32_t count)
 {
     while (count-- > 0) {
         value = value << 1 | decide(stream, HALF);
@@ -832,57 +863,49 @@ static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint8_t count)
     return value;
 }
 
-/* The magnitude whose bins ended where no decision was to be made: behind the last of them, or before the first. */
-COLD static uint32_t far_magnitude(cwb_stream *stream, uint16_t *p, uint32_t magnitude)
+/* What the bins gave as the magnitude `high` escapes, or lacks its low bits: the value, without its sign, plus the term's EXCESS. */
+COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
 {
-    uint8_t bits = 0, bit, shift = stream->shift;
+    uint32_t magnitude = high;
+    uint32_t bits = 0;
 
-    if (shift > 0) {
-        do {
-            p++;
-            bit = decide(stream, *p);
-            *p = (uint16_t)(*p - (uint32_t)(*p >> stream->rate) + (bit ? (UINT32_C(0x10000) >> stream->rate) - 1 : 0));
-            magnitude += bit;
-        } while (bit);
-    }
-    if (magnitude == BINS) { /* Exp-Golomb code */
+    if (high == BINS) { /* Exp-Golomb code */
         while (bits < MAX_ESCAPE_BITS && decide(stream, HALF)) {
             bits++;
         }
         magnitude = plain_bits(stream, 1, bits) + BINS - 1;
     }
-    magnitude = plain_bits(stream, magnitude, shift);
+    magnitude = plain_bits(stream, magnitude, stream->header >> 4 & 7);
     if (magnitude > stream->reach) {
-        stream->damaged = 1;
+        stream->kind = DAMAGED;
         magnitude = stream->reach;
     }
-    return magnitude;
+    if (stream->plain) {
+        return magnitude + high;
+    }
+    stream->past ^= ((magnitude ^ high) & 1) * (ODD_INDEX << STATE);
+    return 2 * magnitude;
 }
 
-/* Symbols of one run, between two changes of the learning rate. Bits 5 and 6 of `past` say where the context begins, in bytes: by the grid,
- * and by whether the last magnitude was FAR. On a trellis its state stands in bits 0 to 3. */
-static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int trellis)
+/* Symbols of one run, between two changes of the learning rate. FAR_BIT and the grid say in `past` where the context begins, in
+ * bytes. `near`: signs depend on those of neighbours. They stand in `signs`, two bits each, the last one lowest: 1 positive,
+ * 2 negative, and ROW_BEGINS before each row, so that the one above stands `width` bits higher. */
+static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int near)
 {
-    /* what follows a state, its lowest bit repeated in bit 5; by the state, and 16 for an odd index */
-    static const uint8_t after[32] = {0, 73, 65, 8, 2, 75, 67, 10, 4, 77, 69, 12, 6, 79, 71, 14,
-                                      69, 12, 4, 77, 71, 14, 6, 79, 65, 8, 0, 73, 67, 10, 2, 75};
-    uint32_t code = stream->state, range = stream->range, past = stream->past;
-    uint32_t rate = stream->rate, gain = (UINT32_C(0x10000) >> rate) - 1, magnitude = stream->last;
-    uint16_t *context = stream->scratch + (magnitude >= stream->far ? CONTEXT : 0);
+    uint32_t code = stream->state, range = stream->range, past = stream->past, signs = near ? stream->signs : 0;
+    uint32_t rate = stream->rate, gain = UINT32_C(0xFFFF) >> rate;
+    uint16_t *scratch = stream->scratch;
 
     do {
-        uint32_t bound, p, value = 0;
-        uint16_t *first = stream->scratch, *bin;
+        uint32_t bound, p, top, term, value;
+        uint16_t *first = (uint16_t *)((uint8_t *)(near ? stream->scratch : scratch) + (past & (3 << FAR_BIT))), *bin;
 
-        if (trellis) {
-            first = (uint16_t *)((uint8_t *)first + (past & 0x60));
-        } else {
-            first = context;
-        }
         AFRESH(first);
         bin = first;
         for (;;) {
-            if (UNLIKELY(range <= 0xFFFFFF)) {
+            top = range >> 16;
+            AFRESH(top);
+            if (UNLIKELY(top <= 0xFF)) {
                 do {
                     range <<= 8;
                     AFRESH(range);
@@ -891,9 +914,10 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
                         code |= *stream->next++;
                     }
                 } while (range <= 0xFFFFFF);
+                top = range >> 16;
             }
             p = *bin;
-            bound = (range >> 16) * p;
+            bound = top * p;
             p -= p >> rate;
             if (code >= bound) {
                 break;
@@ -904,24 +928,54 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
         *bin = (uint16_t)p;
         code -= bound;
         range -= bound;
-        magnitude = (uint32_t)(bin - first);
-        if (!trellis) {
-            AFRESH(p);
-        }
-        if (UNLIKELY(p == 0)) {
+        term = bin[TERMS];
+        value = 2 * (uint32_t)(bin - first);
+        past = past >> 1 ^ term;
+        if (UNLIKELY(term & INCOMPLETE)) {
             stream->state = code;
             stream->range = range;
-            magnitude = far_magnitude(stream, bin, magnitude);
+            stream->past = past;
+            value = far_value(stream, value / 2);
             code = stream->state;
             range = stream->range;
+            past = stream->past;
         }
-        context = stream->scratch;
-        if (magnitude > 0) {
-            if (!trellis && magnitude >= stream->far) {
-                context += CONTEXT;
+        if (near) {
+            uint32_t above = signs >> stream->width & 3;
+
+            if (UNLIKELY(above == ROW_BEGINS)) { /* a row is complete */
+                signs <<= 2;
+                if (--stream->rows_left == 0) {
+                    stream->rows_left = stream->rows;
+                    signs = 0;
+                }
+                signs += ROW_BEGINS;
+                above = signs >> stream->width & 3;
             }
-            value = trellis ? 2 * magnitude - (past >> 6) : magnitude;
-            bound = (range >> 5) * stream->sign;
+            above = 4 * above + (signs & 3);
+            signs <<= 2;
+            if (value > 0) {
+                uint16_t *sign = stream->scratch + SIGNS + above;
+
+                p = *sign;
+                bound = (range >> 8) * (p >> 8 | 1);
+                p -= p >> rate;
+                value -= term & EXCESS;
+                if (code < bound) {
+                    range = bound;
+                    p += gain;
+                    signs |= 1;
+                } else {
+                    code -= bound;
+                    range -= bound;
+                    value = 0 - value;
+                    signs |= 2;
+                }
+                *sign = (uint16_t)p;
+            }
+        } else if (value > 0) {
+            value -= term & EXCESS;
+            bound = (range >> 5) * stream->signs;
             if (code < bound) {
                 range = bound;
             } else {
@@ -931,26 +985,21 @@ static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count,
             }
         }
         *out++ = (int16_t)value;
-        if (trellis) {
-            AFRESH(magnitude);
-            past = after[(past & 15) | (magnitude & 1) << 4];
-            if (magnitude >= stream->far) {
-                past |= 0x20;
-            }
-        }
     } while (--count > 0);
     stream->state = code;
     stream->range = range;
     stream->past = past;
-    stream->last = (uint16_t)magnitude;
+    if (near) {
+        stream->signs = signs;
+    }
 }
 
-COLD static void read_adaptive_plain(cwb_stream *stream, int16_t *out, size_t count)
+COLD static void read_adaptive_far(cwb_stream *stream, int16_t *out, size_t count)
 {
     read_adaptive(stream, out, count, 0);
 }
 
-COLD static void read_adaptive_trellis(cwb_stream *stream, int16_t *out, size_t count)
+COLD static void read_adaptive_near(cwb_stream *stream, int16_t *out, size_t count)
 {
     read_adaptive(stream, out, count, 1);
 }
@@ -975,14 +1024,18 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
-    stream->run = tensor->run;
-    stream->run_left = on_trellis(stream) ? tensor->run : FOREVER;
-    stream->rate_left = FOREVER;
+    stream->run = stream->run_left = tensor->run;
+    stream->plain = tensor->run == 0;
+    if (stream->plain) {
+        stream->run_left = FOREVER;
+    }
+    stream->state = 0;
+    stream->rate = FIRST_RATE;
+    stream->rate_left = 2 << FIRST_RATE;
+    stream->header = 0;
     stream->past = 0;
-    stream->last = 0;
-    stream->damaged = 0;
-    stream->largest = tensor->largest;
-    stream->reach = (uint16_t)(on_trellis(stream) ? tensor->largest / 2 : tensor->largest);
+    stream->width = 0;
+    stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
     stream->kind = tensor->kind;
     return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
 }
@@ -1000,14 +1053,14 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
             now = (size_t)stream->run_left;
         }
         if (HAS_ADAPTIVE && now > stream->rate_left) {
-            now = (size_t)stream->rate_left;
+            now = stream->rate_left;
         }
         if (HAS_ANS && (!HAS_ADAPTIVE || stream->kind == CWB_ANS)) {
             read_ans(stream, out, now);
-        } else if (on_trellis(stream)) {
-            read_adaptive_trellis(stream, out, now);
+        } else if (stream->width > 0) {
+            read_adaptive_near(stream, out, now);
         } else {
-            read_adaptive_plain(stream, out, now);
+            read_adaptive_far(stream, out, now);
         }
         out += now;
         count -= now;
@@ -1016,14 +1069,16 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
             if (stream->run_left == 0) {
                 stream->run_left = stream->run;
                 stream->past = 0;
-                stream->last = 0;
             }
         }
         if (HAS_ADAPTIVE) {
-            stream->rate_left -= (uint32_t)now;
+            stream->rate_left = (uint16_t)(stream->rate_left - now);
             if (stream->rate_left == 0) { /* learning slows down after 32, 64, 128, 256 symbols */
-                stream->rate++;
-                stream->rate_left = stream->rate < stream->last_rate ? UINT32_C(1) << stream->rate : FOREVER;
+                stream->rate_left = 0xFFFF;
+                if (stream->rate < (stream->header & SLOW ? 8 : 6)) {
+                    stream->rate++;
+                    stream->rate_left = (uint16_t)(1 << stream->rate);
+                }
             }
         }
     }
@@ -1037,7 +1092,7 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
     if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
         return CWB_ERR_ARGUMENT;
     }
-    if (stream->largest > INT8_MAX + 1) {
+    if (stream->reach > (INT8_MAX + 1) >> (1 - stream->plain)) {
         return CWB_ERR_RANGE;
     }
     while (count > 0) {
@@ -1046,6 +1101,7 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
 
         (void)cwb_read_i16(stream, tile, now);
         for (i = 0; i < now; i++) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): now symbols are left */
             if (tile[i] > INT8_MAX) {
                 return CWB_ERR_RANGE;
             }
@@ -1062,7 +1118,7 @@ cwb_error cwb_end(const cwb_stream *stream)
         return CWB_ERR_ARGUMENT;
     }
     if (stream->next != stream->end || (HAS_ANS && stream->kind == CWB_ANS && stream->state != 0) ||
-        (HAS_ADAPTIVE && stream->damaged)) {
+        (HAS_ADAPTIVE && stream->kind == DAMAGED)) {
         return CWB_ERR_STREAM;
     }
     return CWB_OK;

@@ -82,12 +82,12 @@ def test_round_trip(harness: Run, tmp_path: Path, reach: int) -> None:
 def test_adaptive_round_trip(harness: Run, tmp_path: Path, scale: float) -> None:
     rng = np.random.default_rng(int(10 * scale))
     records = []
-    for header in (0x0000, 0x3939, 0x7FFF, 0x8000, 0xA2C2, 0xFFFF, 0xB30C):
+    for header in (0x10000, 0x3939, 0x7FFF, 0x338000, 0xA2C2, 0xFFFF, 0x0FB300, 0x5FA2C0, 0xB30C):
         for n in (1, 2, 5, 1000):
             symbols = np.clip(np.rint(rng.laplace(size=n) * scale), -2000, 2000).astype(int)
             records.append(adaptive(f"{header:04x}/{n}", symbols.tolist(), header=header))
     records.append(adaptive("zeros", [0] * 5000))
-    records.append(adaptive("zeros, a larger range", [0] * 50, reach=900, header=0x0070))
+    records.append(adaptive("zeros, a larger range", [0] * 50, reach=900, header=0x0071))
     records.append(adaptive("far", [-2047, -2047]))
     records.append(adaptive("up", [2047, 2047, 2046]))
     check_dump(harness, records, tmp_path)
@@ -101,7 +101,7 @@ def test_trellis_round_trip(harness: Run, tmp_path: Path, kind: int, reach: int)
     for runs, run in ((1, 1), (1, 7), (5, 1), (3, 40), (40, 33)):
         levels = [[max(1, level) for level in cwb.random_table(rng, 2 * reach + 1)] for _ in range(2)]
         indices = rng.integers(-reach, reach + 1, runs * run).tolist()
-        header = int(rng.integers(1 << 16))
+        header = int(rng.integers(1 << 16)) | (int(rng.integers(15)) + 1) << 16
         name = f"{runs}x{run}"
         records.append(
             on_trellis(kind, (runs, run), indices, run, levels=levels, name=name, reach=reach, header=header)
@@ -330,7 +330,7 @@ HOSTILE = {
                     (2,),
                     [0, 13],
                     2,
-                    payload=cwb.encode_plain(np.array([0, 20]), 20, 0, np.zeros(2, int), 2),
+                    payload=cwb.encode_plain(np.array([0, 20]), 20, 1, np.zeros(2, int), 2),
                 )
             ]
         ),
@@ -363,24 +363,25 @@ HOSTILE = {
         "STREAM",
     ),
     "adaptive, nothing": (build([adaptive("d", [0], payload=b"")]), "STREAM"),
-    "adaptive, last byte 0": (build([adaptive("d", [0], payload=b"\x0c\x33\0")]), "STREAM"),
-    "adaptive, half a header": (build([adaptive("d", [0], payload=b"\x38")]), "STREAM"),
+    "adaptive, last byte 0": (build([adaptive("d", [0], payload=b"\x33\x0c\0")]), "STREAM"),
+    "adaptive, half a header": (build([adaptive("d", [0], payload=b"\x30")]), "STREAM"),
+    "adaptive, rows of nothing": (build([adaptive("d", [0], payload=b"\x30\x40\x50\1")]), "STREAM"),
     "adaptive, symbol too large": (
-        build([adaptive("d", [0, 13], payload=cwb.encode_plain(np.array([0, 20]), 20, 0))]),
+        build([adaptive("d", [0, 13], payload=cwb.encode_plain(np.array([0, 20]), 20, 1))]),
         "STREAM",
     ),
     "adaptive, symbol too small": (
-        build([adaptive("d", [0, 13], payload=cwb.encode_plain(np.array([-20, 0]), 20, 0))]),
+        build([adaptive("d", [0, 13], payload=cwb.encode_plain(np.array([-20, 0]), 20, 1))]),
         "STREAM",
     ),
     "adaptive, low bits too large": (
-        build([adaptive("d", [5], payload=cwb.encode_plain(np.array([7]), 7, 0x0020))]),
+        build([adaptive("d", [5], payload=cwb.encode_plain(np.array([7]), 7, 0x0021))]),
         "STREAM",
     ),
-    "adaptive, longest escape": (build([adaptive("d", [2000], payload=b"\x0c\x3c" + bytes(40) + b"\1")]), "STREAM"),
-    "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\x38\7" + b"\xff" * 10)]), "STREAM"),
+    "adaptive, longest escape": (build([adaptive("d", [2000], payload=b"\x3c\x0c" + bytes(40) + b"\1")]), "STREAM"),
+    "adaptive, bytes left": (build([adaptive("d", [0], payload=b"\7\x38" + b"\xff" * 10)]), "STREAM"),
     "adaptive, other symbols": (
-        build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([1, 0]), 1, 0))]),
+        build([adaptive("d", [0, 1], payload=cwb.encode_plain(np.array([1, 0]), 1, 1))]),
         "PAYLOAD_CRC",
     ),
     "CRC of payload and symbols": (build([bad(ans("a", (3,), ABC, T), crc=0)]), "PAYLOAD_CRC"),

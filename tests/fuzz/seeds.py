@@ -29,6 +29,7 @@ def tensors() -> bytes:
         _coded("b", np.rint(rng.laplace(size=(7, 9)) * 2), "adaptive", f.Order.AXIS0_LAST),
         _coded("one symbol", np.full((3, 5), -7), "ans"),
         _coded("wide", np.rint(rng.laplace(size=(4, 6)) * 50), "adaptive"),
+        _coded("near", np.rint(4 * np.sin(np.arange(96).reshape(2, 4, 4, 3) / 7)), "adaptive"),
         _coded("far ü", np.array([0, 700, -3, 0, 0, 1]), "adaptive"),
     ]
     indices = np.rint(rng.laplace(size=60)).astype(np.int32)

@@ -28,6 +28,7 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
         "adaptive": (lines**3 // 4000).reshape(4, 3, 2, 4),
         "adaptive wide": wide.reshape(2, 2251),
         "adaptive scalar": np.array(1),
+        "adaptive neighbours": np.rint(4 * np.sin(lines.reshape(2, 4, 4, 3) / 7)),
     }
     steep = trellis.to_values(np.rint(np.sin(np.arange(120) ** 2) * np.linspace(0, 6, 120)).astype(int), 10)
     runs = {
