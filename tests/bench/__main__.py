@@ -1,6 +1,7 @@
-"""``python -m tests.bench [speed] [entropy] [sources] [rate] [memory] [encoder] [cache]``: figures that docs quote.
+"""``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The first four by default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder`` takes minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, cache, decode. The first four by default: ``memory`` writes
+some ten gigabytes to a temporary folder, ``encoder`` takes minutes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import argparse
 
 from rich.console import Console
 
-from . import cache, encoder, entropy, memory, rate, sources, speed
+from . import cache, decode, encoder, entropy, memory, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "cache")
+PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "cache", "decode")
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared and set(parts) - {"sources", "memory", "encoder", "cache"}:
+    if not shared and set(parts) - {"sources", "memory", "encoder", "cache", "decode"}:
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
@@ -54,6 +55,8 @@ def main() -> None:
         encoder.run(console)
     if "cache" in parts:
         cache.run(console)
+    if "decode" in parts:
+        decode.run(console)
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
