@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
+import cerwu_onnx
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import writer
+from cerwu_onnx.container import reader, writer
+from cerwu_onnx.elements import float_tensor
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
+
+from ..models import build, normal, value
+from . import features
 
 FOLDER = Path(__file__).parent
 
 
 def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
-    """A file that uses every feature, and its tensors as little-endian arrays."""
+    """A file of tensors of every kind, and these as little-endian arrays."""
     lines = np.arange(-40, 56)
     wide = np.concatenate([np.full(4000, 0), np.full(300, 1), np.full(200, -1), [2047, -2047]])
     symbols = {
@@ -71,7 +79,90 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
     return writer.assemble([*parts, *sections]), values
 
 
+def forms_file() -> tuple[bytes, list[np.ndarray]]:
+    """A file without names or graph: every form by both coders, finer tables, the largest index; and its tensors."""
+    random = np.random.default_rng(9)
+    parts, values = [], []
+
+    def add(
+        stored: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR, shape: tuple[int, ...] = (), run: int = 0
+    ):
+        grid = order.restore(stored, shape or stored.shape).astype(np.int32)
+        tensor = QuantizedTensor(grid, 0.125, 0.0, 1.0, 0.0, run)
+        parts.append(writer.encode_tensor(writer.CodedTensor(f"#{len(parts)}", tensor, coder, order)))
+        values.append(tensor.values().astype("<f4"))
+
+    for coder in ("ans", "adaptive"):
+        for form in f.FORMS:
+            shape = (4, 6, 2, 3)
+            run = form.run_length(shape)
+            symbols = np.rint(random.laplace(size=144) * 2).astype(np.int32)
+            add(trellis.to_values(symbols, run) if run else symbols, coder, form.order, shape, run)
+    for count, scale in ((1500, 4), (12_000, 5)):
+        add(np.rint(random.laplace(size=count) * scale), "ans")
+    add(trellis.to_values(np.array([0, 1023, -1023, 5, 0, 1]), 3).reshape(2, 3), "ans", run=3)
+    sections = [
+        writer.metadata_section({"tool": "golden", "params": "30"}),
+        writer.section(f.Kind(100), b"application"),
+    ]
+    return writer.assemble([*parts, *sections]), values
+
+
+def golden_model() -> onnx.ModelProto:
+    """What a graph section may say of tensors: weights of other types, integers, halves of bytes, Constant nodes."""
+    random = np.random.default_rng(4)
+    halves = np.rint(random.laplace(size=(400, 2))).clip(-8, 7).astype(np.int64) + 8
+    tensors = {
+        "w": normal(12, 40, seed=1),
+        "b": normal(40, seed=2),
+        "half": normal(40, 30, seed=3).astype(np.float16),
+        "q": np.rint(random.laplace(size=(30, 20)) * 3).clip(-128, 127).astype(np.int8),
+        "scale": np.float32(0.05),
+        "nibbles": (halves @ [1, 16]).astype(np.uint8),
+        "mask": np.zeros(3000, np.float32),
+        "double": normal(10, 20, seed=6).astype(np.float64),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+        helper.make_node("Cast", ["h"], ["h16"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h16", "half"], ["m16"]),
+        helper.make_node("Cast", ["m16"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["qf"]),
+        helper.make_node("MatMul", ["m", "qf"], ["y"]),
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(normal(20, 10, seed=5))),
+        helper.make_node("MatMul", ["y", "c"], ["z"]),
+        helper.make_node("Cast", ["z"], ["z64"], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", ["z64", "double"], ["d"]),
+        helper.make_node("Cast", ["d"], ["d16"], to=TensorProto.BFLOAT16),
+        helper.make_node("MatMul", ["d16", "brain"], ["e"]),
+        helper.make_node("Cast", ["nibbles"], ["n"], to=TensorProto.FLOAT),
+        helper.make_node("Identity", ["mask"], ["k"]),
+    ]
+    outputs = [value("e", ["N", 16], TensorProto.BFLOAT16), value("n", [400]), value("k", [3000])]
+    model = build(nodes, [value("x", ["N", 12])], outputs, tensors)
+    model.graph.initializer.append(float_tensor(normal(20, 16, seed=7), TensorProto.BFLOAT16, "brain"))
+    return model
+
+
+def model_file() -> bytes:
+    """That model compressed, its names before the graph, with margins."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / "model.cwb"
+        onnx.save(golden_model(), source)
+        settings = cerwu_onnx.Settings(in_place=True, lambda_=0.02)
+        cerwu_onnx.compress(source, target, settings=settings)
+        return target.read_bytes()
+
+
 if __name__ == "__main__":
     content, arrays = golden_file()
     (FOLDER / "draft0.cwb").write_bytes(content)
     np.savez(FOLDER / "draft0.npz", **arrays)  # type: ignore[arg-type]
+    content, tensors = forms_file()
+    (FOLDER / "draft0_forms.cwb").write_bytes(content)
+    np.savez(FOLDER / "draft0_forms.npz", *tensors)
+    (FOLDER / "draft0_model.cwb").write_bytes(model_file())
+    cerwu_onnx.decompress(FOLDER / "draft0_model.cwb", FOLDER / "draft0_model.onnx", force=True)
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    files = {path.stem: reader.read(path) for path in sorted(FOLDER.glob("*.cwb"))}
+    (FOLDER / "README.md").write_text(page[: page.index("| feature |")] + features.table(files), encoding="utf-8")
