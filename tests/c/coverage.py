@@ -24,11 +24,13 @@ SOURCE = ROOT / "decoder_c/src/cwb.c"
 
 COPIES = "one of two copies of an inlined function, in which this is constant or never reached"
 JUSTIFIED = {
-    "if (trellis) {": COPIES,
-    "if (!trellis) {": COPIES,
-    "if (!trellis && magnitude >= stream->far) {": COPIES,
-    "value = trellis ? 2 * magnitude": COPIES,
-    "if (magnitude >= stream->far) {": COPIES,
+    "(near ? stream->scratch : scratch)": COPIES,
+    "if (near) {": COPIES,
+    "if (UNLIKELY(above == ROW_BEGINS)) {": COPIES,
+    "if (--stream->rows_left == 0) {": COPIES,
+    "if (value > 0) {": COPIES,
+    "if (code < bound) {": COPIES,
+    "static void read_adaptive_": COPIES,
 }
 """Part of a source line -> why one of its branches is never taken."""
 
