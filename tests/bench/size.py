@@ -30,6 +30,8 @@ from cerwu_onnx.pipeline import prepare
 from cerwu_onnx.quantizer import quantize_layers, statistics
 from cerwu_onnx.types import QuantizedTensor
 
+from . import decode
+
 if TYPE_CHECKING:
     from tests.emu.elf import Elf, Sizes
     from tests.emu.targets import Target
@@ -117,12 +119,13 @@ class Row:
 
 
 def payloads() -> list[Payload]:
-    """The largest layer of a sample model at two rates, and the synthetic tensor of the reference figures."""
+    """The largest layer of a sample model, smooth kernels, and the synthetic tensor of the reference figures."""
     first = REAL["2 bits"]
     graph, _, source = prepare(MODEL / "model.onnx", first, MODEL / "calib.npz")
     stats, _ = statistics(graph, source, first)
     largest = max(graph.layers, key=lambda layer: layer.layout.size).weight
-    made = []
+    smooth = decode.tensors()["smooth kernels"][: WEIGHTS // 9]
+    made = files("kernels", QuantizedTensor(smooth, 0.01, 0.0, 1.0, 0.0))
     for name, settings in REAL.items():
         quantized = quantize_layers(graph, stats, settings)[largest]
         columns = quantized.run or 1
