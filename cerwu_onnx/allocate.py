@@ -25,6 +25,7 @@ from cerwu_onnx.calibration import (
     loss_kind,
     noise_sensitivity,
     row_fishers,
+    sensitivities,
     walk,
 )
 from cerwu_onnx.calibration.output import Batches
@@ -107,15 +108,16 @@ class Allocator:
     def _measure(self) -> Entry:
         """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
         try:
-            noise = noise_sensitivity(self._output_loss(), self._weights, self._first)
-            fishers = row_fishers(self._graph, self._source)
+            loss = self._output_loss()
+            curvatures = row_fishers(self._graph, self._source)
+            noise = sensitivities(self._graph, self._source, loss, self._weights, self._first, curvatures)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             return (False, self._blind(), {}), []
-        rows = {name: len(parts) for name, parts in fishers.items()}
-        return (True, noise, rows), [part for parts in fishers.values() for part in parts]
+        rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
+        return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
 
     def _output_loss(self) -> OutputLoss:
         """Made when something is measured: a cache may know it all."""
@@ -144,7 +146,8 @@ class Allocator:
         except CalibrationError as error:
             log.warning("what errors cost is measured at the float model alone: %s", error)
             return None
-        return _levelled(around, self._noise, self._weights)
+        around = _levelled(around, self._noise, self._weights)
+        return {name: float(np.sqrt(value * self._noise[name])) for name, value in around.items()}
 
     def _state(self, price: float) -> dict[str, object]:
         """All that a quantised model depends on, besides model and data."""

@@ -12,7 +12,7 @@ from cerwu_onnx.errors import UsageError
 METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
 """Names of the quantisation methods, the project's own first; ``docs/design.md`` tells them apart."""
 
-EFFORTS = {"fast": 0, "default": 1, "max": 3}
+EFFORTS = {"fast": 0, "default": 0, "max": 1}
 """How often "trellis" measures the layers' sensitivities again at the point where it works."""
 
 PRICES = {"trellis": 0.05}

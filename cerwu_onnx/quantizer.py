@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from cerwu_onnx.progress import Clock, Progress, silent
 from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
 from cerwu_onnx.shelf import Shelf
+from cerwu_onnx.threads import blas_threads
 from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -92,17 +94,24 @@ class Quantizer:
             self.graph = replace(self.graph, layers=tuple(layers))
         graph = self.graph
         if settings.method == "trellis" and source is not None:
-            with self.clock("quantize"):
+            with self._stage("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress, self._cache)
         else:
             cache = NO_CACHE if source is None else self._cache
-            with self.clock("calibrate"):
+            with self._stage("calibrate"):
                 depends = {"batch_size": settings.batch_size, "memory": settings.memory}
                 (self._samples, positions), arrays = cache.get(
                     "statistics", depends, lambda: _packed(*statistics(graph, source, settings, progress))
                 )
             pairs = zip(arrays[::2], arrays[1::2], positions.items(), strict=True)
             self._stats = {name: LayerStats(hessian, mean, count) for hessian, mean, (name, count) in pairs}
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """What counts as a stage's time, with as many threads as help."""
+        columns = max((layer.layout.cols for layer in self.graph.layers), default=0)
+        with self.clock(name), blas_threads(columns):
+            yield
 
     @property
     def settles(self) -> bool:
@@ -112,13 +121,13 @@ class Quantizer:
     def settle(self, price: float) -> None:
         """Measure again, around the model at this price, what all later results rest on."""
         if self._allocator is not None:
-            with self.clock("quantize"):
+            with self._stage("quantize"):
                 self._allocator.settle(price)
 
     def at(self, price: float) -> Quantized:
         """Quantise at a price (lambda)."""
         graph = self.graph
-        with self.clock("quantize"):
+        with self._stage("quantize"):
             if self._allocator is not None:
                 found = self._allocator.quantize(price)
                 exact = {name: values for name, values in found.values.items() if name not in found.quantized}

@@ -27,7 +27,8 @@ K = 4
 def fishers(model: onnx.ModelProto, *feeds: Feed) -> Feed:
     """Of the float model, the parts added up."""
     graph = analyse(model)
-    found = row_fishers(graph, open_source(list(feeds), model_inputs(model)))
+    known = row_fishers(graph, open_source(list(feeds), model_inputs(model)))
+    found = {name: curvature.fishers for name, curvature in known.items()}
     shapes = {layer.weight: (layer.layout.groups, layer.layout.rows, layer.layout.rows) for layer in graph.layers}
     assert all(part.shape == shapes[name] for name, parts in found.items() for part in parts)
     return {name: np.sum(parts, axis=0) for name, parts in found.items()}
@@ -258,11 +259,11 @@ def test_parts_are_of_disjoint_batches() -> None:
     feeds = [{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(3)]
     graph = analyse(model)
     found = row_fishers(graph, open_source(feeds, model_inputs(model)))
-    assert {len(parts) for parts in found.values()} == {FOLDS}
+    assert {len(curvature.fishers) for curvature in found.values()} == {FOLDS}
     odd = row_fishers(graph, open_source(feeds[1:2], model_inputs(model)))
-    for name, parts in found.items():
-        (alone,) = odd[name]
-        np.testing.assert_allclose(parts[1], alone / 3, rtol=1e-5, atol=1e-9)
+    for name, curvature in found.items():
+        (alone,) = odd[name].fishers
+        np.testing.assert_allclose(curvature.fishers[1], alone / 3, rtol=1e-5, atol=1e-9)
 
 
 def test_every_layer_of_a_network() -> None:

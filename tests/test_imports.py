@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
-    ("config", "files", "layout", "entropy", "native", "search", "progress", "confidence", "cache"),
+    ("config", "files", "layout", "entropy", "native", "search", "progress", "confidence", "cache", "threads"),
     ("container", "quantize", "report", "elements", "placeholders", "onnx_io", "flat", "loading", "sessions", "hooks"),
     (
         "graph",

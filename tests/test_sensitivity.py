@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from cerwu_onnx.calibration import OutputLoss, model_inputs, noise_sensitivity, open_source
+from cerwu_onnx.calibration import OutputLoss, model_inputs, noise_sensitivity, open_source, row_fishers, sensitivities
 from cerwu_onnx.calibration.sensitivity import FLOOR
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.graph import Graph, analyse
@@ -159,3 +159,48 @@ def test_data_that_does_not_fit_is_refused() -> None:
     graph = analyse(parallel(1.0))
     with pytest.raises(CalibrationError):
         loss_of(graph, {"x": np.full((4, 12), np.nan, np.float32)})
+
+
+def test_moments_say_what_noise_says() -> None:
+    """At outputs that are not classes there is no temperature, and rows of a matrix product are independent."""
+    model, graph = parallel(10.0), analyse(parallel(10.0))
+    source = open_source([X], model_inputs(model))
+    loss, weights = loss_of(graph, X)
+    variance = dict.fromkeys(weights, 1e-4)
+    curvatures = row_fishers(graph, source)
+    assert set(curvatures) == set(weights)
+    by_moments = sensitivities(graph, source, loss, weights, variance, curvatures)
+    by_noise = noise_sensitivity(loss, weights, variance, repeats=20)
+    for name in weights:
+        assert by_moments[name] == pytest.approx(by_noise[name], rel=0.3)
+
+
+def test_layers_without_gradients_are_measured_by_noise() -> None:
+    model = recurrent("GRU")
+    graph, feed = analyse(model), feeds(model)
+    source = open_source([feed], model_inputs(model))
+    loss, weights = loss_of(graph, feed)
+    variance = dict.fromkeys(weights, 1e-4)
+    assert sensitivities(graph, source, loss, weights, variance, {}) == noise_sensitivity(loss, weights, variance)
+
+
+def test_positions_that_see_the_same_add_up() -> None:
+    """Behind a global average, errors at pixels of equal inputs count together: their number times more."""
+    nodes = [
+        NODE("Conv", ["x", "w"], ["u"], "conv"),
+        NODE("GlobalAveragePool", ["u"], ["v"]),
+        NODE("Reshape", ["v", "shape"], ["y"]),
+    ]
+    tensors = {"w": normal(4, 3, 1, 1, seed=5), "shape": np.array([-1, 2, 2], np.int64)}
+    model = build(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["M", 2, 2])], tensors)
+    energies = []
+    for flat in (True, False):
+        x = normal(200, 3, 8, 8, seed=6)
+        x[:] = x[:, :, :1, :1] if flat else x
+        graph = analyse(model)
+        curvature = row_fishers(graph, open_source([{"x": x}], model_inputs(model)))["w"]
+        apart = float(np.einsum("gmm->", np.sum(curvature.fishers, axis=0))) * 3  # tr H is that of 3 unit variances
+        assert curvature.energy is not None
+        energies.append(curvature.energy / apart)
+    assert energies[0] == pytest.approx(64, rel=0.3)
+    assert energies[1] == pytest.approx(1, rel=0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cerwu_onnx.calibration.collect import collect
+from cerwu_onnx.calibration.curvature import sensitivities
 from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
@@ -31,5 +32,6 @@ __all__ = [
     "noise_sensitivity",
     "open_source",
     "row_fishers",
+    "sensitivities",
     "walk",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.output import are_probabilities, comparable, loss_kind
-from cerwu_onnx.calibration.patches import iter_columns
+from cerwu_onnx.calibration.patches import columns, iter_columns, positions
 from cerwu_onnx.calibration.sensitivity import BATCH, affordable_samples, first_feeds
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.errors import CalibrationError, ModelError
@@ -54,23 +55,44 @@ LARGEST = 1 << 22
 MEMORY = 512 << 20
 """Bytes of activations and gradients held at once, about."""
 
+WHOLE = 128
+"""Samples from which the gradients with respect to weights are taken: they cost a layer's run for each draw."""
 
-def row_fishers(graph: Graph, source: Source) -> dict[str, tuple[Float64Array, ...]]:
+CHUNK = 64 << 20
+"""Bytes of columns held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """What gradients say about one layer.
+
+    Attributes:
+        fishers: ``(G, M, M)`` matrices F from disjoint samples, of the layer's outputs at single positions. They sum to
+            the mean over all samples of the sum over positions.
+        energy: mean over samples of the squared norm of the gradient with respect to the weights, to which positions
+            add up before they are squared; None where it is not known.
+    """
+
+    fishers: tuple[Float64Array, ...]
+    energy: float | None
+
+
+def row_fishers(graph: Graph, source: Source) -> dict[str, Curvature]:
     """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
 
-    Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. A matrix is the mean over
-    samples of the sum over positions. With H the mean over positions, ``tr(F E H E^T) / 2`` is what an error E adds to
-    the loss of :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, if positions are independent,
-    and but for the temperature of classes.
+    Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
+    positions, ``tr(F E H E^T) / 2`` is what an error E adds to the loss of
+    :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, if positions are independent, and but for
+    the temperature of classes. White noise of variance v on the weights adds ``v energy / 2`` whether they are or not.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
 
     Returns:
-        By weight name, :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
-        and rows M of the layer's layout: symmetric, finite, not zero. They sum to the mean over all samples.
-        Layers are missing where gradients cannot be computed: all of them, if onnxruntime cannot run the adjoint.
+        By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
+        and rows M of the layer's layout: symmetric, finite, not zero. Layers are missing where gradients cannot be
+        computed: all of them, if onnxruntime cannot run the adjoint.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -86,12 +108,12 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, tuple[Float64Array, .
     samples = sum(source.count(feed) for feed in feeds)
     outputs = _outputs(graph.model, feeds, samples)
     try:
-        found = _sums(graph, nodes, outputs, feeds)
+        found, energies = _sums(graph, nodes, outputs, feeds, source)
     except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
         log.debug("no gradients: %s", error)
         return {}
     return {
-        name: tuple(part / samples for part in parts)
+        name: Curvature(tuple(part / samples for part in parts), energies.get(name))
         for name, parts in found.items()
         if all(np.isfinite(part).all() and part.any() for part in parts)
     }
@@ -123,9 +145,13 @@ def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int) -> dic
 
 
 def _sums(
-    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: Mapping[str, _Output], feeds: Iterable[Feed]
-) -> dict[str, list[Float64Array]]:
-    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``.
+    graph: Graph,
+    nodes: Mapping[str, onnx.NodeProto],
+    outputs: Mapping[str, _Output],
+    feeds: Iterable[dict[str, Array]],
+    source: Source,
+) -> tuple[dict[str, list[Float64Array]], dict[str, float]]:
+    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And energies.
 
     Raises:
         ModelError: there is no adjoint, or onnxruntime cannot load it.
@@ -136,12 +162,13 @@ def _sums(
     sources = {weight: backward.gradients.get(nodes[weight].output[0]) for weight in layers}
     reached = {weight: name for weight, name in sources.items() if name is not None}
     if not reached:
-        return {}
+        return {}, {}
     early, late = halves(backward.model, backward.seeds.values())
     passed = [value.name for value in early.graph.output]
     once, often = open_session(early) if passed else None, open_session(late)
     read = [value.name for value in often.get_inputs() if value.name not in backward.seeds.values()]
     sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
+    whole = _Energies([layers[weight] for weight in reached], nodes, graph)
     seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
     for batch, feed in enumerate(feeds):
         for parts in sums.values() if batch < FOLDS else ():
@@ -156,7 +183,68 @@ def _sums(
                 found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS
                 with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out
                     sums[weight][part] = sums[weight][part] + found
-    return sums
+            whole.add(feed, source.count(feed), {weight: gradients[name] for weight, name in reached.items()})
+    return sums, whole.means()
+
+
+class _Energies:
+    """Squared norms of gradients with respect to weights.
+
+    Those of a batch's samples are summed, each with the random sign of its seed; the square of the sum is the sum of
+    squares but for products that vanish on average.
+
+    Args:
+        layers: those that gradients reach.
+        nodes: what they are, by weight.
+        graph: the analysed model.
+    """
+
+    def __init__(self, layers: Sequence[Layer], nodes: Mapping[str, onnx.NodeProto], graph: Graph) -> None:
+        self._layers, self._nodes = layers, nodes
+        self._names = fetched_activations(graph.model, (layer.sites[0].activation for layer in layers))
+        self._session = open_session(graph.model, self._names) if self._names else None
+        self._sums = {layer.weight: 0.0 for layer in layers}
+        self._samples = 0
+        self._feed: Feed | None = None
+        self._activations: dict[str, Any] = {}
+
+    def add(self, feed: Feed, samples: int, gradients: Mapping[str, Array]) -> None:
+        """One draw of a batch; those of one batch come one after another."""
+        if feed is not self._feed:
+            if self._samples >= WHOLE:
+                return
+            self._feed, self._samples = feed, self._samples + samples
+            self._activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
+        for layer in self._layers:
+            if layer.weight in self._sums:
+                gradient, x = gradients[layer.weight], np.asarray(self._activations[layer.sites[0].activation])
+                norm = _weight_gradient(layer, self._nodes[layer.weight], gradient, x)
+                if norm is None:
+                    del self._sums[layer.weight]
+                else:
+                    self._sums[layer.weight] += norm
+
+    def means(self) -> dict[str, float]:
+        """Over samples, of those that are known and positive."""
+        return {name: total / self._samples for name, total in self._sums.items() if 0 < total < np.inf}
+
+
+def _weight_gradient(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) -> float | None:
+    """The squared norm of ``sum g x^T`` over positions; None if they are not in the same order."""
+    if node.op_type == "ConvTranspose":
+        return None
+    (stack,) = _stacks(layer, node, gradient)
+    patch, (many, groups, rows, last) = layer.sites[0].patch, stack.shape
+    if positions(patch, x) != many * last:
+        return None
+    cuts = 1  # samples of a convolution are cut apart, where all columns at once would take too much
+    if node.op_type == "Conv":
+        cuts = min(many, 1 + 4 * groups * layer.layout.cols * many * last // CHUNK)
+    total = np.zeros((groups, rows, layer.layout.cols))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part, inputs in zip(np.array_split(stack, cuts), np.array_split(x, cuts) if cuts > 1 else [x], strict=True):
+            total += part.transpose(1, 2, 0, 3).reshape(groups, rows, -1) @ columns(patch, inputs)
+        return float(np.square(total).sum())
 
 
 def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Array:

@@ -124,10 +124,10 @@ def noise_sensitivity(
                 moved = np.clip(centre + sign * noise, -LARGEST, LARGEST).astype(np.float32)
                 increases.append(loss({**base, name: moved}) - before)
         found[name] = float(np.mean(increases)) / variance[name] if variance[name] > 0 else 0.0
-    return _bounded(found, weights)
+    return bounded(found, weights)
 
 
-def _bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
+def bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
     """Positive and finite: at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square."""
     squares = {name: max(float(np.square(weights[name], dtype=np.float64).mean()), 1e-300) for name in found}
     relative = {name: value * squares[name] for name, value in found.items()}

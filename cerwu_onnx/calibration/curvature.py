@@ -1,0 +1,110 @@
+"""How much each layer's error matters at the model's outputs, from second moments: of its inputs and of gradients.
+
+White noise of variance v on a layer's weights adds ``v tr F tr H / 2`` to the loss if what it does at the positions
+of the layer (pixels, tokens) is independent (K-FAC: Martens & Grosse 2015, arXiv 1503.05671), and ``v / 2`` times the
+squared norm of the gradient with respect to the weights, whatever positions have in common. In a convolution before a
+global average that is tens of times more: neighbours see similar inputs, and their errors add up. Errors of
+quantisation lie between: feedback makes them small where inputs are large. The geometric mean of both does best.
+
+That takes one pass over the samples for all layers, where noise on each layer's weights takes several for each of them
+(:mod:`calibration.sensitivity`), and is less noisy; but it knows nothing of the loss where it is not quadratic, and
+gradients are those of a softmax at a higher temperature. So noise on all layers at once sets the level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cerwu_onnx.calibration.collect import fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.fisher import Curvature
+from cerwu_onnx.calibration.patches import iter_columns, positions
+from cerwu_onnx.calibration.sensitivity import LARGEST, OutputLoss, bounded, first_feeds, noise_sensitivity
+from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.graph import Graph
+from cerwu_onnx.types import Float64Array, FloatArray, Layer
+
+SAMPLES = 64
+"""From which the energy of inputs is taken."""
+
+POSITIONS = 1 << 12
+"""Positions at most of one batch, likewise."""
+
+REPEATS = 4
+"""Draws of the noise that sets the level."""
+
+
+def sensitivities(
+    graph: Graph,
+    source: Source,
+    loss: OutputLoss,
+    weights: Mapping[str, FloatArray],
+    variance: Mapping[str, float],
+    curvatures: Mapping[str, Curvature],
+) -> dict[str, float]:
+    """Increase of the loss per unit of variance of white noise on each weight tensor.
+
+    By moments where gradients are known, by noise on one layer after another where they are not.
+
+    Args:
+        graph: the analysed model.
+        source: where the feeds come from; the first samples are taken.
+        loss: what to measure.
+        weights: the float model's weights, in the shape of the ONNX tensors.
+        variance: of the noise on each element, by name.
+        curvatures: as :func:`~cerwu_onnx.calibration.fisher.row_fishers` gives them.
+
+    Returns:
+        Positive numbers by name.
+    """
+    layers = [layer for layer in graph.layers if layer.weight in curvatures]
+    energies = _energies(graph, source, layers)
+    found = {}
+    for name, energy in energies.items():
+        fishers, whole = curvatures[name].fishers, curvatures[name].energy
+        apart = float(np.einsum("gmm->g", np.sum(fishers, axis=0)) @ energy)
+        found[name] = float(np.sqrt(apart * (whole or apart))) / 2
+    level = _level(loss, weights, variance, found)
+    found = {name: level * value for name, value in found.items()}
+    rest = {name: weight for name, weight in weights.items() if name not in found}
+    found |= noise_sensitivity(loss, rest, variance)
+    return bounded({name: found[name] for name in weights}, weights)
+
+
+def _energies(graph: Graph, source: Source, layers: list[Layer]) -> dict[str, Float64Array]:
+    """``tr H`` by weight, ``(G,)``, of layers of one site each."""
+    sites = {layer.weight: layer.sites[0] for layer in layers}
+    fetched = fetched_activations(graph.model, (site.activation for site in sites.values()))
+    session = open_session(graph.observed, fetched)
+    sums = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
+    seen = dict.fromkeys(sums, 0)
+    for feed in first_feeds(source, SAMPLES):
+        values = {**feed, **run_session(session, fetched, feed)}
+        for name, site in sites.items():
+            x = np.asarray(values[site.activation])
+            one_in = max(1, positions(site.patch, x) // POSITIONS)
+            for columns in iter_columns(site.patch, x, one_in=one_in):
+                sums[name] += np.square(columns, dtype=np.float64).sum(axis=(1, 2))
+                seen[name] += columns.shape[1]
+    return {name: total / max(seen[name], 1) for name, total in sums.items()}
+
+
+def _level(
+    loss: OutputLoss, weights: Mapping[str, FloatArray], variance: Mapping[str, float], found: Mapping[str, float]
+) -> float:
+    """The loss that noise on all these layers causes, each an equal share of its variance, over what was expected."""
+    expected = sum(found[name] * variance[name] for name in found) / max(len(found), 1)
+    if not expected > 0:
+        return 1.0
+    generator = np.random.default_rng(0)
+    losses = []
+    for _ in range(REPEATS):
+        noisy = {}
+        for name in found:
+            deviation = (variance[name] / len(found)) ** 0.5
+            moved = weights[name] + deviation * generator.normal(size=weights[name].shape)
+            noisy[name] = np.clip(moved, -LARGEST, LARGEST).astype(np.float32)
+        losses.append(loss(noisy))
+    level = float(np.mean(losses)) / expected
+    return level if np.isfinite(level) and level > 0 else 1.0
