@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from cerwu_onnx.calibration import noise_sensitivity
 from cerwu_onnx.container.format import Order
 from cerwu_onnx.storage import Storage
 from cerwu_onnx.types import FloatArray
@@ -43,9 +44,16 @@ class Variant:
     models: tuple[str, ...] = ()
 
 
-def equal_sensitivities(loss: object, weights: Mapping[str, FloatArray], *_: object) -> dict[str, float]:
+def equal_sensitivities(*arguments: Any) -> dict[str, float]:
     """The same for any layer's relative error, as large as the loss of real models makes them."""
+    weights: Mapping[str, FloatArray] = arguments[3]
     return {name: 3 / max(float((weight**2).mean()), 1e-30) for name, weight in weights.items()}
+
+
+def by_noise(*arguments: Any) -> dict[str, float]:
+    """Sensitivities by noise on one layer after another."""
+    _, _, loss, weights, variance, _ = arguments
+    return noise_sensitivity(loss, weights, variance)
 
 
 FULL = "default"
@@ -57,7 +65,8 @@ SPREAD = ("mlperf_kws01_dscnn",)
 VARIANTS = {
     FULL: Variant(LAMBDAS),
     "fast": Variant(LAMBDAS, {"effort": "fast"}),
-    "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.allocate.row_fishers": lambda *_: {}}),
+    "max": Variant(LAMBDAS, {"effort": "max"}),
+    "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.rows_of": lambda *_: None}),
     "no trellis": Variant(LAMBDAS, without={"cerwu_onnx.allocate.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(
@@ -68,9 +77,8 @@ VARIANTS = {
         },
     ),
     "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.allocate.centred": lambda *_: {}}),
-    "equal sensitivities": Variant(
-        LAMBDAS, {"effort": "fast"}, without={"cerwu_onnx.allocate.noise_sensitivity": equal_sensitivities}
-    ),
+    "sensitivities by noise": Variant(LAMBDAS, without={"cerwu_onnx.allocate.sensitivities": by_noise}),
+    "equal sensitivities": Variant(LAMBDAS, without={"cerwu_onnx.allocate.sensitivities": equal_sensitivities}),
     "cerwu": Variant(GRID, {"method": "cerwu"}),
     "cerwu-gamma0": Variant(GRID, {"method": "cerwu-gamma0"}),
     "optq-rd": Variant(GRID, {"method": "optq-rd"}),
