@@ -34,6 +34,10 @@ POSITIONS = 1 << 12
 REPEATS = 4
 """Draws of the noise that sets the level."""
 
+SMALL = 0.01
+"""Tensors without gradients of less than this share of all weights are measured together: vectors of normalisations,
+position tables. Each would take as long as the largest layer."""
+
 
 def sensitivities(
     graph: Graph,
@@ -45,7 +49,8 @@ def sensitivities(
 ) -> dict[str, float]:
     """Increase of the loss per unit of variance of white noise on each weight tensor.
 
-    By moments where gradients are known, by noise on one layer after another where they are not.
+    By moments where gradients are known, by noise on one layer after another where they are not; small ones count
+    alike.
 
     Args:
         graph: the analysed model.
@@ -65,10 +70,14 @@ def sensitivities(
         fishers, whole = curvatures[name].fishers, curvatures[name].energy
         apart = float(np.einsum("gmm->g", np.sum(fishers, axis=0)) @ energy)
         found[name] = float(np.sqrt(apart * (whole or apart))) / 2
-    level = _level(loss, weights, variance, found)
-    found = {name: level * value for name, value in found.items()}
+    least = SMALL * sum(weight.size for weight in weights.values())
     rest = {name: weight for name, weight in weights.items() if name not in found}
-    found |= noise_sensitivity(loss, rest, variance)
+    large = {name: weight for name, weight in rest.items() if weight.size >= least or name not in loss.sees}
+    alike = {name: 1 / variance[name] if variance[name] > 0 else 0.0 for name in rest.keys() - large.keys()}
+    for expected in (found, alike):
+        level = _level(loss, weights, variance, expected)
+        expected.update({name: level * value for name, value in expected.items()})
+    found |= alike | noise_sensitivity(loss, large, variance)
     return bounded({name: found[name] for name in weights}, weights)
 
 
