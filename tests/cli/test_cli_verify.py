@@ -42,7 +42,7 @@ def test_a_good_file(run: Run, cwb: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda c: c[:-150] + bytes([c[-150] ^ 1]) + c[-149:], "CRC"),
+        (lambda c: c[:-150] + bytes([c[-150] ^ 1]) + c[-149:], "is damaged"),
         (lambda c: c[:40] + bytes([c[40] ^ 1]) + c[41:], "CRC mismatch of header and directory"),
         (lambda c: c[:12] + bytes([c[12] ^ 1]) + c[13:], "truncated or extended"),
         (lambda c: c[:6] + bytes([c[6] ^ 1]) + c[7:], "CRC mismatch of header and directory"),
@@ -174,7 +174,7 @@ def test_inspect_a_cwb_file(run: Run, cwb: Path) -> None:
     assert body["kind"] == "cwb"
     assert body["file_bytes"] == cwb.stat().st_size
     weight = next(tensor for tensor in body["tensors"] if tensor["name"] == "fc.weight")
-    assert weight["coding"] == "adaptive"
+    assert weight["coding"] in ("ans", "adaptive")
     assert weight["shape"] == [10, 432]
     assert weight["step"] > 0
     assert weight["largest"] > 0
