@@ -129,7 +129,7 @@ class Allocator:
         """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
         if not self._measurable:
             return
-        for _ in range(EFFORTS[self._settings.effort] if self._weights else 0):
+        for _ in range(EFFORTS[self._settings.effort].rounds if self._weights else 0):
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
                 return

@@ -12,8 +12,22 @@ from cerwu_onnx.errors import UsageError
 METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
 """Names of the quantisation methods, the project's own first; ``docs/design.md`` tells them apart."""
 
-EFFORTS = {"fast": 0, "default": 0, "max": 1}
-"""How often "trellis" measures the layers' sensitivities again at the point where it works."""
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What "trellis" takes time for.
+
+    Attributes:
+        samples: of the calibration data at most; None takes all.
+        rounds: how often sensitivities are measured again at the point where it works.
+    """
+
+    samples: int | None
+    rounds: int
+
+
+EFFORTS = {"fast": Effort(64, 0), "default": Effort(None, 0), "max": Effort(None, 1)}
+"""Time against bytes."""
 
 PRICES = {"trellis": 0.05}
 """Default lambda of a method; 1e-3 of those that are not listed."""

@@ -14,7 +14,7 @@ from cerwu_onnx import __version__
 from cerwu_onnx.cache import NO_CACHE, open_cache
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
 from cerwu_onnx.confidence import least_share
-from cerwu_onnx.config import UNPRICED, Settings, Target
+from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.encode import Coded, encode
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
@@ -317,7 +317,8 @@ def prepare(
         UsageError: a rule matches nothing.
     """
     loaded = load_model(model)
-    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images)
+    limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
+    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
     rules = rules_of(constant_tensors(loaded), settings.rules)
     if not settings.folds_bn:
         return apply_rules(analyse(loaded), rules), (), source

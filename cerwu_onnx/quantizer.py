@@ -116,7 +116,7 @@ class Quantizer:
     @property
     def settles(self) -> bool:
         """Whether :meth:`settle` does anything."""
-        return self._allocator is not None and EFFORTS[self.settings.effort] > 0
+        return self._allocator is not None and EFFORTS[self.settings.effort].rounds > 0
 
     def settle(self, price: float) -> None:
         """Measure again, around the model at this price, what all later results rest on."""

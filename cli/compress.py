@@ -100,7 +100,12 @@ def compress(
         str | None, typer.Option(metavar="P%", help="Exit with 1 if it loses more of --metric; the file is written.")
     ] = None,
     effort: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}. fast takes "
+            f"{EFFORTS['fast'].samples} calibration samples, max measures sensitivities once more.",
+        ),
     ] = _DEFAULT.effort,
     levels: Annotated[
         int, typer.Option(metavar="N", help="The papers' methods: a layer's step is its largest weight / (N/2).")

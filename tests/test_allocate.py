@@ -179,7 +179,9 @@ def test_small_outputs_count_as_much_as_large_ones(scale: float, tmp_path: Path)
 def test_efforts(effort: str, tmp_path: Path) -> None:
     model, feed = CASES["dense"]
     done = squeeze(tmp_path, model, feed, effort=effort)
-    assert done.loss(feed) == pytest.approx(done.report.output_loss, rel=1e-3)  # type: ignore[arg-type]
+    seen = {name: array[: EFFORTS[effort].samples] for name, array in feed.items()}
+    assert done.report.calibration_samples == len(seen["x"])
+    assert done.loss(seen) == pytest.approx(done.report.output_loss, rel=1e-3)  # type: ignore[arg-type]
     assert {layer.name for layer in done.report.layers} == {"w0", "w1", "w2"}
     assert done.report.output_loss < 1
 
