@@ -253,7 +253,8 @@ def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Arr
     total = np.zeros((groups, rows, rows))
     with np.errstate(over="ignore", invalid="ignore"):
         for stack in _stacks(layer, node, gradient):
-            total += np.sum(stack @ stack.swapaxes(-1, -2), axis=0, dtype=np.float64)
+            by_row = stack.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
+            total += by_row @ by_row.swapaxes(1, 2)
     return total
 
 
