@@ -1,7 +1,7 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, cache, decode. The first four by default: ``memory`` writes
-some ten gigabytes to a temporary folder, ``encoder`` takes minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, cache, decode. The first four by default:
+``memory`` writes some ten gigabytes to a temporary folder, ``encoder`` and ``efficient`` take minutes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import argparse
 
 from rich.console import Console
 
-from . import cache, decode, encoder, entropy, memory, rate, sources, speed
+from . import cache, decode, efficient, encoder, entropy, memory, rate, sources, speed
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "cache", "decode")
+PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "efficient", "cache", "decode")
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared and set(parts) - {"sources", "memory", "encoder", "cache", "decode"}:
+    if not shared and set(parts) - {"sources", "memory", "encoder", "efficient", "cache", "decode"}:
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
@@ -53,6 +53,8 @@ def main() -> None:
         memory.run(console, arguments.gigabytes)
     if "encoder" in parts:
         encoder.run(console)
+    if "efficient" in parts:
+        efficient.run(console)
     if "cache" in parts:
         cache.run(console)
     if "decode" in parts:

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from rich.console import Console
-from rich.table import Table
 
-from .memory import measure
+from .net import Net, report
 
 VOCABULARY, POSITIONS, WIDTH, HEADS, INNER, LAYERS = 30522, 512, 384, 12, 1536, 6
 SAMPLES, LENGTH = 64, 64
 
 
-class _Net:
-    """Nodes and weights of a model while it is built."""
-
-    def __init__(self) -> None:
-        self.rng = np.random.default_rng(0)
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: dict[str, np.ndarray] = {}
-
-    def constant(self, name: str, *shape: int, scale: float = 0.02, mean: float = 0.0) -> str:
-        """A weight, normally distributed."""
-        self.tensors[name] = (mean + scale * self.rng.standard_normal(shape)).astype(np.float32)
-        return name
-
-    def integers(self, name: str, *values: int) -> str:
-        """A constant of axes or dimensions."""
-        self.tensors[name] = np.array(values, np.int64)
-        return name
-
-    def add(self, op: str, *inputs: str, **attributes: object) -> str:
-        """A node; the name of its output."""
-        output = f"{op}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
-        return output
+class _Encoder(Net):
+    """Its layers."""
 
     def dense(self, name: str, x: str, rows: int, cols: int, scale: float = 1.0) -> str:
         """``x W + b``."""
@@ -59,7 +34,7 @@ class _Net:
 
 def make_model() -> onnx.ModelProto:
     """Token ids to a sentence's mean embedding."""
-    net = _Net()
+    net = _Encoder()
     tokens = net.add("Gather", net.constant("tokens", VOCABULARY, WIDTH), "ids")
     positions = net.constant("positions", POSITIONS, WIDTH)
     ends = [net.integers(name, value) for name, value in (("first", 0), ("length", LENGTH), ("axis", 0))]
@@ -78,25 +53,11 @@ def make_model() -> onnx.ModelProto:
         active = net.add("Mul", inner, net.add("Add", root, one))
         x = net.normalised(f"{layer}.two", net.add("Add", x, net.dense(f"{layer}.down", active, INNER, WIDTH)))
     mean = net.add("ReduceMean", x, axes=[1], keepdims=0)
-    graph = helper.make_graph(
-        net.nodes,
-        "encoder",
-        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", LENGTH])],
-        [helper.make_tensor_value_info(mean, TensorProto.FLOAT, ["N", WIDTH])],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in net.tensors.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", LENGTH])
+    return net.model(ids, mean, WIDTH)
 
 
 def run(console: Console) -> None:
     """Print size, seconds and peak memory."""
-    with tempfile.TemporaryDirectory(prefix="cerwu-encoder-") as name:
-        model, calib, file = (Path(name) / part for part in ("model.onnx", "calib.npz", "model.cwb"))
-        onnx.save(make_model(), model)
-        frequent = np.random.default_rng(1).zipf(1.3, (SAMPLES, LENGTH)) % VOCABULARY
-        np.savez(calib, ids=frequent)
-        seconds, peak = measure("compress", model, file, "--calib", calib, "-q")
-        table = Table("MB of floats", "MB compressed", "seconds", "peak memory, GB", title="encoder of MiniLM's size")
-        sizes = (f"{path.stat().st_size / 1e6:.2f}" for path in (model, file))
-        table.add_row(*sizes, f"{seconds:.0f}", f"{peak:.2f}")
-        console.print(table)
+    frequent = np.random.default_rng(1).zipf(1.3, (SAMPLES, LENGTH)) % VOCABULARY
+    report(console, "encoder of MiniLM's size", make_model(), frequent)
