@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "cerwu-onnx doctor"
 
-_REQUIRED = ("numpy", "scipy", "onnx", "onnxruntime")
+_REQUIRED = ("numpy", "scipy", "threadpoolctl", "onnx", "onnxruntime")
 _FIX = "To fix: install a C compiler, then pip install --force-reinstall --no-deps cerwu-onnx"
 
 

@@ -75,7 +75,7 @@ def test_version(run: Run) -> None:
 def test_help_does_not_import_the_library() -> None:
     code = (
         "import sys; from cerwu_onnx.cli.app import run; run(['compress', '--help']); "
-        "print([m for m in ('numpy', 'scipy', 'onnx', 'onnxruntime') if m in sys.modules])"
+        "print([m for m in ('numpy', 'scipy', 'threadpoolctl', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -84,7 +84,7 @@ def test_help_does_not_import_the_library() -> None:
 def test_inspecting_a_cwb_file_needs_no_onnx(cwb: Path) -> None:
     code = (
         f"import sys; from cerwu_onnx.cli.app import run; run(['inspect', {str(cwb)!r}]); "
-        "print([m for m in ('scipy', 'onnx', 'onnxruntime') if m in sys.modules])"
+        "print([m for m in ('scipy', 'threadpoolctl', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

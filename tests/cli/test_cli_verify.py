@@ -220,6 +220,7 @@ def test_doctor(run: Run) -> None:
         "cerwu-onnx",
         "numpy",
         "scipy",
+        "threadpoolctl",
         "onnx",
         "onnxruntime",
         "C decoder",
