@@ -55,6 +55,7 @@ size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes 
 
 fuzz: $(TOOLS) ## damage files a million times and see what the C decoder makes of it, under sanitizers (minutes)
 	@$(BIN)/python -m tests.fuzz
+	-@$(PIP) install --only-binary atheris 'atheris>=2.3'
 	@$(BIN)/python -m tests.fuzz --guided 600
 
 torture: $(TOOLS) ## every flipped bit, truncation and splice, and forged contents, against the Python reader (minutes)
