@@ -1,11 +1,11 @@
 """The project's own method over a whole model: sequential calibration, under one price for a bit of any layer.
 
-1. Noise on each layer's weights tells what its errors cost at the model's outputs (:mod:`calibration.sensitivity`).
+1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
 2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
    (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then
    takes up the mean error that is left.
-3. Around that model the noise is measured again, as large as each layer's own error, because errors measured alone do
-   not add up; and the layers are quantised once more. ``--effort`` says how often.
+3. With ``--effort max`` noise on each layer's weights, as large as its own error, tells the same around that model
+   (:mod:`calibration.sensitivity`), because errors measured alone do not add up; and layers are quantised once more.
 """
 
 from __future__ import annotations

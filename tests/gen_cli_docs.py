@@ -135,8 +135,8 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `warnings`, `seconds` | every warning; wall time by stage |
 
 `relative_error` of a layer is squared error over energy; the table shows its root, which is how `verify` measures the
-error of an output. `output_loss` of a layer is what its error alone would cost at the model's outputs, by what noise
-on its weights costs there, and `loss_share` its part of the sum: `null` where it was not measured. `above_bound` is
+error of an output. `output_loss` of a layer is what its error alone would cost at the model's outputs, its sensitivity
+times its distortion, and `loss_share` its part of the sum: `null` where it was not measured. `above_bound` is
 `bits_per_weight` minus the Gaussian rate-distortion function of the weights at that error; `null` for weights
 reproduced without error.
 """

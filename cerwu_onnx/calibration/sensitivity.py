@@ -1,7 +1,8 @@
 """How much each layer's error matters at the model's outputs, measured by adding noise to its weights.
 
-onnxruntime has no gradients. Forward runs with random perturbations estimate what the second derivative of the output
-loss would say, and see the whole network: non-linearities, branches, and the errors that other layers already make.
+Where gradients do not reach, and around a quantised model: forward runs with random perturbations estimate what the
+second derivative of the output loss would say, and see the whole network: non-linearities, branches, errors that other
+layers already make.
 """
 
 from __future__ import annotations
