@@ -101,7 +101,7 @@ class Allocator:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "noise")
         self._loss: OutputLoss | None = None
-        (self._measurable, self._noise, rows), parts = cache.get("noise", None, self._measure)
+        (self._measurable, self._noise, rows), parts = cache.get("noise", {"loss": settings.output_loss}, self._measure)
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
         self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
 
@@ -109,7 +109,7 @@ class Allocator:
         """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
         try:
             loss = self._output_loss()
-            curvatures = row_fishers(self._graph, self._source)
+            curvatures = row_fishers(self._graph, self._source, self._settings.output_loss)
             noise = sensitivities(self._graph, self._source, loss, self._weights, self._first, curvatures)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
@@ -122,7 +122,7 @@ class Allocator:
     def _output_loss(self) -> OutputLoss:
         """Made when something is measured: a cache may know it all."""
         if self._loss is None:
-            self._loss = OutputLoss(self._graph, self._source)
+            self._loss = OutputLoss(self._graph, self._source, self._settings.output_loss)
         return self._loss
 
     def settle(self, price: float) -> None:
@@ -151,7 +151,7 @@ class Allocator:
 
     def _state(self, price: float) -> dict[str, object]:
         """All that a quantised model depends on, besides model and data."""
-        names = ("damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
+        names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         return {"lambda": price, "noise": self._noise, "rules": rules, **settings}
@@ -281,7 +281,7 @@ def _quantize(
         samples = step.samples
         if step.outputs:
             try:
-                loss = _loss(step.outputs)
+                loss = _loss(step.outputs, settings.output_loss)
             except CalibrationError as error:
                 log.warning("the loss at the model's outputs is unknown: %s", error)
         for layer in step.layers:
@@ -298,10 +298,10 @@ def _quantize(
     return replace(found, loss=loss, samples=samples)
 
 
-def _loss(outputs: Mapping[str, tuple[Batches, Batches]]) -> float:
+def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
     """The sum over the outputs that can be compared."""
     names = comparable({name: reference for name, (reference, _) in outputs.items()})
-    return sum(final_losses(*outputs[name], loss_kind(outputs[name][0])) for name in names)
+    return sum(final_losses(*outputs[name], loss_kind(outputs[name][0], kind)) for name in names)
 
 
 def _layer(

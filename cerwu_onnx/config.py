@@ -44,6 +44,9 @@ CODERS = ("auto", "ans", "adaptive")
 WEIGHT_LAYOUTS = ("onnx", "cmsis")
 """Orders in which coded weights may be stored."""
 
+OUTPUT_LOSSES = ("auto", "kl", "mse")
+"""What an error at the model's outputs is: chosen by their values, KL divergence, or relative squared error."""
+
 FLOAT_PARAMS = ("auto", "exact")
 """What may happen to biases and BatchNormalization parameters."""
 
@@ -155,6 +158,8 @@ class Settings:
     Attributes:
         method: one of :data:`METHODS`.
         effort: one of :data:`EFFORTS`, for "trellis": time against bytes.
+        output_loss: one of :data:`OUTPUT_LOSSES`, for "trellis". "kl" takes the last axis of outputs for logits,
+            where it has more than one value, or for probabilities, where they are; "mse" none.
         lambda_: price of rate. "trellis": loss at the model's outputs (nats of KL divergence, or relative squared
             error) per (bit per weight). The others: relative squared error of a layer's output per (bit per weight). 0
             ignores the rate. None takes the method's default.
@@ -181,6 +186,7 @@ class Settings:
 
     method: str = "trellis"
     effort: str = "default"
+    output_loss: str = "auto"
     lambda_: float | None = None
     levels: int = 32
     damping: float = 0.01
@@ -202,6 +208,8 @@ class Settings:
             raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
         if self.effort not in EFFORTS:
             raise UsageError(f"effort {self.effort!r} is unknown: choose one of {', '.join(EFFORTS)}")
+        if self.output_loss not in OUTPUT_LOSSES:
+            raise UsageError(f"output loss {self.output_loss!r} is unknown: choose one of {', '.join(OUTPUT_LOSSES)}")
         if self.lambda_ is not None and not 0 <= self.lambda_ < float("inf"):
             raise UsageError(f"lambda {self.lambda_} is out of range: give a finite number >= 0")
         if not 2 <= self.levels <= MAX_LEVELS:

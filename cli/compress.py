@@ -107,6 +107,14 @@ def compress(
             f"{EFFORTS['fast'].samples} calibration samples, max measures sensitivities once more.",
         ),
     ] = _DEFAULT.effort,
+    output_loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of trellis, what an error at the model's outputs is: auto (by their values), kl (of classes on the "
+            "last axis) or mse (relative squared error).",
+        ),
+    ] = _DEFAULT.output_loss,
     levels: Annotated[
         int, typer.Option(metavar="N", help="The papers' methods: a layer's step is its largest weight / (N/2).")
     ] = _DEFAULT.levels,
@@ -236,6 +244,7 @@ def compress(
     settings = Settings(
         method=method,
         effort=effort,
+        output_loss=output_loss,
         lambda_=lambda_,
         levels=levels,
         damping=damping,

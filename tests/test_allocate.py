@@ -399,3 +399,16 @@ def test_a_model_without_layers(tmp_path: Path) -> None:
     done = squeeze(tmp_path, model, rows(20, 4))
     assert not done.report.layers
     assert not done.report.output_loss
+
+
+def test_the_loss_that_is_asked_for(tmp_path: Path) -> None:
+    """Logits, whose relative squared error is another number than their KL divergence, and asks for another file."""
+    model, feed = CASES["dense"]
+    files = {}
+    for kind in ("auto", "kl", "mse"):
+        done = squeeze(tmp_path, model, feed, output_loss=kind, lambda_=0.01)
+        (reference,), (result,) = run(model, feed), run(done.after, feed)
+        expected = final_losses([reference], [result], "mse" if kind == "mse" else "kl")
+        assert done.report.output_loss == pytest.approx(expected, rel=1e-3)
+        files[kind] = done.file.read_bytes()
+    assert files["auto"] == files["kl"] != files["mse"]

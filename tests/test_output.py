@@ -36,6 +36,14 @@ def test_kinds_by_value() -> None:
     assert loss_kind([np.zeros((0, 3), f32), probabilities]) == "kl"
 
 
+def test_a_loss_that_is_asked_for() -> None:
+    logits = normal(6, 4)
+    for array in (logits, logits / 100, normal(2, 3, 5)):
+        assert (loss_kind([array], "kl"), loss_kind([array], "mse")) == ("kl", "mse")
+    for array in (normal(6, 1), normal(6), np.arange(6).reshape(2, 3)):  # no classes
+        assert loss_kind([array], "kl") == "mse"
+
+
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 8))
 @settings(deadline=None)
 def test_kl_is_its_definition(seed: int, samples: int, classes: int) -> None:

@@ -77,7 +77,7 @@ class Curvature:
     energy: float | None
 
 
-def row_fishers(graph: Graph, source: Source) -> dict[str, Curvature]:
+def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, Curvature]:
     """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
 
     Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
@@ -88,6 +88,7 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, Curvature]:
     Args:
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
+        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
@@ -106,7 +107,7 @@ def row_fishers(graph: Graph, source: Source) -> dict[str, Curvature]:
     batch = min(BATCH, choose_batch(session, source, fetched_activations(graph.model, targets), MEMORY))
     feeds = first_feeds(source, affordable_samples(graph, source), batch)
     samples = sum(source.count(feed) for feed in feeds)
-    outputs = _outputs(graph.model, feeds, samples)
+    outputs = _outputs(graph.model, feeds, samples, kind)
     try:
         found, energies = _sums(graph, nodes, outputs, feeds, source)
     except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
@@ -135,13 +136,13 @@ def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     return found[0] if len(found) == 1 else None
 
 
-def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int) -> dict[str, _Output]:
+def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: str) -> dict[str, _Output]:
     """The values that say how good the float model is."""
     names = compared_values(model)
     session = open_session(model, names)
     runs = [run_session(session, names, feed) for feed in feeds]
     values = {name: [run[name] for run in runs] for name in names}
-    return {name: _Output(values[name], samples) for name in comparable(values)}
+    return {name: _Output(values[name], samples, kind) for name in comparable(values)}
 
 
 def _sums(
@@ -311,11 +312,12 @@ class _Output:
     Args:
         batches: its values, one array per feed.
         samples: how many samples these are.
+        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
     """
 
-    def __init__(self, batches: Sequence[Array], samples: int) -> None:
+    def __init__(self, batches: Sequence[Array], samples: int, kind: str) -> None:
         self._batches = batches
-        self._classes = loss_kind(batches) == "kl"
+        self._classes = loss_kind(batches, kind) == "kl"
         self._probabilities = self._classes and are_probabilities(batches)
         if self._classes:
             self._scale = (samples / sum(array[..., 0].size for array in batches)) ** 0.5

@@ -20,7 +20,7 @@ _LEAST = float(np.finfo(np.float32).tiny)
 _TELLING = 0.05
 
 
-def loss_kind(reference: Batches) -> LossKind:
+def loss_kind(reference: Batches, wanted: str = "auto") -> LossKind:
     """Which loss suits an output, by its values in the float model.
 
     ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, unless all
@@ -30,11 +30,13 @@ def loss_kind(reference: Batches) -> LossKind:
 
     Args:
         reference: the output, one array per batch.
+        wanted: "mse" for all outputs, "kl" for all that have classes on their last axis, or "auto".
     """
     arrays = [array for array in reference if array.size]
-    if not all(np.issubdtype(array.dtype, np.floating) and array.ndim > 1 and array.shape[-1] > 1 for array in arrays):
+    rows = all(np.issubdtype(array.dtype, np.floating) and array.ndim > 1 and array.shape[-1] > 1 for array in arrays)
+    if wanted == "mse" or not rows:
         return "mse"
-    if are_probabilities(arrays):
+    if wanted == "kl" or are_probabilities(arrays):
         return "kl"
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays)
     if unit or any(array.ndim != 2 for array in arrays):

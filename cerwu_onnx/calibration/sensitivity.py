@@ -49,6 +49,7 @@ class OutputLoss:
     Args:
         graph: the analysed model.
         source: where the feeds come from.
+        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
 
     Attributes:
         sees: names on which the compared values depend.
@@ -58,7 +59,7 @@ class OutputLoss:
         CalibrationError: the data does not fit, or no output holds numbers.
     """
 
-    def __init__(self, graph: Graph, source: Source) -> None:
+    def __init__(self, graph: Graph, source: Source, kind: str = "auto") -> None:
         self._names = compared_values(graph.model)
         self.sees = ancestors(graph.model, self._names)
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
@@ -66,7 +67,7 @@ class OutputLoss:
         self._feeds = first_feeds(source, affordable_samples(graph, source))
         self._reference = self._outputs({})
         self._names = comparable(self._reference)
-        self._kinds = {name: loss_kind(self._reference[name]) for name in self._names}
+        self._kinds = {name: loss_kind(self._reference[name], kind) for name in self._names}
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
         """The loss with these values of layers' weights and parameters, float32 by name; the rest stays as it is."""

@@ -120,6 +120,7 @@ CASES = [
     Case("a method with a typo", 2, "'treliss' is unknown: choose one of", options("--method", "treliss")),
     Case("an unknown coder", 2, "'zip' is unknown", options("--coder", "zip")),
     Case("an unknown effort", 2, "'high' is unknown", options("--effort", "high")),
+    Case("an unknown loss", 2, "output loss 'l1' is unknown", options("--output-loss", "l1")),
     Case("an unknown layout of weights", 2, "'nhwc' is unknown", options("--weight-layout", "nhwc")),
     Case("an unknown way with biases", 2, "'all' is unknown", options("--float-params", "all")),
     Case("a target of 0 bytes", 2, "target size 0 is out of range", options("--target-size", "0")),
