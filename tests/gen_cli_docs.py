@@ -102,7 +102,8 @@ Each model becomes `small/NAME.cwb` by a run of its own: same options, one proce
 depend neither on `-j` nor on each other. `{stem}` in `--calib` and `--metric-data` stands for the model's name without
 suffix. The failure of one stops no other; the exit code is the largest, and a table shows all. `--json` is one object:
 `schema`, and `models` with `model`, `output`, `exit_code`, `messages` (its lines on stderr) and `report` (as below, or
-`null`). Everywhere else onnxruntime and the matrix products take all cores; `OMP_NUM_THREADS` says otherwise.
+`null`). Everywhere else onnxruntime and the products of matrices of 1024 columns or more take all
+cores; `OMP_NUM_THREADS` says otherwise.
 
 ## What goes where
 
