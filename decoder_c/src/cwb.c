@@ -768,6 +768,7 @@ COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
 /* Shifts one more byte in. Trailing zeros are left out of the payload. */
 COLD static void refill(cwb_stream *stream)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): begin_adaptive sets it behind the bytes it begins with */
     stream->range <<= 8;
     stream->state <<= 8;
     if (stream->next != stream->end) {
