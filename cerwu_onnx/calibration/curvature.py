@@ -17,10 +17,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cerwu_onnx.calibration.collect import fetched_activations, open_session, run_session
-from cerwu_onnx.calibration.fisher import Curvature
+from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.fisher import MEMORY, Curvature
 from cerwu_onnx.calibration.patches import iter_columns, positions
-from cerwu_onnx.calibration.sensitivity import LARGEST, OutputLoss, bounded, first_feeds, noise_sensitivity
+from cerwu_onnx.calibration.sensitivity import BATCH, LARGEST, OutputLoss, bounded, first_feeds, noise_sensitivity
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.types import Float64Array, FloatArray, Layer
@@ -29,7 +29,7 @@ SAMPLES = 64
 """From which the energy of inputs is taken."""
 
 POSITIONS = 1 << 12
-"""Positions at most of one batch, likewise."""
+"""Positions at most of :data:`~cerwu_onnx.calibration.sensitivity.BATCH` samples, likewise."""
 
 REPEATS = 4
 """Draws of the noise that sets the level."""
@@ -88,11 +88,12 @@ def _energies(graph: Graph, source: Source, layers: list[Layer]) -> dict[str, Fl
     session = open_session(graph.observed, fetched)
     sums = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
     seen = dict.fromkeys(sums, 0)
-    for feed in first_feeds(source, SAMPLES):
+    batch = min(BATCH, choose_batch(session, source, fetched, MEMORY))
+    for feed in first_feeds(source, SAMPLES, batch):
         values = {**feed, **run_session(session, fetched, feed)}
         for name, site in sites.items():
             x = np.asarray(values[site.activation])
-            one_in = max(1, positions(site.patch, x) // POSITIONS)
+            one_in = max(1, positions(site.patch, x) * BATCH // (POSITIONS * batch))
             for columns in iter_columns(site.patch, x, one_in=one_in):
                 sums[name] += np.square(columns, dtype=np.float64).sum(axis=(1, 2))
                 seen[name] += columns.shape[1]

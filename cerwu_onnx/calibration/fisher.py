@@ -102,9 +102,8 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, C
     nodes = {layer.weight: node for layer in graph.layers if (node := _node(graph, layer)) is not None}
     if not nodes:
         return {}
-    targets = [node.output[0] for node in nodes.values()]
-    session = open_session(graph.model, fetched_activations(graph.model, targets))
-    batch = min(BATCH, choose_batch(session, source, fetched_activations(graph.model, targets), MEMORY))
+    targets = fetched_activations(graph.model, (node.output[0] for node in nodes.values()))
+    batch = min(BATCH, choose_batch(open_session(graph.model, targets), source, targets, MEMORY))
     feeds = first_feeds(source, affordable_samples(graph, source), batch)
     samples = sum(source.count(feed) for feed in feeds)
     outputs = _outputs(graph.model, feeds, samples, kind)
@@ -185,6 +184,8 @@ def _sums(
                 with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out
                     sums[weight][part] = sums[weight][part] + found
             whole.add(feed, source.count(feed), {weight: gradients[name] for weight, name in reached.items()})
+            del gradients  # before there are others
+        del known, given
     return sums, whole.means()
 
 
@@ -215,6 +216,7 @@ class _Energies:
             if self._samples >= WHOLE:
                 return
             self._feed, self._samples = feed, self._samples + samples
+            self._activations = {}  # the last batch's go before this one's come
             self._activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
         for layer in self._layers:
             if layer.weight in self._sums:
