@@ -173,6 +173,8 @@ class Settings:
             CMSIS-NN read, channels last. ONNX models come back the same.
         in_place: store how much room it takes to decode each tensor over its own payload.
         fold_bn: fold BatchNormalization into the layer before it first. None does so for "trellis".
+        requantize: take weights that the model holds as integers behind DequantizeLinear as floats, and quantise them
+            anew; else they are kept without loss.
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
@@ -196,6 +198,7 @@ class Settings:
     weight_layout: str = "onnx"
     in_place: bool = False
     fold_bn: bool | None = None
+    requantize: bool = False
     float_params: str = "auto"
     batch_size: int | None = None
     memory: int = 512 << 20

@@ -16,6 +16,7 @@ from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_
 from cerwu_onnx.confidence import least_share
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
+from cerwu_onnx.dequantize import with_float_weights
 from cerwu_onnx.encode import Coded, encode
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.files import check_target, write_atomic
@@ -317,6 +318,10 @@ def prepare(
         UsageError: a rule matches nothing.
     """
     loaded = load_model(model)
+    if settings.requantize:
+        loaded, requantized = with_float_weights(loaded)
+        if not requantized:
+            log.warning("nothing is quantised anew: no DequantizeLinear of the model reads constants alone")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
     rules = rules_of(constant_tensors(loaded), settings.rules)

@@ -156,6 +156,13 @@ def compress(
             help="Fold BatchNormalization into the layer before it first.",
         ),
     ] = _DEFAULT.fold_bn,
+    requantize: Annotated[
+        bool,
+        typer.Option(
+            "--requantize",
+            help="Quantise integer weights behind DequantizeLinear anew, as floats; else they are kept without loss.",
+        ),
+    ] = _DEFAULT.requantize,
     float_params: Annotated[
         str,
         typer.Option(
@@ -254,6 +261,7 @@ def compress(
         weight_layout=weight_layout,
         in_place=in_place,
         fold_bn=fold_bn,
+        requantize=requantize,
         float_params=float_params,
         batch_size=batch_size,
         memory=parse_size(memory),

@@ -23,6 +23,7 @@ LAYERS = (
         "sites",
         "affine",
         "fold",
+        "dequantize",
         "skeleton",
         "references",
         "storage",

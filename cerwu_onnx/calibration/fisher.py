@@ -163,13 +163,15 @@ def _sums(
     reached = {weight: name for weight, name in sources.items() if name is not None}
     if not reached:
         return {}, {}
-    early, late = halves(backward.model, backward.seeds.values())
+    fed_seeds = list(backward.seeds.values())
+    early, late = halves(backward.model, fed_seeds)
     passed = [value.name for value in early.graph.output]
     once, often = open_session(early) if passed else None, open_session(late)
-    read = [value.name for value in often.get_inputs() if value.name not in backward.seeds.values()]
+    read = [value.name for value in often.get_inputs() if value.name not in fed_seeds]
     sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
     whole = _Energies([layers[weight] for weight in reached], nodes, graph)
     seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
+    del backward, early, late  # each has all weights once more; sessions have their own
     for batch, feed in enumerate(feeds):
         for parts in sums.values() if batch < FOLDS else ():
             parts.append(np.zeros(()))
@@ -177,7 +179,7 @@ def _sums(
         given = {name: np.asarray(known[name]) for name in read}
         for draw in zip_longest(*(output.seeds(batch, random) for output in seeded)):
             seeds = [output.zero(batch) if seed is None else seed for output, seed in zip(seeded, draw, strict=True)]
-            fed = dict(zip(backward.seeds.values(), map(np.asarray, seeds), strict=True))
+            fed = dict(zip(fed_seeds, map(np.asarray, seeds), strict=True))
             gradients = run_session(often, list(reached.values()), {**given, **fed})
             for weight, name in reached.items():
                 found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS
