@@ -38,6 +38,7 @@ from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
 from cerwu_onnx.storage import pays, storage, stored_order
+from cerwu_onnx.threads import blas_threads
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -290,9 +291,10 @@ def _quantize(
             stats = step.stats[layer.weight]
             fisher = fishers.get(layer.weight, ())
             cost = priced.Cost(noise[layer.weight], price * layer.price, fisher, layer.largest)
-            committed = _layer(graph, layer, stats, cost, settings, found)
-            if bounds and layer.weight in found.quantized:
-                found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
+            with blas_threads(max(layer.layout.rows, layer.layout.cols)):
+                committed = _layer(graph, layer, stats, cost, settings, found)
+                if bounds and layer.weight in found.quantized:
+                    found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
             step.commit(committed)
     progress("quantize", done, done, "")
     return replace(found, loss=loss, samples=samples)

@@ -30,6 +30,7 @@ from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.onnx_io import attributes_of
 from cerwu_onnx.sites import node_name
+from cerwu_onnx.threads import blas_threads
 from cerwu_onnx.types import ConvPatch, Float64Array, Layer
 
 log = logging.getLogger(__name__)
@@ -182,7 +183,9 @@ def _sums(
             fed = dict(zip(fed_seeds, map(np.asarray, seeds), strict=True))
             gradients = run_session(often, list(reached.values()), {**given, **fed})
             for weight, name in reached.items():
-                found, part = _products(layers[weight], nodes[weight], gradients[name]), batch % FOLDS
+                part = batch % FOLDS
+                with blas_threads(layers[weight].layout.rows):
+                    found = _products(layers[weight], nodes[weight], gradients[name])
                 with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out
                     sums[weight][part] = sums[weight][part] + found
             whole.add(feed, source.count(feed), {weight: gradients[name] for weight, name in reached.items()})
@@ -223,7 +226,8 @@ class _Energies:
         for layer in self._layers:
             if layer.weight in self._sums:
                 gradient, x = gradients[layer.weight], np.asarray(self._activations[layer.sites[0].activation])
-                norm = _weight_gradient(layer, self._nodes[layer.weight], gradient, x)
+                with blas_threads(max(layer.layout.rows, layer.layout.cols)):
+                    norm = _weight_gradient(layer, self._nodes[layer.weight], gradient, x)
                 if norm is None:
                     del self._sums[layer.weight]
                 else:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.calibration.patches import iter_columns, positions
 from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.threads import blas_threads
 from cerwu_onnx.types import ConvPatch, Float64Array, FloatArray, Layer, LayerStats, MatMulPatch, PairStats, Site
 
 Key: TypeAlias = "tuple[str, ConvPatch | MatMulPatch]"
@@ -92,7 +93,7 @@ class Sums:
     def _add_columns(self, x: FloatArray, quantized: FloatArray) -> None:
         if (x.shape[0], x.shape[2]) != self.shape:
             raise ValueError(f"its input has {x.shape[2]} columns, the weight {self.shape[1]}")
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), blas_threads(self.shape[1]):
             found = self._moments(x, quantized)
         if not all(np.isfinite(array).all() for array in found):
             self._check_finite(x)
