@@ -1,0 +1,30 @@
+"""Steps of the default method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cerwu_onnx.entropy.step import to_bytes
+from cerwu_onnx.quantize import priced
+from cerwu_onnx.types import MatrixLayout, PairStats
+
+
+@pytest.mark.parametrize(("rows", "length"), [(priced.FINE // 64 - 1, 1), (priced.FINE // 64, 5)])
+def test_steps_of_large_tensors_follow_the_price_closely(rows: int, length: int) -> None:
+    """Short steps, eight to an octave, are off by up to 6 %: of large tensors that would be more than four bytes."""
+    layout = MatrixLayout((rows, 64), (1, rows, 64), (0, 1, 2), 1, rows, 64)
+    weight = np.random.default_rng(0).normal(size=(rows, 64)).astype(np.float32)
+    identity, zero = np.eye(64)[None], np.zeros((1, 64))
+    stats = PairStats(identity, zero, 0, identity, zero)
+    steps = []
+    for price in (1e-6, 1.02e-6, 1.04e-6):
+        cost = priced.Cost(1.0, price)
+        quantized, _ = priced.quantize(
+            weight, layout, stats, cost, columns=np.arange(64), damping=0.01, passes=1, name="w"
+        )
+        steps.append(2 * quantized.step)  # of one of the trellis' two grids
+    wanted = np.sqrt(6 * np.array([1e-6, 1.02e-6, 1.04e-6]) * weight.size / np.log(2) / 1.01)  # with 1 % damping
+    assert {len(to_bytes(step)) for step in steps} == {length}
+    np.testing.assert_allclose(steps, wanted, rtol=1e-6 if length == 5 else 0.07)
+    assert len(set(steps)) == (3 if length == 5 else 1)
