@@ -291,7 +291,7 @@ def _quantize(
             stats = step.stats[layer.weight]
             fisher = fishers.get(layer.weight, ())
             cost = priced.Cost(noise[layer.weight], price * layer.price, fisher, layer.largest)
-            with blas_threads(max(layer.layout.rows, layer.layout.cols)):
+            with blas_threads(layer.layout.cols):
                 committed = _layer(graph, layer, stats, cost, settings, found)
                 if bounds and layer.weight in found.quantized:
                     found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
