@@ -142,7 +142,9 @@ def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: 
     session = open_session(model, names)
     runs = [run_session(session, names, feed) for feed in feeds]
     values = {name: [run[name] for run in runs] for name in names}
-    return {name: _Output(values[name], samples, kind) for name in comparable(values)}
+    return {
+        name: _Output(values[name], samples, kind) for name in comparable(values) if any(map(np.size, values[name]))
+    }
 
 
 def _sums(
