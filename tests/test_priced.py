@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cerwu_onnx.entropy.step import to_bytes
+from cerwu_onnx.entropy.step import storable, to_bytes
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.types import MatrixLayout, PairStats
 
@@ -28,3 +28,17 @@ def test_steps_of_large_tensors_follow_the_price_closely(rows: int, length: int)
     assert {len(to_bytes(step)) for step in steps} == {length}
     np.testing.assert_allclose(steps, wanted, rtol=1e-6 if length == 5 else 0.07)
     assert len(set(steps)) == (3 if length == 5 else 1)
+
+
+@pytest.mark.parametrize("price", [0.0, 1e-82, 1e-80, 1e-78, 1e-60, 1e-3])
+@pytest.mark.parametrize("scale", [1e-44, 1e-39, 1e-37, 1e37])
+def test_steps_can_be_stored(scale: float, price: float) -> None:
+    layout = MatrixLayout((30, 16), (1, 30, 16), (0, 1, 2), 1, 30, 16)
+    weight = (scale * np.random.default_rng(0).normal(size=(30, 16))).astype(np.float32)
+    identity, zero = np.eye(16)[None], np.zeros((1, 16))
+    stats = PairStats(identity, zero, 0, identity, zero)
+    for columns in (np.arange(16), None):
+        quantized, _ = priced.quantize(
+            weight, layout, stats, priced.Cost(1.0, price), columns=columns, damping=0.01, passes=1, name="w"
+        )
+        assert storable(quantized.step)

@@ -39,8 +39,9 @@ ROOM = 0.98
 FINE = 1 << 14
 """Weights from which a step is worth four bytes more than a short one takes: those are off by 0.002 bits per weight."""
 
-LEAST, MOST = 2.0**-126, 1e30
-"""Steps: down to the smallest normal float32, because not every machine has smaller ones."""
+LEAST, MOST = 2.0**-125, 1e30
+"""Steps, halved on a trellis: what is stored goes down to the smallest normal float32, because not every machine has
+smaller ones."""
 
 
 @dataclass(frozen=True, slots=True)
