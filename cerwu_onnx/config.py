@@ -188,7 +188,6 @@ class Settings:
 
     method: str = "trellis"
     effort: str = "default"
-    output_loss: str = "auto"
     lambda_: float | None = None
     levels: int = 32
     damping: float = 0.01
@@ -198,11 +197,12 @@ class Settings:
     weight_layout: str = "onnx"
     in_place: bool = False
     fold_bn: bool | None = None
-    requantize: bool = False
     float_params: str = "auto"
+    output_loss: str = "auto"
     batch_size: int | None = None
     memory: int = 512 << 20
     strict: bool = False
+    requantize: bool = False
     rules: tuple[LayerRule, ...] = ()
 
     def __post_init__(self) -> None:
