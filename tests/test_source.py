@@ -437,13 +437,15 @@ def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
 def test_images_that_cannot_be_read(pictures: Path) -> None:
     """Each is one line with its name; none becomes pixels that were not there."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    photo = image.effect_noise((60, 40), 90).convert("RGB")
+    photo = image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    )  # Pillow's noise has no seed
     png = encoded(photo)
     for name, content, message in (
         ("a.jpg", encoded(photo, "JPEG")[:800], "truncated"),
         ("a.JPG", encoded(photo, "JPEG")[:800], "truncated"),
         ("a.png", png[: len(png) // 2], "truncated"),
-        ("a.png", png[:200] + bytes([png[200] ^ 4]) + png[201:], "broken data stream"),
+        ("a.png", png[:200] + bytes([png[200] ^ 4]) + png[201:], "data stream"),
         ("a.png", b"", "cannot identify"),
         ("a.bmp", b"BM" + bytes(52), "header"),
         ("a.png", encoded(image.new("1", (20000, 20000))), "exceeds limit"),
