@@ -437,9 +437,8 @@ def encoded(image: Any, kind: str = "PNG", **options: Any) -> bytes:
 def test_images_that_cannot_be_read(pictures: Path) -> None:
     """Each is one line with its name; none becomes pixels that were not there."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    photo = image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    )  # Pillow's noise has no seed
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)  # Pillow's own has no seed
+    photo = image.fromarray(noise)
     png = encoded(photo)
     for name, content, message in (
         ("a.jpg", encoded(photo, "JPEG")[:800], "truncated"),
