@@ -12,7 +12,7 @@ from rich.table import Table
 from .fronts import Cost, geometric_mean, least, ratio
 from .models import BenchModel
 from .rows import CostName, Results
-from .sweeps import FULL, VARIANTS
+from .sweeps import FULL, LAMBDAS, VARIANTS
 
 PAPERS = ("rtn", "optq", "cerwu")
 """Anchors of which the best at each model and score is the reference."""
@@ -137,16 +137,19 @@ def _verdict(values: Sequence[float | None], most: float) -> tuple[str, str, str
 
 
 def ablation(results: Results, percents: Sequence[float]) -> Table:
-    """Bits per weight of every variant over the full method's: geometric mean over models whose curves bracket both."""
+    """Bits per weight of every variant over the full method's: geometric mean over models whose curves bracket both.
+
+    A variant swept over fewer lambdas meets the full method at those."""
     table = Table("variant", title=f"Ablation: bits/weight relative to {FULL!r}")
     for percent in percents:
         table.add_column(f"{percent:g} %", justify="right")
         table.add_column("models", justify="right")
     for method in methods(results):
         cells = []
+        among = results.sharing(FULL, method) if VARIANTS[method].sweep is LAMBDAS else results
         for percent in percents:
             ratios = [
-                ratio(_value(results, model, method, percent), _value(results, model, FULL, percent))
+                ratio(_value(among, model, method, percent), _value(among, model, FULL, percent))
                 for model in results.models
             ]
             cells += [_number(geometric_mean(ratios)), str(sum(value is not None for value in ratios))]

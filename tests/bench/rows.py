@@ -69,6 +69,12 @@ class Results:
         kept = [row for row in kept if row.score >= self.target(model, percent)]
         return min(kept, key=lambda row: row.file_bytes, default=None)
 
+    def sharing(self, method: str, other: str) -> Results:
+        """Without those points of ``method`` whose lambda no point of ``other`` has on the same model."""
+        known = {(row.model, row.settings.get("lambda_")) for row in self.rows if row.method == other}
+        kept = [row for row in self.rows if row.method != method or (row.model, row.settings.get("lambda_")) in known]
+        return Results(kept, self.models)
+
     def target(self, model: str, percent: float) -> float:
         """The score that is ``percent`` of the float one, counted from the score of guessing."""
         chance, score = self.models[model]["chance"], self.models[model]["float"]
