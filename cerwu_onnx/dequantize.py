@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import onnx
-import onnxruntime as ort
 
-from cerwu_onnx.errors import ModelError
-from cerwu_onnx.onnx_io import Array, constant_tensors, first_line, set_tensor, subgraph_reads, value_of
-from cerwu_onnx.sessions import new_session
+from cerwu_onnx.calibration.collect import open_session, run_session
+from cerwu_onnx.errors import CalibrationError, ModelError
+from cerwu_onnx.onnx_io import Array, constant_tensors, keep, set_tensor, subgraph_reads, value_of
 
 
 def with_float_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -37,21 +36,13 @@ def with_float_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[s
     values = _computed(model, nodes, constants)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    kept = [node for node in copy.graph.node if not node.output or node.output[0] not in values]
-    read = {name for node in kept for name in (*node.input, *subgraph_reads(node))}
+    keep(copy.graph.node, lambda node: not node.output or node.output[0] not in values)
+    read = {name for node in copy.graph.node for name in (*node.input, *subgraph_reads(node))}
     dead = {name for node in nodes for name in node.input} - read - shown - {value.name for value in model.graph.input}
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept if not _makes(node, dead)]
-    initializers = [
-        onnx.TensorProto.FromString(tensor.SerializeToString())
-        for tensor in copy.graph.initializer
-        if tensor.name not in dead
-    ]
+    keep(copy.graph.node, lambda node: not _makes(node, dead))
+    keep(copy.graph.initializer, lambda tensor: tensor.name not in dead)
     for name in names:
-        initializers.append(onnx.TensorProto(name=name))
-        set_tensor(initializers[-1], values[name])
-    del copy.graph.node[:], copy.graph.initializer[:]
-    copy.graph.node.extend(kept)
-    copy.graph.initializer.extend(initializers)
+        set_tensor(copy.graph.initializer.add(name=name), values[name])
     return copy, tuple(names)
 
 
@@ -76,11 +67,7 @@ def _computed(
         small.graph.initializer.add().CopyFrom(constants[name])
         small.graph.initializer[-1].name = name
     small.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in nodes)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, not printed
     try:
-        session = new_session(small, options)
-        names = [node.output[0] for node in nodes]
-        return dict(zip(names, session.run(names, {}), strict=True))
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise ModelError(f"quantised weights cannot be read: onnxruntime says {first_line(error)}") from error
+        return run_session(open_session(small), [node.output[0] for node in nodes], {})
+    except (ModelError, CalibrationError) as error:
+        raise ModelError(f"quantised weights cannot be read: {error}") from error

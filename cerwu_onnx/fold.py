@@ -21,6 +21,7 @@ from cerwu_onnx.onnx_io import (
     attributes_of,
     constant_tensors,
     first_line,
+    keep,
     model_inputs,
     set_tensor,
     subgraph_reads,
@@ -164,11 +165,11 @@ class _Folding:
         """Remove the constants that only folded nodes read, and types of names that are gone."""
         graph = self.model.graph
         gone = {name for name in self.orphans if self.uses[name] <= 0}
-        _keep(graph.initializer, lambda tensor: tensor.name not in gone)
-        _keep(graph.value_info, lambda value: value.name not in gone)
-        _keep(graph.node, lambda node: value_of(node) is None or node.output[0] not in gone)
+        keep(graph.initializer, lambda tensor: tensor.name not in gone)
+        keep(graph.value_info, lambda value: value.name not in gone)
+        keep(graph.node, lambda node: value_of(node) is None or node.output[0] not in gone)
         if self.model.ir_version < 4:
-            _keep(graph.input, lambda value: value.name not in gone)
+            keep(graph.input, lambda value: value.name not in gone)
 
     def _floats(self, name: str) -> Array | None:
         """A float32 constant that no caller can replace, as float64."""
@@ -191,15 +192,6 @@ class _Folding:
 
     def _opset(self) -> int:
         return max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
-def _keep(items: Any, wanted: Any) -> None:
-    """Filter a repeated protobuf field in place."""
-    kept = [item for item in items if wanted(item)]
-    if len(kept) != len(items):
-        copies = [type(item).FromString(item.SerializeToString()) for item in kept]
-        del items[:]
-        items.extend(copies)
 
 
 def check_folding(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -108,6 +108,15 @@ def _copy_fields(target: Any, source: Any, without: str) -> None:
             getattr(target, field.name).CopyFrom(value)
         else:
             setattr(target, field.name, value)
+
+
+def keep(items: Any, wanted: Callable[[Any], bool]) -> None:
+    """Filter a repeated protobuf field in place."""
+    kept = [item for item in items if wanted(item)]
+    if len(kept) != len(items):
+        copies = [type(item).FromString(item.SerializeToString()) for item in kept]
+        del items[:]
+        items.extend(copies)
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

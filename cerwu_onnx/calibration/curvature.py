@@ -20,7 +20,7 @@ import numpy as np
 from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.fisher import MEMORY, Curvature
 from cerwu_onnx.calibration.patches import iter_columns, positions
-from cerwu_onnx.calibration.sensitivity import BATCH, LARGEST, OutputLoss, bounded, first_feeds, noise_sensitivity
+from cerwu_onnx.calibration.sensitivity import BATCH, OutputLoss, bounded, first_feeds, noise_sensitivity, noisy
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.types import Float64Array, FloatArray, Layer
@@ -110,11 +110,10 @@ def _level(
     generator = np.random.default_rng(0)
     losses = []
     for _ in range(REPEATS):
-        noisy = {}
+        moved = {}
         for name in found:
             deviation = (variance[name] / len(found)) ** 0.5
-            moved = weights[name] + deviation * generator.normal(size=weights[name].shape)
-            noisy[name] = np.clip(moved, -LARGEST, LARGEST).astype(np.float32)
-        losses.append(loss(noisy))
+            moved[name] = noisy(weights[name], deviation * generator.normal(size=weights[name].shape))
+        losses.append(loss(moved))
     level = float(np.mean(losses)) / expected
     return level if np.isfinite(level) and level > 0 else 1.0

@@ -20,8 +20,8 @@ from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.elements import from_float32
 from cerwu_onnx.graph import Graph
-from cerwu_onnx.onnx_io import value_of
-from cerwu_onnx.types import FloatArray
+from cerwu_onnx.onnx_io import keep, value_of
+from cerwu_onnx.types import Float64Array, FloatArray
 
 BATCH = 32
 """Samples per run."""
@@ -123,10 +123,14 @@ def noise_sensitivity(
         for _ in range(repeats):
             noise = generator.normal(size=weight.shape) * variance[name] ** 0.5
             for sign in (1, -1) if base else (1,):
-                moved = np.clip(centre + sign * noise, -LARGEST, LARGEST).astype(np.float32)
-                increases.append(loss({**base, name: moved}) - before)
+                increases.append(loss({**base, name: noisy(centre, sign * noise)}) - before)
         found[name] = float(np.mean(increases)) / variance[name] if variance[name] > 0 else 0.0
     return bounded(found, weights)
+
+
+def noisy(weight: FloatArray, noise: Float64Array) -> FloatArray:
+    """A weight with noise on it, as float32."""
+    return np.clip(weight + noise, -LARGEST, LARGEST).astype(np.float32)
 
 
 def bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
@@ -147,18 +151,12 @@ def _overridable(graph: Graph) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be an input
-    kept = []
-    for node in model.graph.node:
-        tensor = value_of(node)
-        if tensor is not None and node.output[0] in names:
-            model.graph.initializer.add().CopyFrom(tensor)
-            model.graph.initializer[-1].name = node.output[0]
-        else:
-            kept.append(node)
-    if len(kept) < len(model.graph.node):
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
+    values = {node.output[0]: value_of(node) for node in model.graph.node if names.intersection(node.output[:1])}
+    moved = {name: tensor for name, tensor in values.items() if tensor is not None}
+    for name, tensor in moved.items():
+        model.graph.initializer.add().CopyFrom(tensor)
+        model.graph.initializer[-1].name = name
+    keep(model.graph.node, lambda node: moved.keys().isdisjoint(node.output))
     fed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if tensor.name in names - fed:
