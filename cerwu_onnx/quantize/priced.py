@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.entropy.step import above, short
+from cerwu_onnx.entropy.step import LEAST_STEP, above, short
 from cerwu_onnx.quantize import methods, trellis
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
@@ -39,7 +39,7 @@ ROOM = 0.98
 FINE = 1 << 14
 """Weights from which a step is worth four bytes more than a short one takes: those are off by 0.002 bits per weight."""
 
-LEAST, MOST = 2.0**-125, 1e30
+LEAST, MOST = 2 * LEAST_STEP, 1e30
 """Steps, halved on a trellis: what is stored goes down to the smallest normal float32, because not every machine has
 smaller ones."""
 
