@@ -100,7 +100,7 @@ class Allocator:
         self._cache = cache
         self._weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
-        progress("measure", 0, None, "noise")
+        progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
         (self._measurable, self._noise, rows), parts = cache.get("noise", {"loss": settings.output_loss}, self._measure)
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
@@ -293,8 +293,8 @@ def _quantize(
             cost = priced.Cost(noise[layer.weight], price * layer.price, fisher, layer.largest)
             with blas_threads(layer.layout.cols):
                 committed = _layer(graph, layer, stats, cost, settings, found)
-                if bounds and layer.weight in found.quantized:
-                    found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
+            if bounds and layer.weight in found.quantized:
+                found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
             step.commit(committed)
     progress("quantize", done, done, "")
     return replace(found, loss=loss, samples=samples)
@@ -351,4 +351,5 @@ def _layer(
 def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:
     """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
     matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
-    return gaussian_rate(matrix, stats.hessian, quantized.distortion)
+    with blas_threads(layer.layout.cols):
+        return gaussian_rate(matrix, stats.hessian, quantized.distortion)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from cerwu_onnx.quantize.floats import quantize_floats
 from cerwu_onnx.quantize.methods import quantize
 from cerwu_onnx.shelf import Shelf
 from cerwu_onnx.threads import blas_threads
-from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
+from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -94,24 +93,17 @@ class Quantizer:
             self.graph = replace(self.graph, layers=tuple(layers))
         graph = self.graph
         if settings.method == "trellis" and source is not None:
-            with self._stage("quantize"):
+            with self.clock("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress, self._cache)
         else:
             cache = NO_CACHE if source is None else self._cache
-            with self._stage("calibrate"):
+            with self.clock("calibrate"):
                 depends = {"batch_size": settings.batch_size, "memory": settings.memory}
                 (self._samples, positions), arrays = cache.get(
                     "statistics", depends, lambda: _packed(*statistics(graph, source, settings, progress))
                 )
             pairs = zip(arrays[::2], arrays[1::2], positions.items(), strict=True)
             self._stats = {name: LayerStats(hessian, mean, count) for hessian, mean, (name, count) in pairs}
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """What counts as a stage's time, with as many threads as help."""
-        columns = max((layer.layout.cols for layer in self.graph.layers), default=0)
-        with self.clock(name), blas_threads(columns):
-            yield
 
     @property
     def settles(self) -> bool:
@@ -121,13 +113,13 @@ class Quantizer:
     def settle(self, price: float) -> None:
         """Measure again, around the model at this price, what all later results rest on."""
         if self._allocator is not None:
-            with self._stage("quantize"):
+            with self.clock("quantize"):
                 self._allocator.settle(price)
 
     def at(self, price: float) -> Quantized:
         """Quantise at a price (lambda)."""
         graph = self.graph
-        with self._stage("quantize"):
+        with self.clock("quantize"):
             if self._allocator is not None:
                 found = self._allocator.quantize(price)
                 exact = {name: values for name, values in found.values.items() if name not in found.quantized}
@@ -199,23 +191,26 @@ def quantize_layers(
     for index, layer in enumerate(graph.layers):
         progress("quantize", index, len(graph.layers), layer.weight)
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
-        weight = tensors[layer.weight].astype(np.float64)
-        if settings.method == "trellis":
-            priced = blind(layer, graph, stats[layer.weight], settings)
-            if priced is None:
-                continue
-            result = priced
-        else:
-            own = replace(settings, lambda_=settings.price * layer.price)
-            result = quantize(weight, layer.layout, stats[layer.weight], own, layer.weight, layer.largest)
-            if not storable(result.step):
-                log.warning(
-                    "layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight
-                )
-                continue
+        with blas_threads(layer.layout.cols):
+            result = _alone(layer, graph, stats[layer.weight], settings)
+        if result is None:
+            continue
         quantized.put(layer.weight, result)
         if settings.float_params == "auto":
             for name, tensor in quantize_floats(layer, tensors, stats[layer.weight], result).items():
                 quantized.put(name, tensor)
     progress("quantize", len(graph.layers), len(graph.layers), "")
     return quantized
+
+
+def _alone(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor | None:
+    """One layer's weight with given statistics; None if it is better left exact."""
+    if settings.method == "trellis":
+        return blind(layer, graph, stats, settings)
+    own = replace(settings, lambda_=settings.price * layer.price)
+    weight = graph.array(layer.weight).astype(np.float64)
+    result = quantize(weight, layer.layout, stats, own, layer.weight, layer.largest)
+    if storable(result.step):
+        return result
+    log.warning("layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight)
+    return None
