@@ -35,6 +35,7 @@ from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.progress import Progress
 from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats
 from cerwu_onnx.storage import pays, storage, stored_order
@@ -352,4 +353,4 @@ def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTen
     """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
     matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
     with blas_threads(layer.layout.cols):
-        return gaussian_rate(matrix, stats.hessian, quantized.distortion)
+        return gaussian_rate(cut(matrix, stats.blocks), stats.hessian, quantized.distortion)

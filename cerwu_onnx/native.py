@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 8
+ABI = 9
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
 FORMAT_VERSION = 0
@@ -264,7 +264,7 @@ def search_trellis(
 
     Args:
         w: ``(M, N)`` weights in steps.
-        feedback: ``(N, N)``.
+        feedback: ``(N, N)``, or ``(N, n)`` where n columns make a block and do nothing to those of others.
         weight: ``(N,)``.
         row_feedback: ``(M, M)``, or None.
         price: ``(M,)``.
@@ -285,8 +285,9 @@ def search_trellis(
     a, b, c, d, e = (array.ctypes.data for array in arrays)
     where = None if between is None else between.ctypes.data
     library.cwb_host_search(
-        work.ctypes.data, rows, columns, a, b, where, c, d, bits.shape[1], e, scratch.ctypes.data, values.ctypes.data
-    )
+        work.ctypes.data, rows, columns, feedback.shape[1], a, b, where, c, d, bits.shape[1], e, scratch.ctypes.data,
+        values.ctypes.data,
+    )  # fmt: skip
     return values
 
 
@@ -338,7 +339,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
         "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, pointer, size]),
-        "search": (None, [pointer, size, size, *[pointer] * 5, size, *[pointer] * 3]),
+        "search": (None, [pointer, *[size] * 3, *[pointer] * 5, size, *[pointer] * 3]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"cwb_host_{name}")

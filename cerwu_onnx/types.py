@@ -227,6 +227,9 @@ class Kept:
 class LayerStats:
     """Input statistics of one layer.
 
+    Where N is too large, a Hessian is kept in B blocks of n columns: ``(G * B, n, n)``, those of a group one after
+    another. What of ``x x^T`` is between the blocks counts as zero.
+
     Attributes:
         hessian: ``(G, N, N)`` float64, mean of ``x x^T`` over positions.
         mean: ``(G, N)`` float64, mean of ``x``.
@@ -236,6 +239,11 @@ class LayerStats:
     hessian: Float64Array
     mean: Float64Array
     positions: int
+
+    @property
+    def blocks(self) -> int:
+        """B; 1 for whole Hessians."""
+        return len(self.hessian) // len(self.mean)
 
 
 @dataclass(frozen=True, slots=True)

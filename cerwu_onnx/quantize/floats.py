@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from cerwu_onnx.entropy.step import below
+from cerwu_onnx.quantize.blocks import cut, summed
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, PairStats, QuantizedTensor
 
@@ -153,6 +154,13 @@ def _moments(
     matrix = layer.layout.to_matrix(weight)
     error = matrix - layer.layout.to_matrix(quantized.values())
     product = np.einsum("gmn,gn->gm", matrix, stats.mean).ravel()
-    square = ((matrix @ stats.hessian) * matrix).sum(-1).ravel()
+    square = _squares(matrix, stats)
     bias = 0.0 if layer.bias is None else tensors[layer.bias.name].astype(np.float64).ravel() * layer.bias.factor
-    return product + bias, square + 2 * bias * product + bias**2, ((error @ stats.hessian) * error).sum(-1).ravel()
+    return product + bias, square + 2 * bias * product + bias**2, _squares(error, stats)
+
+
+def _squares(matrix: Float64Array, stats: LayerStats) -> Float64Array:
+    """Per output, the mean square of what a matrix ``(G, M, N)`` makes of the inputs."""
+    parts = cut(matrix, stats.blocks)
+    squares: Float64Array = summed(((parts @ stats.hessian) * parts).sum(-1), stats.blocks)
+    return squares.ravel()

@@ -9,6 +9,7 @@ import numpy as np
 
 from cerwu_onnx.config import Settings
 from cerwu_onnx.entropy.step import LEAST_STEP
+from cerwu_onnx.quantize.blocks import cut, joined
 from cerwu_onnx.quantize.hessian import damped, factorise
 from cerwu_onnx.quantize.obs import Rate, decide, obs
 from cerwu_onnx.types import Float64Array, LayerStats, MatrixLayout, QuantizedTensor
@@ -68,13 +69,13 @@ def quantize(
         name: for warnings.
         largest: magnitude that no symbol may exceed.
     """
-    matrix = layout.to_matrix(tensor)
+    matrix = cut(layout.to_matrix(tensor), stats.blocks)
     step = absmax_step(matrix, min(settings.levels, 2 * largest))
     energy = distortion(matrix, stats.hessian)
     price = settings.price * energy / layout.size
     symbols, damping = _symbols(matrix / step, stats.hessian * step**2, price, settings, name, largest)
     return QuantizedTensor(
-        symbols=layout.to_tensor(symbols).astype(np.int32),
+        symbols=layout.to_tensor(joined(symbols, stats.blocks)).astype(np.int32),
         step=step,
         distortion=distortion(matrix - step * symbols, stats.hessian),
         energy=energy,

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.entropy.step import LEAST_STEP, above, short
 from cerwu_onnx.quantize import methods, trellis
+from cerwu_onnx.quantize.blocks import cut, joined
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
 from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
@@ -90,17 +91,21 @@ def quantize(
     Returns:
         The weight on its grid, and its distortion with rows weighed as their cost says, by one on average.
     """
-    target = layout.to_matrix(tensor.astype(np.float64))
+    target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
     if stats.cross is not stats.hessian:
-        repair = repair_damping(target, stats.folds)
-        target = target if repair is None else repaired(target, stats, repair)
+        parts = cut(target, blocks)
+        repair = repair_damping(parts, stats.folds)
+        target = target if repair is None else joined(repaired(parts, stats, repair), blocks)
     hessian = stats.hessian
-    order = np.arange(layout.cols) if columns is None else columns
-    parts = factorise(hessian[:, order[:, None], order], feedback_damping(stats.folds) or damping, 0.0, name)
-    if parts is None:
-        factor, damping = np.broadcast_to(np.eye(layout.cols), hessian.shape), 0.0
+    order = natural = np.arange(layout.cols)
+    if columns is not None and not np.array_equal(columns, natural):
+        order, columns = (columns, columns) if blocks == 1 else (natural, None)  # a path would leave its block
+    ordered = hessian if order is natural else hessian[:, order[:, None], order]
+    found = factorise(ordered, feedback_damping(stats.folds) or damping, 0.0, name)
+    if found is None:
+        factor, damping = np.broadcast_to(np.eye(hessian.shape[1]), hessian.shape), 0.0
     else:
-        factor, damping = parts
+        factor, damping = found
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
     known = cost.fishers and hessian.any() and columns is not None  # inputs that are all zero say nothing about errors
     rows = rows_of(cost.fishers) if known else None
@@ -127,8 +132,8 @@ def quantize(
     quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
-        distortion=distortion(error, hessian),
-        energy=distortion(target, hessian),
+        distortion=distortion(cut(error, blocks), hessian),
+        energy=distortion(cut(target, blocks), hessian),
         damping=damping,
         run=0 if plain else layout.cols,
     )
@@ -170,11 +175,13 @@ def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: C
 def _uniform(
     w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int, largest: int
 ) -> Float64Array:
+    blocks = len(factor) // len(w)
+    w = cut(w, blocks)
     values = np.clip(np.rint(w), -largest, largest)
     for _ in range(passes):
         values = obs(w, factor, curvature, Rate(price, methods.code_lengths(values)))
         values = np.clip(values, -largest, largest)
-    return values
+    return joined(values, blocks)
 
 
 def _along_trellis(
@@ -182,6 +189,7 @@ def _along_trellis(
 ) -> Float64Array:
     lengths = trellis.first_lengths(w)
     between = None if rows is None else rows.factor
+    curvature = curvature.reshape(len(w), -1)
     for _ in range(passes):
         values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths), between)
         lengths, _ = trellis.code_lengths(values)

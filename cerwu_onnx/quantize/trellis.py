@@ -78,7 +78,8 @@ def trellis_obs(
 
     Args:
         w: ``(G, M, N)`` weights in steps.
-        factor: ``(G, N, N)`` upper ``U`` with ``H^-1 = U^T U``, ``H`` in steps too.
+        factor: ``(G, N, N)`` upper ``U`` with ``H^-1 = U^T U``, ``H`` in steps too; ``(G * B, n, n)`` where H consists
+            of B blocks of n columns (:mod:`cerwu_onnx.quantize.blocks`).
         weight: ``(G, N)`` curvature of the distortion, ``1 / U_jj^2`` for the exact loss.
         rate: what indices cost.
         row_factor: ``(G, M, M)`` upper ``V`` with ``F^-1 = V^T V``; None if all rows count alike and by themselves.
@@ -86,9 +87,9 @@ def trellis_obs(
     Returns:
         Values ``(G, M, N)`` on the union of the grids, integer-valued float64. Every row starts in state 0.
     """
-    groups, rows, _ = w.shape
+    groups, rows, columns = w.shape
     unity = float(weight.mean()) or 1.0  # costs in its units suit float32, whatever those of the outputs are
-    unit = (factor / np.einsum("gnn->gn", factor)[:, :, None]).astype(np.float32)
+    unit = (factor / np.einsum("gnn->gn", factor)[:, :, None]).astype(np.float32).reshape(groups, columns, -1)
     scaled, bits = (weight / unity).astype(np.float32), rate.bits.astype(np.float32)
     between, price = None, np.full((groups, rows), np.float32(rate.price / unity))
     if row_factor is not None:
@@ -126,17 +127,24 @@ def _search_matrix(
 def _search_rows(w: Float64Array, feedback: Float32Array, weight: Float32Array, bits: Float32Array) -> Float64Array:
     """Rows of one matrix that do not depend on each other, a block of columns after another."""
     rest, values = w.copy(), np.empty_like(w)
-    columns = w.shape[1]
+    columns, block = feedback.shape
     state = np.zeros(len(w), np.intp)
     start = 0
     while start < columns:
-        seen = slice(start, min(start + BLOCK + AHEAD, columns))
-        stop = columns if seen.stop == columns else start + BLOCK
+        first = start - start % block
+        last = first + block
+        seen = slice(start, min(start + BLOCK + AHEAD, last))
+        stop = last if seen.stop == last else start + BLOCK
         path, errors, state = _search(
-            rest[:, seen].astype(np.float32), feedback[seen, seen], weight[seen], bits, state, stop - start
+            rest[:, seen].astype(np.float32),
+            feedback[seen, start - first : seen.stop - first],
+            weight[seen],
+            bits,
+            state,
+            stop - start,
         )
         values[:, start:stop] = path
-        rest[:, stop:] -= errors.astype(np.float64) @ feedback[start:stop, stop:].astype(np.float64)
+        rest[:, stop:last] -= errors.astype(np.float64) @ feedback[start:stop, stop - first :].astype(np.float64)
         start = stop
     return values
 

@@ -17,7 +17,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 8
+#define CWB_HOST_ABI 9
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -38,7 +38,7 @@ EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const u
                                   uint8_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run,
                                        uint32_t reach, uint32_t header, uint8_t *out, size_t capacity);
-EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                             const uint8_t *successor, double *scratch, double *values);
 
@@ -229,9 +229,10 @@ size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, si
     return cwb_encode_adaptive(symbols, grids, count, run, reach, header, out, capacity);
 }
 
-void cwb_host_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                      const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                      const uint8_t *successor, double *scratch, double *values)
 {
-    cwb_search(w, rows, columns, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch, values);
+    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch,
+               values);
 }

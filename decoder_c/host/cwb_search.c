@@ -154,35 +154,38 @@ static void search_window(window *w, int columns, const float *feedback, size_t 
     }
 }
 
-/* One row, window by window; `rest` holds it and is lost. */
-static void search_row(double *rest, size_t columns, const float *feedback, const float *weight, const float *bits,
-                       int reach, const branches *lead, double *values)
+/* One row, window by window, none of which reaches into a second block; `rest` holds it and is lost. */
+static void search_row(double *rest, size_t columns, size_t block, const float *feedback, const float *weight,
+                       const float *bits, int reach, const branches *lead, double *values)
 {
     window w;
     float found[WINDOW], errors[WINDOW];
-    size_t start, stop, end, j, k;
+    size_t start, stop, end, first, last, j, k;
     int state = 0;
 
     for (start = 0; start < columns; start = stop) {
-        end = columns - start > WINDOW ? start + WINDOW : columns;
-        stop = end == columns ? columns : start + BLOCK;
+        first = start - start % block;
+        last = first + block;
+        end = last - start > WINDOW ? start + WINDOW : last;
+        stop = end == last ? last : start + BLOCK;
         for (j = start; j < end; j++) {
             w.rest[0][0][j - start] = (float)rest[j];
         }
-        search_window(&w, (int)(end - start), feedback + start * columns + start, columns, weight + start, bits, reach,
-                      lead, &state, (int)(stop - start), found, errors);
+        search_window(&w, (int)(end - start), feedback + start * block + start - first, block, weight + start, bits,
+                      reach, lead, &state, (int)(stop - start), found, errors);
         for (j = start; j < stop; j++) {
+            const float *effect = feedback + j * block;
             double error = errors[j - start];
 
             values[j] = found[j - start];
-            for (k = stop; k < columns; k++) {
-                rest[k] -= error * feedback[j * columns + k];
+            for (k = stop; k < last; k++) {
+                rest[k] -= error * effect[k - first];
             }
         }
     }
 }
 
-void cwb_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+void cwb_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                 const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                 const uint8_t *successor, double *scratch, double *values)
 {
@@ -197,7 +200,7 @@ void cwb_search(double *w, size_t rows, size_t columns, const float *feedback, c
             priced[j] = price[row] * bits[j];
         }
         memcpy(scratch, target, columns * sizeof *scratch);
-        search_row(scratch, columns, feedback, weight, priced, (int)magnitudes - 1, &lead, result);
+        search_row(scratch, columns, block, feedback, weight, priced, (int)magnitudes - 1, &lead, result);
         for (other = row + 1; row_feedback && other < rows; other++) {
             double effect = row_feedback[row * rows + other], *later = w + other * columns;
 

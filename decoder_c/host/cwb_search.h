@@ -11,7 +11,8 @@
 /* Quantises `rows` rows of `columns` weights, in steps, along the trellis, each from state 0.
  *
  * w             (rows, columns) the weights; overwritten by what the rows before each row make of it
- * feedback      (columns, columns) what an error in column j does to the columns k > j behind it: U_jk / U_jj
+ * block         columns of a block; divides `columns`. An error in one of them does nothing to other blocks
+ * feedback      (columns, block) what an error in column j does to the columns k > j behind it in its block: U_jk / U_jj
  * weight        (columns) curvature of the distortion
  * row_feedback  (rows, rows) the same between rows; null if rows do not depend on each other
  * price         (rows) cost of a bit, in units of the distortion
@@ -20,7 +21,7 @@
  * scratch       (columns)
  * values        (rows, columns) the result, on the union of both grids
  */
-void cwb_search(double *w, size_t rows, size_t columns, const float *feedback, const float *weight,
+void cwb_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                 const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                 const uint8_t *successor, double *scratch, double *values);
 
