@@ -7,7 +7,7 @@ best on samples it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -22,22 +22,34 @@ DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
     """The damping under which the OBS update leaves the least error on other samples.
 
-    With errors of equal variance before the update, whatever they are, row j of the unit upper factor ``U_jk / U_jj``
-    is what an error in column j does to the columns behind it; its energy under another fold's Hessian is the loss.
-
     Args:
         folds: statistics of disjoint samples.
 
     Returns:
         One of :data:`DAMPINGS`; None with fewer than two folds, or if nothing factorises.
     """
+    if len(folds) < 2:
+        return None
+    pairs = list(permutations((fold.hessian for fold in folds), 2))
+    return downhill(DAMPINGS, lambda damping: sum(fed(damped(train, damping), test) for train, test in pairs))[0]
 
-    def loss(train: PairStats, test: PairStats, damping: float) -> float:
-        factor = inverse_factor(damped(train.hessian, damping))
-        unit = factor / np.einsum("gnn->gn", factor)[:, :, None]
-        return float(((unit @ test.hessian) * unit).sum())
 
-    return _best(folds, loss)
+def fed(matrix: Float64Array, other: Float64Array) -> float:
+    """The loss that is left under another Hessian where errors are fed back by this one.
+
+    With errors of equal variance before the update, whatever they are, row j of the unit upper factor ``U_jk / U_jj``
+    is what an error in column j does to the columns behind it; its energy under ``other`` is the loss.
+
+    Args:
+        matrix: ``(G, N, N)``, damped.
+        other: ``(G, N, N)``.
+
+    Raises:
+        numpy.linalg.LinAlgError: the first one is not positive definite.
+    """
+    unit = inverse_factor(matrix)
+    unit /= np.einsum("gnn->gn", unit)[:, :, None].copy()
+    return float(((unit @ other) * unit).sum())
 
 
 def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float | None:
@@ -50,16 +62,19 @@ def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float 
     Returns:
         One of :data:`DAMPINGS`; None if leaving the weights as they are does better, or with fewer than two folds.
     """
-
-    def loss(weights: Float64Array, test: PairStats) -> float:  # E |W x - weights x~|^2 without its constant part
-        return float(((weights @ test.hessian - 2 * matrix @ test.cross) * weights).sum())
-
-    best = _best(folds, lambda train, test, damping: loss(repaired(matrix, train, damping), test))
-    if best is None:
+    if len(folds) < 2:
         return None
-    plain = sum(loss(matrix, test) for _, test in permutations(folds, 2))
-    mended = sum(loss(repaired(matrix, train, best), test) for train, test in permutations(folds, 2))
-    return best if mended < plain else None
+    pairs = list(permutations([(fold.hessian, _missing(matrix, fold)) for fold in folds], 2))
+
+    def loss(damping: float) -> float:  # E |W x - (W + moved) x~|^2, less what it is without repair
+        total = 0.0
+        for (train, target), (test, other) in pairs:
+            moved = _ridge(train, target, damping)
+            total += float(((moved @ test - 2 * other) * moved).sum())
+        return total
+
+    best, least = downhill(DAMPINGS, loss)
+    return best if least < 0 else None
 
 
 def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64Array:
@@ -72,26 +87,44 @@ def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64A
         stats: ``H~`` and ``C``.
         damping: relative to the mean diagonal of ``H~``.
     """
-    difference = matrix @ (stats.cross - stats.hessian)
-    solved = np.linalg.solve(damped(stats.hessian, damping), difference.transpose(0, 2, 1))
-    result: Float64Array = matrix + solved.transpose(0, 2, 1)
-    return result
+    return matrix + _ridge(stats.hessian, _missing(matrix, stats), damping)
 
 
-def _best(folds: tuple[PairStats, ...], loss: Callable[[PairStats, PairStats, float], float]) -> float | None:
-    if len(folds) < 2:
-        return None
-    found = dict(_losses(folds, loss))
-    return min(found, key=found.__getitem__, default=None)
+def _missing(matrix: Float64Array, stats: PairStats) -> Float64Array:
+    """``W (C - H~)``: how what is missing from ``W x~`` correlates with ``x~``."""
+    return matrix @ (stats.cross - stats.hessian)
 
 
-def _losses(
-    folds: tuple[PairStats, ...], loss: Callable[[PairStats, PairStats, float], float]
-) -> Iterator[tuple[float, float]]:
-    for damping in DAMPINGS:
-        try:
-            total = sum(loss(train, test, damping) for train, test in permutations(folds, 2))
-        except np.linalg.LinAlgError:
-            continue
-        if np.isfinite(total):
-            yield damping, total
+def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:
+    """``target (H + damping)^-1``."""
+    solved: Float64Array = np.linalg.solve(damped(hessian, damping), target.swapaxes(1, 2))
+    return solved.swapaxes(1, 2)
+
+
+def downhill(values: Sequence[float], loss: Callable[[float], float]) -> tuple[float | None, float]:
+    """The value of least loss, by steps from the middle one to whichever neighbour has less.
+
+    Args:
+        values: in ascending order.
+        loss: has one valley among them; infinity, NaN or a LinAlgError where there is none.
+
+    Returns:
+        The value and its loss; None and infinity if there is no finite one.
+    """
+    known: dict[int, float] = {}
+
+    def at(index: int) -> float:
+        if index not in known:
+            try:
+                known[index] = loss(values[index])
+            except np.linalg.LinAlgError:
+                known[index] = np.inf
+            if not np.isfinite(known[index]):
+                known[index] = np.inf
+        return known[index]
+
+    here, there = -1, len(values) // 2
+    while here != there:
+        here = there
+        there = min((index for index in (here, here + 1, here - 1) if 0 <= index < len(values)), key=at)
+    return (values[here], at(here)) if at(here) < np.inf else (None, np.inf)

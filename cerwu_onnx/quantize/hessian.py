@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import lapack
 
 from cerwu_onnx.types import Float64Array
 
@@ -39,8 +39,7 @@ def inverse_factor(hessian: Float64Array) -> Float64Array:
         numpy.linalg.LinAlgError: H is not positive definite.
     """
     upper = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
-    identity = np.eye(hessian.shape[1])
-    factor: Float64Array = np.stack([solve_triangular(group, identity, check_finite=False) for group in upper])
+    factor: Float64Array = np.stack([lapack.dtrtri(group)[0] for group in upper])
     if not np.isfinite(factor).all():
         raise np.linalg.LinAlgError("singular factor")
     return factor

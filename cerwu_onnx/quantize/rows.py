@@ -15,7 +15,7 @@ from itertools import permutations
 
 import numpy as np
 
-from cerwu_onnx.quantize.blocks import cut, summed
+from cerwu_onnx.quantize.crossval import downhill, fed
 from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.types import Float64Array
 
@@ -43,10 +43,8 @@ class Rows:
     damping: float
 
     def distortion(self, error: Float64Array, hessian: Float64Array) -> float:
-        """``tr(F E H E^T)`` of an error ``(G, M, N)``, summed over groups; H may be in blocks."""
-        blocks = len(hessian) // len(error)
-        parts = cut(error, blocks)
-        return float((summed(parts @ hessian @ parts.swapaxes(1, 2), blocks) * self.fisher).sum())
+        """``tr(F E H E^T)`` of an error ``(G, M, N)``, summed over groups."""
+        return float(((error @ hessian @ error.swapaxes(1, 2)) * self.fisher).sum())
 
 
 def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
@@ -70,17 +68,9 @@ def _damping(parts: list[Float64Array]) -> float:
     """The damping under which feedback leaves the least error on other samples, by F of each part."""
     if len(parts) < 2:
         return UNKNOWN
-
-    def loss(damping: float) -> float:  # of errors of equal variance before the update
-        return sum(_fed(train, damping, test) for train, test in permutations(parts, 2))
-
-    return min(DAMPINGS, key=loss)
-
-
-def _fed(train: Float64Array, damping: float, test: Float64Array) -> float:
-    factor = inverse_factor(_damped(train, damping))
-    unit = factor / np.einsum("gmm->gm", factor)[:, :, None]
-    return float(((unit @ test) * unit).sum())
+    pairs = list(permutations(parts, 2))
+    found, _ = downhill(DAMPINGS, lambda damping: sum(fed(_damped(train, damping), test) for train, test in pairs))
+    return found or UNKNOWN
 
 
 def _normalised(fisher: Float64Array) -> Float64Array | None:
