@@ -2,7 +2,8 @@
 
 Both fall as lambda grows. High-rate theory says how fast the size does: half a bit per weight for every doubling, so
 that a step from one measured size lands near the target and the secants after it converge. Of the accuracy only its
-direction is known, and that only up to chance: it is bisected. What is measured is always the file itself.
+direction is known, and that only up to chance: it is bisected, and then, because the score of one file scatters around
+that of its neighbours, smaller ones are tried for some way on. What is measured is always the file itself.
 
 A search has two parts where sensitivities can be measured at the point of operation: one to get near it without, and,
 after they have been, one to get there.
@@ -43,6 +44,9 @@ STRIDE, SHORT_STRIDE = 2.0, 0.5
 
 LONGER = 1.5
 """Growth of those steps."""
+
+BEYOND, SCAN = 4, 0.25
+"""So many files in a row that lose too much, each this far in log2 lambda from the last, end a search for accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Search(Generic[T]):
             self._settle(near.lambda_)
             start = near.lambda_
         self._bracket(least, start, SHORT_STRIDE if self._settle else STRIDE, BYTES)
+        self._scan(least)
 
     def at(self, price: float) -> Point:
         """Try one lambda."""
@@ -201,6 +206,17 @@ class Search(Generic[T]):
             if following == x or no_smaller or (holds is None and trial + 1 >= GIVE_UP):
                 return
             x, stride = following, stride * LONGER
+
+    def _scan(self, least: float) -> None:
+        """Go on from the smallest file that holds, where some do not, until :data:`BEYOND` in a row do not."""
+        held, failed = self.best[0], 0
+        if _score(held) < least or all(_score(point) >= least for point in self.points):
+            return
+        for trial in range(1, TRIALS + 1):
+            point = self.at(_rounded(math.log2(_clipped(math.log2(held.lambda_) + trial * SCAN))))
+            failed = 0 if _score(point) >= least else failed + 1
+            if failed == BEYOND:
+                return
 
 
 def _slope(left: tuple[float, float] | None, right: tuple[float, float] | None, usual: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerwu_onnx.search import BITS_PER_DOUBLING, TRIALS, Point, Search
+from cerwu_onnx.search import BEYOND, BITS_PER_DOUBLING, TRIALS, Point, Search
 
 WEIGHTS = 80_000
 DOUBLING = WEIGHTS * BITS_PER_DOUBLING / 8
@@ -131,6 +131,20 @@ def test_the_smallest_file_that_holds_is_found(edge: float, settles: bool) -> No
     assert best.file_bytes == min(tried.file_bytes for tried in search.points if (tried.score or 0) >= 0.9)
     assert best.file_bytes <= 1.031 * point(edge).file_bytes
     assert len(settled) == settles
+
+
+def test_a_smaller_file_that_holds_is_found_behind_some_that_do_not() -> None:
+    """Between lambda 0.5 and 0.9 the score is a little too low, and again from 1.1 on."""
+
+    def scattered(price: float) -> Point:
+        holds = price < 0.5 or 0.9 < price < 1.1
+        return point(price, score=0.9 if holds else 0.89)
+
+    search, _ = run(scattered)
+    search.to_accuracy(0.9, 0.15)
+    assert 0.9 < search.best[0].lambda_ < 1.1
+    after = [tried.score for tried in search.points if tried.lambda_ > search.best[0].lambda_][-BEYOND:]
+    assert after == [0.89] * BEYOND
 
 
 def test_an_accuracy_nobody_has_ends_with_the_best_score() -> None:

@@ -1,7 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, cache, decode. The first four by default:
-``memory`` writes some ten gigabytes to a temporary folder, ``encoder`` and ``efficient`` take minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, cache, decode, targets. The first four by
+default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder``, ``efficient`` and ``targets`` take
+minutes.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import argparse
 
 from rich.console import Console
 
-from . import cache, decode, efficient, encoder, entropy, memory, rate, sources, speed
+from . import cache, decode, efficient, encoder, entropy, memory, rate, sources, speed, targets
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "efficient", "cache", "decode")
+PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "efficient", "cache", "decode", "targets")
 
 
 def main() -> None:
@@ -47,6 +48,8 @@ def main() -> None:
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
             module.run(shared, console)
+    if "targets" in parts and shared:
+        targets.run(shared, console)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:
