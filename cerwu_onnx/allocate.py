@@ -112,7 +112,7 @@ class Allocator:
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, self._source, self._settings.output_loss)
-            noise = sensitivities(self._graph, self._source, loss, self._weights, self._first, curvatures)
+            noise = sensitivities(loss, self._weights, self._first, curvatures)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
                 pass

@@ -169,7 +169,7 @@ def test_moments_say_what_noise_says() -> None:
     variance = dict.fromkeys(weights, 1e-4)
     curvatures = row_fishers(graph, source)
     assert set(curvatures) == set(weights)
-    by_moments = sensitivities(graph, source, loss, weights, variance, curvatures)
+    by_moments = sensitivities(loss, weights, variance, curvatures)
     by_noise = noise_sensitivity(loss, weights, variance, repeats=20)
     for name in weights:
         assert by_moments[name] == pytest.approx(by_noise[name], rel=0.3)
@@ -178,10 +178,9 @@ def test_moments_say_what_noise_says() -> None:
 def test_layers_without_gradients_are_measured_by_noise() -> None:
     model = recurrent("GRU")
     graph, feed = analyse(model), feeds(model)
-    source = open_source([feed], model_inputs(model))
     loss, weights = loss_of(graph, feed)
     variance = dict.fromkeys(weights, 1e-4)
-    assert sensitivities(graph, source, loss, weights, variance, {}) == noise_sensitivity(loss, weights, variance)
+    assert sensitivities(loss, weights, variance, {}) == noise_sensitivity(loss, weights, variance)
 
 
 def test_positions_that_see_the_same_add_up() -> None:

@@ -17,19 +17,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cerwu_onnx.calibration.collect import choose_batch, fetched_activations, open_session, run_session
-from cerwu_onnx.calibration.fisher import MEMORY, Curvature
-from cerwu_onnx.calibration.patches import iter_columns, positions
-from cerwu_onnx.calibration.sensitivity import BATCH, OutputLoss, bounded, first_feeds, noise_sensitivity, noisy
-from cerwu_onnx.calibration.source import Source
-from cerwu_onnx.graph import Graph
-from cerwu_onnx.types import Float64Array, FloatArray, Layer
-
-SAMPLES = 64
-"""From which the energy of inputs is taken."""
-
-POSITIONS = 1 << 12
-"""Positions at most of :data:`~cerwu_onnx.calibration.sensitivity.BATCH` samples, likewise."""
+from cerwu_onnx.calibration.fisher import Curvature
+from cerwu_onnx.calibration.sensitivity import OutputLoss, bounded, noise_sensitivity, noisy
+from cerwu_onnx.types import FloatArray
 
 REPEATS = 4
 """Draws of the noise that sets the level."""
@@ -40,8 +30,6 @@ position tables. Each would take as long as the largest layer."""
 
 
 def sensitivities(
-    graph: Graph,
-    source: Source,
     loss: OutputLoss,
     weights: Mapping[str, FloatArray],
     variance: Mapping[str, float],
@@ -53,8 +41,6 @@ def sensitivities(
     alike.
 
     Args:
-        graph: the analysed model.
-        source: where the feeds come from; the first samples are taken.
         loss: what to measure.
         weights: the float model's weights, in the shape of the ONNX tensors.
         variance: of the noise on each element, by name.
@@ -63,13 +49,10 @@ def sensitivities(
     Returns:
         Positive numbers by name.
     """
-    layers = [layer for layer in graph.layers if layer.weight in curvatures]
-    energies = _energies(graph, source, layers)
     found = {}
-    for name, energy in energies.items():
-        fishers, whole = curvatures[name].fishers, curvatures[name].energy
-        apart = float(np.einsum("gmm->g", np.sum(fishers, axis=0)) @ energy)
-        found[name] = float(np.sqrt(apart * (whole or apart))) / 2
+    for name, curvature in curvatures.items():
+        apart = float(np.einsum("gmm->g", np.sum(curvature.fishers, axis=0)) @ curvature.inputs)
+        found[name] = float(np.sqrt(apart * (curvature.energy or apart))) / 2
     least = SMALL * sum(weight.size for weight in weights.values())
     rest = {name: weight for name, weight in weights.items() if name not in found}
     large = {name: weight for name, weight in rest.items() if weight.size >= least or name not in loss.sees}
@@ -79,25 +62,6 @@ def sensitivities(
         expected.update({name: level * value for name, value in expected.items()})
     found |= alike | noise_sensitivity(loss, large, variance)
     return bounded({name: found[name] for name in weights}, weights)
-
-
-def _energies(graph: Graph, source: Source, layers: list[Layer]) -> dict[str, Float64Array]:
-    """``tr H`` by weight, ``(G,)``, of layers of one site each."""
-    sites = {layer.weight: layer.sites[0] for layer in layers}
-    fetched = fetched_activations(graph.model, (site.activation for site in sites.values()))
-    session = open_session(graph.observed, fetched)
-    sums = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
-    seen = dict.fromkeys(sums, 0)
-    batch = min(BATCH, choose_batch(session, source, fetched, MEMORY))
-    for feed in first_feeds(source, SAMPLES, batch):
-        values = {**feed, **run_session(session, fetched, feed)}
-        for name, site in sites.items():
-            x = np.asarray(values[site.activation])
-            one_in = max(1, positions(site.patch, x) * BATCH // (POSITIONS * batch))
-            for columns in iter_columns(site.patch, x, one_in=one_in):
-                sums[name] += np.square(columns, dtype=np.float64).sum(axis=(1, 2))
-                seen[name] += columns.shape[1]
-    return {name: total / max(seen[name], 1) for name, total in sums.items()}
 
 
 def _level(

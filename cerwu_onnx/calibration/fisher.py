@@ -41,11 +41,9 @@ TEMPERATURE = 4.0
 """Classes are drawn from the softmax of log p / T. With T = 1 the few samples that the model is unsure of are all that
 counts, which generalises worse from few samples."""
 
-CLASSES = 16
-"""Up to so many classes all are taken, each with its probability; of more, :data:`DRAWS`."""
-
 DRAWS = 4
-"""Random draws per sample, of classes or, for other outputs, of signs. Their noise is less than that of the samples."""
+"""Gradients per sample: of each class where they are no more, else of random sums of classes, or of values in other
+outputs. Their noise is less than that of the samples."""
 
 FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
@@ -55,9 +53,6 @@ LARGEST = 1 << 22
 
 MEMORY = 512 << 20
 """Bytes of activations and gradients held at once, about."""
-
-WHOLE = 128
-"""Samples from which the gradients with respect to weights are taken: they cost a layer's run for each draw."""
 
 CHUNK = 64 << 20
 """Bytes of columns held at once."""
@@ -70,11 +65,13 @@ class Curvature:
     Attributes:
         fishers: ``(G, M, M)`` matrices F from disjoint samples, of the layer's outputs at single positions. They sum to
             the mean over all samples of the sum over positions.
+        inputs: ``(G,)`` the trace of ``E[x x^T]`` over positions.
         energy: mean over samples of the squared norm of the gradient with respect to the weights, to which positions
             add up before they are squared; None where it is not known.
     """
 
     fishers: tuple[Float64Array, ...]
+    inputs: Float64Array
     energy: float | None
 
 
@@ -109,12 +106,12 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, C
     samples = sum(source.count(feed) for feed in feeds)
     outputs = _outputs(graph.model, feeds, samples, kind)
     try:
-        found, energies = _sums(graph, nodes, outputs, feeds, source)
+        found, whole = _sums(graph, nodes, outputs, feeds)
     except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
         log.debug("no gradients: %s", error)
         return {}
     return {
-        name: Curvature(tuple(part / samples for part in parts), energies.get(name))
+        name: Curvature(tuple(part / samples for part in parts), whole.inputs(name), whole.energy(name, samples))
         for name, parts in found.items()
         if all(np.isfinite(part).all() and part.any() for part in parts)
     }
@@ -148,13 +145,9 @@ def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: 
 
 
 def _sums(
-    graph: Graph,
-    nodes: Mapping[str, onnx.NodeProto],
-    outputs: Mapping[str, _Output],
-    feeds: Iterable[dict[str, Array]],
-    source: Source,
-) -> tuple[dict[str, list[Float64Array]], dict[str, float]]:
-    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And energies.
+    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: Mapping[str, _Output], feeds: Iterable[dict[str, Array]]
+) -> tuple[dict[str, list[Float64Array]], _Whole]:
+    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And of whole layers.
 
     Raises:
         ModelError: there is no adjoint, or onnxruntime cannot load it.
@@ -164,15 +157,15 @@ def _sums(
     layers = {layer.weight: layer for layer in graph.layers if layer.weight in nodes}
     sources = {weight: backward.gradients.get(nodes[weight].output[0]) for weight in layers}
     reached = {weight: name for weight, name in sources.items() if name is not None}
+    whole = _Whole([layers[weight] for weight in reached], nodes, graph)
     if not reached:
-        return {}, {}
+        return {}, whole
     fed_seeds = list(backward.seeds.values())
     early, late = halves(backward.model, fed_seeds)
     passed = [value.name for value in early.graph.output]
     once, often = open_session(early) if passed else None, open_session(late)
     read = [value.name for value in often.get_inputs() if value.name not in fed_seeds]
     sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
-    whole = _Energies([layers[weight] for weight in reached], nodes, graph)
     seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
     del backward, early, late  # each has all weights once more; sessions have their own
     for batch, feed in enumerate(feeds):
@@ -180,26 +173,28 @@ def _sums(
             parts.append(np.zeros(()))
         known = {**feed, **(run_session(once, passed, feed) if once else {})}
         given = {name: np.asarray(known[name]) for name in read}
+        del known
+        together: dict[str, Array] = {}
         for draw in zip_longest(*(output.seeds(batch, random) for output in seeded)):
             seeds = [output.zero(batch) if seed is None else seed for output, seed in zip(seeded, draw, strict=True)]
             fed = dict(zip(fed_seeds, map(np.asarray, seeds), strict=True))
             gradients = run_session(often, list(reached.values()), {**given, **fed})
             for weight, name in reached.items():
-                part = batch % FOLDS
+                gradient, part = gradients.pop(name), batch % FOLDS
                 with blas_threads(layers[weight].layout.rows):
-                    found = _products(layers[weight], nodes[weight], gradients[name])
-                with np.errstate(invalid="ignore"):  # gradients may be infinite: such matrices are left out
+                    found = _products(layers[weight], nodes[weight], gradient)
+                with np.errstate(over="ignore", invalid="ignore"):  # such matrices are left out
                     sums[weight][part] = sums[weight][part] + found
-            whole.add(feed, source.count(feed), {weight: gradients[name] for weight, name in reached.items()})
-            del gradients  # before there are others
-        del known, given
-    return sums, whole.means()
+                    together[weight] = gradient + together[weight] if weight in together else gradient
+        del given
+        whole.add(feed, together)
+    return sums, whole
 
 
-class _Energies:
-    """Squared norms of gradients with respect to weights.
+class _Whole:
+    """What whole layers say: energies of their inputs, and squared norms of gradients with respect to weights.
 
-    Those of a batch's samples are summed, each with the random sign of its seed; the square of the sum is the sum of
+    Gradients of a batch's samples and draws are summed, each with a random sign; the square of the sum is the sum of
     squares but for products that vanish on average.
 
     Args:
@@ -212,50 +207,51 @@ class _Energies:
         self._layers, self._nodes = layers, nodes
         self._names = fetched_activations(graph.model, (layer.sites[0].activation for layer in layers))
         self._session = open_session(graph.model, self._names) if self._names else None
-        self._sums = {layer.weight: 0.0 for layer in layers}
-        self._samples = 0
-        self._feed: Feed | None = None
-        self._activations: dict[str, Any] = {}
+        self._gradients = {layer.weight: 0.0 for layer in layers}
+        self._inputs = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
+        self._positions = dict.fromkeys(self._inputs, 0)
 
-    def add(self, feed: Feed, samples: int, gradients: Mapping[str, Array]) -> None:
-        """One draw of a batch; those of one batch come one after another."""
-        if feed is not self._feed:
-            if self._samples >= WHOLE:
-                return
-            self._feed, self._samples = feed, self._samples + samples
-            self._activations = {}  # the last batch's go before this one's come
-            self._activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
+    def add(self, feed: Feed, gradients: Mapping[str, Array]) -> None:
+        """One batch: with respect to the nodes' outputs, the sum over its draws."""
+        activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
         for layer in self._layers:
-            if layer.weight in self._sums:
-                gradient, x = gradients[layer.weight], np.asarray(self._activations[layer.sites[0].activation])
-                with blas_threads(max(layer.layout.rows, layer.layout.cols)):
-                    norm = _weight_gradient(layer, self._nodes[layer.weight], gradient, x)
-                if norm is None:
-                    del self._sums[layer.weight]
-                else:
-                    self._sums[layer.weight] += norm
+            x, node = np.asarray(activations[layer.sites[0].activation]), self._nodes[layer.weight]
+            with blas_threads(max(layer.layout.rows, layer.layout.cols)):
+                norm, energy = _one_batch(layer, node, gradients[layer.weight], x)
+            self._gradients[layer.weight] += norm
+            self._inputs[layer.weight] += energy
+            self._positions[layer.weight] += positions(layer.sites[0].patch, x)
 
-    def means(self) -> dict[str, float]:
-        """Over samples, of those that are known and positive."""
-        return {name: total / self._samples for name, total in self._sums.items() if 0 < total < np.inf}
+    def energy(self, weight: str, samples: int) -> float | None:
+        """Mean of so many samples; None if it is not known, not positive or infinite."""
+        total = self._gradients[weight]
+        return total / samples if 0 < total < np.inf else None
+
+    def inputs(self, weight: str) -> Float64Array:
+        """``(G,)``, mean over positions."""
+        return self._inputs[weight] / max(self._positions[weight], 1)
 
 
-def _weight_gradient(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) -> float | None:
-    """The squared norm of ``sum g x^T`` over positions; None if they are not in the same order."""
-    if node.op_type == "ConvTranspose":
-        return None
-    (stack,) = _stacks(layer, node, gradient)
-    patch, (many, groups, rows, last) = layer.sites[0].patch, stack.shape
-    if positions(patch, x) != many * last:
-        return None
+def _one_batch(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) -> tuple[float, Float64Array]:
+    """The squared norm of ``sum g x^T`` over positions, NaN if g and x are not in the same order; and ``sum |x|^2``."""
+    patch, groups = layer.sites[0].patch, layer.layout.groups
+    stack = None if node.op_type == "ConvTranspose" else next(_stacks(layer, node, gradient))
+    if stack is not None and positions(patch, x) != stack.shape[0] * stack.shape[3]:
+        stack = None
     cuts = 1  # samples of a convolution are cut apart, where all columns at once would take too much
     if node.op_type == "Conv":
-        cuts = min(many, 1 + 4 * groups * layer.layout.cols * many * last // CHUNK)
-    total = np.zeros((groups, rows, layer.layout.cols))
+        cuts = min(len(x), 1 + 4 * groups * layer.layout.cols * positions(patch, x) // CHUNK)
+    total = np.zeros((groups, layer.layout.rows, layer.layout.cols))
+    energy = np.zeros(groups)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part, inputs in zip(np.array_split(stack, cuts), np.array_split(x, cuts) if cuts > 1 else [x], strict=True):
-            total += part.transpose(1, 2, 0, 3).reshape(groups, rows, -1) @ columns(patch, inputs)
-        return float(np.square(total).sum())
+        stacks = [None] * cuts if stack is None else np.array_split(stack, cuts)
+        for part, inputs in zip(stacks, np.array_split(x, cuts) if cuts > 1 else [x], strict=True):
+            read = columns(patch, inputs)
+            flat = read.swapaxes(1, 2).reshape(groups, 1, read[0].size)  # as it lies in memory
+            energy += (flat @ flat.swapaxes(1, 2)).ravel()
+            if part is not None:
+                total += part.transpose(1, 2, 0, 3).reshape(groups, layer.layout.rows, -1) @ read
+        return (np.nan if stack is None else float(np.square(total).sum())), energy
 
 
 def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Array:
@@ -351,7 +347,7 @@ class _Output:
             for _ in range(DRAWS):
                 yield (size * random.choice((-1.0, 1.0), size=wide.shape)).astype(output.dtype)
             return
-        scale = self._scale * random.choice((-1.0, 1.0), size=(*wide.shape[:-1], 1))
+        scale: Float64Array | float = self._scale
         if self._probabilities:  # with respect to log p
             least = float(np.finfo(np.float32).tiny)
             scale = np.where(wide > least, scale / np.maximum(wide, least), 0.0)
@@ -361,13 +357,13 @@ class _Output:
 
 
 def _draws(q: Float64Array, random: np.random.Generator) -> Iterator[Float64Array]:
-    """Gradients of log q_k with respect to logits, each times the root of its probability among the draws."""
+    """Gradients of log q_k with respect to logits, each times the root of its probability, or random sums of them."""
     classes = np.arange(q.shape[-1])
-    if q.shape[-1] <= CLASSES:
+    if q.shape[-1] <= DRAWS:
         for k in classes:
-            yield np.sqrt(q[..., k, None]) * ((classes == k) - q)
+            sign = random.choice((-1.0, 1.0), size=(*q.shape[:-1], 1))
+            yield sign * np.sqrt(q[..., k, None]) * ((classes == k) - q)
         return
-    upper = q.cumsum(axis=-1)
     for _ in range(DRAWS):
-        level = random.random((*q.shape[:-1], 1)) * upper[..., -1:]
-        yield ((classes == (upper <= level).sum(axis=-1, keepdims=True)) - q) / DRAWS**0.5
+        signed = random.choice((-1.0, 1.0), size=q.shape) * np.sqrt(q / DRAWS)
+        yield signed - q * signed.sum(axis=-1, keepdims=True)

@@ -97,8 +97,8 @@ def _missing(matrix: Float64Array, stats: PairStats) -> Float64Array:
 
 def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:
     """``target (H + damping)^-1``."""
-    solved: Float64Array = np.linalg.solve(damped(hessian, damping), target.swapaxes(1, 2))
-    return solved.swapaxes(1, 2)
+    solved: Float64Array = np.linalg.solve(damped(hessian, damping), target.swapaxes(1, 2)).swapaxes(1, 2)
+    return solved
 
 
 def downhill(values: Sequence[float], loss: Callable[[float], float]) -> tuple[float | None, float]:

@@ -49,13 +49,13 @@ class Variant:
 
 def equal_sensitivities(*arguments: Any) -> dict[str, float]:
     """The same for any layer's relative error, as large as the loss of real models makes them."""
-    weights: Mapping[str, FloatArray] = arguments[3]
+    weights: Mapping[str, FloatArray] = arguments[1]
     return {name: 3 / max(float((weight**2).mean()), 1e-30) for name, weight in weights.items()}
 
 
 def by_noise(*arguments: Any) -> dict[str, float]:
     """Sensitivities by noise on one layer after another."""
-    _, _, loss, weights, variance, _ = arguments
+    loss, weights, variance, _ = arguments
     return noise_sensitivity(loss, weights, variance)
 
 
