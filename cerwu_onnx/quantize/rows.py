@@ -15,6 +15,7 @@ from itertools import permutations
 
 import numpy as np
 
+from cerwu_onnx.quantize.blocks import cut, summed
 from cerwu_onnx.quantize.crossval import downhill, fed
 from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.types import Float64Array
@@ -43,8 +44,10 @@ class Rows:
     damping: float
 
     def distortion(self, error: Float64Array, hessian: Float64Array) -> float:
-        """``tr(F E H E^T)`` of an error ``(G, M, N)``, summed over groups."""
-        return float(((error @ hessian @ error.swapaxes(1, 2)) * self.fisher).sum())
+        """``tr(F E H E^T)`` of an error ``(G, M, N)``, summed over groups; H may be in blocks."""
+        blocks = len(hessian) // len(error)
+        parts = cut(error, blocks)
+        return float((summed(parts @ hessian @ parts.swapaxes(1, 2), blocks) * self.fisher).sum())
 
 
 def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
