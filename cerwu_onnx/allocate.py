@@ -234,36 +234,6 @@ def _levelled(
     return {name: factor * value for name, value in noise.items()}
 
 
-def blind(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor | None:
-    """Quantise one layer without data: every layer's relative error counts the same, and much.
-
-    None if its error would cost more than its bits (:func:`priced.worth`).
-
-    Args:
-        layer: the layer.
-        graph: its model.
-        stats: identity statistics.
-        settings: lambda and the rest.
-    """
-    weight = graph.array(layer.weight)
-    square = float(np.square(weight, dtype=np.float64).mean())
-    price = layer.price * settings.price / sum(other.layout.size for other in graph.layers)
-    cost = priced.Cost(BLIND / max(square, 1e-300), price, largest=layer.largest)
-    quantized, distortion = priced.quantize(
-        weight,
-        layer.layout,
-        PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
-        cost,
-        columns=storage(layer, settings.weight_layout).columns,
-        damping=settings.damping,
-        passes=settings.passes,
-        name=layer.weight,
-    )
-    bits = 8 * item_size(graph.element(layer.weight))
-    worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, bits)
-    return quantized if worth else None
-
-
 def _quantize(
     graph: Graph,
     source: Source,

@@ -37,3 +37,9 @@ class CorruptFileError(CerwuError):
     """A .cwb file is damaged, truncated or too new (exit 4)."""
 
     exit_code = 4
+
+
+class WorkerError(CerwuError):
+    """A cluster does not answer, or too many workers were lost (exit 5)."""
+
+    exit_code = 5

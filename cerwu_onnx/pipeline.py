@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cerwu_onnx import __version__
-from cerwu_onnx.cache import NO_CACHE, open_cache
+from cerwu_onnx.cache import NO_CACHE, Cache, open_cache
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
 from cerwu_onnx.confidence import least_share
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
@@ -26,6 +26,7 @@ from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.loading import model_size
 from cerwu_onnx.metrics import Measured, Scorer, open_scorer
 from cerwu_onnx.onnx_io import constant_tensors
+from cerwu_onnx.parallel import Pool
 from cerwu_onnx.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.quantizer import Quantized, Quantizer
 from cerwu_onnx.report import LayerReport, Report, Scores
@@ -50,7 +51,9 @@ def compress(
     settings: Settings | None = None,
     target: Target | None = None,
     images: ImageOptions | None = None,
-    cache: str | Path | None = None,
+    cache: str | Path | Cache | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -67,8 +70,11 @@ def compress(
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
         target: what the file is meant for; nothing but ``settings`` when None.
         images: how a directory of images becomes inputs.
-        cache: folder in which what was measured and quantised is kept, for runs with the same model and data; None
-            keeps nothing.
+        cache: folder in which what was measured and quantised is kept, for runs with the same model and data, or a
+            cache that is open; None keeps nothing.
+        jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all without
+            data); None takes OMP_NUM_THREADS or all cores.
+        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise them instead.
         force: overwrite ``output``.
         progress: called as the stages advance.
 
@@ -80,6 +86,7 @@ def compress(
         ModelError: the model is invalid, or the settings are strict and there was a warning.
         CalibrationError: the calibration data does not fit the model, or the metric fails.
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
+        WorkerError: the cluster does not answer, or its workers were lost again and again.
     """
     settings, target = settings or Settings(), target or Target()
     progress = progress or silent
@@ -87,9 +94,14 @@ def compress(
         raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
     if target.searches and settings.lambda_ is not None:
         raise UsageError("lambda and a target exclude each other: the search finds lambda")
+    if cluster is not None and settings.method == "trellis" and calib is not None:
+        raise UsageError(
+            "trellis with calibration data quantises a layer on what the layers before it give: a cluster can share "
+            "many models (--out-dir) or many lambdas (sweep), not the layers of one"
+        )
     check_target(output, overwrite=force, source=model)
     clock = Clock()
-    with logged_warnings() as warnings:
+    with Pool(jobs, cluster) as pool, logged_warnings() as warnings:
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
@@ -114,8 +126,10 @@ def compress(
         with clock("load"):
             kept = NO_CACHE
             if cache is not None and source is not None:
-                kept = open_cache(cache, model_digest(graph), data_digest(source))
-        quantizer = Quantizer(graph, source, settings, progress, clock, kept)
+                kept = (
+                    cache if isinstance(cache, Cache) else open_cache(cache, model_digest(graph), data_digest(source))
+                )
+        quantizer = Quantizer(graph, source, settings, progress, clock, kept, pool)
         _refuse_fallbacks(settings, warnings)
         trials = _Trials(
             quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence

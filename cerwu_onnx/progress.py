@@ -6,9 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 Progress = Callable[[str, int, int | None, str], None]
 """``progress(stage, done, total, item)``; total is None where it is not known."""
+
+
+_open: ContextVar[tuple[list[str], ...]] = ContextVar("_open", default=())
+"""Where warnings are collected, of this thread or the one that it works for."""
 
 
 def silent(stage: str, done: int, total: int | None, item: str) -> None:
@@ -32,17 +37,23 @@ class Clock:
 
 @contextmanager
 def logged_warnings() -> Iterator[list[str]]:
-    """Collect the warnings that the library logs inside a ``with`` block."""
+    """Collect the warnings that the library logs inside a ``with`` block.
+
+    Not those of other threads, unless they run in a copy of this one's context.
+    """
     messages: list[str] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            if any(found is messages for found in _open.get()):
+                messages.append(record.getMessage())
 
     handler = Collector(logging.WARNING)
     logger = logging.getLogger(__package__)
     logger.addHandler(handler)
+    token = _open.set((*_open.get(), messages))
     try:
         yield messages
     finally:
+        _open.reset(token)
         logger.removeHandler(handler)

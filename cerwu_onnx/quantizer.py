@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
-import numpy as np
-
-from cerwu_onnx.allocate import Allocator, blind, bound
+from cerwu_onnx.allocate import Allocator
 from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.config import EFFORTS, Settings
-from cerwu_onnx.entropy.step import storable
+from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.layout import narrowed
 from cerwu_onnx.onnx_io import tensor_bytes, type_name, with_tensors
+from cerwu_onnx.parallel import Pool
 from cerwu_onnx.progress import Clock, Progress, silent
-from cerwu_onnx.quantize.floats import quantize_floats
-from cerwu_onnx.quantize.methods import quantize
 from cerwu_onnx.shelf import Shelf
-from cerwu_onnx.threads import blas_threads
-from cerwu_onnx.types import Kept, Layer, LayerStats, QuantizedTensor
+from cerwu_onnx.single import LayerJob, quantize_layer, work
+from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
+
+BYTES = 60
+"""Of memory, roughly, for each weight of a layer while it is quantised."""
+
+HERE = Pool(1)
+"""One layer after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Quantizer:
         progress: called as the stages advance.
         clock: counts seconds by stage.
         cache: keeps what takes long.
+        pool: where layers are quantised that do not depend on each other.
     """
 
     def __init__(
@@ -69,8 +74,9 @@ class Quantizer:
         progress: Progress = silent,
         clock: Clock | None = None,
         cache: Cache = NO_CACHE,
+        pool: Pool = HERE,
     ) -> None:
-        self._cache = cache
+        self._cache, self._pool = cache, pool
         self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
         self._allocator: Allocator | None = None
         self._stats: dict[str, LayerStats] = {}
@@ -126,13 +132,9 @@ class Quantizer:
                 moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
                 graph = _without_exact(moved, found.quantized)
                 return Quantized(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
-            quantized = quantize_layers(graph, self._stats, replace(self.settings, lambda_=price), self.progress)
-            graph = _without_exact(graph, quantized)
-            bounds = {
-                layer.weight: bound(graph, layer, self._stats[layer.weight], quantized[layer.weight])
-                for layer in graph.layers
-            }
-            return Quantized(graph, quantized, bounds, self._samples)
+            settings = replace(self.settings, lambda_=price)
+            quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool)
+            return Quantized(_without_exact(graph, quantized), quantized, bounds, self._samples)
 
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:
@@ -180,37 +182,43 @@ def statistics(
 
 
 def quantize_layers(
-    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent
-) -> Shelf:
+    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent, pool: Pool = HERE
+) -> tuple[Shelf, dict[str, float]]:
     """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
 
-    Biases and normalisation parameters are among the results where ``settings`` and the error allow it; a weight
-    that is better left exact is not.
+    Layers run side by side, as many as fit into the memory of the settings (on a cluster, as many as it has workers),
+    each on one thread: neither their number nor the machine's cores change a result.
+
+    Returns:
+        The weights on their grids, and the biases and normalisation parameters where ``settings`` and the error
+        allow it, by name; a weight that is better left exact is missing. And each weight's bits per weight by its
+        rate-distortion function.
     """
-    quantized = Shelf(settings.memory // 4)
-    for index, layer in enumerate(graph.layers):
-        progress("quantize", index, len(graph.layers), layer.weight)
+    layers = graph.layers
+    weights = sum(layer.layout.size for layer in layers)
+
+    def load(index: int) -> LayerJob:
+        layer = layers[index]
+        own = stats[layer.weight]
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
-        with blas_threads(layer.layout.cols):
-            result = _alone(layer, graph, stats[layer.weight], settings)
-        if result is None:
-            continue
-        quantized.put(layer.weight, result)
-        if settings.float_params == "auto":
-            for name, tensor in quantize_floats(layer, tensors, stats[layer.weight], result).items():
-                quantized.put(name, tensor)
-    progress("quantize", len(graph.layers), len(graph.layers), "")
-    return quantized
+        bits = 8 * item_size(graph.element(layer.weight))
+        return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits)
+
+    quantized, bounds = Shelf(settings.memory // 4), {}
+    most = _at_once([layer.layout.size for layer in layers], settings.memory)
+    progress("quantize", 0, len(layers), "")
+    sizes = [work(layer, stats[layer.weight]) for layer in layers]
+    found = pool.results(quantize_layer, load, sizes, most=most)
+    for done, (index, result) in enumerate(found, 1):
+        progress("quantize", done, len(layers), layers[index].weight)
+        for name, tensor in result.tensors.items():
+            quantized.put(name, tensor)
+        bounds[layers[index].weight] = result.bound
+    quantized.arrange(name for layer in layers for name in (layer.weight, *layer.parameters))
+    return quantized, bounds
 
 
-def _alone(layer: Layer, graph: Graph, stats: LayerStats, settings: Settings) -> QuantizedTensor | None:
-    """One layer's weight with given statistics; None if it is better left exact."""
-    if settings.method == "trellis":
-        return blind(layer, graph, stats, settings)
-    own = replace(settings, lambda_=settings.price * layer.price)
-    weight = graph.array(layer.weight).astype(np.float64)
-    result = quantize(weight, layer.layout, stats, own, layer.weight, layer.largest)
-    if storable(result.step):
-        return result
-    log.warning("layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight)
-    return None
+def _at_once(sizes: Sequence[int], memory: int) -> int:
+    """How many layers of so many weights, the largest first, can be quantised in so many bytes: at least one."""
+    needed = accumulate(BYTES * size for size in sorted(sizes, reverse=True))
+    return max(1, sum(total <= memory for total in needed))

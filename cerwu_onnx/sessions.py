@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import onnxruntime as ort
 
 from cerwu_onnx.elements import elsewhere, storage_dtype, where
 from cerwu_onnx.onnx_io import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
+from cerwu_onnx.threads import session_threads
 
 _LARGE = 1 << 16
 """Bytes of a tensor that is taken out of a model which is too large."""
@@ -22,7 +22,7 @@ _ROOM = 1 << 24
 def new_session(
     model: onnx.ModelProto, options: ort.SessionOptions | None = None, **keywords: Any
 ) -> ort.InferenceSession:
-    """A session on the CPU, unless the keywords say otherwise, of as many threads as OMP_NUM_THREADS says.
+    """A session on the CPU, unless the keywords say otherwise, of as many threads as ``session_threads`` says.
 
     Args:
         model: as :mod:`cerwu_onnx.loading` gives it, or a part of that.
@@ -30,9 +30,9 @@ def new_session(
         keywords: for ``InferenceSession``.
     """
     options = options or ort.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and int(threads):
-        options.intra_op_num_threads = int(threads)
+    threads = session_threads()
+    if threads is not None:
+        options.intra_op_num_threads = threads
     keywords.setdefault("providers", ["CPUExecutionProvider"])
     outside = _outside(model)
     if not outside:

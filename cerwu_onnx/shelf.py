@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +33,10 @@ class Shelf(Mapping[str, QuantizedTensor]):
         width = next(dtype for dtype in _WIDTHS if largest <= np.iinfo(dtype).max)
         self._tensors[name] = replace(tensor, symbols=np.empty(0, np.int32)), self._spool.put(symbols.astype(width))
 
+    def arrange(self, names: Iterable[str]) -> None:
+        """Order what is there as in ``names``, which may name more."""
+        self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
+
     def __getitem__(self, name: str) -> QuantizedTensor:
         """A tensor as it was put."""
         tensor, held = self._tensors[name]
@@ -43,7 +47,7 @@ class Shelf(Mapping[str, QuantizedTensor]):
         return name in self._tensors
 
     def __iter__(self) -> Iterator[str]:
-        """Names in the order in which they were put."""
+        """Names in the order in which they were put, or arranged."""
         return iter(self._tensors)
 
     def __len__(self) -> int:

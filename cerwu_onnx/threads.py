@@ -1,9 +1,13 @@
-"""How many threads matrix products take."""
+"""How many threads matrix products and onnxruntime take."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -19,6 +23,54 @@ def blas_threads(columns: int) -> AbstractContextManager[object]:
     """Until the end of the context one thread, if matrices have fewer than :data:`LARGE` columns."""
     limits: AbstractContextManager[object] = _libraries().limit(limits=1 if columns < LARGE else None, user_api="blas")
     return limits
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within such contexts, which may overlap in several threads, products and sessions of this process take one each.
+
+    What is computed then does not depend on the number of cores, and workers do not take them from each other.
+    """
+    _single.enter()
+    try:
+        yield
+    finally:
+        _single.leave()
+
+
+def session_threads() -> int | None:
+    """How many threads a session of onnxruntime may take; None leaves it to onnxruntime."""
+    return 1 if _single.inside else asked_threads()
+
+
+def asked_threads() -> int | None:
+    """OMP_NUM_THREADS, if that is a number."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else None
+
+
+class _Single:
+    """Who has entered :func:`one_thread`. The limit belongs to the process: the first sets it, the last lifts it."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self._lock = Lock()
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self.inside:
+                self._limit = _libraries().limit(limits=1, user_api="blas")
+            self.inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self.inside -= 1
+            if not self.inside:
+                self._limit.restore_original_limits()
+
+
+_single = _Single()
 
 
 @cache

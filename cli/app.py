@@ -31,6 +31,7 @@ EXIT_CODES = {
     2: "usage: unknown option, missing file, output exists (use -f)",
     3: "the model, the calibration data or the metric is invalid or unsupported; with --strict, any warning",
     4: "the .cwb file is damaged or too new",
+    5: "a cluster does not answer, or its workers were lost again and again",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
     BROKEN_PIPE: "the reader of stdout went away (| head)",
     **signals.CODES,

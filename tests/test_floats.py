@@ -323,7 +323,7 @@ def test_parameters_of_an_exact_weight_stay_exact(files: tuple[Path, Path, Path]
     model, calib, _ = files
     graph, _, source = prepare(model, Settings(), calib)
     stats, _ = statistics(graph, source, Settings())
-    quantized = dict(quantize_layers(graph, stats, Settings()))
+    quantized = dict(quantize_layers(graph, stats, Settings())[0])
     assert {"b1", "b2"} <= set(quantized)
     del quantized["w1"]
     coded = encode(graph, quantized, {})

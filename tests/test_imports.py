@@ -14,7 +14,19 @@ MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.p
 HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
 LAYERS = (
     ("errors", "types"),
-    ("config", "files", "layout", "entropy", "native", "search", "progress", "confidence", "cache", "threads"),
+    (
+        "config",
+        "files",
+        "layout",
+        "entropy",
+        "native",
+        "search",
+        "progress",
+        "confidence",
+        "cache",
+        "threads",
+        "parallel",
+    ),
     ("container", "quantize", "report", "elements", "placeholders", "onnx_io", "flat", "loading", "sessions", "hooks"),
     (
         "graph",
@@ -31,6 +43,7 @@ LAYERS = (
         "calibration",
     ),
     ("allocate", "metrics", "encode", "shelf", "rules", "fingerprint"),
+    ("single",),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),
     ("reports",),

@@ -174,7 +174,7 @@ def test_symbols_beyond_the_memory_bound_go_to_files() -> None:
     graph = analyse(dense_net(300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 10))
     settings = Settings(method="rtn", memory=1 << 22)
     stats, _ = statistics(graph, None, settings)
-    shelf = quantize_layers(graph, stats, settings)
+    shelf, _ = quantize_layers(graph, stats, settings)
     assert shelf._spool._folder is not None
     assert len(list(Path(shelf._spool._folder.name).iterdir())) == 1
     assert shelf["w11"].symbols.shape == (300, 300)

@@ -337,7 +337,7 @@ def test_real_models_come_back_as_they_were_quantised(case: BenchModel | None, t
     cerwu_onnx.decompress(tmp_path / "o.cwb", tmp_path / "o.onnx")
     graph, _, source = prepare(case.onnx, settings, case.calib)
     stats, _ = statistics(graph, source, settings)
-    quantized = dict(quantize_layers(graph, stats, settings))
+    quantized = dict(quantize_layers(graph, stats, settings)[0])
     onnx.save(with_tensors(graph.model, {n: quantized[n].values() for n in coded}), tmp_path / "before.onnx")
     rebuilt, before = (constant_tensors(onnx.load(tmp_path / name)) for name in ("o.onnx", "before.onnx"))
     assert all(

@@ -127,7 +127,7 @@ def payloads() -> list[Payload]:
     smooth = decode.tensors()["smooth kernels"][: WEIGHTS // 9]
     made = files("kernels", QuantizedTensor(smooth, 0.01, 0.0, 1.0, 0.0))
     for name, settings in REAL.items():
-        quantized = quantize_layers(graph, stats, settings)[largest]
+        quantized = quantize_layers(graph, stats, settings)[0][largest]
         columns = quantized.run or 1
         symbols = quantized.symbols.reshape(-1, columns)[: WEIGHTS // columns]
         made += files(name, dataclasses.replace(quantized, symbols=symbols))

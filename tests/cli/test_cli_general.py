@@ -162,8 +162,8 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
     from cerwu_onnx import errors
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.CerwuError)]
-    assert {c.exit_code for c in classes} == {1, 2, 3, 4}
-    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 70, 129, 130, 141, 143}
+    assert {c.exit_code for c in classes} == {1, 2, 3, 4, 5}
+    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 5, 70, 129, 130, 141, 143}
 
 
 def endless(folder: Path) -> str:
