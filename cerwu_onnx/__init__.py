@@ -14,10 +14,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
-from cerwu_onnx.errors import CalibrationError, CerwuError, CheckFailed, CorruptFileError, ModelError, UsageError
+from cerwu_onnx.errors import (
+    CalibrationError,
+    CerwuError,
+    CheckFailed,
+    CorruptFileError,
+    ModelError,
+    UsageError,
+    WorkerError,
+)
 
 if TYPE_CHECKING:
     from cerwu_onnx.calibration import ImageOptions
+    from cerwu_onnx.lambdas import Swept, sweep
     from cerwu_onnx.pipeline import compress
     from cerwu_onnx.report import LayerReport, Report
     from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
@@ -29,6 +38,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _LAZY = {
     "compress": "pipeline",
+    "sweep": "lambdas",
+    "Swept": "lambdas",
     "decompress": "runtime",
     "open": "runtime",
     "load_session": "runtime",
@@ -54,13 +65,16 @@ __all__ = [
     "OutputError",
     "Report",
     "Settings",
+    "Swept",
     "Target",
     "UsageError",
+    "WorkerError",
     "compare",
     "compress",
     "decompress",
     "load_session",
     "open",
+    "sweep",
 ]
 
 

@@ -46,7 +46,7 @@ LAYERS = (
     ("single",),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),
-    ("reports",),
+    ("reports", "lambdas"),
 )
 FORBIDDEN = {
     "quantize": {"onnx", "onnxruntime", "constriction", "google"},
