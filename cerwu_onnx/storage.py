@@ -68,8 +68,9 @@ def pays(
     """
     if not fits_element(quantized, element):
         return False
-    coded = writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order))
-    return coded.cost < raw_cost(element, quantized.symbols.shape)
+    most = raw_cost(element, quantized.symbols.shape)
+    coders = ("ans", "adaptive") if coder == "auto" else (coder,)  # the fast one is enough, as a rule
+    return any(writer.encode_tensor(writer.CodedTensor(name, quantized, tried, order)).cost < most for tried in coders)
 
 
 def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:

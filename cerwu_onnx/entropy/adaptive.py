@@ -6,7 +6,7 @@ readable form; the C library, where it was built, makes the same bytes far faste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
@@ -33,6 +33,8 @@ FIRST_LEAN = 6144
 """By how much a positive neighbour moves the first probability that a sign is positive."""
 LEAST_GAIN = 1 / 128
 """Share of a payload that neighbours must save: they cost a decoder a quarter more instructions."""
+LONG = 1 << 14
+"""Symbols from which on two searches, one after the other, do as well as one over all headers."""
 LEAST_RANGE = 1 << 24
 HALF = 1 << 15
 FULL = (1 << 32) - 1
@@ -91,7 +93,12 @@ def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: i
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
     make = partial(coder, flat, reach_of(flat), grids=grids, run=run)
-    alone, header = min(((make(int(header)), header) for header in _candidates(flat)), key=lambda found: len(found[0]))
+
+    def best(headers: Iterable[Header]) -> tuple[bytes, Header]:
+        return min(((make(int(header)), header) for header in headers), key=lambda found: len(found[0]))
+
+    _, header = best(_candidates(flat))
+    alone, header = best(replace(header, more=more) for more in range(8) if abs(more - header.more) <= 1)
     shapes = sorted(_shapes(symbols))
     near = [make(int(replace(header, sign=0, width=width, rows=rows))) for width, rows in shapes]
     return min([alone, *(payload for payload in near if len(payload) < len(alone) * (1 - LEAST_GAIN))], key=len)
@@ -124,7 +131,7 @@ def _candidates(symbols: IntArray) -> Iterator[Header]:
         first, second = _share(16, some, count), _share(8, beyond, beyond + some)
         for contexts in (0, 1):
             for slow in range(len(LAST_RATES)):
-                for change in (-1, 0, 1):
+                for change in (-1, 0, 1) if count < LONG else (0,):
                     if 0 <= second + change < 8:
                         yield Header(contexts, slow, first, second + change, shift, max(sign, 1))
 
