@@ -21,7 +21,7 @@ from cerwu_onnx.errors import CorruptFileError
 ABI = 9
 """``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
 
-FORMAT_VERSION = 0
+FORMAT_VERSION = 1
 """Version of the file format the library must read."""
 
 MAX_ELEMENTS = 2**29

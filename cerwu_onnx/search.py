@@ -45,7 +45,7 @@ STRIDE, SHORT_STRIDE = 2.0, 0.5
 LONGER = 1.5
 """Growth of those steps."""
 
-BEYOND, SCAN = 4, 0.25
+BEYOND, SCAN = 3, 0.25
 """So many files in a row that lose too much, each this far in log2 lambda from the last, end a search for accuracy."""
 
 

@@ -31,10 +31,10 @@ The other settings stay as they are, of the papers' methods `--levels` too.
   If all are larger, nothing is written, the smallest size found is named, and the exit code is 1. Where there is more
   room than the model needs, the search ends at a loss of less than 1e-5 at the outputs, with a warning.
 * **Accuracy.** `--max-drop 1%` allows 1 % of the float model's score to be lost. lambda is doubled, halved and
-  bisected until a file that is 3 % smaller loses too much; then smaller ones are tried, at lambdas that grow by a fifth,
-  until four in a row lose too much, because scores scatter. The smallest file found that holds is written; the table
-  and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit code
-  is 1.
+  bisected until a file that is 3 % smaller loses too much; then smaller ones are tried, at lambdas that grow by a
+  fifth, until three in a row lose too much, because scores scatter. The smallest file found that holds is written; the
+  table and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit
+  code is 1.
 * **Margin.** What a few samples show may be luck. Of `top1` and `agreement`, which know what is right of each sample, a
   file holds if no more is lost with `--confidence` (90 %, one-sided: a paired normal bound from the samples on which
   the two models differ); `low` is the score that is sure. Too few samples to show it of any file are an error.

@@ -100,7 +100,7 @@ class TestDamage:
             (b"", "the file is shorter than its header says"),
             (b"PK\3\4" * 5, "not a .cwb file"),
             (cwb.build(records())[:-1], "the file is shorter than its header says"),
-            (cwb.build([], version=1), "written in a newer version of the format"),
+            (cwb.build([], version=2), "written in a newer version of the format"),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, step=0.0)]),
                 "step or largest symbol of a tensor not allowed",
@@ -169,7 +169,7 @@ class TestLibrary:
         assert not native.available()
         assert "does not load" in str(native.unavailable_reason())
 
-    @pytest.mark.parametrize(("abi", "format_version"), [(native.ABI + 1, 0), (native.ABI, 9)])
+    @pytest.mark.parametrize(("abi", "format_version"), [(native.ABI + 1, 1), (native.ABI, 9)])
     def test_stale(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, abi: int, format_version: int) -> None:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:

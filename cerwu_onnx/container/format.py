@@ -18,7 +18,7 @@ from cerwu_onnx.entropy.step import to_bytes as step_bytes
 from cerwu_onnx.types import MatrixLayout
 
 MAGIC = b"\x89CWB"
-VERSION = 0
+VERSION = 1
 HEADER = struct.Struct("<4sHHIII")
 CRC_SIZE = 4
 MAX_RECORDS = 16384

@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 #define CWB_VERSION "0.1.0"  /* of this library */
-#define CWB_FORMAT_VERSION 0 /* of the files it reads; any other is refused */
+#define CWB_FORMAT_VERSION 1 /* of the files it reads; any other is refused */
 
 #define CWB_MAX_RANK 7
 #define CWB_MAX_SYMBOL 2047 /* magnitude of a symbol */

@@ -59,7 +59,7 @@ def drop(model: BenchModel, folder: Path, swept: Results) -> str:
     cerwu_onnx.decompress(packed, rebuilt, force=True)
     kept = _rest(score, rebuilt, half, samples) / _rest(score, model.onnx, half, samples)
     reference = swept.cost_at(model.name, FULL, "file_bytes", 100 * (1 - DROP))
-    times = "no sweep to compare with" if reference is None else f"{report.file_bytes / reference.value:.3f} x the sweep"
+    times = "no sweep" if reference is None else f"{report.file_bytes / reference.value:.3f} x the sweep"
     return (
         f"largest drop {100 * DROP:g} %: {report.file_bytes:,} bytes, {times}, {len(report.search)} files tried; "
         f"{100 * (1 - kept):.2f} % lost on the other half{' (MISSED)' if report.missed else ''}"

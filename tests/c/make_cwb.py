@@ -237,7 +237,7 @@ def build(
     records: Sequence[Record],
     *,
     magic: bytes = MAGIC,
-    version: int = 0,
+    version: int = 1,
     count: int | None = None,
     directory: bytes | None = None,
     directory_size: int | None = None,

@@ -26,7 +26,7 @@ from .elf import Elf
 from .machine import PAGE, STACK_SIZE, Machine, Place, Trap
 from .targets import M0, M4, M33, MIPS, PPC, RV32, Target
 
-GOLDEN = sorted((build.ROOT / "tests" / "golden").glob("*.cwb"))
+GOLDEN = sorted((build.ROOT / "tests" / "golden" / "v1").glob("*.cwb"))
 FAULTS = ["none", "read_byte", "write_byte", "read_word", "read_half", "stack", "loop", "count"]
 
 each_target = pytest.mark.parametrize("target", targets.EMULATED, ids=lambda target: target.name)

@@ -11,7 +11,7 @@ from cerwu_onnx.container import in_place, writer
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
 
 
 def _coded(

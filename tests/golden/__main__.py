@@ -1,4 +1,4 @@
-"""Rewrite the golden files of the draft format: ``python -m tests.golden``. Version 1 will never be rewritten."""
+"""What the golden files were made of. ``python -m tests.golden`` writes those that are missing, and the features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from cerwu_onnx.types import QuantizedTensor
 from ..models import build, normal, value
 from . import features
 
-FOLDER = Path(__file__).parent
+HERE = Path(__file__).parent
+FOLDER = HERE / "v1"
 
 
 def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
@@ -154,15 +155,25 @@ def model_file() -> bytes:
         return target.read_bytes()
 
 
+def _write(name: str, content: bytes) -> None:
+    """Write a file that is not there. Those that are there stay as they are for ever."""
+    with (FOLDER / name).open("xb") as stream:
+        stream.write(content)
+
+
 if __name__ == "__main__":
-    content, arrays = golden_file()
-    (FOLDER / "draft0.cwb").write_bytes(content)
-    np.savez(FOLDER / "draft0.npz", **arrays)  # type: ignore[arg-type]
-    content, tensors = forms_file()
-    (FOLDER / "draft0_forms.cwb").write_bytes(content)
-    np.savez(FOLDER / "draft0_forms.npz", *tensors)
-    (FOLDER / "draft0_model.cwb").write_bytes(model_file())
-    cerwu_onnx.decompress(FOLDER / "draft0_model.cwb", FOLDER / "draft0_model.onnx", force=True)
-    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    if not (FOLDER / "kinds.cwb").exists():
+        content, arrays = golden_file()
+        _write("kinds.cwb", content)
+        np.savez(FOLDER / "kinds.npz", **arrays)  # type: ignore[arg-type]
+    if not (FOLDER / "forms.cwb").exists():
+        content, tensors = forms_file()
+        _write("forms.cwb", content)
+        np.savez(FOLDER / "forms.npz", *tensors)
+    if not (FOLDER / "model.cwb").exists():
+        _write("model.cwb", model_file())
+        cerwu_onnx.decompress(FOLDER / "model.cwb", FOLDER / "model.onnx")
+    page = (HERE / "README.md").read_text(encoding="utf-8")
     files = {path.stem: reader.read(path) for path in sorted(FOLDER.glob("*.cwb"))}
-    (FOLDER / "README.md").write_text(page[: page.index("| feature |")] + features.table(files), encoding="utf-8")
+    (HERE / "README.md").write_text(page[: page.index("| feature |")] + features.table(files), encoding="utf-8")

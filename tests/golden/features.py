@@ -86,7 +86,7 @@ def _of_graph(graph: bytes) -> set[str]:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(graph)
-    except Exception:  # draft0.cwb has a text in its place
+    except Exception:  # kinds.cwb has a text in its place
         return set()
     constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
     found = {"placeholder in a Constant node"} if any(_is_placeholder(tensor) for tensor in constants) else set()
