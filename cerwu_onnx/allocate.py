@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cerwu_onnx.budget import activations
 from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import (
     OutputLoss,
@@ -249,7 +250,7 @@ def _quantize(
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
     loss: float | None = None
     samples = done = 0
-    for step in walk(graph, source, batch_size=settings.batch_size, memory=settings.memory, folds=2):
+    for step in walk(graph, source, batch_size=settings.batch_size, memory=activations(settings.memory), folds=2):
         samples = step.samples
         if step.outputs:
             try:

@@ -178,7 +178,8 @@ class Settings:
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
-        memory: bound in bytes on the activations held during calibration.
+        memory: bound in bytes on what calibration and quantisation hold, of which activations take an eighth, and one
+            layer half: :mod:`cerwu_onnx.budget`. The rest of the model's weights, in files of their own, is not held.
         strict: whatever would be a warning ends the compression, and nothing is written.
         rules: what is asked of single layers; of several that match a tensor the last one counts.
 
@@ -200,7 +201,7 @@ class Settings:
     float_params: str = "auto"
     output_loss: str = "auto"
     batch_size: int | None = None
-    memory: int = 512 << 20
+    memory: int = 4 << 30
     strict: bool = False
     requantize: bool = False
     rules: tuple[LayerRule, ...] = ()

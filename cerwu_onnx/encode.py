@@ -157,6 +157,7 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
         symbols=len(np.unique(symbols)),
         relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
         damping=quantized.damping,
+        blocks=layer.blocks,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+from cerwu_onnx import budget
 from cerwu_onnx.allocate import Allocator
 from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import Source, collect, identity_stats
@@ -97,7 +98,7 @@ class Quantizer:
         if source is None and settings.weight_layout == "onnx":  # small identities do as well as large ones
             layers = (replace(layer, layout=narrowed(layer.layout)) for layer in self.graph.layers)
             self.graph = replace(self.graph, layers=tuple(layers))
-        graph = self.graph
+        graph = self.graph = budget.with_blocks(self.graph, settings.memory)
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
                 self._allocator = Allocator(graph, source, settings, progress, self._cache)
@@ -176,7 +177,7 @@ def statistics(
         graph,
         source,
         batch_size=settings.batch_size,
-        memory=settings.memory,
+        memory=budget.activations(settings.memory),
         progress=lambda done, total: progress("calibrate", done, total, "samples"),
     )
 
@@ -204,7 +205,7 @@ def quantize_layers(
         bits = 8 * item_size(graph.element(layer.weight))
         return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits)
 
-    quantized, bounds = Shelf(settings.memory // 4), {}
+    quantized, bounds = Shelf(budget.symbols(settings.memory)), {}
     most = _at_once([layer.layout.size for layer in layers], settings.memory)
     progress("quantize", 0, len(layers), "")
     sizes = [work(layer, stats[layer.weight]) for layer in layers]

@@ -36,6 +36,7 @@ class LayerReport:
             units of the report's ``output_loss``, to which errors of several layers do not add up; None where it was
             not measured.
         loss_share: of the sum of these.
+        blocks: of columns, in which its Hessians were kept; 1 unless the memory allowed does not hold them whole.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerReport:
     above_bound: float | None = None
     output_loss: float | None = None
     loss_share: float | None = None
+    blocks: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,7 @@ class Layer:
         readers: all others that read it: without statistics, they count only in what noise on the weight costs.
         price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).
         bits: that each of its symbols must fit, likewise.
+        blocks: B, in how many its Hessians are kept (:class:`LayerStats`); divides the columns.
     """
 
     weight: str
@@ -188,6 +189,7 @@ class Layer:
     readers: tuple[Reader, ...] = ()
     price: float = 1.0
     bits: int = 12
+    blocks: int = 1
 
     @property
     def largest(self) -> int:

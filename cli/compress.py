@@ -175,8 +175,12 @@ def compress(
         typer.Option(metavar="N", show_default=False, help="Samples per calibration batch; else --memory decides."),
     ] = _DEFAULT.batch_size,
     memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="Bound on the activations held during calibration.")
-    ] = f"{_DEFAULT.memory >> 20}MiB",
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Bound on what calibration holds. Hessians that are too large for it are kept in blocks of columns.",
+        ),
+    ] = f"{_DEFAULT.memory >> 30}GiB",
     skip: Annotated[
         list[str] | None,
         typer.Option(

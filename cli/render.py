@@ -147,6 +147,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         lines.append((scores.metric, f"{scores.score:.6g}, float model {scores.float_score:.6g}: {change}"))
         if scores.surely():
             lines.append(("", f"falls {scores.surely()}"))
+    if apart := sum(layer.blocks > 1 for layer in report.layers):
+        lines.append(("Hessians in blocks", counted(apart, "layer")))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:

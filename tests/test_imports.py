@@ -42,7 +42,7 @@ LAYERS = (
         "lossless",
         "calibration",
     ),
-    ("allocate", "metrics", "encode", "shelf", "rules", "fingerprint"),
+    ("allocate", "budget", "metrics", "encode", "shelf", "rules", "fingerprint"),
     ("single",),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),

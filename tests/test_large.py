@@ -172,7 +172,7 @@ def test_a_shelf_gives_back_what_it_was_given() -> None:
 
 def test_symbols_beyond_the_memory_bound_go_to_files() -> None:
     graph = analyse(dense_net(300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 300, 10))
-    settings = Settings(method="rtn", memory=1 << 22)
+    settings = Settings(method="rtn", memory=1 << 25)
     stats, _ = statistics(graph, None, settings)
     shelf, _ = quantize_layers(graph, stats, settings)
     assert shelf._spool._folder is not None

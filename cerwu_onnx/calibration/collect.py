@@ -144,7 +144,7 @@ def _plan(graph: Graph) -> dict[Key, Sums]:
             if site.activation in constants:
                 log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
             else:
-                sums.setdefault(key(site), Sums(site.activation, site.patch, layer.weight, shape))
+                sums.setdefault(key(site), Sums(site.activation, site.patch, layer.weight, shape, layer.blocks))
     return sums
 
 

@@ -194,7 +194,7 @@ class _Walk:
             return layers, self._alone(layer, float_hessian)
         shape = (layer.layout.groups, layer.layout.cols)
         sums = [
-            [Sums(name, patch, layer.weight, shape, float_hessian, self._batches) for name, patch in keys]
+            [Sums(name, patch, layer.weight, shape, layer.blocks, float_hessian, self._batches) for name, patch in keys]
             for _ in range(folds)
         ]
         self._advance([job.activation for job in sums[0]], sums, unfinished=own)
@@ -261,8 +261,7 @@ class _Walk:
             if layer.sites and not any(seen):
                 log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
         if any(seen):
-            total = pair_stats([job for sums in seen for job in sums])
-            return total if len(folds) == 1 else replace(total, folds=tuple(pair_stats(sums) for sums in seen if sums))
+            return pair_stats([sums for sums in seen if sums], apart=len(folds) > 1)
         none = identity_stats(layers[0])
         hessian = none.hessian if float_hessian else None
         return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)

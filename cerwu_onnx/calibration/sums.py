@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,12 @@ Key: TypeAlias = "tuple[str, ConvPatch | MatMulPatch]"
 
 CHUNK = 16 << 20
 """Bytes of float32 columns that are multiplied at once."""
+
+LONG = 1024
+"""Positions at least that are multiplied at once: sums of wide layers take longer to add to than a short product."""
+
+TILE = 2048
+"""Rows and columns at most of a product before it is added to the sums."""
 
 ENOUGH = (1 << 15, 256)
 """Positions that suffice: at least the first number, and the second for each column.
@@ -36,19 +43,21 @@ def key(site: Site) -> Key:
 class Sums:
     """Sums over the positions of one activation seen through one patch; layers may share them.
 
-    Sums over one chunk of columns are float32, the running sums float64.
+    Products over one chunk of columns are float32, the running sums float64. They are made and added in tiles, of
+    symmetric ones only half, so that nothing but the sums has the size of a Hessian.
 
     Attributes:
         activation: its name, for messages.
         patch: how it becomes columns.
         layer: the first layer that reads it, for messages.
         shape: ``(G, N)``, what the layer expects.
+        blocks: B, in how many the products of columns are kept (:class:`~cerwu_onnx.types.LayerStats`).
         float_hessian: sum ``x x^T`` too.
         batches: how many calls of :meth:`add` to expect for all sums of this activation together, if a part of the
             positions will do where there are more than :data:`ENOUGH`; 0 to take all.
         one_in: of so many positions one is taken.
-        arrays: sums over ``x~ x~^T`` ``(G, N, N)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``, then those
-            over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
+        arrays: sums over ``x~ x~^T`` ``(G * B, N / B, N / B)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``,
+            then those over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
         positions: number of columns seen per group.
     """
 
@@ -56,6 +65,7 @@ class Sums:
     patch: ConvPatch | MatMulPatch
     layer: str
     shape: tuple[int, int]
+    blocks: int = 1
     float_hessian: bool = False
     batches: int = 0
     one_in: int = 0
@@ -73,18 +83,19 @@ class Sums:
         Raises:
             CalibrationError: NaN or infinity, or a shape the layer cannot read.
         """
+        chunk = max(CHUNK, LONG * math.prod(self.shape) * 4)
         try:
             if not self.one_in:
                 enough = max(ENOUGH[0], ENOUGH[1] * self.shape[1])
                 self.one_in = max(1, positions(self.patch, x) * self.batches // enough)
             if quantized is None or quantized is x:
-                for cols in iter_columns(self.patch, x, CHUNK, self.one_in, self.positions):
+                for cols in iter_columns(self.patch, x, chunk, self.one_in, self.positions):
                     self._add_columns(cols, cols)
                 return
             if quantized.shape != x.shape:  # what non-maximum suppression leaves, say: nothing to pair it with
                 quantized = x[...]
             seed = self.positions
-            chunks = (iter_columns(self.patch, stream, CHUNK, self.one_in, seed) for stream in (x, quantized))
+            chunks = (iter_columns(self.patch, stream, chunk, self.one_in, seed) for stream in (x, quantized))
             for cols, others in zip(*chunks, strict=True):
                 self._add_columns(cols, others)
         except ValueError as error:
@@ -93,29 +104,24 @@ class Sums:
     def _add_columns(self, x: FloatArray, quantized: FloatArray) -> None:
         if (x.shape[0], x.shape[2]) != self.shape:
             raise ValueError(f"its input has {x.shape[2]} columns, the weight {self.shape[1]}")
-        with np.errstate(over="ignore", invalid="ignore"), blas_threads(self.shape[1]):
-            found = self._moments(x, quantized)
-        if not all(np.isfinite(array).all() for array in found):
+        self.positions += x.shape[1]
+        seen = [array.swapaxes(1, 2) for array in ((x,) if quantized is x else (quantized, x))]  # as memory has them
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = [np.einsum("gnp,gnp->gn", array, array) for array in seen]
+        if not all(np.isfinite(found).all() for found in squares):  # no product is larger (Cauchy-Schwarz)
             self._check_finite(x)
             self._check_finite(quantized)
-            wide = x.astype(np.float64)
-            found = self._moments(wide, wide if quantized is x else quantized.astype(np.float64))
+            seen = [array.astype(np.float64) for array in seen]
+        pairs = [(0, 0), (1, 0), (1, 1)][: 2 * len(seen) - 1 if self.float_hessian else len(seen)]
+        size = self.shape[1] // self.blocks
         if not self.arrays:
-            self.arrays = [np.zeros(array.shape) for array in found]
-        for total, array in zip(self.arrays, found, strict=True):
-            total += array
-        self.positions += x.shape[1]
-
-    def _moments(self, x: FloatArray, quantized: FloatArray) -> list[FloatArray]:
-        """``arrays`` of one chunk, in the precision of the columns. BLAS halves the work of the symmetric ones."""
-        by_column = quantized.swapaxes(1, 2)
-        found: list[FloatArray] = [by_column @ quantized, by_column.sum(axis=2)]
-        if x is not quantized:
-            by_column = x.swapaxes(1, 2)
-            found += [by_column @ quantized, by_column.sum(axis=2)]
-            if self.float_hessian:
-                found.append(by_column @ x)
-        return found
+            shapes = [(self.shape[0] * self.blocks, size, size), self.shape] * len(pairs)
+            self.arrays = [np.zeros(shape) for shape in shapes[:5]]
+        with blas_threads(size):
+            for total, (left, right) in zip(self.arrays[::2], pairs, strict=True):
+                _add_products(total, seen[left], seen[right])
+        for total, array in zip(self.arrays[1::2], seen, strict=True):
+            total += array.sum(axis=2)
 
     def _check_finite(self, x: FloatArray) -> None:
         if not np.isfinite(x).all():
@@ -126,36 +132,69 @@ class Sums:
             )
 
 
+def _add_products(total: Float64Array, left: FloatArray, right: FloatArray) -> None:
+    """Add ``left right^T`` to sums, tile by tile; where both are one array, the mirror image of a tile is not computed.
+
+    Args:
+        total: ``(G * B, n, n)``.
+        left: ``(G, B * n, P)``.
+        right: likewise.
+    """
+    count, size = total.shape[:2]
+    rows, columns = (side.reshape(count, size, -1) for side in (left, right))
+    tiles = [slice(start, start + TILE) for start in range(0, size, TILE)]
+    for i, above in enumerate(tiles):
+        for beside in tiles[i if left is right else 0 :]:
+            product = rows[:, above] @ columns[:, beside].swapaxes(1, 2)
+            total[:, above, beside] += product
+            if left is right and above != beside:
+                total[:, beside, above] += product.swapaxes(1, 2)
+
+
 def identity_stats(layer: Layer) -> LayerStats:
     """Statistics of a layer without data: identity Hessian (a read-only view), zero mean, no positions."""
     groups, cols = layer.layout.groups, layer.layout.cols
-    identity = np.broadcast_to(np.eye(cols), (groups, cols, cols))
+    size = cols // layer.blocks
+    identity = np.broadcast_to(np.eye(size), (groups * layer.blocks, size, size))
     return LayerStats(identity, np.zeros((groups, cols)), 0)
 
 
 def layer_stats(sums: Sequence[Sums]) -> LayerStats:
     """Means over some sums, at least one, all of which saw positions."""
     positions = sum(job.positions for job in sums)
-    hessian, mean = (_mean((job.arrays[index] for job in sums), positions) for index in (0, 1))
+    hessian, mean = (_mean([job.arrays[index] for job in sums], positions) for index in (0, 1))
     return LayerStats(hessian, mean, positions)
 
 
-def pair_stats(sums: Sequence[Sums]) -> PairStats:
-    """The same for two models. Where the models agree, arrays are shared."""
-    quantized = layer_stats(sums)
-    hessian, mean, positions = quantized.hessian, quantized.mean, quantized.positions
-    with_float = sums[0].float_hessian
-    if all(len(job.arrays) == 2 for job in sums):
-        return PairStats(hessian, mean, positions, hessian, mean, hessian if with_float else None)
+def pair_stats(folds: Sequence[Sequence[Sums]], *, apart: bool) -> PairStats:
+    """The same for two models, of all sums together and, if these are to be told apart, of each fold by itself.
+
+    Where the models agree, arrays are shared. The sums are lost: their arrays become those of the folds.
+    """
+    total = _pair([job for sums in folds for job in sums])
+    if not apart:
+        return total
+    return replace(total, folds=tuple(_pair(sums, in_place=True) for sums in folds))
+
+
+def _pair(sums: Sequence[Sums], *, in_place: bool = False) -> PairStats:
+    positions, with_float = sum(job.positions for job in sums), sums[0].float_hessian
+    agree = all(len(job.arrays) == 2 for job in sums)
     # The sums over x x~^T, x and x x^T of an activation on which the models agree are those over x~ x~^T, x~, x~ x~^T.
-    cross, float_mean, *rest = (
-        _mean((job.arrays[index if len(job.arrays) > 2 else same] for job in sums), positions)
-        for index, same in ((2, 0), (3, 1), (4, 0))[: 3 if with_float else 2]
-    )
-    return PairStats(hessian, mean, positions, cross, float_mean, rest[0] if rest else None)
+    places = ((0, 0), (1, 1)) if agree else ((0, 0), (1, 1), (2, 0), (3, 1), (4, 0))[: 5 if with_float else 4]
+    arrays = [[job.arrays[index if len(job.arrays) > 2 else same] for job in sums] for index, same in places]
+    if in_place and (agree or all(len(job.arrays) > 2 for job in sums)):
+        hessian, mean, *rest = (_mean(parts, positions, out=parts[0]) for parts in arrays)
+    else:
+        hessian, mean, *rest = (_mean(parts, positions) for parts in arrays)
+    cross, float_mean = rest[:2] or (hessian, mean)
+    float_hessian = None if not with_float else hessian if agree else rest[2]
+    return PairStats(hessian, mean, positions, cross, float_mean, float_hessian)
 
 
-def _mean(arrays: Iterable[Float64Array], positions: int) -> Float64Array:
-    mean: Float64Array = np.sum(list(arrays), axis=0)
+def _mean(arrays: Sequence[Float64Array], positions: int, out: Float64Array | None = None) -> Float64Array:
+    mean = arrays[0].copy() if out is None else out
+    for array in arrays[1:]:
+        mean += array
     mean /= positions
     return mean

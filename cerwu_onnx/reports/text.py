@@ -74,6 +74,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
         sure = report.scores.surely()
         about = f"{number(before, 4)} before, {number(after, 4)} after{sure and f'; it falls {sure}'}"
         lines.append((report.scores.metric, about))
+    if apart := sum(layer.blocks > 1 for layer in report.layers):
+        lines.append(("Hessians in blocks", f"{counted(apart, 'layer')}, for want of memory"))
     if report.folded:
         lines.append(("folded", f"{len(report.folded)} BatchNormalization"))
     if report.parameters:
