@@ -53,12 +53,12 @@ bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes doc
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size
 
-fuzz: $(TOOLS) ## damage files a million times and see what the C decoder makes of it, under sanitizers (minutes)
-	@$(BIN)/python -m tests.fuzz
+fuzz: $(TOOLS) ## the C decoder under libFuzzer, which goes on from what reaches new code (ten minutes)
 	-@$(PIP) install --only-binary atheris 'atheris>=2.3'
 	@$(BIN)/python -m tests.fuzz --guided 600
 
-torture: $(TOOLS) ## every flipped bit, truncation and splice, and forged contents, against the Python reader (minutes)
+torture: $(TOOLS) ## every flipped bit, truncation and splice of small files, and a million at random, on C decoder and Python reader
+	@$(BIN)/python -m tests.fuzz
 	@$(BIN)/python -m tests.fuzz --reader
 
 coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)

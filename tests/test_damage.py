@@ -10,11 +10,11 @@ from .fuzz import reader, seeds
 
 
 def test_damage_is_detected_or_harmless() -> None:
-    table = reader.run(step=61, count=60, processes=2)
+    table = reader.run(step=61, count=60, processes=2, noise=2000)
     print(table.text())
     assert not table.failed(), table.text()
     assert sum(table.counts[kind, "harmless"] for kind in ("flip", "cut")) == 0
-    for kind in ("directory", "payload", "inside", "splice"):
+    for kind in ("directory", "payload", "inside", "splice", "noise"):
         assert table.counts[kind, "detected"] > 0
 
 
@@ -25,7 +25,7 @@ class TestTheCampaignNotices:
         assert reader.outcome(seeds.nameless(), "another digest") == ("silent", "")
 
     def test_another_exception(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reader, "digest", lambda data: 1 // 0)
+        monkeypatch.setattr(reader, "digest", lambda data, plain: 1 // 0)
         result, why = reader.outcome(b"", None)
         assert result == "crash"
         assert "ZeroDivisionError" in why

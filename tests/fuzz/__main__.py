@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from . import campaign, guided, reader, seeds
@@ -18,14 +19,14 @@ def main() -> int:
     parser.add_argument(
         "--guided", type=int, metavar="SECONDS", help="so long under libFuzzer, which keeps what is new"
     )
-    parser.add_argument("--mutations", type=int, default=1_000_000, help="how many (C)")
+    parser.add_argument("--mutations", type=int, default=1_000_000, help="how many at random")
     parser.add_argument("--first", type=int, default=0, help="number of the first: it determines the damage (C)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="folder for the files that made trouble; default: a temporary one")
     arguments = parser.parse_args()
     if arguments.reader:
-        table = reader.long_campaign(arguments.processes)
-        print(table.text())
+        table = reader.long_campaign(arguments.mutations, arguments.processes)
+        print(f"Python reader, {sum(table.counts.values()):,} files\n\n{table.text()}")
         return int(table.failed())
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="cwb-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,13 +35,25 @@ def main() -> int:
         return run_guided(folder, paths, arguments.guided, arguments.processes)
     program = campaign.build(folder)
     result = campaign.run(program, paths, arguments.first, arguments.mutations, arguments.processes)
-    print(f"{arguments.mutations:,} mutations of {len(paths)} files\n\n{result.table()}")
+    if not arguments.first:
+        every(program, folder, result)
+    print(f"C decoder, {sum(result.counts.values()):,} files\n\n{result.table()}")
     for report in result.reports:
         print(report, file=sys.stderr)
-    bad = sum(result.total(outcome) for outcome in ("silent", "hang", "crash"))
+    bad = result.failures()
     if bad:
         print(f"\n{bad} failures: see {folder}", file=sys.stderr)
     return int(bad > 0)
+
+
+def every(program: Path, folder: Path, result: campaign.Result) -> None:
+    """Every bit flipped of the reader's files, every truncation, all splices."""
+    files = reader.files()
+    for number, data in enumerate(files):
+        path = folder / f"whole{number}.cwb"
+        path.write_bytes(data)
+        cases = chain(reader.flips(data), reader.cuts(data), reader.splices(data, files[number - 1]))
+        campaign.stream(program, path, cases, result)
 
 
 def run_guided(folder: Path, paths: list[Path], seconds: int, processes: int) -> int:

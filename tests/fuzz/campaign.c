@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * campaign FIRST COUNT FILE...: mutations number FIRST to FIRST + COUNT - 1 of the files in turn, of which every other
- * one has its CRCs made right. Prints one line per kind of damage, outcome and first error: how many there were.
+ * one has its CRCs made right.
+ * campaign - FILE: damaged copies of the file from stdin, each behind its kind (a byte) and its size (four, lowest
+ * first). Of the last kind, other contents are no failure.
+ *
+ * Prints one line per kind of damage, outcome and first error: how many there were.
  *
  * The number alone determines the mutation. When a promise is broken or a sanitizer stops the program, the number and
  * the file are printed and written to crash-NUMBER.cwb.
@@ -24,6 +28,7 @@
 
 enum { MAX_SEEDS = 64, ERRORS = 32 };
 enum { DETECTED, HARMLESS, SILENT, HANG, OUTCOMES };
+enum { DAMAGED, FORGED, FLIP, CUT, SPLICE, KINDS };
 
 typedef struct {
     uint8_t *data;
@@ -31,6 +36,7 @@ typedef struct {
     outcome whole;
 } original;
 
+static unsigned long counts[KINDS][OUTCOMES][ERRORS];
 static uint64_t blocks, most = ~(uint64_t)0;
 static jmp_buf stopped;
 static unsigned long number;
@@ -140,63 +146,105 @@ static void load(const char *path, original *to)
     }
 }
 
+/* Counts what the decoder makes of the first `size` bytes of `work`, a copy of `from` that was damaged. */
+static void judge(int kind, const uint8_t *work, size_t size, uint32_t seed, const original *from)
+{
+    static outcome seen;
+    uint8_t *volatile exact = malloc(size + 1); /* at an odd address, which ends with the file */
+
+    if (exact == NULL) {
+        exit(2);
+    }
+    memcpy(exact + 1, work, size);
+    current = exact + 1;
+    current_size = size;
+    if (setjmp(stopped) == 0) {
+        int free_to_differ = kind == FORGED || kind == SPLICE, result;
+        cwb_error error;
+
+        exercise(current, current_size, seed, &seen);
+        most = ~(uint64_t)0;
+        error = first_error(&seen);
+        result = !free_to_differ && is_silent(&seen, &from->whole) ? SILENT : error == CWB_OK ? HARMLESS : DETECTED;
+        if (result == SILENT) {
+            keep("silent");
+        }
+        counts[kind][result][-error]++;
+    } else {
+        keep("hang");
+        counts[kind][HANG][0]++;
+    }
+    free(exact);
+    current = NULL;
+    current_size = 0;
+}
+
+static uint32_t random_of(unsigned long value)
+{
+    uint32_t random = (uint32_t)value * 2654435761u ^ 0x9E3779B9u;
+
+    return random ? random : 1;
+}
+
+static void numbered(unsigned long first, unsigned long end, const original *seeds, int files)
+{
+    static uint8_t work[MAX_FILE + 64];
+
+    for (number = first; number < end; number++) {
+        const original *from = &seeds[number / 2 % (unsigned long)files];
+        uint32_t random = random_of(number);
+        int kind = number % 2 ? FORGED : DAMAGED;
+        size_t size;
+
+        memcpy(work, from->data, from->size);
+        size = kind == FORGED ? forge(work, from->size, &random) : damage(work, from->size, &random);
+        judge(kind, work, size, random, from);
+    }
+}
+
+/* Returns 0 at the end of stdin, or 2 if it ends too early. */
+static int streamed(const original *from)
+{
+    static uint8_t work[1 << 20];
+    uint8_t head[5];
+    size_t found;
+
+    for (number = 0; (found = fread(head, 1, sizeof head, stdin)) == sizeof head; number++) {
+        size_t size = head[1] | (size_t)head[2] << 8 | (size_t)head[3] << 16 | (size_t)head[4] << 24;
+
+        if (head[0] >= KINDS || size > sizeof work || fread(work, 1, size, stdin) != size) {
+            return 2;
+        }
+        judge(head[0], work, size, random_of(number), from);
+    }
+    return found ? 2 : 0;
+}
+
 int main(int argc, char **argv)
 {
     static original seeds[MAX_SEEDS];
-    static uint8_t work[MAX_FILE + 64];
-    static unsigned long counts[2][OUTCOMES][ERRORS];
-    static outcome seen;
-    unsigned long first, end;
-    int files = argc - 3, i, j, k;
+    int stream = argc == 3 && strcmp(argv[1], "-") == 0;
+    char **paths = argv + (stream ? 2 : 3);
+    int files = argc - (stream ? 2 : 3), i, j, k, result = 0;
 
     if (files < 1 || files > MAX_SEEDS) {
-        fprintf(stderr, "campaign FIRST COUNT FILE...\n");
+        fprintf(stderr, "campaign FIRST COUNT FILE... | campaign - FILE\n");
         return 2;
     }
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_set_death_callback(death);
 #endif
     for (i = 0; i < files; i++) {
-        load(argv[3 + i], &seeds[i]);
+        load(paths[i], &seeds[i]);
     }
-    first = strtoul(argv[1], NULL, 10);
-    end = first + strtoul(argv[2], NULL, 10);
-    for (number = first; number < end; number++) {
-        const original *from = &seeds[number / 2 % (unsigned long)files];
-        uint32_t random = (uint32_t)number * 2654435761u ^ 0x9E3779B9u;
-        int forged = (int)(number % 2);
-        uint8_t *volatile exact;
+    if (stream) {
+        result = streamed(&seeds[0]);
+    } else {
+        unsigned long first = strtoul(argv[1], NULL, 10);
 
-        random = random ? random : 1;
-        memcpy(work, from->data, from->size);
-        current_size = forged ? forge(work, from->size, &random) : damage(work, from->size, &random);
-        exact = malloc(current_size + 1); /* at an odd address, which ends with the file */
-        if (exact == NULL) {
-            return 2;
-        }
-        memcpy(exact + 1, work, current_size);
-        current = exact + 1;
-        if (setjmp(stopped) == 0) {
-            cwb_error error;
-            int result;
-
-            exercise(current, current_size, random, &seen);
-            most = ~(uint64_t)0;
-            error = first_error(&seen);
-            result = !forged && is_silent(&seen, &from->whole) ? SILENT : error == CWB_OK ? HARMLESS : DETECTED;
-            if (result == SILENT) {
-                keep("silent");
-            }
-            counts[forged][result][-error]++;
-        } else {
-            keep("hang");
-            counts[forged][HANG][0]++;
-        }
-        free(exact);
-        current = NULL;
-        current_size = 0;
+        numbered(first, first + strtoul(argv[2], NULL, 10), seeds, files);
     }
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < KINDS; i++) {
         for (j = 0; j < OUTCOMES; j++) {
             for (k = 0; k < ERRORS; k++) {
                 if (counts[i][j][k] > 0) {
@@ -208,5 +256,5 @@ int main(int argc, char **argv)
     for (i = 0; i < files; i++) {
         free(seeds[i].data);
     }
-    return 0;
+    return result;
 }

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DECODER = HERE.parents[1] / "decoder_c"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-KINDS = ("damaged", "forged")
+KINDS = ("damaged", "forged", "flip", "cut", "splice")
 OUTCOMES = ("detected", "harmless", "silent", "hang")
 ERRORS = {
     -int(code): name
@@ -75,14 +77,25 @@ class Result:
         """Mutations of that outcome."""
         return sum(n for (k, o, _), n in self.counts.items() if o == outcome and kind in (None, k))
 
+    def add(self, printed: str) -> None:
+        """Add what the program printed."""
+        for line in printed.splitlines():
+            kind, outcome, error, times = map(int, line.split())
+            self.counts[KINDS[kind], OUTCOMES[outcome], ERRORS[error]] += times
+
+    def failures(self) -> int:
+        """How many ended as none must."""
+        return sum(self.total(outcome) for outcome in ("silent", "hang", "crash"))
+
     def table(self) -> str:
         """Outcomes by kind of damage, and the errors below."""
-        rows = [("outcome", *KINDS)]
+        kinds = [kind for kind in KINDS if any(k == kind for k, _, _ in self.counts)]
+        rows = [("outcome", *kinds)]
         for outcome in (*OUTCOMES, "crash"):
-            rows.append((outcome, *(f"{self.total(outcome, kind):,}" for kind in KINDS)))
-        rows.append(("", *("" for _ in KINDS)))
+            rows.append((outcome, *(f"{self.total(outcome, kind):,}" for kind in kinds)))
+        rows.append(("", *("" for _ in kinds)))
         for error in ERRORS.values():
-            row = [self.counts[kind, "detected", error] for kind in KINDS]
+            row = [self.counts[kind, "detected", error] for kind in kinds]
             if any(row):
                 rows.append((f"  {error}", *(f"{n:,}" for n in row)))
         return "\n".join(f"{row[0]:16}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in rows)
@@ -102,9 +115,7 @@ def run(program: Path, seeds: Sequence[Path], first: int, count: int, processes:
         for start, number, process in started:
             out, err = process.communicate()
             if process.returncode == 0:
-                for line in out.splitlines():
-                    kind, outcome, error, times = map(int, line.split())
-                    result.counts[KINDS[kind], OUTCOMES[outcome], ERRORS[error]] += times
+                result.add(out)
                 continue
             stopped = re.search(r"mutation (\d+)", err)
             result.reports.append(err)
@@ -114,6 +125,22 @@ def run(program: Path, seeds: Sequence[Path], first: int, count: int, processes:
             result.counts[KINDS[at % 2], "crash", ""] += 1
             pending += [(a, n) for a, n in ((start, at - start), (at + 1, start + number - at - 1)) if n > 0]
     return result
+
+
+def stream(program: Path, seed: Path, cases: Iterable[tuple[str, bytes]], result: Result) -> None:
+    """Try damaged copies of a file, each with its kind, and add what becomes of them. Behind a crash none is tried."""
+    command = [str(program), "-", str(seed)]
+    with tempfile.TemporaryFile() as sent:
+        last = ""
+        for kind, data in cases:
+            sent.write(struct.pack("<BI", KINDS.index(kind), len(data)) + data)
+            last = kind
+        sent.seek(0)
+        done = subprocess.run(command, stdin=sent, capture_output=True, text=True, errors="replace", cwd=program.parent)
+    result.add(done.stdout)
+    if done.returncode:
+        result.reports.append(done.stderr)
+        result.counts[last, "crash", ""] += 1
 
 
 def _start(program: Path, first: int, count: int, seeds: Sequence[Path]) -> subprocess.Popen[str]:

@@ -47,6 +47,9 @@ OUTCOMES = ("detected", "harmless", "silent", "crash", "hang", "memory")
 FORGERIES = 4000
 """Random forgeries of each file."""
 
+BATCH = 5000
+"""Files of random damage that a process tries at a time."""
+
 
 class Hang(BaseException):
     """More lines than allowed."""
@@ -86,8 +89,8 @@ def typed_model() -> bytes:
     return encode(graph, {"w": QuantizedTensor(symbols, 0.125, 0.0, 1.0, 0.0)}, {"tool": "fuzz"}).content
 
 
-def digest(data: bytes) -> str:
-    """A hash of everything that the reader finds in a file, by every way of reading.
+def digest(data: bytes, *, plain: bool = True) -> str:
+    """A hash of everything that the reader finds in a file, by every way of reading or without the plain decoders.
 
     Raises:
         CorruptFileError: as the reader does.
@@ -100,10 +103,10 @@ def digest(data: bytes) -> str:
         if record.count > MAX_DECODED:
             large = True
             continue
-        plain = container.decode_python(record)
-        if container.decode(record).tobytes() != plain.tobytes():
+        values = container.decode(record).tobytes()
+        if plain and container.decode_python(record).tobytes() != values:
             raise AssertionError("both decoders find other values")
-        found.update(plain.tobytes())
+        found.update(values)
     container.check_sections()
     found.update(repr((container.metadata(), container.margins())).encode())
     graph = container.graph()
@@ -135,13 +138,13 @@ def limits() -> Iterator[None]:
         sys.settrace(before)
 
 
-def outcome(data: bytes, expected: str | None) -> tuple[str, str]:
+def outcome(data: bytes, expected: str | None, *, plain: bool = True) -> tuple[str, str]:
     """How reading ends, and the error's type; ``expected`` is the digest of the undamaged file, None for forgeries."""
     tracemalloc.reset_peak()
     base = tracemalloc.get_traced_memory()[0]
     try:
         with limits():
-            same = digest(data) == expected
+            same = digest(data, plain=plain) == expected
         result = ("harmless", "") if same or expected is None else ("silent", "")
     except CorruptFileError as error:
         result = ("detected", type(error).__name__)
@@ -163,7 +166,7 @@ class Table:
 
     def add(self, kind: str, data: bytes, expected: str | None) -> None:
         """Try one file."""
-        result, why = outcome(data, expected)
+        result, why = outcome(data, expected, plain=kind != "noise")
         self.counts[kind, result] += 1
         if result not in ("detected", "harmless"):
             self.failures.append((f"{kind}: {result} {why}", data, why))
@@ -277,6 +280,13 @@ def forgeries(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]
             yield "payload", with_payload(data, i, hurt(payloads[i], rng))
 
 
+def noises(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Random damage to the whole file, its CRCs as they were."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        yield "noise", hurt(data, rng)
+
+
 def hurt(content: bytes, rng: random.Random) -> bytes:
     """A few bytes changed, taken out, put in or moved."""
     out = bytearray(content)
@@ -307,9 +317,10 @@ def _try(job: tuple[str, bytes, bytes, int, int, int]) -> Table:
             "cuts": lambda: cuts(data, 1 + step // 10),
             "splices": lambda: splices(data, other),
             "forgeries": lambda: forgeries(data, count, seed),
+            "noise": lambda: noises(data, count, seed),
         }[name]()
         for kind, damaged in cases:
-            table.add(kind, damaged, expected if name in ("flips", "cuts") else None)
+            table.add(kind, damaged, expected if name in ("flips", "cuts", "noise") else None)
     return table
 
 
@@ -326,13 +337,24 @@ def tracing() -> Iterator[None]:
             tracemalloc.stop()
 
 
-def run(step: int, count: int, processes: int) -> Table:
-    """Four files: every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries."""
-    files = [seeds.tensors(), seeds.packed(), whole_model(), typed_model()]
+def files() -> list[bytes]:
+    """What is damaged."""
+    return [seeds.tensors(), seeds.packed(), whole_model(), typed_model()]
+
+
+def run(step: int, count: int, processes: int, noise: int = 0) -> Table:
+    """Every ``step``-th bit flipped, truncations ten times as often, all splices, ``count`` forgeries of each file.
+
+    Of ``noise`` files of random damage each, the plain decoders in Python are left out.
+    """
+    whole = files()
     jobs = [
-        (name, data, files[i - 1], step, count, i)
-        for i, data in enumerate(files)
+        (name, data, whole[i - 1], step, count, i)
+        for i, data in enumerate(whole)
         for name in ("flips", "cuts", "splices", "forgeries")
+    ]
+    jobs += [
+        ("noise", whole[i % len(whole)], b"", 1, min(BATCH, noise - BATCH * i), i) for i in range(-(-noise // BATCH))
     ]
     table = Table()
     if processes == 1:
@@ -345,6 +367,6 @@ def run(step: int, count: int, processes: int) -> Table:
     return table
 
 
-def long_campaign(processes: int) -> Table:
-    """Every bit, many forgeries."""
-    return run(1, FORGERIES, processes)
+def long_campaign(noise: int, processes: int) -> Table:
+    """Every bit, many forgeries, and so many files of random damage."""
+    return run(1, FORGERIES, processes, noise)

@@ -1,4 +1,4 @@
-"""The short form of ``make fuzz``, and that the campaign would notice what it looks for."""
+"""The short form of ``make torture`` and ``make fuzz``, and that the campaign would notice what it looks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..hostile import make
-from . import campaign, guided, seeds
+from . import campaign, guided, reader, seeds
 
 SHORT = 10_000
 
@@ -123,3 +123,29 @@ def test_hostile_files_break_no_promise(replay: Path, tmp_path: Path) -> None:
         if done.returncode != 0:
             broken[path.stem] = done.stderr
     assert broken == {}
+
+
+def test_files_from_a_stream(program: Path, tmp_path: Path) -> None:
+    """Every bit of one file; a copy that is whole, and another file, which counts as silent unless it is a splice."""
+    data, other = reader.files()[1], reader.files()[0]
+    (tmp_path / "whole.cwb").write_bytes(data)
+    result = campaign.Result()
+    campaign.stream(program, tmp_path / "whole.cwb", reader.flips(data), result)
+    assert result.total("detected", "flip") == sum(result.counts.values()) == 8 * len(data)
+    found = campaign.Result()
+    cases = [("flip", data), ("cut", other), ("splice", other)]
+    campaign.stream(program, tmp_path / "whole.cwb", cases, found)
+    assert {(kind, outcome) for kind, outcome, _ in found.counts} == {
+        ("flip", "harmless"),
+        ("cut", "silent"),
+        ("splice", "harmless"),
+    }
+
+
+def test_a_crash_in_a_stream_would_be_noticed(tmp_path: Path) -> None:
+    program = build(tmp_path, "-DSHORT_SCRATCH(seed)=((seed)%4==3?6:0)")
+    (tmp_path / "whole.cwb").write_bytes(reader.files()[0])
+    result = campaign.Result()
+    campaign.stream(program, tmp_path / "whole.cwb", [("flip", reader.files()[0])] * 16, result)
+    assert result.failures() == 1
+    assert result.reports
