@@ -91,8 +91,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         skeleton = self.container.graph()
         if skeleton is None:
             raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
-        records = self.container.tensors
-        return join(skeleton, ((r.name, int(r.element), self.container.decode(r)) for r in records), keep)
+        tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
+        return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
 
     @property
     def onnx_bytes(self) -> int:
@@ -108,8 +108,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         if any(record.kind is f.Kind.GRAPH for record in self.container.records):
             self.to_onnx(lambda tensor, raw: True)  # decodes every tensor and reads the metadata
             return len(self)
-        for record in self.container.tensors:
-            self.container.decode(record)
+        for _ in self.container.decode_all():
+            pass
         self.container.check_sections()
         return len(self)
 
@@ -207,9 +207,17 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
     """
+    from cerwu_onnx.elements import FLOATS
     from cerwu_onnx.sessions import new_session
 
-    return new_session(open(path).to_onnx(), options.pop("sess_options", None), **options)
+    elements: dict[str, bytes] = {}
+
+    def aside(tensor: onnx.TensorProto, raw: bytes) -> bool:  # the session reads large ones where they are
+        if len(raw) >= OUTSIDE and tensor.data_type in FLOATS:
+            elements[tensor.name] = raw
+        return tensor.name in elements
+
+    return new_session(open(path).to_onnx(aside), options.pop("sess_options", None), elements, **options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,17 @@ _ROOM = 1 << 24
 
 
 def new_session(
-    model: onnx.ModelProto, options: ort.SessionOptions | None = None, **keywords: Any
+    model: onnx.ModelProto,
+    options: ort.SessionOptions | None = None,
+    elements: Mapping[str, bytes] | None = None,
+    **keywords: Any,
 ) -> ort.InferenceSession:
     """A session on the CPU, unless the keywords say otherwise, of as many threads as ``session_threads`` says.
 
     Args:
         model: as :mod:`cerwu_onnx.loading` gives it, or a part of that.
         options: may be changed.
+        elements: of initializers that lack them, by name, as ``raw_data`` has them.
         keywords: for ``InferenceSession``.
     """
     options = options or ort.SessionOptions()
@@ -34,7 +39,7 @@ def new_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     keywords.setdefault("providers", ["CPUExecutionProvider"])
-    outside = _outside(model)
+    outside = _outside(model, elements or {})
     if not outside:
         return ort.InferenceSession(model.SerializeToString(), options, **keywords)
     bare = without_initializers(model, outside)
@@ -55,8 +60,10 @@ def new_session(
     return session
 
 
-def _outside(model: onnx.ModelProto) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
-    """The initializers that are in files, or too large for one message together, and their elements."""
+def _outside(
+    model: onnx.ModelProto, elements: Mapping[str, bytes]
+) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
+    """The initializers that are in files or given apart, or too large for one message together, and their elements."""
     tensors = list(model.graph.initializer)
     inside = sum(tensor_bytes(tensor) for tensor in tensors if not elsewhere(tensor))
     found: dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]] = {}
@@ -64,7 +71,9 @@ def _outside(model: onnx.ModelProto) -> dict[str, tuple[onnx.TensorProto, np.nda
         dtype, shape = storage_dtype(tensor.data_type), tuple(tensor.dims)
         if dtype is None:
             continue
-        if elsewhere(tensor):
+        if tensor.name in elements:
+            found[tensor.name] = tensor, np.frombuffer(elements[tensor.name], dtype).reshape(shape)
+        elif elsewhere(tensor):
             path, offset, _ = where(tensor)
             found[tensor.name] = tensor, np.memmap(path, dtype, "r", offset, shape)
         elif inside > MAX_BYTES - _ROOM and len(tensor.raw_data) >= _LARGE:

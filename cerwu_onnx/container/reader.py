@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +23,13 @@ from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
+from cerwu_onnx.threads import session_threads
 
 MAX_SECTION = 2**31 - 1
 """Largest decompressed section: protobuf's own limit."""
+
+AHEAD = 1 << 26
+"""Elements that are decoded before they are asked for, at most."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,20 @@ class Container:
             file, indices = self._native
             return record.order.restore(file.decode_f32(indices[record.name]), record.shape)
         return self.decode_python(record)
+
+    def decode_all(self) -> Iterator[npt.NDArray[Any]]:
+        """Every tensor as :meth:`decode` gives it, in file order; threads decode the next ones meanwhile."""
+        with ThreadPoolExecutor(session_threads() or os.cpu_count()) as pool:
+            ahead, elements = deque[Future[npt.NDArray[Any]]](), 0
+            for record in self.tensors:
+                while ahead and elements + record.count > AHEAD:
+                    values = ahead.popleft().result()
+                    elements -= values.size
+                    yield values
+                ahead.append(pool.submit(self.decode, record))
+                elements += record.count
+            while ahead:
+                yield ahead.popleft().result()
 
 
 def read(path: str | Path) -> Container:
