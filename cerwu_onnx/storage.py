@@ -10,8 +10,13 @@ import numpy.typing as npt
 
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.format import ElementType, Kind, Order, Record, item_size, row_order
+from cerwu_onnx.entropy.adaptive import reach_of
 from cerwu_onnx.layout import conv_layout
 from cerwu_onnx.types import Layer, QuantizedTensor
+
+SURE = 64
+"""Bytes that a tensor must save against twice its size in symbols of fixed length, for there to be no need to code it:
+no coder takes so much."""
 
 _OVERFLOW = {ElementType.FLOAT16: 65520.0, ElementType.BFLOAT16: 3.39e38}
 """Values from which on rounding gives infinity."""
@@ -68,9 +73,10 @@ def pays(
     """
     if not fits_element(quantized, element):
         return False
-    most = raw_cost(element, quantized.symbols.shape)
-    coders = ("ans", "adaptive") if coder == "auto" else (coder,)  # the fast one is enough, as a rule
-    return any(writer.encode_tensor(writer.CodedTensor(name, quantized, tried, order)).cost < most for tried in coders)
+    most, bits = raw_cost(element, quantized.symbols.shape), (2 * reach_of(quantized.symbols)).bit_length()
+    if quantized.symbols.size * bits // 4 + SURE < most:
+        return True
+    return writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order)).cost < most
 
 
 def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
