@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from cerwu_onnx.budget import activations
+from cerwu_onnx import budget
+from cerwu_onnx.allocation import Allocation, Checkpoints, Part
 from cerwu_onnx.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.calibration import (
     OutputLoss,
@@ -34,7 +36,7 @@ from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.graph import Graph
-from cerwu_onnx.progress import Progress
+from cerwu_onnx.progress import Progress, logged_warnings
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
@@ -53,31 +55,6 @@ SURPRISE = 20.0
 
 BLIND = 30.0
 """Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """A quantised model.
-
-    Attributes:
-        quantized: weights and float parameters on their grids, by name. A weight whose code would not pay is among
-            them, but stays as it was; one whose error would cost more than its bits is not.
-        values: all tensors that differ from the float model's, as float32, which decoders and evaluations round to
-            the tensor's type.
-        variance: of white noise on a weight that would cause the weight's distortion.
-        bounds: bits per weight by the Gaussian rate-distortion function of each weight at its distortion.
-        losses: at the model's outputs that each weight's distortion alone would cause, by its sensitivity.
-        loss: at the model's outputs, on the calibration data; None if they cannot be compared.
-        samples: calibration samples.
-    """
-
-    quantized: dict[str, QuantizedTensor] = field(default_factory=dict)
-    values: dict[str, FloatArray] = field(default_factory=dict)
-    variance: dict[str, float] = field(default_factory=dict)
-    bounds: dict[str, float] = field(default_factory=dict)
-    losses: dict[str, float] = field(default_factory=dict)
-    loss: float | None = None
-    samples: int = 0
 
 
 class Allocator:
@@ -100,7 +77,7 @@ class Allocator:
     ) -> None:
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
         self._cache = cache
-        self._weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
+        self._weights = _Weights(graph)
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
@@ -166,10 +143,8 @@ class Allocator:
             price: lambda, loss at the outputs per (bit per weight).
             bounds: compute how far each layer is from its rate-distortion bound.
         """
-        entry = self._cache.get(
-            "quantize", {"bounds": bounds, **self._state(price)}, lambda: pack(self._quantize(price, bounds))
-        )
-        self._last = price, unpack(entry)
+        known = self._checkpoints(price, bounds).whole(budget.symbols(self._settings.memory))
+        self._last = price, known or self._quantize(price, bounds)
         return self._last[1]
 
     def _quantize(self, price: float, bounds: bool) -> Allocation:
@@ -191,36 +166,38 @@ class Allocator:
         return found
 
     def _at(self, price: float, bounds: bool) -> Allocation:
-        settings = replace(self._settings, lambda_=price)
-        return _quantize(self._graph, self._source, settings, self._noise, self._fishers, self._progress, bounds=bounds)
+        settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
+        costs = self._noise, self._fishers
+        with logged_warnings() as warnings:
+            found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
+        if done.used:
+            log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
+        if not warnings:
+            done.finish(found)
+        return found
+
+    def _checkpoints(self, price: float, bounds: bool) -> Checkpoints:
+        return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
 
     def _blind(self) -> dict[str, float]:
         """Sensitivities by guess: every layer's relative error counts the same, and much."""
         return {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
 
 
-def pack(found: Allocation) -> Entry:
-    """An allocation as a cache keeps it. The values of what is quantised follow from that."""
-    quantized = {
-        name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
-        for name, tensor in found.quantized.items()
-    }
-    moved = {name: values for name, values in found.values.items() if name not in found.quantized}
-    numbers = (found.variance, found.bounds, found.losses, found.loss, found.samples)
-    symbols = [tensor.symbols for tensor in found.quantized.values()]
-    return (quantized, list(moved), list(found.values), numbers), [*symbols, *moved.values()]
+class _Weights(Mapping[str, FloatArray]):
+    """The weights of a graph's layers as float32, by name, each read when it is asked for."""
 
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._names = graph, [layer.weight for layer in graph.layers]
 
-def unpack(entry: Entry) -> Allocation:
-    """The inverse of :func:`pack`."""
-    (described, moved, names, numbers), arrays = entry
-    symbols, rest = arrays[: len(described)], arrays[len(described) :]
-    quantized = {
-        name: QuantizedTensor(array, *about) for (name, about), array in zip(described.items(), symbols, strict=True)
-    }
-    known = dict(zip(moved, rest, strict=True))
-    values = {name: known[name] if name in known else quantized[name].values() for name in names}
-    return Allocation(quantized, values, *numbers)
+    def __getitem__(self, name: str) -> FloatArray:
+        return self._graph.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _levelled(
@@ -242,34 +219,35 @@ def _quantize(
     noise: Mapping[str, float],
     fishers: Mapping[str, tuple[Float64Array, ...]],
     progress: Progress,
+    checkpoints: Checkpoints,
     *,
     bounds: bool,
 ) -> Allocation:
-    """One pass over the layers."""
-    found = Allocation()
+    """One pass over the layers; those that the checkpoints have are only put in their places."""
+    found = Allocation(budget.symbols(settings.memory))
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
-    loss: float | None = None
-    samples = done = 0
-    for step in walk(graph, source, batch_size=settings.batch_size, memory=activations(settings.memory), folds=2):
-        samples = step.samples
+    done = 0
+    memory = budget.activations(settings.memory)
+    for step in walk(graph, source, batch_size=settings.batch_size, memory=memory, folds=2, known=checkpoints.have):
+        found.samples = step.samples
         if step.outputs:
             try:
-                loss = _loss(step.outputs, settings.output_loss)
+                found.loss = _loss(step.outputs, settings.output_loss)
             except CalibrationError as error:
                 log.warning("the loss at the model's outputs is unknown: %s", error)
         for layer in step.layers:
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
-            stats = step.stats[layer.weight]
-            fisher = fishers.get(layer.weight, ())
-            cost = priced.Cost(noise[layer.weight], price * layer.price, fisher, layer.largest)
-            with blas_threads(layer.layout.cols):
-                committed = _layer(graph, layer, stats, cost, settings, found)
-            if bounds and layer.weight in found.quantized:
-                found.bounds[layer.weight] = bound(graph, layer, stats, found.quantized[layer.weight])
-            step.commit(committed)
+            cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
+            part = checkpoints.part(
+                layer,
+                partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
+                keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
+            )
+            step.commit(part.values)
+            found.add(layer.weight, part)
     progress("quantize", done, done, "")
-    return replace(found, loss=loss, samples=samples)
+    return found
 
 
 def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
@@ -279,9 +257,16 @@ def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
 
 
 def _layer(
-    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, found: Allocation
-) -> dict[str, FloatArray]:
-    """Quantise a layer and its parameters into ``found``; the new values of its tensors."""
+    graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
+) -> Part:
+    """Quantise a layer and its parameters, with the statistics that were found for it."""
+    with blas_threads(layer.layout.cols):
+        return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
+
+
+def _quantized(
+    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
+) -> Part:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     quantized, distortion = priced.quantize(
         weight,
@@ -294,30 +279,29 @@ def _layer(
         name=layer.weight,
     )
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
-    found.variance[layer.weight] = distortion / trace if trace > 0 else 0.0
+    variance = distortion / trace if trace > 0 else 0.0
     element = graph.element(layer.weight)
     if not priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
-        return {}
-    found.quantized[layer.weight] = quantized
+        return Part(variance=variance)
+    tensors = {layer.weight: quantized}
+    limit = bound(graph, layer, stats, quantized) if bounds else None
     if not pays(
         layer.weight, quantized, settings.coder, stored_order(layer, settings.weight_layout, quantized.run), element
     ):
-        return {}
-    found.losses[layer.weight] = cost.noise * found.variance[layer.weight]
-    new = {layer.weight: quantized.values()}
+        return Part(tensors, variance=variance, bound=limit)
+    moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
-        tensors = {name: graph.array(name) for name in layer.parameters}
-        moved = centred(layer, tensors, weight, stats, quantized)
-        coded = quantize_floats(layer, {layer.weight: weight, **tensors, **moved}, stats, quantized, walked=True)
-        coded = {
+        exact = {name: graph.array(name) for name in layer.parameters}
+        moved = centred(layer, exact, weight, stats, quantized)
+        coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
+        tensors |= {
             name: tensor
             for name, tensor in coded.items()
             if pays(name, tensor, settings.coder, element=graph.element(name))
         }
-        found.quantized.update(coded)
-        new |= moved | {name: tensor.values() for name, tensor in coded.items()}
-    found.values.update(new)
-    return new
+    changed = tuple(dict.fromkeys((layer.weight, *moved, *tensors)))
+    moved = {name: values for name, values in moved.items() if name not in tensors}
+    return Part(tensors, changed, moved, variance, limit, cost.noise * variance)
 
 
 def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:

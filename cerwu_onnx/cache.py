@@ -7,11 +7,13 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,16 +54,34 @@ class Cache:
             depends: JSON-ready; what it depends on besides :attr:`base`.
             compute: makes it.
         """
-        if self.folder is None:
-            return compute()
-        path = self.folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.entry"
-        found = _read(path)
+        found = self.find(what, depends)
         if found is None:
             with logged_warnings() as warnings:
                 found = compute()
             if not warnings:
-                _write(path, found)
+                self.keep(what, depends, found)
         return found
+
+    def find(self, what: str, depends: Any) -> Entry | None:
+        """A result that is there; arguments as for :meth:`get`."""
+        return None if self.folder is None else _read(self._path(self.folder, what, depends))
+
+    def keep(self, what: str, depends: Any, found: Entry) -> None:
+        """Keep a result, which came without a warning."""
+        if self.folder is not None:
+            _write(self._path(self.folder, what, depends), found)
+
+    def remove(self) -> None:
+        """Remove the results, and the folder unless it holds something else."""
+        if self.folder is not None:
+            for path in self.folder.iterdir():
+                if re.fullmatch(r"[0-9a-f]{64}\.entry|\.[0-9a-f]{50}\..*\.tmp", path.name):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _path(self, folder: Path, what: str, depends: Any) -> Path:
+        return folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.entry"
 
 
 _DIGEST = 64
@@ -118,6 +138,8 @@ def _read(path: Path) -> Entry | None:
         return None
     if content[:_DIGEST] != digest(path.name, content[_DIGEST:]).encode():
         log.warning("cache entry %s is damaged: it is computed again", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
         return None
     with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as stored:
         text, *arrays = (stored[name] for name in stored.files)

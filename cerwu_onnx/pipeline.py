@@ -54,6 +54,7 @@ def compress(
     cache: str | Path | Cache | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
+    resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
@@ -75,6 +76,8 @@ def compress(
         jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all without
             data); None takes OMP_NUM_THREADS or all cores.
         cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise them instead.
+        resume: go on where an earlier run with the same arguments was interrupted: without a ``cache``, one of its own
+            stands in the folder ``OUTPUT.resume`` until the file is written. Nothing is kept without ``calib``.
         force: overwrite ``output``.
         progress: called as the stages advance.
 
@@ -125,10 +128,11 @@ def compress(
                 _check_samples(before, target)
         with clock("load"):
             kept = NO_CACHE
-            if cache is not None and source is not None:
-                kept = (
-                    cache if isinstance(cache, Cache) else open_cache(cache, model_digest(graph), data_digest(source))
-                )
+            own = f"{output}.resume" if resume and cache is None else None
+            if isinstance(cache, Cache):
+                kept = cache
+            elif (folder := cache or own) is not None and source is not None:
+                kept = open_cache(folder, model_digest(graph), data_digest(source))
         quantizer = Quantizer(graph, source, settings, progress, clock, kept, pool)
         _refuse_fallbacks(settings, warnings)
         trials = _Trials(
@@ -158,6 +162,8 @@ def compress(
         _refuse_fallbacks(settings, warnings)
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
+        if own is not None:
+            kept.remove()
     return Report(
         model_bytes=model_size(model),
         file_bytes=len(coded.content),

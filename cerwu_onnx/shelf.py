@@ -5,8 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cerwu_onnx.calibration.spool import Held, Spool
 from cerwu_onnx.types import QuantizedTensor
@@ -28,10 +30,7 @@ class Shelf(Mapping[str, QuantizedTensor]):
 
     def put(self, name: str, tensor: QuantizedTensor) -> None:
         """Keep a tensor."""
-        symbols = tensor.symbols
-        largest = int(np.abs(symbols).max(initial=0))
-        width = next(dtype for dtype in _WIDTHS if largest <= np.iinfo(dtype).max)
-        self._tensors[name] = replace(tensor, symbols=np.empty(0, np.int32)), self._spool.put(symbols.astype(width))
+        self._tensors[name] = replace(tensor, symbols=np.empty(0, np.int32)), self._spool.put(narrow(tensor.symbols))
 
     def arrange(self, names: Iterable[str]) -> None:
         """Order what is there as in ``names``, which may name more."""
@@ -53,3 +52,9 @@ class Shelf(Mapping[str, QuantizedTensor]):
     def __len__(self) -> int:
         """Number of tensors."""
         return len(self._tensors)
+
+
+def narrow(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.integer[Any]]:
+    """Symbols in the smallest integers that hold them."""
+    largest = int(np.abs(symbols).max(initial=0))
+    return symbols.astype(next(dtype for dtype in _WIDTHS if largest <= np.iinfo(dtype).max))

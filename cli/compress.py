@@ -207,6 +207,13 @@ def compress(
             help="Keep there what was measured, and find it again in runs with the same model and data.",
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where an earlier run was interrupted: keep layers in OUT.cwb.resume until the file is written.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be quantised, as inspect does, and write nothing.")
     ] = False,
@@ -312,6 +319,7 @@ def compress(
             target=replace(target, metric_data=_of(model, metric_data)),
             images=images,
             cache=cache,
+            resume=resume,
             force=force,
             progress=progress,
         )

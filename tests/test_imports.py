@@ -42,7 +42,7 @@ LAYERS = (
         "lossless",
         "calibration",
     ),
-    ("allocate", "budget", "metrics", "encode", "shelf", "rules", "fingerprint"),
+    ("allocate", "allocation", "budget", "metrics", "encode", "shelf", "rules", "fingerprint"),
     ("single",),
     ("quantizer",),
     ("pipeline", "runtime", "firmware"),

@@ -38,7 +38,8 @@ class Step:
 
     Attributes:
         layers: layers that read the same activations in the same way; none in the last step.
-        stats: their statistics by weight, one object for all. Treat the arrays as read-only.
+        stats: their statistics by weight, one object for all; none of layers that are known. Treat the arrays as
+            read-only.
         outputs: the last step's: for each output of the model, or what stands for it (:mod:`calibration.compared`), its
             values in the float and in the quantised model, one per batch, valid until the walk is resumed or closed.
             One object twice where the models agree. Empty in other steps.
@@ -64,6 +65,7 @@ def walk(
     float_hessian: bool = False,
     folds: int = 1,
     progress: Progress | None = None,
+    known: Callable[[tuple[Layer, ...]], bool] = lambda _: False,
 ) -> Iterator[Step]:
     """Visit the layers in topological order, with statistics of their inputs before and after what was committed.
 
@@ -87,6 +89,7 @@ def walk(
         folds: with more than one, fill :attr:`~cerwu_onnx.types.PairStats.folds`: batch number i belongs to fold
             ``i % folds``. A fold without positions is left out.
         progress: called with the layers done and the number of layers whenever more are done.
+        known: says of the layers of a step whether the caller knows their new values. Their steps have no statistics.
 
     Yields:
         Steps with layers, then one without.
@@ -106,8 +109,9 @@ def walk(
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
-            layers, stats = state.visit(float_hessian, folds)
-            yield Step(layers, {layer.weight: stats for layer in layers}, {}, state.samples, state.commit)
+            layers, stats = state.visit(float_hessian, folds, known)
+            found = {} if stats is None else {layer.weight: stats for layer in layers}
+            yield Step(layers, found, {}, state.samples, state.commit)
         if progress is not None:
             progress(len(graph.layers), len(graph.layers))
         yield Step((), {}, state.finish(), state.samples, state.commit)
@@ -180,7 +184,9 @@ class _Walk:
         if not self.samples:
             raise CalibrationError("the calibration data holds no sample")
 
-    def visit(self, float_hessian: bool, folds: int) -> tuple[tuple[Layer, ...], PairStats]:
+    def visit(
+        self, float_hessian: bool, folds: int, known: Callable[[tuple[Layer, ...]], bool]
+    ) -> tuple[tuple[Layer, ...], PairStats | None]:
         """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
         layer, *later = self.unvisited
         among = self._pending | self.nodes.fixed
@@ -190,8 +196,15 @@ class _Walk:
         keys = [site for site in self._keys(layer) if site[0] not in blocked]
         layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
         self.unvisited = [other for other in self.unvisited if other not in layers]
+        for weight, site in ((layer.weight, site) for layer in layers for site in layer.sites):
+            if site.activation in self.nodes.tensors:
+                log.warning("layer %r reads the constant %r: no statistics", weight, site.activation)
+        skipped = known(layers)
         if not keys and self._keys(layer):
-            return layers, self._alone(layer, float_hessian)
+            return layers, None if skipped else self._alone(layer, float_hessian)
+        if skipped:
+            self._advance([name for name, _ in keys], unfinished=own)
+            return layers, None
         shape = (layer.layout.groups, layer.layout.cols)
         sums = [
             [Sums(name, patch, layer.weight, shape, layer.blocks, float_hessian, self._batches) for name, patch in keys]
@@ -255,9 +268,6 @@ class _Walk:
     def _stats(self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], float_hessian: bool) -> PairStats:
         seen = [[job for job in sums if job.positions] for sums in folds]
         for layer in layers:
-            for site in layer.sites:
-                if site.activation in self.nodes.tensors:
-                    log.warning("layer %r reads the constant %r: no statistics", layer.weight, site.activation)
             if layer.sites and not any(seen):
                 log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
         if any(seen):
