@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from cerwu_onnx.graph import Graph, analyse, load_model
 from cerwu_onnx.types import ConvPatch, EinsumPatch, Layer, LayerStats, MatMulPatch, Site
 
 from .models import build, constant, conv_net, normal, random_models, value
+from .reference import activations
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
 
@@ -30,18 +30,9 @@ def gather(model: onnx.ModelProto, data, **options) -> dict[str, LayerStats]:
 
 def brute_force(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, LayerStats]:
     """One position at a time, from the activations of a single run."""
-    graph = analyse(model)
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    names = list(dict.fromkeys(s.activation for layer in graph.layers for s in layer.sites if s.activation not in feed))
-    del shown.graph.output[:]
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    values = dict(feed)
-    if names:
-        session = ort.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
-        values |= dict(zip(names, session.run(names, feed), strict=True))
+    values = activations(model, feed)
     result = {}
-    for layer in graph.layers:
+    for layer in analyse(model).layers:
         groups, cols = layer.layout.groups, layer.layout.cols
         gram, total, positions = np.zeros((groups, cols, cols)), np.zeros((groups, cols)), 0
         for site in layer.sites:

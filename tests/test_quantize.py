@@ -18,6 +18,8 @@ from cerwu_onnx.quantize import methods
 from cerwu_onnx.quantize import obs as kernel
 from cerwu_onnx.types import LayerStats, MatrixLayout
 
+from .reference import textbook_optq
+
 seeds = st.integers(0, 2**32 - 1)
 NAMES = sorted(methods.METHODS)
 
@@ -38,17 +40,6 @@ def run(matrix: np.ndarray, hessian: np.ndarray, **changes: object) -> tuple[np.
     stats = LayerStats(hessian, np.zeros(hessian.shape[:2]), 100)
     out = methods.quantize(matrix, plain_layout(*matrix.shape), stats, Settings(**changes), "layer")  # type: ignore[arg-type]
     return out.symbols, out.step
-
-
-def textbook_optq(w: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-    """OBS on one row with explicit inverses of the remaining block (OBC, eq. 2), no factor shared."""
-    w, n = w.copy(), len(w)
-    q = np.zeros(n)
-    for j in range(n):
-        inverse = np.linalg.inv(hessian[j:, j:])
-        q[j] = np.rint(w[j])
-        w[j:] -= (w[j] - q[j]) / inverse[0, 0] * inverse[0]
-    return q
 
 
 @given(seeds, st.integers(1, 3), st.integers(1, 9))

@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, cache, decode, targets. The first four by
-default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder``, ``efficient`` and ``targets`` take
-minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, targets. The first four
+by default: ``memory`` writes some ten gigabytes to a temporary folder, ``encoder``, ``efficient``, ``mobilenet`` and
+``targets`` take minutes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import argparse
 
 from rich.console import Console
 
-from . import cache, decode, efficient, encoder, entropy, memory, rate, sources, speed, targets
+from . import cache, decode, efficient, encoder, entropy, memory, mobilenet, rate, sources, speed, targets
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-PARTS = ("speed", "entropy", "sources", "rate", "memory", "encoder", "efficient", "cache", "decode", "targets")
+ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode")
+"""Parts that need no model of those at hand."""
+
+PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets")
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
     everything = shared + sample_models(names)
     if missing := set(names) - {model.name for model in everything}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
-    if not shared and set(parts) - {"sources", "memory", "encoder", "efficient", "cache", "decode"}:
+    if not shared and set(parts).difference(ALONE):
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
@@ -58,6 +61,8 @@ def main() -> None:
         encoder.run(console)
     if "efficient" in parts:
         efficient.run(console)
+    if "mobilenet" in parts:
+        mobilenet.run(console)
     if "cache" in parts:
         cache.run(console)
     if "decode" in parts:

@@ -22,8 +22,12 @@ BLOCKS = (  # expansion, channels, repeats, stride, kernel
 SAMPLES = 64
 
 
-class _Images(Net):
+class Images(Net):
     """Convolutions whose outputs have a mean square of 1 where their inputs have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors |= {"zero": np.float32(0), "six": np.float32(6)}
 
     def conv(self, x: str, cols: int, rows: int, kernel: int = 1, stride: int = 1, scale: float = 1.0) -> str:
         """``cols`` input channels of each filter: 1 where it is depthwise. BatchNormalization is folded."""
@@ -40,8 +44,7 @@ class _Images(Net):
 
 def make_model(side: int = SIDE) -> onnx.ModelProto:
     """Images to logits (Tan & Le 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6)."""
-    net = _Images()
-    net.tensors |= {"zero": np.float32(0), "six": np.float32(6)}
+    net = Images()
     x, channels = net.active("image", 3, STEM, 3, 2), STEM
     for expansion, wider, repeats, stride, kernel in BLOCKS:
         for repeat in range(repeats):
@@ -66,5 +69,5 @@ def smooth_images(samples: int, side: int = SIDE) -> np.ndarray:
 
 
 def run(console: Console) -> None:
-    """Print size, seconds and peak memory."""
-    report(console, "convolutional network of EfficientNet-Lite0's size", make_model(), smooth_images(SAMPLES))
+    """Print seconds, peak memory and size."""
+    report(console, "EfficientNet-Lite0's size, 224 px", make_model(), smooth_images(SAMPLES))

@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
-from rich.table import Table
 
-from .memory import measure
+from .speed import show
 
 
 class Net:
@@ -46,21 +45,17 @@ class Net:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def report(console: Console, title: str, model: onnx.ModelProto, calibration: np.ndarray) -> None:
-    """Compress a model by the default method; print sizes, seconds and peak memory.
+def report(console: Console, name: str, model: onnx.ModelProto, calibration: np.ndarray) -> None:
+    """Compress a model; print what :func:`~tests.bench.speed.show` does.
 
     Args:
         console: where to.
-        title: of the table.
+        name: of the model.
         model: of one input.
         calibration: values of that, the first axis is that of samples.
     """
-    with tempfile.TemporaryDirectory(prefix="cerwu-net-") as name:
-        path, calib, file = (Path(name) / part for part in ("model.onnx", "calib.npz", "model.cwb"))
+    with tempfile.TemporaryDirectory(prefix="cerwu-net-") as folder:
+        path, calib = Path(folder) / "model.onnx", Path(folder) / "calib.npz"
         onnx.save(model, path)
         np.savez(calib, **{model.graph.input[0].name: calibration})
-        seconds, peak = measure("compress", path, file, "--calib", calib, "-q")
-        table = Table("MB of floats", "MB compressed", "seconds", "peak memory, GB", title=title)
-        sizes = (f"{part.stat().st_size / 1e6:.2f}" for part in (path, file))
-        table.add_row(*sizes, f"{seconds:.0f}", f"{peak:.2f}")
-        console.print(table)
+        show(console, [(name, path, calib)])
