@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import Context, copy_context
 from functools import cache
 from importlib.metadata import version
+from itertools import takewhile
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -109,9 +111,9 @@ class Pool:
                 for index in left:
                     yield index, function(load(index))
             return
-        lost = 0
-        while left:
-            found = self._found(function, load, list(left), count, apart)
+        lost, failed = 0, _First()
+        while left and failed.error is None:
+            found = self._found(function, load, failed.until(left), count, apart)
             try:
                 while (item := _next(found)) is not None:
                     index, (result, error, messages) = item
@@ -120,8 +122,9 @@ class Pool:
                     for message in messages:
                         log.warning("%s", message)
                     if error is not None:
-                        raise error
-                    yield index, result
+                        failed.note(error)
+                    elif failed.error is None:
+                        yield index, result
             except _Lost as loss:
                 lost += 1
                 if lost > RETRIES:
@@ -132,16 +135,19 @@ class Pool:
                 with warnings.catch_warnings():  # joblib's, about results that nobody wants any more
                     warnings.simplefilter("ignore")
                     found.close()
+        if failed.error is not None:
+            raise failed.error
 
     def _found(
-        self, function: Callable[[J], R], load: Callable[[int], J], order: Sequence[int], count: int, apart: bool
+        self, function: Callable[[J], R], load: Callable[[int], J], order: Iterator[int], count: int, apart: bool
     ) -> Generator[Any]:
-        """What became of the jobs ``order``, by joblib's backend for this pool."""
+        """What became of the jobs of ``order``, by joblib's backend for this pool."""
         from joblib import Parallel, delayed, parallel_config
 
         if self.cluster is None and not apart:
+            context = copy_context()  # joblib asks for jobs in threads of its own
             with one_thread():
-                jobs = (delayed(_here)(copy_context(), function, load, index) for index in order)
+                jobs = (delayed(_here)(context.copy(), function, load, index) for index in order)
                 yield from Parallel(count, backend="threading", pre_dispatch=count, **_UNORDERED)(jobs)
             return
         away = (delayed(_away)(index, _packed(function, load, index)) for index in order)
@@ -149,13 +155,28 @@ class Pool:
         with parallel_config(**settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # dask's, about jobs that are arrays
             if self._scheme != "ray":
-                yield from Parallel(**_UNORDERED)(away)
+                with _deaf():
+                    found = Parallel(**_UNORDERED)(away)
+                yield from found
                 return
             while part := [job for job, _ in zip(away, range(_ROUND * settings["n_jobs"]), strict=False)]:
                 yield from Parallel(batch_size=1)(part)
 
 
 _UNORDERED: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
+
+
+class _First:
+    """The first error of a job. No job begins after it; those that have begun end: backends do not like to be torn."""
+
+    error: Exception | None = None
+
+    def note(self, error: Exception) -> None:
+        self.error = self.error or error
+
+    def until(self, order: Iterable[int]) -> Iterator[int]:
+        """The indices of ``order``, as long as there is no error."""
+        return takewhile(lambda _: self.error is None, list(order))
 
 
 class _Lost(Exception):
@@ -169,6 +190,19 @@ class _Versions(NamedTuple):
     numpy: str
     scipy: str
     onnxruntime: str
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start here do not hear of Ctrl-C: this one does, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _next(found: Iterator[Any]) -> Any:
@@ -278,7 +312,9 @@ def _ray(address: str) -> Iterator[dict[str, Any]]:
     except ImportError:
         raise _missing("ray") from None
     try:
-        ray.init(f"ray://{address}", log_to_driver=False, logging_level=logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says it all
+            ray.init(f"ray://{address}", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise _silent(f"ray://{address}", "ray start --head", error) from None
     try:

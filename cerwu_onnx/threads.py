@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 LARGE = 1024
 """Columns from which a Hessian's products and factors gain from more than one thread.
@@ -50,7 +51,10 @@ def asked_threads() -> int | None:
 
 
 class _Single:
-    """Who has entered :func:`one_thread`. The limit belongs to the process: the first sets it, the last lifts it."""
+    """Who has entered :func:`one_thread`. The limit belongs to the process: the first sets it, the last lifts it.
+
+    threadpoolctl lets no thread lift what another one has set and may still use; then the limit stays.
+    """
 
     def __init__(self) -> None:
         self.inside = 0
@@ -61,13 +65,14 @@ class _Single:
         with self._lock:
             if not self.inside:
                 self._limit = _libraries().limit(limits=1, user_api="blas")
+                self._limit.__enter__()
             self.inside += 1
 
     def leave(self) -> None:
         with self._lock:
             self.inside -= 1
             if not self.inside:
-                self._limit.restore_original_limits()
+                self._limit.__exit__(None, None, None)
 
 
 _single = _Single()
@@ -76,4 +81,6 @@ _single = _Single()
 @cache
 def _libraries() -> ThreadpoolController:
     """Those of numpy and scipy. To look for them takes a millisecond."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()

@@ -14,7 +14,7 @@ import typer.main
 from cerwu_onnx import __version__
 from cerwu_onnx.errors import CerwuError, CorruptFileError
 
-from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, verify
+from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, sweep, verify
 from .options import Verbose
 
 NAME = "cerwu-onnx"
@@ -97,6 +97,7 @@ def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
 
 for _function, _example in (
     (compress.compress, compress.EXAMPLE),
+    (sweep.sweep, sweep.EXAMPLE),
     (decompress.decompress, decompress.EXAMPLE),
     (inspect.inspect, inspect.EXAMPLE),
     (verify.verify, verify.EXAMPLE),

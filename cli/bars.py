@@ -14,6 +14,7 @@ _LABELS = {
     "calibrate": "calibrating",
     "measure": "measuring",
     "search": "searching",
+    "sweep": "sweeping",
     "quantize": "quantising",
     "encode": "writing",
 }

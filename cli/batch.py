@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from platform import node
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cerwu_onnx.errors import UsageError
+from cerwu_onnx.files import check_target, write_atomic
+from cerwu_onnx.parallel import Pool
 
 from . import console
 from .tables import Column, counted, grid
@@ -26,7 +29,7 @@ from .tables import Column, counted, grid
 SCHEMA = 1
 """Version of the JSON layout; it grows when a key changes its meaning."""
 
-OWN = ("out_dir", "jobs", "as_json", "quiet")
+OWN = ("out_dir", "jobs", "cluster", "as_json", "quiet")
 """Options of the whole; the runs get all others."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -89,28 +92,92 @@ def forwarded(context: typer.Context) -> list[str]:
     return found
 
 
-def compress_all(models: Sequence[Path], targets: Sequence[Path], options: Sequence[str], jobs: int) -> list[Outcome]:
-    """Compress each model, ``jobs`` at a time; the failure of one stops no other, but they end when this does."""
-    pool, children = ThreadPoolExecutor(jobs), _Children()
-    try:
-        return list(pool.map(lambda model, output: _run(model, output, options, children), models, targets))
-    except BaseException:
-        children.end()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+def compress_all(
+    models: Sequence[Path],
+    targets: Sequence[Path],
+    options: Sequence[str],
+    *,
+    force: bool,
+    jobs: int | None,
+    cluster: str | None,
+) -> list[Outcome]:
+    """Compress each model, the largest first; the failure of one stops no other, but they end when this does.
+
+    Raises:
+        WorkerError: the cluster does not answer, or its workers were lost again and again.
+    """
+    outcomes: dict[int, Outcome] = {}
+    for index, (model, target) in enumerate(zip(models, targets, strict=True)):
+        try:
+            check_target(target, overwrite=force, source=model)
+        except UsageError as error:
+            outcomes[index] = _failed(model, target, error)
+    asked = [index for index in range(len(models)) if index not in outcomes]
+    here = os.getcwd()
+
+    def load(number: int) -> _Run:
+        return _Run(str(models[asked[number]]), tuple(options), here)
+
+    with Pool(jobs, cluster) as pool, tempfile.TemporaryDirectory(prefix="cerwu-") as scratch:
+        children = _Children(scratch)
+        try:
+            for number, done in pool.results(children.compress, load, [_size(models[index]) for index in asked]):
+                index = asked[number]
+                outcomes[index] = _kept(models[index], targets[index], done, force=force)
+        except BaseException:
+            children.end()
+            raise
+    return [outcomes[index] for index in range(len(models))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run to do: the model's path and the options, both as seen from a working directory."""
+
+    model: str
+    options: tuple[str, ...]
+    here: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A run that has ended: exit code, stdout, stderr, and the file, if there is one."""
+
+    code: int
+    out: str
+    err: str
+    content: bytes | None
 
 
 class _Children:
-    """Processes that are running."""
+    """Processes that are running. On another machine it has its own.
 
-    def __init__(self) -> None:
+    Args:
+        scratch: folder of their files; None takes the system's.
+    """
+
+    def __init__(self, scratch: str | None = None) -> None:
+        self._scratch = scratch
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = Lock()
         self._over = False
 
-    def run(self, command: list[str]) -> tuple[int, str, str]:
-        """Run a command to its end; exit code, stdout and stderr."""
+    def __reduce__(self) -> tuple[type[_Children], tuple[()]]:
+        return _Children, ()
+
+    def compress(self, run: _Run) -> _Done:
+        """Run the command to its end."""
+        if not Path(run.here).is_dir():
+            raise UsageError(
+                f"{node()} has no folder {run.here}: workers read files under the same paths as this machine"
+            )
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            output = Path(folder) / "model.cwb"
+            command = ["compress", *run.options, "--json", "--", run.model, str(output)]
+            code, out, err = self._run([sys.executable, "-m", "cerwu_onnx.cli", *command], run.here)
+            return _Done(code, out, err, output.read_bytes() if output.exists() else None)
+
+    def _run(self, command: list[str], here: str) -> tuple[int, str, str]:
         with self._lock:
             if self._over:
                 return -signal.SIGTERM, "", ""
@@ -119,6 +186,7 @@ class _Children:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=os.environ | ONE_THREAD,
+                cwd=here,
                 encoding="utf-8",
                 errors="replace",
             )
@@ -129,21 +197,38 @@ class _Children:
         return process.returncode, out, err
 
     def end(self) -> None:
-        """Ask all of them to end, which they do without leaving anything; none begins any more."""
+        """Ask all of them to end, which they do without leaving anything, and wait; none begins any more."""
         with self._lock:
             self._over = True
-            for process in self._running:
-                process.terminate()
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
-def _run(model: Path, output: Path, options: Sequence[str], children: _Children) -> Outcome:
-    command = [sys.executable, "-m", "cerwu_onnx.cli", "compress", *options, "--json", "--", str(model), str(output)]
-    code, out, err = children.run(command)
-    lines = [line for line in err.splitlines() if line.strip()]
-    if code < 0:
-        lines.append(f"error: the process was killed by signal {-code}")
-    report = json.loads(out) if out else None
-    return Outcome(str(model), str(output), code if code >= 0 else CRASHED, tuple(lines), report)
+def _size(model: Path) -> int:
+    """Bytes of a model, of which the time it takes is a matter; 0 if it is not there."""
+    data = model.with_name(f"{model.name}.data")  # where large ones keep their weights
+    return sum(path.stat().st_size for path in (model, data) if path.is_file())
+
+
+def _kept(model: Path, target: Path, done: _Done, *, force: bool) -> Outcome:
+    """Write what a run has made, and say what became of it."""
+    lines = [line for line in done.err.splitlines() if line.strip()]
+    if done.code < 0:
+        lines.append(f"error: the process was killed by signal {-done.code}")
+    if done.content is not None:
+        try:
+            write_atomic(target, done.content, overwrite=force)
+        except UsageError as error:
+            return _failed(model, target, error)
+    report = json.loads(done.out) | {"output": str(target)} if done.out else None
+    return Outcome(str(model), str(target), done.code if done.code >= 0 else CRASHED, tuple(lines), report)
+
+
+def _failed(model: Path, target: Path, error: UsageError) -> Outcome:
+    return Outcome(str(model), str(target), error.exit_code, (f"error: {error}",), None)
 
 
 def show(outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:

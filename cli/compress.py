@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,25 @@ EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0
 
 _DEFAULT = Settings()
 _AIMLESS = Target()
+
+_PLAIN = (
+    "method",
+    "effort",
+    "output_loss",
+    "levels",
+    "damping",
+    "passes",
+    "coder",
+    "weights_only",
+    "weight_layout",
+    "in_place",
+    "fold_bn",
+    "requantize",
+    "float_params",
+    "batch_size",
+    "strict",
+)
+"""Options that are fields of the settings as they are."""
 
 
 def compress(
@@ -228,7 +246,19 @@ def compress(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", show_default="all cores", help="With --out-dir: so many models at a time."
+            "--jobs",
+            "-j",
+            metavar="N",
+            show_default="OMP_NUM_THREADS or all cores",
+            help="So much at a time: with --out-dir models, without it layers that do not depend on each other.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="dask://HOST:PORT|ray://HOST:PORT",
+            show_default=False,
+            help="Let the workers of a cluster do that instead: docs/scaling.md.",
         ),
     ] = None,
     strict: Annotated[
@@ -259,39 +289,18 @@ def compress(
         context, {"lambda_": lambda_, "target_size": target_size, "target_bpw": target_bpw, "max_drop": max_drop}
     )
     lambda_, target_size, target_bpw, max_drop = aim.values()
-    settings = Settings(
-        method=method,
-        effort=effort,
-        output_loss=output_loss,
-        lambda_=lambda_,
-        levels=levels,
-        damping=damping,
-        passes=passes,
-        coder=coder,
-        weights_only=weights_only,
-        weight_layout=weight_layout,
-        in_place=in_place,
-        fold_bn=fold_bn,
-        requantize=requantize,
-        float_params=float_params,
-        batch_size=batch_size,
-        memory=parse_size(memory),
-        strict=strict,
-        rules=(*rules(context), *(LayerRule(glob, skip=True, where="--skip") for glob in skip or ())),
-    )
-    target = Target(
+    settings = replace(settings_of(context), lambda_=lambda_)
+    target = replace(
+        target_of(context),
         size=None if target_size is None else parse_size(target_size),
         bits_per_weight=target_bpw,
         max_drop=None if max_drop is None else parse_share(max_drop, "--max-drop"),
         confidence=parse_share(confidence, "--confidence"),
-        metric=metric,
-        metric_data=metric_data,
-        metric_labels=metric_labels,
         fail_above=None if fail_above is None else parse_size(fail_above),
         fail_drop=None if fail_drop is None else parse_share(fail_drop, "--fail-drop"),
     )
     images = image_options(mean, std, layout)
-    models, outputs = _files(paths, out_dir, jobs, dry_run=dry_run)
+    models, outputs = _files(paths, out_dir, dry_run=dry_run)
     if dry_run:
         show_plans(models, settings, as_json=as_json)
         return
@@ -300,7 +309,9 @@ def compress(
 
         if report_paths:
             raise UsageError("--report is for a single model: with --out-dir use cerwu-onnx report")
-        outcomes = batch.compress_all(models, outputs, batch.forwarded(context), jobs or os.cpu_count() or 1)
+        outcomes = batch.compress_all(
+            models, outputs, batch.forwarded(context), force=force, jobs=jobs, cluster=cluster
+        )
         batch.show(outcomes, as_json=as_json, quiet=quiet)
         raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
     model, output = models[0], outputs[0]
@@ -314,11 +325,13 @@ def compress(
         report = run(
             model,
             output,
-            calib=_of(model, calib),
+            calib=of_model(model, calib),
             settings=settings,
-            target=replace(target, metric_data=_of(model, metric_data)),
+            target=replace(target, metric_data=of_model(model, metric_data)),
             images=images,
             cache=cache,
+            jobs=jobs,
+            cluster=cluster,
             resume=resume,
             force=force,
             progress=progress,
@@ -335,18 +348,27 @@ def compress(
         raise CheckFailed("; ".join(report.missed))
 
 
-def _files(
-    paths: list[Path], out_dir: Path | None, jobs: int | None, *, dry_run: bool
-) -> tuple[list[Path], list[Path]]:
+def settings_of(context: typer.Context) -> Settings:
+    """The settings of a command line, all but lambda."""
+    chosen = context.params
+    return Settings(
+        **{name: chosen[name] for name in _PLAIN},
+        memory=parse_size(chosen["memory"]),
+        rules=(*rules(context), *(LayerRule(glob, skip=True, where="--skip") for glob in chosen["skip"] or ())),
+    )
+
+
+def target_of(context: typer.Context) -> Target:
+    """The metric of a command line, without anything that it is to reach."""
+    return Target(**{name: context.params[name] for name in ("metric", "metric_data", "metric_labels")})
+
+
+def _files(paths: list[Path], out_dir: Path | None, *, dry_run: bool) -> tuple[list[Path], list[Path]]:
     """The models and the files to write, which a dry run need not name.
 
     Raises:
         UsageError: the arguments do not say which is which.
     """
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs} is out of range: give at least 1")
-    if jobs is not None and out_dir is None:
-        raise UsageError("--jobs is for many models: give --out-dir too")
     if out_dir is not None:
         from . import batch
 
@@ -358,6 +380,6 @@ def _files(
     return paths[:1], paths[1:]
 
 
-def _of(model: Path, spec: str | None) -> str | None:
+def of_model(model: Path, spec: str | None) -> str | None:
     """Where the data of a model is."""
     return None if spec is None else spec.replace("{stem}", model.stem)

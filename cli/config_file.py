@@ -14,11 +14,26 @@ from cerwu_onnx.errors import UsageError
 
 OWN, SHARED, TABLE = "cerwu.toml", "pyproject.toml", "cerwu-onnx"
 
-COMMAND_LINE = ("config", "dry_run", "out_dir", "jobs", "report_paths", "skip", "force", "as_json", "quiet", "verbose")
+COMMAND_LINE = (
+    "config",
+    "dry_run",
+    "out_dir",
+    "jobs",
+    "cluster",
+    "report_paths",
+    "skip",
+    "force",
+    "as_json",
+    "quiet",
+    "verbose",
+)
 """Options that say what one run does; a file cannot."""
 
 AIMS = ("lambda_", "target_size", "target_bpw", "max_drop")
 """Options that exclude each other: one on the command line takes the place of another in the file."""
+
+_UNSWEPT = ("lambda", "target-size", "target-bpw", "max-drop", "confidence", "fail-above", "fail-drop")
+"""Keys that say what a single file is meant for: a sweep passes over them."""
 
 _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
     None: ((bool,), "true or false"),
@@ -56,6 +71,8 @@ def read_config(context: typer.Context, given: Path | None) -> Path | None:
         for option in context.command.params
         if option.param_type_name == "option" and option.name not in COMMAND_LINE and option.name != "help"
     }
+    if context.command.name == "sweep":
+        body = {key: value for key, value in body.items() if key not in _UNSWEPT}
     for key in body:
         if key not in options:
             raise UsageError(f"{path}: unknown key {key!r}{_like(key, [*options, 'layers'])}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from types import FrameType
 
 CODES = {
@@ -38,7 +40,12 @@ def install() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the run. While temporary files are removed, nothing but another Ctrl-C or SIGKILL disturbs that."""
+    """End the run. While temporary files are removed, nothing but another Ctrl-C or SIGKILL disturbs that.
+
+    What threads say from now on is only that they were interrupted, too.
+    """
+    threading.excepthook = lambda _: None
+    logging.disable()
     for other in _OTHERS:
         signal.signal(other, signal.SIG_IGN)
     raise Ended(number)

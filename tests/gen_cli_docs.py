@@ -62,8 +62,8 @@ the model with the same weights is scored.
 
 Options of `compress` may stand in a file: `cerwu.toml`, or the table `[tool.cerwu-onnx]` of `pyproject.toml`, in the
 working directory, or what `--config` names instead. Keys are the long options without dashes (not those that say what
-one run does: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `force`, `json`, `quiet`, `verbose`), sizes and
-percentages strings or numbers. The command line counts more; paths are relative to the working directory. An
+one run does: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`, `quiet`, `verbose`),
+sizes and percentages strings or numbers. `sweep` reads the same files, and passes over lambda, targets and limits. The command line counts more; paths are relative to the working directory. An
 unknown key, a wrong type or a glob that matches nothing is an error.
 
 ```toml
@@ -106,11 +106,28 @@ cerwu-onnx compress models/*.onnx --out-dir small -j 4 --calib 'data/{stem}.npz'
 ```
 
 Each model becomes `small/NAME.cwb` by a run of its own: same options, one process, one thread, so that the files
-depend neither on `-j` nor on each other. `{stem}` in `--calib` and `--metric-data` stands for the model's name without
-suffix. The failure of one stops no other; the exit code is the largest, and a table shows all. `--json` is one object:
-`schema`, and `models` with `model`, `output`, `exit_code`, `messages` (its lines on stderr) and `report` (as below, or
-`null`). Everywhere else onnxruntime and the products of matrices of 1024 columns or more take all
-cores; `OMP_NUM_THREADS` says otherwise.
+depend neither on `-j` nor on each other; the largest model begins. `{stem}` in `--calib` and `--metric-data` stands for
+the model's name without suffix. The failure of one stops no other; the exit code is the largest, and a table shows all.
+`--json` is one object: `schema`, and `models` with `model`, `output`, `exit_code`, `messages` (its lines on stderr) and
+`report` (as below, or `null`).
+
+## Many lambdas
+
+```sh
+cerwu-onnx sweep model.onnx --out-dir curve --lambda 0.02 --lambda 0.1 --lambda 0.5 --calib calib.npz
+```
+
+One file for each lambda, `curve/model-0.1.cwb` and so on, and a table of their sizes, losses and, with `--metric`,
+scores. What no lambda changes is measured once; the rest runs side by side, `-j` at a time. `--json` is one object:
+`schema`, and `files`, each as `compress --json` below.
+
+## Threads and clusters
+
+Of a single model, `-j` says how many layers are quantised at a time, where they do not depend on each other: without
+data, and by the papers' methods. Each takes one thread; as many run side by side as `--memory` has room for. `--cluster
+dask://HOST:PORT` or `ray://HOST:PORT` gives layers, models or lambdas to the workers of a cluster, and the files are
+the same to the byte: [scaling.md](scaling.md). Everywhere else onnxruntime and the products of matrices of 1024 columns
+or more take all cores; `OMP_NUM_THREADS` says otherwise.
 
 ## What goes where
 
@@ -169,7 +186,7 @@ def page() -> str:
             f"## {program.NAME} {name}\n\n{_text(command.help)}\n",
             f"```sh\n{program.NAME} {name}{arguments} [options]\n",
             f"{command.epilog.split('Example:')[1].strip()}   # for example\n```\n\n",
-            _options(command),
+            _options(command, group.commands["compress"] if name == "sweep" else None),
         ]
     parts += ["## Exit codes\n\n| code | meaning |\n|---|---|\n"]
     parts += [f"| {code} | {meaning.replace('|', '&#124;')} |\n" for code, meaning in program.EXIT_CODES.items()]
@@ -190,11 +207,12 @@ def _text(help_text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in help_text.split("\n\n")) + "\n"
 
 
-def _options(command: Any) -> str:
-    """The table of a command's options; ``--help`` goes without saying."""
+def _options(command: Any, other: Any = None) -> str:
+    """The table of a command's options but those of another one; ``--help`` goes without saying."""
+    known = set() if other is None else {(option.name, option.help) for option in other.params}
     rows = []
     for option in command.params:
-        if option.param_type_name == "argument" or "--help" in option.opts:
+        if option.param_type_name == "argument" or "--help" in option.opts or (option.name, option.help) in known:
             continue
         names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len, reverse=True) + option.secondary_opts)
         value = f" {option.metavar}".replace("|", "\\|") if option.metavar else ""
