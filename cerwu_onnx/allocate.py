@@ -32,6 +32,7 @@ from cerwu_onnx.calibration import (
     walk,
 )
 from cerwu_onnx.calibration.output import Batches
+from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError
@@ -81,7 +82,12 @@ class Allocator:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
-        (self._measurable, self._noise, rows), parts = cache.get("noise", {"loss": settings.output_loss}, self._measure)
+        if budget.fits_whole(graph, settings.memory):
+            entry = cache.get("noise", {"loss": settings.output_loss}, self._measure)
+        else:
+            depends = {"loss": settings.output_loss, "batch": settings.batch_size, "memory": settings.memory}
+            entry = cache.get("level", depends, self._measure_level)
+        (self._measurable, self._noise, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
         self._last: tuple[float, Allocation] | None = None  # what the present sensitivities gave, and at which lambda
 
@@ -98,6 +104,24 @@ class Allocator:
             return (False, self._blind(), {}), []
         rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
         return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
+
+    def _measure_level(self) -> Entry:
+        """The same of a model too large for that: noise on all layers at once, along a walk, sets their level."""
+        generator, loss = np.random.default_rng(0), 0.0
+        settings, memory = self._settings, budget.activations(self._settings.memory)
+        steps = walk(self._graph, self._source, batch_size=settings.batch_size, memory=memory, known=lambda _: True)
+        for step in steps:
+            for layer in step.layers:
+                weight = self._weights[layer.weight]
+                deviation = (self._first[layer.weight] / len(self._first)) ** 0.5
+                step.commit({layer.weight: noisy(weight, deviation * generator.normal(size=weight.shape))})
+            if step.outputs:
+                try:
+                    loss = _loss(step.outputs, settings.output_loss)
+                except CalibrationError as error:
+                    log.warning("the level of what errors cost is a guess: %s", error)
+        level = loss if 0 < loss < np.inf else NOISE * BLIND
+        return (False, {name: level / (value or 1.0) for name, value in self._first.items()}, {}), []
 
     def _output_loss(self) -> OutputLoss:
         """Made when something is measured: a cache may know it all."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from cerwu_onnx.calibration.fisher import FOLDS, LARGEST
 from cerwu_onnx.graph import Graph
 from cerwu_onnx.types import Layer
 
@@ -17,6 +18,10 @@ log = logging.getLogger(__name__)
 HESSIANS = 12
 """Matrices as large as its Hessian that exist at once, at most, while a layer is quantised: those of both models, of
 all samples and two folds of them, and what it takes to factorise one. ``python -m tests.bench wide`` shows it."""
+
+WHOLE = 6
+"""Copies of all weights, as float32, that exist at once while gradients are measured, about: of the file, onnxruntime's
+for the model and its gradients, and with noise on them."""
 
 NAMED = 3
 """Layers that a warning names; of others it tells how many they are."""
@@ -30,6 +35,22 @@ def activations(memory: int) -> int:
 def symbols(memory: int) -> int:
     """Bytes of symbols, of layers that are done, that stay in memory."""
     return memory // 32
+
+
+def fits_whole(graph: Graph, memory: int) -> bool:
+    """Whether there is room for all weights at once, several times, and for what gradients say about their rows."""
+    weights = sum(4 * layer.layout.size for layer in graph.layers)
+    fishers = (layer.layout.groups * layer.layout.rows**2 for layer in graph.layers)
+    needed = WHOLE * weights + sum(FOLDS * 8 * size for size in fishers if size <= LARGEST)
+    if needed <= memory:
+        return True
+    log.warning(
+        "sensitivities from gradients need all weights at once, more than %d MiB of memory, so relative errors of all "
+        "layers count the same: --memory %dMiB would do",
+        memory >> 20,
+        -(-needed >> 20),
+    )
+    return False
 
 
 def with_blocks(graph: Graph, memory: int) -> Graph:

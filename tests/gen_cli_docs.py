@@ -93,11 +93,11 @@ versions and number of threads as well), so an old one is never wrong, and runs 
 computed again, with a warning. There is no cache unless one is asked for (`cache = "..."` in a configuration file
 asks always): it takes some bytes for each weight and lambda tried, and nothing but you deletes it.
 
-Layers quantised by `trellis` are entries of their own, kept as they are done, so a run that was killed goes on where it
-was: what is missing is quantised, on the activations of the layers before it, and the file is the same. `--resume` does
-that without a cache that stays: entries stand in the folder `OUT.cwb.resume`, which is removed once the file is written.
-Give it to the first run and to the one that goes on; `-v` says how many layers were found. With `--cache` it changes
-nothing.
+Layers quantised by `trellis` are entries of their own, kept as they are done, so a run that was killed goes on where
+it was: what is missing is quantised, on the activations of the layers before it, and the file is the same. `--resume`
+does that without a cache that stays: entries stand in the folder `OUT.cwb.resume`, which is removed once the file is
+written. Give it to the first run and to the one that goes on; `-v` says how many layers were found. With `--cache` it
+changes nothing. Of the papers' methods it keeps the statistics, without calibration data nothing.
 
 ## Many models
 

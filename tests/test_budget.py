@@ -12,13 +12,14 @@ from onnx import helper
 
 import cerwu_onnx
 from cerwu_onnx import LayerRule, ModelError, Settings, budget, reports
-from cerwu_onnx.calibration import model_inputs, open_source, walk
+from cerwu_onnx.calibration import model_inputs, open_source, sequential, walk
 from cerwu_onnx.calibration import sums as sums_module
 from cerwu_onnx.graph import analyse
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.types import MatMulPatch
 
 from .models import build, normal, value
+from .test_allocate import dense_net, rows
 
 COLUMNS = 480
 DATA = {"x": normal(700, COLUMNS, seed=1)}
@@ -117,3 +118,55 @@ def test_tiles_make_no_difference(apart: bool, monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_allclose(one, tiled, rtol=1e-5, atol=1e-4)
     wide = x.astype(np.float64)
     np.testing.assert_allclose(found[1][-1 if apart else 0], wide.swapaxes(1, 2) @ wide, rtol=1e-5, atol=1e-4)
+
+
+def test_gradients_that_do_not_fit(path: Path, tmp_path: Path) -> None:
+    """Relative errors of all layers count the same, at a level measured along a walk."""
+    network = dense_net(64, 300, 300, 10)
+    onnx.save(network, path)
+    data = rows(150, 64)
+    graph = analyse(network)
+    assert budget.fits_whole(graph, 1 << 30)
+    settings = Settings(memory=4 << 20)
+    report = cerwu_onnx.compress(path, tmp_path / "m.cwb", calib=data, settings=settings)
+    (warning,) = (text for text in report.warnings if "gradients" in text)
+    assert (
+        "more than 4 MiB of memory, so relative errors of all layers count the same: --memory 6MiB would do" in warning
+    )
+    (enough,) = (
+        cerwu_onnx.compress(path, tmp_path / "n.cwb", calib=data, settings=Settings(memory=s << 20)) for s in [6]
+    )
+    assert not [text for text in enough.warnings if "gradients" in text]
+    assert report.output_loss is not None
+    assert enough.output_loss is not None
+    assert report.output_loss < 4 * settings.price
+    with pytest.raises(ModelError, match=r"are too large .* \(and 1 more\)"):
+        cerwu_onnx.compress(path, tmp_path / "o.cwb", calib=data, settings=replace(settings, strict=True))
+
+
+def test_new_values_are_forgotten_once_they_were_read() -> None:
+    """All of them together are as large as the model."""
+    graph = analyse(dense_net(12, 20, 20, 20, 5))
+    steps = walk(graph, open_source(rows(30, 12), model_inputs(graph.model)), batch_size=8)
+    held = []
+    for step in steps:
+        state = steps.gi_frame.f_locals["state"]
+        held.append(len(state._committed))
+        step.commit({layer.weight: np.round(graph.array(layer.weight), 1) for layer in step.layers})
+    assert held == [0, 0, 0, 0, 0]
+
+
+def test_the_batch_follows_from_one_sample_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session sees more than a segment."""
+    graph = analyse(dense_net(12, 20, 20, 20, 5))
+    opened: list[int] = []
+    real = sequential.open_session
+
+    def counted(segment: onnx.ModelProto) -> object:
+        opened.append(len(segment.graph.node))
+        return real(segment)
+
+    monkeypatch.setattr(sequential, "open_session", counted)
+    source = open_source(rows(30, 12), model_inputs(graph.model))
+    assert sequential._choose_batch(graph, source, memory=4 * 4 * (12 + 20 + 20 + 20) * 3) == 3
+    assert max(opened) < len(graph.model.graph.node)

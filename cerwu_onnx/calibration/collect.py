@@ -128,7 +128,11 @@ def choose_batch(session: ort.InferenceSession, source: Source, names: Sequence[
     """
     feed = source.first()
     tensors = {**feed, **run_session(session, names, feed)}
-    needed = sum(int(tensor.nbytes) for tensor in tensors.values())
+    return batch_that_fits(sum(int(tensor.nbytes) for tensor in tensors.values()), memory)
+
+
+def batch_that_fits(needed: int, memory: int) -> int:
+    """As many samples, of so many bytes each, as fit in a quarter of the memory."""
     batch = max(1, min(_LARGEST_BATCH, memory // (4 * max(needed, 1))))
     log.debug("calibration: %d bytes of activations per sample, %d samples per batch", needed, batch)
     return batch

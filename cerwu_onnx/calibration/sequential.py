@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from cerwu_onnx.calibration.collect import choose_batch, collect, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.collect import batch_that_fits, collect, open_session, run_session
 from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.spool import Batches, Held, Spool
@@ -102,10 +102,10 @@ def walk(
     with Spool(memory) as spool:
         state = _Walk(graph, source, spool)
         if batch_size is None:
-            batch_size = _choose_batch(graph, state.nodes, source, memory)
+            batch_size = _choose_batch(graph, source, memory)
             if folds > 1 and source.samples is not None:  # at least two batches each, if there are so many samples
                 batch_size = min(batch_size, max(1, source.samples // (2 * folds)))
-        state.read(batch_size)
+        state.read(source.batches(batch_size), batch_size)
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
@@ -117,10 +117,25 @@ def walk(
         yield Step((), {}, state.finish(), state.samples, state.commit)
 
 
-def _choose_batch(graph: Graph, nodes: Nodes, source: Source, memory: int) -> int:
-    activations = (site.activation for layer in graph.layers for site in layer.sites)
-    names = fetched_activations(graph.model, (name for name in activations if name not in nodes.tensors))
-    return choose_batch(open_session(graph.observed, names), source, names, memory)
+def _choose_batch(graph: Graph, source: Source, memory: int) -> int:
+    """As one sample tells that visits the layers, so that never the whole model is loaded."""
+    with Spool(memory) as spool:
+        state = _Walk(graph, source, spool)
+        feed = source.first()
+        state.read([feed], 1)
+        return batch_that_fits(state.measure() + sum(int(value.nbytes) for value in feed.values()), memory)
+
+
+@dataclass(slots=True)
+class _Size:
+    """What an activation takes, where sums over it would be."""
+
+    activation: str
+    bytes: int = 0
+
+    def add(self, x: npt.NDArray[Any], _: npt.NDArray[Any]) -> None:
+        """Note a value."""
+        self.bytes = int(x.nbytes)
 
 
 def _is_recurrent(layer: Layer) -> bool:
@@ -168,21 +183,33 @@ class _Walk:
         self._pending = set(nodes.ancestors(needed, set(range(len(nodes))) - nodes.fixed))
         self._tensors: dict[_Stream, Mapping[str, onnx.TensorProto]] = dict.fromkeys(_Stream, nodes.tensors)
         self._changed: set[str] = set()
+        self._committed: set[str] = set()
         self._types = dict(nodes.inputs)
         self._kept: dict[_Stream, dict[str, list[Held]]] = {stream: {} for stream in _Stream}
 
-    def read(self, batch_size: int) -> None:
+    def read(self, feeds: Iterable[dict[str, Any]], batch_size: int) -> None:
         """Keep what the source feeds."""
         self._batch_size = batch_size
         kept = self._kept[_Stream.BOTH]
         live = self._live()
-        for feed in self._source.batches(batch_size):
+        for feed in feeds:
             for name in live & feed.keys():
                 kept.setdefault(name, []).append(self._spool.put(np.array(feed[name])))  # a caller may reuse its own
             self._batches += 1
             self.samples += self._source.count(feed)
         if not self.samples:
             raise CalibrationError("the calibration data holds no sample")
+
+    def measure(self) -> int:
+        """Run to the last layer; bytes of all activations that the layers read, inputs apart."""
+        sizes: dict[str, _Size] = {}
+        fed = set(self._kept[_Stream.BOTH])
+        while self.unvisited:
+            layer = self.unvisited.pop(0)
+            names = {name for name, _ in self._keys(layer)} - fed - sizes.keys()
+            sizes |= {name: _Size(name) for name in names}
+            self._advance(names, [[sizes[name] for name in names]])
+        return sum(size.bytes for size in sizes.values())
 
     def visit(
         self, float_hessian: bool, folds: int, known: Callable[[tuple[Layer, ...]], bool]
@@ -252,6 +279,7 @@ class _Walk:
             raise UsageError(f"nodes that read {', '.join(map(repr, fresh))} have already run with the earlier values")
         self._tensors[_Stream.QUANTIZED] = {**current, **fresh}
         self._changed |= fresh.keys()
+        self._committed |= fresh.keys()
 
     def _activations(self) -> set[str]:
         return {site.activation for layer in self.unvisited for site in layer.sites}
@@ -279,7 +307,7 @@ class _Walk:
     def _advance(
         self,
         targets: Iterable[str],
-        sums: Sequence[Sequence[Sums]] = (),
+        sums: Sequence[Sequence[Sums | _Size]] = (),
         keep: Iterable[str] = (),
         unfinished: Collection[str] = (),
     ) -> None:
@@ -323,6 +351,18 @@ class _Walk:
         for stream, names in dead.items():
             for name in names:
                 del self._kept[stream][name]
+        self._release()
+
+    def _release(self) -> None:
+        """Forget new values of constants that no node will read any more: all together are as large as the model."""
+        read = self.nodes.read_by(self._pending).union(self.nodes.outputs)
+        for name in list(self._committed):
+            if self.nodes.reached([name], self.nodes.fixed).isdisjoint(read):
+                self._committed.remove(name)
+                self._tensors[_Stream.QUANTIZED] = {
+                    **self._tensors[_Stream.QUANTIZED],
+                    name: self.nodes.tensors[name],
+                }
 
     def _runs(self, segment: Iterable[int], wanted: Collection[str], changed: Collection[str]) -> list[_Run]:
         """First the nodes on which the models agree, then the others for each model."""
