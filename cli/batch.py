@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def compress_all(
     here = os.getcwd()
 
     def load(number: int) -> _Run:
-        return _Run(str(models[asked[number]]), tuple(options), here)
+        return _Run(str(models[asked[number]]), _resumed(options, targets[asked[number]]), here)
 
     with Pool(jobs, cluster) as pool, tempfile.TemporaryDirectory(prefix="cerwu-") as scratch:
         children = _Children(scratch)
@@ -207,6 +208,17 @@ class _Children:
             process.wait()
 
 
+def _resumed(options: Sequence[str], target: Path) -> tuple[str, ...]:
+    """The options of a run. What it keeps to be resumed stands beside the file that it becomes in the end."""
+    if "--resume" not in options or any(option.startswith("--cache=") for option in options):
+        return tuple(options)
+    return (*(option for option in options if option != "--resume"), f"--cache={_kept_beside(target)}")
+
+
+def _kept_beside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.resume")
+
+
 def _size(model: Path) -> int:
     """Bytes of a model, of which the time it takes is a matter; 0 if it is not there."""
     data = model.with_name(f"{model.name}.data")  # where large ones keep their weights
@@ -221,6 +233,7 @@ def _kept(model: Path, target: Path, done: _Done, *, force: bool) -> Outcome:
     if done.content is not None:
         try:
             write_atomic(target, done.content, overwrite=force)
+            shutil.rmtree(_kept_beside(target), ignore_errors=True)
         except UsageError as error:
             return _failed(model, target, error)
     report = json.loads(done.out) | {"output": str(target)} if done.out else None

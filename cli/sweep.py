@@ -35,6 +35,7 @@ SINGLE = (
     "dry_run",
     "out_dir",
     "report_paths",
+    "resume",
 )
 """Parameters of ``compress`` that a sweep does not have, or has in another form."""
 

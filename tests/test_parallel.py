@@ -316,6 +316,16 @@ def test_many_models_on_a_cluster(run: Run, model: Path, calib: Path, cluster: C
     assert [entry["exit_code"] for entry in json.loads(again.out)["models"]] == [2, 2, 3]
 
 
+def test_many_models_can_be_resumed(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    words = ("compress", model, "--calib", calib, "--effort", "fast", "--out-dir", tmp_path / "d", "-q", "-j", "1")
+    kept = tmp_path / "d" / "model.cwb.resume"
+    assert run(*words, "--resume", "--strict", "--max-drop", "0%", "--metric", "none.py:f").code == 2
+    assert run(*words, "--resume", "--fail-above", "1").code == 1
+    assert list(kept.glob("*.entry"))
+    assert run(*words, "--resume").code == 0
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["model.cwb"]
+
+
 def test_clusters_that_are_not_there(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "ANSWER", 1)
     monkeypatch.setitem(sys.modules, "ray", None)

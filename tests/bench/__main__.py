@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, targets. The first
-four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``,
-``wide`` and ``targets`` take minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets.
+The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``,
+``mobilenet``, ``wide``, ``scaling`` and ``targets`` take minutes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,25 @@ import argparse
 
 from rich.console import Console
 
-from . import cache, decode, efficient, encoder, entropy, memory, mobilenet, rate, sources, speed, targets, wide
+from . import (
+    cache,
+    decode,
+    efficient,
+    encoder,
+    entropy,
+    memory,
+    mobilenet,
+    rate,
+    scaling,
+    sources,
+    speed,
+    targets,
+    wide,
+)
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide")
+ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling")
 """Parts that need no model of those at hand."""
 
 PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets")
@@ -67,6 +81,8 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "scaling" in parts:
+        scaling.run(console)
     if "wide" in parts:
         wide.run(console, min(arguments.gigabytes, wide.GIGABYTES))
     if "rate" in parts:
