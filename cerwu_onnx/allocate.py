@@ -77,15 +77,17 @@ class Allocator:
         self, graph: Graph, source: Source, settings: Settings, progress: Progress, cache: Cache = NO_CACHE
     ) -> None:
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
-        self._cache = cache
+        self._cache, self._effort = cache, EFFORTS[settings.effort]
         self._weights = _Weights(graph)
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
+        depends: dict[str, object] = {"loss": settings.output_loss}
         if budget.fits_whole(graph, settings.memory):
-            entry = cache.get("noise", {"loss": settings.output_loss}, self._measure)
+            depends["effort"] = self._effort.gradients, self._effort.draws
+            entry = cache.get("noise", depends, self._measure)
         else:
-            depends = {"loss": settings.output_loss, "batch": settings.batch_size, "memory": settings.memory}
+            depends |= {"batch": settings.batch_size, "memory": settings.memory}
             entry = cache.get("level", depends, self._measure_level)
         (self._measurable, self._noise, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
@@ -95,8 +97,8 @@ class Allocator:
         """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
         try:
             loss = self._output_loss()
-            curvatures = row_fishers(self._graph, self._source, self._settings.output_loss)
-            noise = sensitivities(loss, self._weights, self._first, curvatures)
+            curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
+            noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
                 pass
@@ -133,7 +135,7 @@ class Allocator:
         """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
         if not self._measurable:
             return
-        for _ in range(EFFORTS[self._settings.effort].rounds if self._weights else 0):
+        for _ in range(self._effort.rounds if self._weights else 0):
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
                 return
@@ -158,7 +160,8 @@ class Allocator:
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
-        return {"lambda": price, "noise": self._noise, "rules": rules, **settings}
+        effort = self._effort.positions, self._effort.dampings, self._effort.passes
+        return {"lambda": price, "noise": self._noise, "rules": rules, "effort": effort, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> Allocation:
         """Quantise every layer.
@@ -251,8 +254,9 @@ def _quantize(
     found = Allocation(budget.symbols(settings.memory))
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
     done = 0
-    memory = budget.activations(settings.memory)
-    for step in walk(graph, source, batch_size=settings.batch_size, memory=memory, folds=2, known=checkpoints.have):
+    memory, enough = budget.activations(settings.memory), EFFORTS[settings.effort].positions
+    batch, have = settings.batch_size, checkpoints.have
+    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have):
         found.samples = step.samples
         if step.outputs:
             try:
@@ -292,6 +296,7 @@ def _quantized(
     graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> Part:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
+    effort = EFFORTS[settings.effort]
     quantized, distortion = priced.quantize(
         weight,
         layer.layout,
@@ -299,8 +304,9 @@ def _quantized(
         cost,
         columns=where.columns,
         damping=settings.damping,
-        passes=settings.passes,
+        passes=min(settings.passes, effort.passes or settings.passes),
         name=layer.weight,
+        dampings=effort.dampings,
     )
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
     variance = distortion / trace if trace > 0 else 0.0

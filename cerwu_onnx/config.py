@@ -19,14 +19,28 @@ class Effort:
 
     Attributes:
         samples: of the calibration data at most; None takes all.
+        gradients: samples at most of which gradients are taken.
+        draws: of the noise that sets the level of sensitivities.
+        positions: for each column, and for 128 columns at least, that suffice for a Hessian.
+        dampings: of feedback and of repair, relative to the mean diagonal; None cross-validates.
+        passes: at most so many of :attr:`Settings.passes`; None makes them all.
         rounds: how often sensitivities are measured again at the point where it works.
     """
 
-    samples: int | None
-    rounds: int
+    samples: int | None = None
+    gradients: int = 256
+    draws: int = 4
+    positions: int = 256
+    dampings: tuple[float, float] | None = None
+    passes: int | None = None
+    rounds: int = 0
 
 
-EFFORTS = {"fast": Effort(64, 0), "default": Effort(None, 0), "max": Effort(None, 1)}
+EFFORTS = {
+    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
+    "default": Effort(),
+    "max": Effort(rounds=1),
+}
 """Time against bytes."""
 
 PRICES = {"trellis": 0.05}

@@ -21,9 +21,6 @@ from cerwu_onnx.calibration.fisher import Curvature
 from cerwu_onnx.calibration.sensitivity import OutputLoss, bounded, noise_sensitivity, noisy
 from cerwu_onnx.types import FloatArray
 
-REPEATS = 4
-"""Draws of the noise that sets the level."""
-
 SMALL = 0.01
 """Tensors without gradients of less than this share of all weights are measured together: vectors of normalisations,
 position tables. Each would take as long as the largest layer."""
@@ -34,6 +31,7 @@ def sensitivities(
     weights: Mapping[str, FloatArray],
     variance: Mapping[str, float],
     curvatures: Mapping[str, Curvature],
+    draws: int = 4,
 ) -> dict[str, float]:
     """Increase of the loss per unit of variance of white noise on each weight tensor.
 
@@ -45,6 +43,7 @@ def sensitivities(
         weights: the float model's weights, in the shape of the ONNX tensors.
         variance: of the noise on each element, by name.
         curvatures: as :func:`~cerwu_onnx.calibration.fisher.row_fishers` gives them.
+        draws: of the noise that sets the level.
 
     Returns:
         Positive numbers by name.
@@ -58,14 +57,18 @@ def sensitivities(
     large = {name: weight for name, weight in rest.items() if weight.size >= least or name not in loss.sees}
     alike = {name: 1 / variance[name] if variance[name] > 0 else 0.0 for name in rest.keys() - large.keys()}
     for expected in (found, alike):
-        level = _level(loss, weights, variance, expected)
+        level = _level(loss, weights, variance, expected, draws)
         expected.update({name: level * value for name, value in expected.items()})
     found |= alike | noise_sensitivity(loss, large, variance)
     return bounded({name: found[name] for name in weights}, weights)
 
 
 def _level(
-    loss: OutputLoss, weights: Mapping[str, FloatArray], variance: Mapping[str, float], found: Mapping[str, float]
+    loss: OutputLoss,
+    weights: Mapping[str, FloatArray],
+    variance: Mapping[str, float],
+    found: Mapping[str, float],
+    draws: int,
 ) -> float:
     """The loss that noise on all these layers causes, each an equal share of its variance, over what was expected."""
     expected = sum(found[name] * variance[name] for name in found) / max(len(found), 1)
@@ -73,7 +76,7 @@ def _level(
         return 1.0
     generator = np.random.default_rng(0)
     losses = []
-    for _ in range(REPEATS):
+    for _ in range(draws):
         moved = {}
         for name in found:
             deviation = (variance[name] / len(found)) ** 0.5

@@ -24,7 +24,7 @@ from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activatio
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.output import are_probabilities, comparable, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns, positions
-from cerwu_onnx.calibration.sensitivity import BATCH, affordable_samples, first_feeds
+from cerwu_onnx.calibration.sensitivity import BATCH, SAMPLES, affordable_samples, first_feeds
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.graph import Graph
@@ -75,7 +75,7 @@ class Curvature:
     energy: float | None
 
 
-def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, Curvature]:
+def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SAMPLES) -> dict[str, Curvature]:
     """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
 
     Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
@@ -87,6 +87,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, C
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
         kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
+        most: so many samples at most.
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
@@ -102,7 +103,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto") -> dict[str, C
         return {}
     targets = fetched_activations(graph.model, (node.output[0] for node in nodes.values()))
     batch = min(BATCH, choose_batch(open_session(graph.model, targets), source, targets, MEMORY))
-    feeds = first_feeds(source, affordable_samples(graph, source), batch)
+    feeds = first_feeds(source, affordable_samples(graph, source, most), batch)
     samples = sum(source.count(feed) for feed in feeds)
     outputs = _outputs(graph.model, feeds, samples, kind)
     try:

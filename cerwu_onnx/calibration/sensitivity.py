@@ -29,8 +29,11 @@ BATCH = 32
 ACTIVATIONS = 1 << 31
 """Bytes of activations that one evaluation may compute; it bounds the number of samples for large inputs."""
 
-SAMPLES = (32, 256)
-"""At least and at most so many samples, as far as there are."""
+SAMPLES = 256
+"""At most so many samples, as far as there are."""
+
+LEAST = 32
+"""And so many at least, even if they are large."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """No noise reaches further."""
@@ -64,7 +67,7 @@ class OutputLoss:
         self.sees = ancestors(graph.model, self._names)
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
         self._session = open_session(_overridable(graph), self._names)
-        self._feeds = first_feeds(source, affordable_samples(graph, source))
+        self._feeds = first_feeds(source, affordable_samples(graph, source, SAMPLES))
         self._reference = self._outputs({})
         self._names = comparable(self._reference)
         self._kinds = {name: loss_kind(self._reference[name], kind) for name in self._names}
@@ -165,8 +168,8 @@ def _overridable(graph: Graph) -> onnx.ModelProto:
     return model
 
 
-def affordable_samples(graph: Graph, source: Source) -> int:
-    """How many samples an evaluation takes, from what the layers' inputs of one sample need."""
+def affordable_samples(graph: Graph, source: Source, most: int) -> int:
+    """How many samples an evaluation takes, at most so many, from what the layers' inputs of one sample need."""
     constants = graph.tensors.keys()
     names = {site.activation for layer in graph.layers for site in layer.sites} - constants
     feed = source.first()
@@ -174,8 +177,7 @@ def affordable_samples(graph: Graph, source: Source) -> int:
     session = open_session(graph.observed, fetched)
     values = run_session(session, fetched, feed) if fetched else {}
     needed = sum(value.nbytes for value in {**feed, **values}.values()) / max(source.count(feed), 1)
-    least, most = SAMPLES
-    return int(min(max(ACTIVATIONS // max(needed, 1), least), most))
+    return int(min(max(ACTIVATIONS // max(needed, 1), LEAST), most))
 
 
 def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:

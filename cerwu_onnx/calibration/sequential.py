@@ -21,7 +21,7 @@ from cerwu_onnx.calibration.collect import batch_that_fits, collect, open_sessio
 from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.spool import Batches, Held, Spool
-from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, pair_stats
+from cerwu_onnx.calibration.sums import ENOUGH, Key, Sums, identity_stats, key, pair_stats
 from cerwu_onnx.elements import FLOATS, float_tensor, raw_bytes
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.graph import Graph
@@ -64,6 +64,7 @@ def walk(
     memory: int = 512 << 20,
     float_hessian: bool = False,
     folds: int = 1,
+    enough: int = ENOUGH,
     progress: Progress | None = None,
     known: Callable[[tuple[Layer, ...]], bool] = lambda _: False,
 ) -> Iterator[Step]:
@@ -88,6 +89,7 @@ def walk(
         float_hessian: fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
         folds: with more than one, fill :attr:`~cerwu_onnx.types.PairStats.folds`: batch number i belongs to fold
             ``i % folds``. A fold without positions is left out.
+        enough: positions for each column that suffice for statistics.
         progress: called with the layers done and the number of layers whenever more are done.
         known: says of the layers of a step whether the caller knows their new values. Their steps have no statistics.
 
@@ -100,7 +102,7 @@ def walk(
             model is quantised, or the temporary folder is full.
     """
     with Spool(memory) as spool:
-        state = _Walk(graph, source, spool)
+        state = _Walk(graph, source, spool, enough)
         if batch_size is None:
             batch_size = _choose_batch(graph, source, memory)
             if folds > 1 and source.samples is not None:  # at least two batches each, if there are so many samples
@@ -167,8 +169,8 @@ class _Run:
 class _Walk:
     """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
 
-    def __init__(self, graph: Graph, source: Source, spool: Spool) -> None:
-        self._graph, self._source = graph, source
+    def __init__(self, graph: Graph, source: Source, spool: Spool, enough: int = ENOUGH) -> None:
+        self._graph, self._source, self._enough = graph, source, enough
         self.nodes = nodes = Nodes(graph.observed)
         self.samples = self._batch_size = 0
         first = {layer.weight: len(nodes) for layer in graph.layers}
@@ -233,10 +235,8 @@ class _Walk:
             self._advance([name for name, _ in keys], unfinished=own)
             return layers, None
         shape = (layer.layout.groups, layer.layout.cols)
-        sums = [
-            [Sums(name, patch, layer.weight, shape, layer.blocks, float_hessian, self._batches) for name, patch in keys]
-            for _ in range(folds)
-        ]
+        about = (layer.weight, shape, layer.blocks, float_hessian, self._batches, self._enough)
+        sums = [[Sums(name, patch, *about) for name, patch in keys] for _ in range(folds)]
         self._advance([job.activation for job in sums[0]], sums, unfinished=own)
         return layers, self._stats(layers, sums, float_hessian)
 

@@ -26,12 +26,15 @@ LONG = 1024
 TILE = 2048
 """Rows and columns at most of a product before it is added to the sums."""
 
-ENOUGH = (1 << 15, 256)
-"""Positions that suffice: at least the first number, and the second for each column.
+ENOUGH = 256
+"""Positions that suffice for each column.
 
 Neighbouring positions of an image tell the same, and the error that a Hessian of P positions adds to a distortion is in
 the order of N / P of it.
 """
+
+FEW = 128
+"""Columns: layers of fewer get as many positions as those of so many."""
 
 
 def key(site: Site) -> Key:
@@ -54,7 +57,8 @@ class Sums:
         blocks: B, in how many the products of columns are kept (:class:`~cerwu_onnx.types.LayerStats`).
         float_hessian: sum ``x x^T`` too.
         batches: how many calls of :meth:`add` to expect for all sums of this activation together, if a part of the
-            positions will do where there are more than :data:`ENOUGH`; 0 to take all.
+            positions will do where there are enough; 0 to take all.
+        enough: positions for each column, and for :data:`FEW` columns at least.
         one_in: of so many positions one is taken.
         arrays: sums over ``x~ x~^T`` ``(G * B, N / B, N / B)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``,
             then those over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
@@ -68,6 +72,7 @@ class Sums:
     blocks: int = 1
     float_hessian: bool = False
     batches: int = 0
+    enough: int = ENOUGH
     one_in: int = 0
     arrays: list[Float64Array] = field(default_factory=list)
     positions: int = 0
@@ -86,7 +91,7 @@ class Sums:
         chunk = max(CHUNK, LONG * math.prod(self.shape) * 4)
         try:
             if not self.one_in:
-                enough = max(ENOUGH[0], ENOUGH[1] * self.shape[1])
+                enough = self.enough * max(FEW, self.shape[1])
                 self.one_in = max(1, positions(self.patch, x) * self.batches // enough)
             if quantized is None or quantized is x:
                 for cols in iter_columns(self.patch, x, chunk, self.one_in, self.positions):

@@ -40,6 +40,9 @@ ROOM = 0.98
 FINE = 1 << 14
 """Weights from which a step is worth four bytes more than a short one takes: those are off by 0.002 bits per weight."""
 
+PLENTY = 2
+"""Positions for each column from which on a damping that suits most layers does."""
+
 LEAST, MOST = 2 * LEAST_STEP, 1e30
 """Steps, halved on a trellis: what is stored goes down to the smallest normal float32, because not every machine has
 smaller ones."""
@@ -73,6 +76,7 @@ def quantize(
     damping: float,
     passes: int,
     name: str,
+    dampings: tuple[float, float] | None = None,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight, aiming at what its layer would have to be to make up for the errors of earlier ones.
 
@@ -87,21 +91,24 @@ def quantize(
         damping: relative damping of the Hessian where cross-validation cannot choose it.
         passes: how often code lengths are estimated anew.
         name: for warnings.
+        dampings: of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation chooses them.
 
     Returns:
         The weight on its grid, and its distortion with rows weighed as their cost says, by one on average.
     """
     target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
+    given = dampings if stats.positions >= PLENTY * layout.cols else None
     if stats.cross is not stats.hessian:
         parts = cut(target, blocks)
-        repair = repair_damping(parts, stats.folds)
+        repair = given[1] if given else repair_damping(parts, stats.folds)
         target = target if repair is None else joined(repaired(parts, stats, repair), blocks)
     hessian = stats.hessian
     order = natural = np.arange(layout.cols)
     if columns is not None and not np.array_equal(columns, natural):
         order, columns = (columns, columns) if blocks == 1 else (natural, None)  # a path would leave its block
     ordered = hessian if order is natural else hessian[:, order[:, None], order]
-    found = factorise(ordered, feedback_damping(stats.folds) or damping, 0.0, name)
+    feedback = given[0] if given else feedback_damping(stats.folds)
+    found = factorise(ordered, feedback or damping, 0.0, name)
     if found is None:
         factor, damping = np.broadcast_to(np.eye(hessian.shape[1]), hessian.shape), 0.0
     else:

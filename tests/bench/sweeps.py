@@ -55,7 +55,7 @@ def equal_sensitivities(*arguments: Any) -> dict[str, float]:
 
 def by_noise(*arguments: Any) -> dict[str, float]:
     """Sensitivities by noise on one layer after another."""
-    loss, weights, variance, _ = arguments
+    loss, weights, variance, *_ = arguments
     return noise_sensitivity(loss, weights, variance)
 
 
