@@ -19,7 +19,7 @@ HESSIANS = 12
 """Matrices as large as its Hessian that exist at once, at most, while a layer is quantised: those of both models, of
 all samples and two folds of them, and what it takes to factorise one. ``python -m tests.bench wide`` shows it."""
 
-WHOLE = 6
+WHOLE = 8
 """Copies of all weights, as float32, that exist at once while gradients are measured, about: of the file, onnxruntime's
 for the model and its gradients, and with noise on them."""
 
