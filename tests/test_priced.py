@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cerwu_onnx.entropy.step import storable, to_bytes
-from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize import crossval, priced
 from cerwu_onnx.types import MatrixLayout, PairStats
 
 
@@ -42,3 +44,25 @@ def test_steps_can_be_stored(scale: float, price: float) -> None:
             weight, layout, stats, priced.Cost(1.0, price), columns=columns, damping=0.01, passes=1, name="w"
         )
         assert storable(quantized.step)
+
+
+@pytest.mark.parametrize("positions", [priced.PLENTY * 64 - 1, priced.PLENTY * 64])
+def test_dampings_hold_where_a_layer_saw_enough(positions: int) -> None:
+    layout = MatrixLayout((4, 64), (1, 4, 64), (0, 1, 2), 1, 4, 64)
+    x = np.random.default_rng(1).normal(size=(2, positions, 64))
+    hessians, zero = [(h.T @ h / len(h))[None] for h in x], np.zeros((1, 64))
+    halves = [PairStats(h, zero, positions, h, zero) for h in hessians]
+    both = replace(halves[0], folds=tuple(halves))
+    quantized, _ = priced.quantize(
+        np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32),
+        layout,
+        both,
+        priced.Cost(1.0, 1e-6),
+        columns=np.arange(64),
+        damping=0.01,
+        passes=1,
+        name="w",
+        dampings=(0.12, 0.34),
+    )
+    assert (quantized.damping == 0.12) == (positions >= priced.PLENTY * 64)
+    assert quantized.damping in (0.12, *crossval.DAMPINGS)
