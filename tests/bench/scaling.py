@@ -29,6 +29,7 @@ from rich.table import Table
 from cerwu_onnx.cli.batch import compress_all
 from cerwu_onnx.config import Settings
 from cerwu_onnx.lambdas import sweep
+from cerwu_onnx.layout import narrowed
 from cerwu_onnx.parallel import Pool
 from cerwu_onnx.single import LayerJob, quantize_layer
 from cerwu_onnx.threads import one_thread
@@ -42,8 +43,8 @@ LAMBDAS = (0.02, 0.04, 0.08, 0.15)
 MODELS = 4
 WIDTHS = [(768, 768)] * 4
 METHODS = {"trellis, no data": None, "cerwu, Hessian": "cerwu"}
-FITTED = [(256, 256), (256, 512), (512, 256), (512, 512), (1024, 128), (768, 768)]
-CHECKED = [(1024, 1024), (512, 2048), (2048, 512), (2048, 2048)]
+FITTED = [(256, 512), (512, 256), (512, 512), (768, 768), (1024, 256), (1024, 1024)]
+CHECKED = [(512, 2048), (2048, 512), (2048, 2048)]
 """Rows and columns of layers that the cost model is fitted to, and of larger ones that it is checked on."""
 
 TRANSFORMER = [(4096, 4096)] * 4 * 32 + [(11008, 4096)] * 2 * 32 + [(4096, 11008)] * 32 + [(32000, 4096)] * 2
@@ -55,11 +56,11 @@ def job(rows: int, columns: int, method: str | None) -> LayerJob:
     random = np.random.default_rng(rows * columns)
     shape = (rows, columns)
     weight = random.normal(size=shape).astype(np.float32) / np.float32(columns**0.5)
-    if method is None:  # rows in pieces of 128 columns, as the pipeline does without data
-        layout = MatrixLayout(shape, (1, rows * columns // 128, 128), (0, 1, 2), 1, rows * columns // 128, 128)
-        stats, settings = None, Settings()
+    layout = MatrixLayout(shape, (1, *shape), (0, 1, 2), 1, rows, columns)
+    if method is None:
+        layout, stats = narrowed(layout), None  # rows in pieces, as the pipeline does without data
+        settings = Settings(lambda_=1.0)  # coarse enough for the trellis, which takes longer than one grid
     else:
-        layout = MatrixLayout(shape, (1, *shape), (0, 1, 2), 1, rows, columns)
         inputs = random.normal(size=(2 * columns, columns)) @ (np.eye(columns) + 0.5 * np.eye(columns, k=1))
         hessian = inputs.T @ inputs / len(inputs)
         stats, settings = LayerStats(hessian[None], inputs.mean(0)[None], len(inputs)), Settings(method=method)
@@ -157,8 +158,8 @@ def _row(pairs: Sequence[tuple[float, ...]]) -> list[str]:
 
 
 def terms(rows: int, columns: int, method: str | None) -> list[float]:
-    """What a layer's seconds are a sum of: weights, and with a Hessian its products and its factors."""
-    return [rows * columns] if method is None else [rows * columns, rows * columns**2, columns**3]
+    """What a layer's seconds are a sum of: weights, with a Hessian also products and factors, and calls for columns."""
+    return [rows * columns] if method is None else [rows * columns, columns**2 * (rows + columns), columns]
 
 
 def _costs(console: Console) -> dict[str, np.ndarray]:
@@ -183,7 +184,7 @@ def _costs(console: Console) -> dict[str, np.ndarray]:
     return found
 
 
-_NAMES = ("M N", "M N^2", "N^3")
+_NAMES = ("M N", "N^2 (M + N)", "N")
 
 
 def _term(coefficient: float, name: str) -> str:
