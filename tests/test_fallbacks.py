@@ -65,16 +65,21 @@ def nothing(_: pytest.MonkeyPatch) -> None:
     """Leave all as it is."""
 
 
+COLUMNS = 12
+"""Of ``w``."""
+
+
 def failing(times: int) -> Patch:
-    """Hessians that do not factorise at first."""
+    """A layer ``w`` whose Hessian does not factorise at first."""
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         calls, factor = [], hessian.inverse_factor
 
         def inverse_factor(matrix: Any) -> Any:
-            calls.append(1)
-            if len(calls) <= times:
-                raise np.linalg.LinAlgError
+            if matrix.shape[-1] == COLUMNS:
+                calls.append(1)
+                if len(calls) <= times:
+                    raise np.linalg.LinAlgError
             return factor(matrix)
 
         monkeypatch.setattr(hessian, "inverse_factor", inverse_factor)
