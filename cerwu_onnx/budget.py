@@ -1,7 +1,7 @@
 """What a bound on memory is spent on, and what gives way where it does not suffice.
 
-An eighth is for activations between segments, half for what one layer needs at a time, the rest for onnxruntime's
-weights and buffers, the batch at hand and what is already quantised.
+An eighth is for activations between segments, or for layers side by side where there are none; half for what one layer
+needs at a time; the rest for onnxruntime's weights and buffers, the batch at hand and what is already quantised.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ NAMED = 3
 
 def activations(memory: int) -> int:
     """Bytes of activations that may be held between segments."""
+    return memory // 8
+
+
+def side_by_side(memory: int) -> int:
+    """Bytes for layers that are quantised at the same time, where one alone takes less."""
     return memory // 8
 
 

@@ -206,7 +206,7 @@ def quantize_layers(
         return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits)
 
     quantized, bounds = Shelf(budget.symbols(settings.memory)), {}
-    most = _at_once([layer.layout.size for layer in layers], settings.memory)
+    most = _at_once([layer.layout.size for layer in layers], budget.side_by_side(settings.memory))
     progress("quantize", 0, len(layers), "")
     sizes = [work(layer, stats[layer.weight]) for layer in layers]
     found = pool.results(quantize_layer, load, sizes, most=most)

@@ -64,7 +64,8 @@ Options of `compress` may stand in a file: `cerwu.toml`, or the table `[tool.cer
 working directory, or what `--config` names instead. Keys are the long options without dashes (not those that say what
 one run does: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`, `quiet`, `verbose`),
 sizes and percentages strings or numbers. `sweep` reads the same files, and passes over lambda, targets and limits. The
-command line counts more; paths are relative to the working directory. An unknown key, a wrong type or a glob that matches nothing is an error.
+command line counts more; paths are relative to the working directory. An unknown key, a wrong type or a glob that
+matches nothing is an error.
 
 ```toml
 lambda = 0.1
