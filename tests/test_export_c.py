@@ -19,7 +19,7 @@ import cerwu_onnx
 from cerwu_onnx.cli.app import run as run_app
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
-from cerwu_onnx.errors import UsageError
+from cerwu_onnx.errors import CorruptFileError, UsageError
 from cerwu_onnx.firmware import c_source
 from cerwu_onnx.firmware.export import DECODER_FILES, decoder_file, default_name, export, write_folder
 from cerwu_onnx.firmware.index import firmware_tensors
@@ -303,3 +303,13 @@ def test_wheels_hold_the_decoder() -> None:
     for wheel in (ROOT / "dist").glob("cerwu_onnx-*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             assert paths <= set(archive.namelist())
+
+
+@pytest.mark.parametrize("coder", ["ans", "adaptive"])
+def test_damage_does_not_reach_firmware(coder: str) -> None:
+    whole = file(coder=coder)
+    for record in reader.parse(whole).tensors:
+        bad = bytearray(whole)
+        bad[record.offset + record.size // 2] ^= 4
+        with pytest.raises(CorruptFileError):
+            export(reader.parse(bytes(bad)), "model")

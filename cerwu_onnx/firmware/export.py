@@ -56,12 +56,15 @@ def export(
     Raises:
         UsageError: ``name`` is no identifier or the decoder's own, a scale does not fit, or this install lacks the
             decoder's sources.
-        CorruptFileError: the file is damaged.
+        CorruptFileError: the file is damaged. Every tensor is decoded to know: nobody looks at a byte of it again
+            until it is in flash.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name == "cwb":
         raise UsageError(
             f"model name {name!r} does not fit: 1 to 32 of a-z, 0-9 and _, a letter first, other than 'cwb'"
         )
+    for record in container.tensors:
+        container.decode(record)
     data = without_deflated_sections(container)
     tensors = firmware_tensors(container)
     scratch = max((tensor.scratch for tensor in tensors), default=0)
