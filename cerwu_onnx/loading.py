@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
+from cerwu_onnx.container.format import MAGIC
 from cerwu_onnx.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.errors import ModelError, UsageError
 from cerwu_onnx.flat import flattened
@@ -42,10 +43,15 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if file.stat().st_size > MAX_BYTES:
         raise ModelError(f"{file}: an ONNX file of 2 GB and more cannot be: save the model with external data")
     model = onnx.ModelProto()
+    content = file.read_bytes()
     try:
-        model.ParseFromString(file.read_bytes())
+        model.ParseFromString(content)
     except DecodeError as error:
-        raise ModelError(f"{file}: not an ONNX model (protobuf does not parse); export it to ONNX first") from error
+        if content.startswith(MAGIC):
+            raise ModelError(f"{file}: not an ONNX model but a .cwb file") from error
+        raise ModelError(
+            f"{file}: not an ONNX model, or only a part of one (protobuf does not parse); export it to ONNX first"
+        ) from error
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
     _check_words(model, file)

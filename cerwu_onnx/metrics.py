@@ -84,15 +84,18 @@ class Scorer:
             found = self.function(str(path))
             if self.name in METRICS and isinstance(found, np.ndarray):
                 answers, found = found, float(found.mean())
-            score = float(found)
         except CerwuError:
             raise
         except (Exception, SystemExit) as error:  # anything the user's function may raise
             raise CalibrationError(
                 f"metric {self.name}: failed with {type(error).__name__}: {first_line(error)}"
             ) from error
+        try:
+            score, shown = float(found), "NaN"
+        except (TypeError, ValueError):
+            score, shown = np.nan, f"{found!r:.60}"
         if np.isnan(score):
-            raise CalibrationError(f"metric {self.name}: returned NaN; it must return a number, higher is better")
+            raise CalibrationError(f"metric {self.name}: returned {shown}; it must return a number, higher is better")
         return Measured(score, answers)
 
 
@@ -168,7 +171,13 @@ def _builtin(
         return lambda path: auc(_last(_outputs(path, source), first), truth)
     truth = _classes(reference, first)
     if metric == "top1":
+        classes = reference[first][0].shape[-1]
         truth = _cut(labels, source, truth.size, metric)
+        if truth.max(initial=-1) >= classes:
+            raise CalibrationError(
+                f"metric top1: label {truth.max()}, but output {first!r} has {classes} classes, 0 to {classes - 1} "
+                "(rows of no class: -1, which is never right)"
+            )
     return lambda path: _by_sample(_classes(_outputs(path, source), first) == truth, source)
 
 

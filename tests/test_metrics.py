@@ -120,7 +120,8 @@ def test_functions_are_called_with_the_path(model: Path, tmp_path: Path) -> None
     ("body", "message"),
     [
         ("return float('nan')", "returned NaN"),
-        ("return None", "failed with TypeError"),
+        ("return None", "returned None; it must return a number"),
+        ("return 'high'", "returned 'high'; it must return a number"),
         ("raise KeyError('no labels')", "failed with KeyError: 'no labels'"),
     ],
 )
@@ -166,6 +167,7 @@ def test_functions_bring_their_own_data(model: Path) -> None:
         ("top1", {"x": X, "labels": np.full((70, 2), 1)}, "140 labels for 70 rows"),
         ("top1", {"x": X, "labels": np.full(70, 0.5)}, "must be numbers of classes"),
         ("top1", {"x": X, "labels": np.array(["a"] * 70)}, "must be numbers of classes"),
+        ("top1", {"x": X, "labels": np.arange(70) % 5}, "label 4, but output 'y' has 4 classes, 0 to 3"),
         ("auc", {"x": X, "labels": np.arange(70) % 2}, "more than two classes"),
         ("auc", {"x": X, "labels": np.zeros(70)}, "0 and 1, and both"),
         ("agreement", {"y": X}, "unknown key 'y'|misses 'x'"),
