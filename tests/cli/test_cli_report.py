@@ -153,10 +153,16 @@ def test_the_action_does_what_it_says(model: Path, calib: Path, tmp_path: Path) 
     found = dict(line.split("=") for line in outputs.read_text(encoding="utf-8").splitlines())
     assert found.keys() == action["outputs"].keys()
     assert int(found["file-bytes"]) == (tmp_path / "a b.cwb").stat().st_size
-    broken = subprocess.run(
-        command, env=os.environ | runner_env | given | {"MODEL": "-none"}, capture_output=True, check=False
-    )
-    assert broken.returncode == 2
+    missing, limit = {"MODEL": "-none"}, {"OPTIONS": "--method rtn --fail-above 100"}
+    for change, code, why in ((missing, 2, "no such file"), (limit, 1, "above the limit of 100; nothing was written")):
+        summary.unlink()
+        broken = subprocess.run(
+            command, env=os.environ | runner_env | given | change, capture_output=True, text=True, check=False
+        )
+        assert broken.returncode == code
+        assert why in broken.stderr
+        assert summary.read_text(encoding="utf-8").startswith("```\nerror: ")
+        assert why in summary.read_text(encoding="utf-8")
 
 
 def test_the_hook_refuses_damage(cwb: Path, tmp_path: Path) -> None:
