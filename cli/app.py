@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -27,20 +29,29 @@ BROKEN_PIPE = 141
 
 EXIT_CODES = {
     0: "done",
-    1: "a check, a target or a limit failed (compress, verify, doctor)",
+    1: "a check, a target or a limit failed (compress, verify, compare, doctor)",
     2: "usage: unknown option, missing file, output exists (use -f)",
     3: "the model, the calibration data or the metric is invalid or unsupported; with --strict, any warning",
     4: "the .cwb file is damaged or too new",
     5: "a cluster does not answer, or its workers were lost again and again",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
-    BROKEN_PIPE: "the reader of stdout went away (| head)",
     **signals.CODES,
+    BROKEN_PIPE: "the reader of stdout went away (| head)",
 }
+
+CONTINUED = " \\\n      "
+"""Between the lines of an example."""
+
+_WIDTH = 76
+"""Columns of lines that help leaves as they are, indented by four at most."""
 
 _EPILOG = "\n".join(
     [
         "\b\nExit codes:",  # \b: leave the line breaks as they are
-        *(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()),
+        *(
+            textwrap.fill(meaning, _WIDTH, initial_indent=f"  {code:<4} ", subsequent_indent=" " * 7)
+            for code, meaning in sorted(EXIT_CODES.items())
+        ),
         "\n\b\nData goes to stdout, everything else to stderr. NO_COLOR is honoured.\n",
     ]
 )
@@ -79,6 +90,14 @@ def _global(
         console.write(f"{context.get_help()}\n")
 
 
+def _as_typed(example: str) -> str:
+    """An example in 80 columns: a line too long goes on below, as the shell takes it."""
+    if len(example) <= _WIDTH:
+        return example
+    words = re.sub(r" (?!-)", "\xa0", example)  # an option and its value stay together
+    return CONTINUED.join(textwrap.wrap(words, _WIDTH - 6)).replace("\xa0", " ")
+
+
 def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose errors about damage say in which file, also if that shows while tensors are decoded."""
 
@@ -106,7 +125,7 @@ for _function, _example in (
     (export_c.export_c, export_c.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
 ):
-    app.command(epilog=f"\b\nExample:\n  {_example}\n")(_naming_its_file(_function))
+    app.command(epilog=f"\b\nExample:\n  {_as_typed(_example)}\n")(_naming_its_file(_function))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -374,8 +374,10 @@ def _files(paths: list[Path], out_dir: Path | None, *, dry_run: bool) -> tuple[l
 
         return paths, [] if dry_run else batch.outputs(paths, out_dir)
     if len(paths) != 2 and not (dry_run and len(paths) == 1):
+        from .tables import counted
+
         raise UsageError(
-            f"which files? {len(paths)} of them were given: IN.onnx OUT.cwb, or models and --out-dir FOLDER"
+            f"{counted(len(paths), 'path')} given, where two belong: IN.onnx OUT.cwb (or models and --out-dir FOLDER)"
         )
     return paths[:1], paths[1:]
 

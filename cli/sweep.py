@@ -41,10 +41,11 @@ SINGLE = (
 
 
 def sweep(context: typer.Context, **_: Any) -> None:
-    """Compress an ONNX model at several lambdas, into NAME-LAMBDA.cwb in a folder.
+    """Compress an ONNX model at several lambdas.
 
-    What no lambda changes is measured once. Each file is the one that compress writes at that lambda with one thread
-    (OMP_NUM_THREADS=1). All other options are those of compress.
+    Into NAME-LAMBDA.cwb in a folder. What no lambda changes is measured once. Each file is the one that compress writes
+    at that lambda with one thread (OMP_NUM_THREADS=1). The other options are those of compress, without targets,
+    limits, --report, --resume and --dry-run.
     """
     from cerwu_onnx.lambdas import sweep as run
 
@@ -97,7 +98,7 @@ def _table(done: list[Swept], width: int) -> RenderableType:
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
-    """Own ones, then those of ``compress`` that are not :data:`SINGLE`."""
+    """Own ones, then those of ``compress`` that are not :data:`SINGLE`, one of them in other words."""
     shared = inspect.signature(compress.compress, eval_str=True).parameters
     own = {
         "model": Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The trained model.")],
@@ -114,13 +115,25 @@ def _parameters() -> Iterator[inspect.Parameter]:
             ),
         ],
     }
+    reworded: dict[str, Any] = {
+        "jobs": Annotated[
+            int | None,
+            typer.Option(
+                "--jobs",
+                "-j",
+                metavar="N",
+                show_default="OMP_NUM_THREADS or all cores",
+                help="So many lambdas at a time, each by a process and thread of its own.",
+            ),
+        ]
+    }
     kind = inspect.Parameter.KEYWORD_ONLY
     yield shared["context"]
     for name, annotation in own.items():
         yield inspect.Parameter(name, kind, annotation=annotation)
     for name, parameter in shared.items():
         if name not in (*SINGLE, "context"):
-            yield parameter.replace(kind=kind)
+            yield parameter.replace(kind=kind, annotation=reworded.get(name, parameter.annotation))
 
 
 sweep.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]

@@ -55,7 +55,8 @@ there are, not those of `--calib`, and confirm the result on others.
 
 The first three read the last axis of the first output of floating-point numbers. `--metric-data` is a `.npz` with one
 array per input and one of labels (`labels`, or `--metric-labels`), samples along the first axis. A function brings
-its own data. An exception in it, or NaN, ends the run with exit code 3. Of files without a graph (`--weights-only`),
+its own data. A label that is no class of the model is an error, but for negative ones: such rows are never right. An
+exception in a function, or NaN, ends the run with exit code 3. Of files without a graph (`--weights-only`),
 the model with the same weights is scored.
 
 ## Configuration files and single layers
@@ -186,11 +187,13 @@ def page() -> str:
         parts += [
             f"## {program.NAME} {name}\n\n{_text(command.help)}\n",
             f"```sh\n{program.NAME} {name}{arguments} [options]\n",
-            f"{command.epilog.split('Example:')[1].strip()}   # for example\n```\n\n",
+            f"{command.epilog.split('Example:')[1].strip().replace(program.CONTINUED, ' ')}   # for example\n```\n\n",
             _options(command, group.commands["compress"] if name == "sweep" else None),
         ]
     parts += ["## Exit codes\n\n| code | meaning |\n|---|---|\n"]
-    parts += [f"| {code} | {meaning.replace('|', '&#124;')} |\n" for code, meaning in program.EXIT_CODES.items()]
+    parts += [
+        f"| {code} | {meaning.replace('|', '&#124;')} |\n" for code, meaning in sorted(program.EXIT_CODES.items())
+    ]
     tail = _TAIL
     for word, kind in (
         ("LAYER_KEYS", LayerReport),

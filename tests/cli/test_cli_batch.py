@@ -57,8 +57,8 @@ def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "sub").mkdir()
     for arguments, message in (
-        ((model,), "which files? 1 of them were given"),
-        ((model, model, model), "which files? 3 of them"),
+        ((model,), "1 path given, where two belong"),
+        ((model, model, model), "3 paths given, where two belong"),
         ((model, "o.cwb", "-j", "0"), "jobs 0 is out of range"),
         ((model, "--out-dir", tmp_path / "d", "-j", "0"), "jobs 0 is out of range"),
         ((model, "--out-dir", tmp_path / "file"), "--out-dir"),
