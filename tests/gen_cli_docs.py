@@ -136,8 +136,8 @@ or more take all cores; `OMP_NUM_THREADS` says otherwise.
 Tables and JSON go to stdout, everything else to stderr. Warnings are single lines that begin with `warning:`. A run
 that fails says why in one line, `error: ...`, and leaves no output file (but see `--max-drop` and `--fail-drop`); an
 existing file is replaced only with `-f`, and only when the new one is complete. Progress is drawn only when stderr is a
-terminal. Tables fit into the terminal,
-or into 80 columns where there is none (set `COLUMNS` for another width); names too long for that are cut in the middle.
+terminal. Tables fit into the terminal, or into 80 columns where there is none (set `COLUMNS` for another width):
+names too long for that are cut in the middle, and where more than that is missing, columns at the right are left out.
 `NO_COLOR` is honoured.
 
 Names, numbers and reasons are complete in `--json`, which prints exactly one object. NaN and infinity become `null`.
