@@ -122,7 +122,7 @@ def compress(
         typer.Option(
             metavar="NAME",
             help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}. fast takes "
-            f"{EFFORTS['fast'].samples} calibration samples, max measures sensitivities once more.",
+            f"{EFFORTS['fast'].samples} calibration samples and measures less, max measures sensitivities once more.",
         ),
     ] = _DEFAULT.effort,
     output_loss: Annotated[
