@@ -90,7 +90,10 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         self.container.check_sections()  # damage anywhere in the file is an error, whatever is asked of it
         skeleton = self.container.graph()
         if skeleton is None:
-            raise UsageError("the file holds weights only, no graph: it cannot become an ONNX model again")
+            raise UsageError(
+                "the file holds weights only, no graph: no ONNX model can be made of it; "
+                "compress without --weights-only (weights_only=True) for that"
+            )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
         return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
 
