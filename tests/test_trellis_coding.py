@@ -150,7 +150,7 @@ def test_grids_fit_the_symbols() -> None:
 )
 def test_broken_rules(head: int, fields: bytes, message: str) -> None:
     directory = bytes([head]) + b"\0\0\0\0\0" + fields
-    header = f.HEADER.pack(f.MAGIC, 0, 1, len(directory), 20 + len(directory), 0)[:-4]
+    header = f.HEADER.pack(f.MAGIC, f.VERSION, 1, len(directory), 20 + len(directory), 0)[:-4]
     with pytest.raises(CorruptFileError, match=message):
         reader.parse(header + f.crc32(directory, f.crc32(header)).to_bytes(4, "little") + directory)
 
