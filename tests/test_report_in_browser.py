@@ -39,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         compressed,
         calib=SAMPLE / "calib.npz",
         settings=Settings(method="rd-rtn"),
-        target=Target(size=14 << 10),
+        target=Target(size=10 << 10),
     )
     assert len(report.search) > 2
     (folder / "page.html").write_text(to_html(page_of(report, compressed)), encoding="utf-8")
