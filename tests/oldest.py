@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("pytest>=8", "hypothesis>=6.100", "pillow>=10", "ruff>=0.9")
+TESTS = ("pytest>=8", "hypothesis>=6.100", "pillow>=10", "pyyaml>=6", "ruff>=0.9")
 """What the tests themselves need; these may be new."""
 
 
