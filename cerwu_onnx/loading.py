@@ -54,7 +54,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
-    _check_words(model, file)
+    _check_messages(model, file)
     _find_external(model, file)
     _check(model, file)
     return flattened(model)
@@ -68,17 +68,25 @@ def model_size(path: str | os.PathLike[str]) -> int:
     return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
 
 
-def _check_words(model: onnx.ModelProto, file: Path) -> None:
-    """Refuse what protobuf lets through: texts that are no UTF-8, element types that ONNX has not."""
-    types = onnx.TensorProto.DataType.values()
+def _check_messages(model: onnx.ModelProto, file: Path) -> None:
+    """Refuse what protobuf lets through, and some versions of onnx.checker: texts that are no UTF-8, odd tensors."""
     for message in all_messages(model):
-        if isinstance(message, onnx.TensorProto) and message.data_type not in types:
-            raise ModelError(
-                f"{file}: tensor {message.name!r} has the element type {message.data_type}, which ONNX does not know"
-            )
+        if isinstance(message, onnx.TensorProto) and (fault := _fault(message)):
+            raise ModelError(f"{file}: tensor {message.name!r} has {fault}")
         for word in _words(message):
             if isinstance(word, bytes):
                 raise ModelError(f"{file}: {word[:80]!r} is no UTF-8: the file is damaged")
+
+
+def _fault(tensor: onnx.TensorProto) -> str:
+    """What a tensor has that none may have; empty if it is sound."""
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        return f"the element type {tensor.data_type}, which ONNX does not know"
+    if any(size < 0 for size in tensor.dims):
+        return f"a negative dimension: {list(tensor.dims)}"
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != tensor_bytes(tensor):
+        return f"{len(tensor.raw_data):,} bytes for the {tensor_bytes(tensor):,} that its shape takes"
+    return ""
 
 
 def _words(message: Any) -> Iterator[str | bytes]:

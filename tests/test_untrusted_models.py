@@ -69,7 +69,7 @@ def test_links_and_pipes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dims", [(-1,), (-5, 3), (2**40, 2**40), (2**31,)])
 def test_declared_sizes_are_held_against_the_file(tmp_path: Path, dims: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="does not hold them"):
+    with pytest.raises(ModelError, match="a negative dimension" if min(dims) < 0 else "does not hold them"):
         load_model(external(tmp_path, dims, location="weights.bin"))
 
 
