@@ -55,7 +55,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     distributed = pytest.importorskip("distributed", reason="dask is not here: pip install 'cerwu-onnx[dask]'")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
         distributed.LocalCluster(**options, silence_logs=logging.CRITICAL) as here,
         distributed.Client(here.scheduler_address, set_as_default=False) as client,

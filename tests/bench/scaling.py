@@ -74,7 +74,7 @@ def dask(workers: int) -> Iterator[str]:
     """The address of a cluster of processes."""
     from dask.distributed import LocalCluster
 
-    options: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(n_workers=workers, **options) as cluster:  # type: ignore[no-untyped-call]
         yield cluster.scheduler_address.replace("tcp://", "dask://")
 
