@@ -122,8 +122,7 @@ class Allocator:
                     loss = _loss(step.outputs, settings.output_loss)
                 except CalibrationError as error:
                     log.warning("the level of what errors cost is a guess: %s", error)
-        level = loss if 0 < loss < np.inf else NOISE * BLIND
-        return (False, {name: level / (value or 1.0) for name, value in self._first.items()}, {}), []
+        return (False, self._blind(loss) if 0 < loss < np.inf else self._blind(), {}), []
 
     def _output_loss(self) -> OutputLoss:
         """Made when something is measured: a cache may know it all."""
@@ -206,9 +205,9 @@ class Allocator:
     def _checkpoints(self, price: float, bounds: bool) -> Checkpoints:
         return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
 
-    def _blind(self) -> dict[str, float]:
-        """Sensitivities by guess: every layer's relative error counts the same, and much."""
-        return {name: NOISE * BLIND / (value or 1.0) for name, value in self._first.items()}
+    def _blind(self, level: float = NOISE * BLIND) -> dict[str, float]:
+        """Sensitivities where every layer's relative error counts the same: by a loss that was measured, or much."""
+        return {name: level / (value or 1.0) for name, value in self._first.items()}
 
 
 class _Weights(Mapping[str, FloatArray]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,9 +37,7 @@ class Part:
     @property
     def values(self) -> dict[str, FloatArray]:
         """New values of the tensors that change, as float32, which evaluations round to the tensor's type."""
-        return {
-            name: self.moved[name] if name in self.moved else self.quantized[name].values() for name in self.changed
-        }
+        return _values(self.changed, self.moved, self.quantized)
 
     def pack(self) -> Entry:
         """As a cache keeps it."""
@@ -102,9 +100,14 @@ class Allocation:
     @property
     def values(self) -> dict[str, FloatArray]:
         """All tensors that differ from the float model's, as float32, all in memory."""
-        return {
-            name: self.moved[name] if name in self.moved else self.quantized[name].values() for name in self._changed
-        }
+        return _values(self._changed, self.moved, self.quantized)
+
+
+def _values(
+    names: Iterable[str], moved: Mapping[str, FloatArray], quantized: Mapping[str, QuantizedTensor]
+) -> dict[str, FloatArray]:
+    """New values of tensors that moved, or are on a grid."""
+    return {name: moved[name] if name in moved else quantized[name].values() for name in names}
 
 
 class Checkpoints:
@@ -126,7 +129,7 @@ class Checkpoints:
     def have(self, layers: Iterable[Layer]) -> bool:
         """Whether all of these layers are there."""
         for layer in layers:
-            entry = self._cache.find("layer", self._key(layer))
+            entry = self._cache.find("layer", self._key(layer.weight))
             if entry is None:
                 return False
             self._found[layer.weight] = Part.unpack(entry)
@@ -146,7 +149,7 @@ class Checkpoints:
             return found
         if not keep:
             return compute()
-        return Part.unpack(self._cache.get("layer", self._key(layer), lambda: compute().pack()))
+        return Part.unpack(self._cache.get("layer", self._key(layer.weight), lambda: compute().pack()))
 
     def whole(self, memory: int) -> Allocation | None:
         """The model, if the walk came to its end and all its layers are there."""
@@ -156,7 +159,7 @@ class Checkpoints:
         found = Allocation(memory)
         (weights, found.loss, found.samples), _ = summary
         for weight in weights:
-            entry = self._cache.find("layer", [self._depends, weight])
+            entry = self._cache.find("layer", self._key(weight))
             if entry is None:
                 return None
             found.add(weight, Part.unpack(entry))
@@ -166,5 +169,5 @@ class Checkpoints:
         """The walk has come to its end, without a warning."""
         self._cache.keep("quantize", self._depends, ((list(found.variance), found.loss, found.samples), []))
 
-    def _key(self, layer: Layer) -> object:
-        return [self._depends, layer.weight]
+    def _key(self, weight: str) -> object:
+        return [self._depends, weight]
