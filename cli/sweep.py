@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,18 +116,9 @@ def _parameters() -> Iterator[inspect.Parameter]:
             ),
         ],
     }
-    reworded: dict[str, Any] = {
-        "jobs": Annotated[
-            int | None,
-            typer.Option(
-                "--jobs",
-                "-j",
-                metavar="N",
-                show_default="OMP_NUM_THREADS or all cores",
-                help="So many lambdas at a time, each by a process and thread of its own.",
-            ),
-        ]
-    }
+    jobs = copy(shared["jobs"].annotation.__metadata__[0])
+    jobs.help = "So many lambdas at a time, each by a process and thread of its own."
+    reworded: dict[str, Any] = {"jobs": Annotated[int | None, jobs]}
     kind = inspect.Parameter.KEYWORD_ONLY
     yield shared["context"]
     for name, annotation in own.items():
