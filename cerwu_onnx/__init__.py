@@ -10,9 +10,9 @@ Names load on first use: importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from cerwu_onnx._version import __version__ as __version__
 from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
 from cerwu_onnx.errors import (
     CalibrationError,
@@ -26,20 +26,15 @@ from cerwu_onnx.errors import (
 
 if TYPE_CHECKING:
     from cerwu_onnx.calibration import ImageOptions
-    from cerwu_onnx.lambdas import Swept, sweep
-    from cerwu_onnx.pipeline import compress
+    from cerwu_onnx.compress.pipeline import compress
+    from cerwu_onnx.compress.sweep import Swept, sweep
     from cerwu_onnx.report import LayerReport, Report
     from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
 
-try:
-    __version__ = version("cerwu-onnx")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+source"
-
 _LAZY = {
-    "compress": "pipeline",
-    "sweep": "lambdas",
-    "Swept": "lambdas",
+    "compress": "compress.pipeline",
+    "sweep": "compress.sweep",
+    "Swept": "compress.sweep",
     "decompress": "runtime",
     "open": "runtime",
     "load_session": "runtime",

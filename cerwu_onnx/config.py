@@ -50,7 +50,7 @@ UNPRICED = ("rtn", "optq")
 """Methods that have no lambda: nothing to search over."""
 
 METRICS = ("top1", "agreement", "auc", "error")
-"""Metrics that need no code; :mod:`cerwu_onnx.metrics` says what they measure."""
+"""Metrics that need no code; :mod:`cerwu_onnx.evaluate.metrics` says what they measure."""
 
 CODERS = ("auto", "ans", "adaptive")
 """Entropy coders: "auto" takes whichever makes a tensor smaller."""
@@ -193,7 +193,8 @@ class Settings:
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
         memory: bound in bytes on what calibration and quantisation hold, of which activations take an eighth, and one
-            layer half: :mod:`cerwu_onnx.budget`. The rest of the model's weights, in files of their own, is not held.
+            layer half: :mod:`cerwu_onnx.compress.memory_budget`. The rest of the model's weights, in files of their
+            own, is not held.
         strict: whatever would be a warning ends the compression, and nothing is written.
         rules: what is asked of single layers; of several that match a tensor the last one counts.
 

@@ -43,3 +43,8 @@ class WorkerError(CerwuError):
     """A cluster does not answer, or too many workers were lost (exit 5)."""
 
     exit_code = 5
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message that says something, or the exception's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

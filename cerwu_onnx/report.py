@@ -5,11 +5,29 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cerwu_onnx.search import Point
 from cerwu_onnx.types import Kept
 
 SCHEMA = 1
 """Version of the JSON layout; it grows when a key changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A file that was tried.
+
+    Attributes:
+        lambda_: the price of rate.
+        file_bytes: size of the file.
+        bits_per_weight: of all quantised weights.
+        score: of the metric; None where it was not measured.
+        low: score that the model surely has, with the confidence that was asked for; None where a metric does not tell.
+    """
+
+    lambda_: float
+    file_bytes: int
+    bits_per_weight: float
+    score: float | None = None
+    low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CheckFailed, UsageError
-from cerwu_onnx.files import atomic, check_target, write_atomic
+from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
 
 if TYPE_CHECKING:
     import onnx
@@ -85,7 +85,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
             CorruptFileError: a check fails.
             UsageError: the file holds weights only.
         """
-        from cerwu_onnx.skeleton import join
+        from cerwu_onnx.model.skeleton import join
 
         self.container.check_sections()  # damage anywhere in the file is an error, whatever is asked of it
         skeleton = self.container.graph()
@@ -210,8 +210,8 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
     """
-    from cerwu_onnx.elements import FLOATS
-    from cerwu_onnx.sessions import new_session
+    from cerwu_onnx.model.elements import FLOATS
+    from cerwu_onnx.model.sessions import new_session
 
     elements: dict[str, bytes] = {}
 
@@ -255,8 +255,8 @@ def compare(
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
     """
     from cerwu_onnx.calibration import model_inputs, open_source
-    from cerwu_onnx.graph import load_model
-    from cerwu_onnx.sessions import new_session
+    from cerwu_onnx.model.graph import load_model
+    from cerwu_onnx.model.sessions import new_session
 
     original = load_model(against)
     ours = load_session(path)

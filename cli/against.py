@@ -41,9 +41,9 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         UsageError: ``original`` cannot be read.
         ModelError: it is not a valid ONNX model.
     """
-    from cerwu_onnx.elements import FLOATS
-    from cerwu_onnx.graph import load_model
-    from cerwu_onnx.onnx_io import constant_tensors
+    from cerwu_onnx.model.elements import FLOATS
+    from cerwu_onnx.model.graph import load_model
+    from cerwu_onnx.model.tensors import constant_tensors
 
     tensors = constant_tensors(load_model(original))
     rebuilt, complete = _rebuilt(compressed, tensors)
@@ -84,8 +84,8 @@ def _rebuilt(
     import onnx
 
     from cerwu_onnx.container.format import Kind
-    from cerwu_onnx.onnx_io import constant_tensors
-    from cerwu_onnx.placeholders import fill_coded, placeholder
+    from cerwu_onnx.model.placeholders import fill_coded, placeholder
+    from cerwu_onnx.model.tensors import constant_tensors
 
     if any(record.kind == Kind.GRAPH for record in compressed.container.records):
         return constant_tensors(compressed.to_onnx()), True
@@ -105,6 +105,6 @@ def _bits(tensor: onnx.TensorProto) -> object:
     """The elements of a tensor, to be compared."""
     import onnx
 
-    from cerwu_onnx.elements import raw_bytes
+    from cerwu_onnx.model.elements import raw_bytes
 
     return list(tensor.string_data) if tensor.data_type == onnx.TensorProto.STRING else raw_bytes(tensor)

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from .tables import shorten
+from .text import shorten
 
 _LABELS = {
     "load": "reading the model",
@@ -22,7 +22,7 @@ _ITEM_WIDTH = 24
 
 
 class Bars:
-    """A :data:`cerwu_onnx.progress.Progress` that draws on stderr."""
+    """A :data:`cerwu_onnx.jobs.progress.Progress` that draws on stderr."""
 
     def __init__(self) -> None:
         self._drawing = Progress(

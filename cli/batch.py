@@ -21,11 +21,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cerwu_onnx.errors import UsageError
-from cerwu_onnx.files import check_target, write_atomic
-from cerwu_onnx.parallel import Pool
+from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.parallel import Pool
 
 from . import console
-from .tables import Column, counted, grid
+from .tables import Column, grid
+from .text import counted
 
 SCHEMA = 1
 """Version of the JSON layout; it grows when a key changes its meaning."""

@@ -16,7 +16,7 @@ from .options import AsJson, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_o
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cerwu_onnx.reports.culprits import Comparison
+    from cerwu_onnx.evaluate.culprits import Comparison
 
 EXAMPLE = "cerwu-onnx compare model.onnx model.cwb --data test.npz --metric agreement"
 
@@ -62,7 +62,7 @@ def compare(
         metric_data = data
     target = Target(metric=metric, metric_data=metric_data, metric_labels=metric_labels)
 
-    from cerwu_onnx.reports.culprits import find_culprits
+    from cerwu_onnx.evaluate.culprits import find_culprits
 
     with console.progress(enabled=not quiet) as progress:
         found = find_culprits(
@@ -85,7 +85,8 @@ def _draw(found: Comparison, width: int) -> RenderableType:
     from rich.text import Text
 
     from .render import draw_outputs
-    from .tables import Column, grid, percent
+    from .tables import Column, grid
+    from .text import percent
 
     columns = [
         Column("layer", flexible=True),

@@ -316,11 +316,11 @@ def compress(
         raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
     model, output = models[0], outputs[0]
     if report_paths:
-        from cerwu_onnx import reports
+        from cerwu_onnx import report_files
 
-        reports.check_paths(report_paths, overwrite=force, sources=[model, output])
+        report_files.check_paths(report_paths, overwrite=force, sources=[model, output])
     with console.progress(enabled=not quiet) as progress:
-        from cerwu_onnx.pipeline import compress as run
+        from cerwu_onnx.compress.pipeline import compress as run
 
         report = run(
             model,
@@ -337,7 +337,7 @@ def compress(
             progress=progress,
         )
     if report_paths:
-        reports.write(reports.page_of(report, output), report_paths, overwrite=force)
+        report_files.write(report_files.page_of(report, output), report_paths, overwrite=force)
     if as_json:
         console.show_json(report.to_dict() | {"output": str(output)})
     elif not quiet:
@@ -374,7 +374,7 @@ def _files(paths: list[Path], out_dir: Path | None, *, dry_run: bool) -> tuple[l
 
         return paths, [] if dry_run else batch.outputs(paths, out_dir)
     if len(paths) != 2 and not (dry_run and len(paths) == 1):
-        from .tables import counted
+        from .text import counted
 
         raise UsageError(
             f"{counted(len(paths), 'path')} given, where two belong: IN.onnx OUT.cwb (or models and --out-dir FOLDER)"

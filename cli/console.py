@@ -18,10 +18,12 @@ import typer
 
 from cerwu_onnx.errors import UsageError
 
+from .text import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cerwu_onnx.progress import Progress
+    from cerwu_onnx.jobs.progress import Progress
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "debug": "blue"}
 _HALF = 400
@@ -100,11 +102,6 @@ def is_terminal(stream: TextIO) -> bool:
 def silence_stdout() -> None:
     """Send what is still buffered for a closed pipe to nowhere, or the interpreter complains as it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def printable(text: str) -> str:
-    """``text`` with every control character escaped: names come from files nobody vouches for."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def write(text: str) -> None:

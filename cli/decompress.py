@@ -9,6 +9,7 @@ import typer
 
 from . import console
 from .options import CwbFile, Force, Quiet, Verbose
+from .text import printable
 
 if TYPE_CHECKING:
     import onnx
@@ -36,7 +37,7 @@ def decompress(
     model = run(file, output, force=force, external_data=external_data)
     if not quiet:
         size = sum(path.stat().st_size for path in _written(output, model))
-        console.write(f"{console.printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes\n")
+        console.write(f"{printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes\n")
 
 
 def _written(output: Path, model: onnx.ModelProto) -> list[Path]:

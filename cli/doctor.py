@@ -13,6 +13,7 @@ from cerwu_onnx.errors import CheckFailed
 
 from . import console
 from .options import Verbose
+from .text import printable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,7 +53,7 @@ def doctor(verbose: Verbose = False) -> None:
 def _show(lines: list[tuple[str, str]]) -> None:
     """Print what was found."""
     for name, value in lines:
-        console.write(f"{name:<14}{console.printable(value)}\n")
+        console.write(f"{name:<14}{printable(value)}\n")
 
 
 def _installed(distribution: str) -> str:

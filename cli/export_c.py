@@ -10,6 +10,7 @@ import typer
 
 from . import console
 from .options import AsJson, CwbFile, Force, Quiet, Verbose
+from .text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,7 +82,8 @@ def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from .tables import Column, dims, grid
+    from .tables import Column, grid
+    from .text import dims
 
     columns = [
         Column("tensor", flexible=True),
@@ -95,5 +97,5 @@ def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
         [t.name, dims(t.shape), t.coding, f"{t.flash:,}", f"{t.scratch:,}", f"{t.elements:,}"] for t in firmware.tensors
     ]
     total = ["array, most scratch", "", "", f"{firmware.flash:,}", f"{firmware.scratch:,}", ""]
-    written = f"{console.printable(str(folder))}: {', '.join(firmware.files)}"
+    written = f"{printable(str(folder))}: {', '.join(firmware.files)}"
     return Group(grid(columns, {"": rows}, width, total=total), Text(""), Text(written))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,36 +14,13 @@ from cerwu_onnx.errors import ModelError, UsageError
 
 from . import console
 from .options import AsJson, Verbose
+from .tensor_rows import tensor_rows
 
 if TYPE_CHECKING:
     from cerwu_onnx.config import Settings
-    from cerwu_onnx.container.reader import Container
-    from cerwu_onnx.graph import Graph
+    from cerwu_onnx.model.graph import Graph
 
 EXAMPLE = "cerwu-onnx inspect model.onnx"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRow:
-    """What a .cwb file says about a tensor; order, step and symbols are None for exact tensors.
-
-    ``parameter`` marks coded biases and BatchNormalization parameters, ``table`` integers coded without loss: neither
-    counts as weights. ``trellis`` says whether the values follow a trellis.
-    """
-
-    name: str
-    coding: str
-    type: str
-    shape: tuple[int, ...]
-    weights: int
-    bytes: int
-    bits_per_weight: float
-    order: str | None = None
-    step: float | None = None
-    largest: int | None = None
-    parameter: bool = False
-    table: bool = False
-    trellis: bool = False
 
 
 def inspect(
@@ -111,7 +88,7 @@ def _show_container(path: Path, as_json: bool) -> None:
         console.show_json(body)
         return
     from .render import draw_container
-    from .tables import counted, shorten, size
+    from .text import counted, shorten, size
 
     rate = f", {8 * used / weights:.2f} bits/weight" if weights else ""
     facts = [
@@ -136,38 +113,10 @@ def _show_container(path: Path, as_json: bool) -> None:
     console.show(lambda width: draw_container(facts, rows, width))
 
 
-def tensor_rows(container: Container) -> list[TensorRow]:
-    """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
-    from cerwu_onnx.runtime import coded_parameters, coded_tables
-
-    parameters, tables = coded_parameters(container), coded_tables(container)
-    rows = []
-    for record in container.tensors:
-        coded = record.is_coded
-        cost = record.value_bytes
-        row = TensorRow(
-            name=record.name,
-            coding=record.kind.name.lower() if coded else "exact",
-            type=record.element.name.lower(),
-            shape=record.shape,
-            weights=record.count,
-            bytes=cost,
-            bits_per_weight=8 * cost / record.count if record.count else 0.0,
-            order=record.order.name.lower() if coded else None,
-            step=record.step if coded else None,
-            largest=record.largest if coded else None,
-            parameter=record.name in parameters,
-            table=record.name in tables,
-            trellis=record.run > 0,
-        )
-        rows.append(row)
-    return rows
-
-
 def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
     """What ``compress`` would do with models by these settings; JSON is a list where there are several."""
-    from cerwu_onnx.loading import model_size
-    from cerwu_onnx.pipeline import prepare
+    from cerwu_onnx.compress.pipeline import prepare
+    from cerwu_onnx.model.loading import model_size
 
     plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
     if as_json:
@@ -181,8 +130,8 @@ def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> N
 
 
 def _show_plan(path: Path, as_json: bool) -> None:
-    from cerwu_onnx.graph import analyse, load_model
-    from cerwu_onnx.loading import model_size
+    from cerwu_onnx.model.graph import analyse, load_model
+    from cerwu_onnx.model.loading import model_size
 
     graph = analyse(load_model(path))
     size = model_size(path)
@@ -196,7 +145,7 @@ def _show_plan(path: Path, as_json: bool) -> None:
 
 def _plan(graph: Graph, size: int, path: Path) -> dict[str, Any]:
     """The plan as JSON has it."""
-    from cerwu_onnx.storage import storage
+    from cerwu_onnx.compress.storage_order import storage
 
     layers = [
         {

@@ -13,16 +13,16 @@ from rich.text import Text
 
 from cerwu_onnx.config import MAX_BITS
 
-from .console import printable
-from .tables import Column, counted, dims, facts, fits, grid, percent, size
+from .tables import Column, facts, fits, grid
+from .text import counted, dims, percent, printable, size
 
 if TYPE_CHECKING:
-    from cerwu_onnx.graph import Graph
+    from cerwu_onnx.model.graph import Graph
     from cerwu_onnx.report import Report
     from cerwu_onnx.runtime import OutputError
     from cerwu_onnx.types import Kept, Layer
 
-    from .inspect import TensorRow
+    from .tensor_rows import TensorRow
 
 
 _WIDE = 80
@@ -223,7 +223,7 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
 
 def _how(layer: Layer) -> str:
     """How a weight is quantised: along a trellis or on a uniform grid, by noise alone, and what was asked of it."""
-    from cerwu_onnx.storage import storage
+    from cerwu_onnx.compress.storage_order import storage
 
     path = "grid" if storage(layer, "onnx").columns is None else "trellis"
     price = "" if layer.price == 1 else f", price {layer.price:g}"

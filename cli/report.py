@@ -32,12 +32,12 @@ def report(
     Its size, its layers, the weights on their grids, what is exact and why.
     What only the compression knew is missing (errors, search, time): compress --report has it.
     """
-    from cerwu_onnx import reports
+    from cerwu_onnx import report_files
 
-    reports.check_paths(outputs or (), overwrite=force, sources=[file])
+    report_files.check_paths(outputs or (), overwrite=force, sources=[file])
     with console.status("decoding", enabled=not quiet):
-        page = reports.describe(file)
+        page = report_files.describe(file)
     if outputs:
-        reports.write(page, outputs, overwrite=force)
+        report_files.write(page, outputs, overwrite=force)
     else:
-        console.write(reports.to_markdown(page))
+        console.write(report_files.to_markdown(page))

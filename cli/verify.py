@@ -12,6 +12,7 @@ from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
 from .options import AsJson, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share
+from .text import printable
 
 if TYPE_CHECKING:
     from cerwu_onnx.runtime import CompressedModel, OutputError
@@ -102,10 +103,10 @@ def _show(
 ) -> None:
     """Print what was checked."""
     from .render import draw_outputs
-    from .tables import counted
+    from .text import counted
 
     decoded = f"{counted(len(model), 'tensor')} decoded by the {decoder} decoder"
-    console.write(f"{console.printable(file.name)}: structure and CRCs are right, {decoded}\n")
+    console.write(f"{printable(file.name)}: structure and CRCs are right, {decoded}\n")
     if against is not None and exactness is not None:
         found = [
             f"{counted(exactness.quantised, 'quantised tensor')} of the right shape",
@@ -115,7 +116,7 @@ def _show(
             found.insert(1, f"{counted(exactness.parameters, 'float parameter')} coded")
         found += [f"{len(exactness.folded)} folded"] if exactness.folded else []
         found += [f"{len(exactness.differing)} wrong"] if exactness.differing else []
-        console.write(f"{console.printable(against.name)}: {', '.join(found)}\n")
+        console.write(f"{printable(against.name)}: {', '.join(found)}\n")
     if outputs:
         console.write("\n")
         console.show(lambda width: draw_outputs(outputs, width))

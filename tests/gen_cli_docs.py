@@ -9,8 +9,7 @@ from typing import Any
 import typer.main
 
 from cerwu_onnx.cli import app as program
-from cerwu_onnx.report import LayerReport, ParameterReport, Scores
-from cerwu_onnx.search import Point
+from cerwu_onnx.report import LayerReport, ParameterReport, Point, Scores
 from cerwu_onnx.types import Kept
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"

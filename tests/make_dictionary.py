@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cerwu_onnx.skeleton import container_tensors, split
+from cerwu_onnx.model.skeleton import container_tensors, split
 
 FILE = Path(__file__).resolve().parents[1] / "cerwu_onnx" / "container" / "dictionary.py"
 OVERLAP = 24

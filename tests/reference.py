@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.calibration import columns
-from cerwu_onnx.graph import analyse
+from cerwu_onnx.model.graph import analyse
 
 DAMPING = 0.01
 LEVELS = 16

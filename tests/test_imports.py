@@ -1,4 +1,4 @@
-"""Who may import whom: docs/design.md."""
+"""Who may import whom: docs/architecture.md, as rules between folders."""
 
 from __future__ import annotations
 
@@ -9,59 +9,36 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "cerwu_onnx"
-MODULES = sorted(path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py"))
-HEAVY = ("onnx", "onnxruntime", "scipy", "constriction")
-LAYERS = (
-    ("errors", "types"),
-    (
-        "config",
-        "files",
-        "layout",
-        "entropy",
-        "native",
-        "search",
-        "progress",
-        "confidence",
-        "cache",
-        "threads",
-        "parallel",
-    ),
-    ("container", "quantize", "report", "elements", "placeholders", "onnx_io", "flat", "loading", "sessions", "hooks"),
-    (
-        "graph",
-        "roles",
-        "uses",
-        "sites",
-        "affine",
-        "fold",
-        "dequantize",
-        "skeleton",
-        "references",
-        "storage",
-        "lossless",
-        "calibration",
-    ),
-    ("allocate", "allocation", "budget", "metrics", "encode", "shelf", "rules", "fingerprint"),
-    ("single",),
-    ("quantizer",),
-    ("pipeline", "runtime", "firmware"),
-    ("reports", "lambdas"),
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = (
+    ("errors", "types", "_version"),
+    ("config", "native", "report", "user_functions"),
+    ("entropy", "jobs"),
+    ("container", "quantize"),
+    ("model", "firmware"),
+    ("calibration",),
+    ("runtime",),
+    ("evaluate", "report_files"),
+    ("compress",),
 )
-FORBIDDEN = {
-    "quantize": {"onnx", "onnxruntime", "constriction", "google"},
-    "entropy": {"onnx", "onnxruntime", "scipy", "google"},
-    "container": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
-    "firmware": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
-    "layout": {"onnx", "onnxruntime", "scipy", "constriction", "google"},
-}
+"""Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-def imports(path: Path) -> set[tuple[str, ...]]:
+ONNX = {"model", "calibration", "runtime", "evaluate", "compress"}
+"""Rooms that may import onnx and onnxruntime."""
+
+SCIPY = ONNX | {"quantize"}
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted(path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.py"))
+
+
+def imports(module: Path) -> set[tuple[str, ...]]:
     """Absolute names of everything a file imports, at module level or inside functions, type checking apart."""
-    here = ("cerwu_onnx", *path.with_suffix("").relative_to(PACKAGE).parts)
+    here = module.with_suffix("").parts
     found: set[tuple[str, ...]] = set()
-    tree = ast.parse(path.read_text())
+    tree = ast.parse((ROOT / module).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
@@ -70,36 +47,69 @@ def imports(path: Path) -> set[tuple[str, ...]]:
             found |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level] if node.level else ()
-            module = (*base, *(node.module.split(".") if node.module else ()))
-            found |= {(*module, alias.name) for alias in node.names}
+            name = (*base, *(node.module.split(".") if node.module else ()))
+            found |= {(*name, alias.name) for alias in node.names}
     return found
 
 
-def part(name: tuple[str, ...]) -> str:
-    """The part of the house a module belongs to: ``cerwu_onnx.quantize.obs`` -> ``quantize``."""
-    return name[1] if len(name) > 1 else ""
+def room(module: Path) -> str:
+    """The room of a file of the package: ``cerwu_onnx/quantize/obs.py`` -> ``quantize``."""
+    return module.with_suffix("").parts[1]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
+@pytest.mark.parametrize("module", modules("cerwu_onnx"), ids=str)
 def test_imports_point_downwards(module: Path) -> None:
-    own = module.with_suffix("").parts[1]
-    if own == "__init__":
-        return
-    rank = {name: level for level, names in enumerate(LAYERS) for name in names}
-    assert own in rank, f"{own} is missing from LAYERS: say where it stands"
-    for name in imports(PACKAGE.parent / module):
-        if name[0] == "cerwu_onnx":
-            other = part(name)
-            assert other != "cli", f"{module} imports the command line"
-            if other != own and other in rank:
-                assert rank[other] <= rank[own], f"{module} imports {'.'.join(name)}, which stands above it"
-        assert name[0] not in FORBIDDEN.get(own, set()), f"{module} imports {'.'.join(name)}"
-        assert name[0] not in {"typer", "rich", "torch"}, f"{module} imports {'.'.join(name)}"
+    own = room(module)
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    for name in imports(module):
+        assert name[0] not in {"typer", "rich", "torch", "constriction"}, f"{module} imports {'.'.join(name)}"
+        if name[0] in {"onnx", "onnxruntime", "google"}:
+            assert own in ONNX, f"{module} imports {'.'.join(name)}: {own} gets arrays and dataclasses instead"
+        if name[0] == "scipy":
+            assert own in SCIPY, f"{module} imports {'.'.join(name)}"
+        if name[0] != "cerwu_onnx" or own == "__init__":
+            continue
+        other = name[1] if len(name) > 1 else "__init__"
+        if other not in floor:  # the package itself: where it is on the disk
+            assert other == "__init__", f"{module} imports {'.'.join(name)}: say in FLOORS where {other} stands"
+        elif other != own:
+            assert floor[other] < floor[own], f"{module} imports {'.'.join(name)}, which does not stand below it"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(module) for module in modules("cerwu_onnx")} - {"__init__"}
+    assert rooms == {name for names in FLOORS for name in names}
+
+
+@pytest.mark.parametrize("folder", ["cerwu_onnx", "cli"])
+def test_no_circles(folder: str) -> None:
+    """Modules of one folder do not need each other in a circle, not even inside functions."""
+    known = {tuple(part for part in path.with_suffix("").parts if part != "__init__"): path for path in modules(folder)}
+    needs = {
+        module: {
+            known[max(prefixes)]
+            for name in imports(module)
+            if (prefixes := [name[:end] for end in range(1, len(name) + 1) if name[:end] in known])
+        }
+        for module in known.values()
+    }
+    for _ in range(len(needs)):  # take away what needs nothing that is left
+        needs = {
+            module: others & needs.keys() - {module}
+            for module, others in needs.items()
+            if others & needs.keys() - {module}
+        }
+    assert not needs, f"these need each other: {', '.join(map(str, needs))}"
+
+
+def test_the_root_is_small() -> None:
+    assert len(list((ROOT / "cerwu_onnx").glob("*.py"))) <= 10
 
 
 def loaded(statement: str) -> set[str]:
     """Which heavy packages a statement loads in a fresh interpreter."""
-    code = f"{statement}\nimport sys\nprint(*[name for name in {(*HEAVY, 'numpy')!r} if name in sys.modules])"
+    heavy = ("onnx", "onnxruntime", "scipy", "constriction", "numpy")
+    code = f"{statement}\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return set(run.stdout.split())
 

@@ -12,7 +12,7 @@ from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
 from cerwu_onnx.calibration.sequential import Step, walk
 from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
 from cerwu_onnx.calibration.sums import identity_stats
-from cerwu_onnx.onnx_io import InputInfo, model_inputs
+from cerwu_onnx.model.tensors import InputInfo, model_inputs
 
 __all__ = [
     "CalibrationSpec",

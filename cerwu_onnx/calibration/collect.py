@@ -13,10 +13,10 @@ import onnxruntime as ort
 
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, layer_stats
-from cerwu_onnx.errors import CalibrationError, ModelError
-from cerwu_onnx.graph import Graph, model_inputs
-from cerwu_onnx.onnx_io import constant_tensors, first_line, without_initializers
-from cerwu_onnx.sessions import new_session
+from cerwu_onnx.errors import CalibrationError, ModelError, first_line
+from cerwu_onnx.model.graph import Graph, model_inputs
+from cerwu_onnx.model.sessions import new_session
+from cerwu_onnx.model.tensors import constant_tensors, without_initializers
 from cerwu_onnx.types import Layer, LayerStats
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx
 
-from cerwu_onnx.onnx_io import constant_tensors, model_inputs, subgraph_reads
+from cerwu_onnx.model.tensors import constant_tensors, model_inputs, subgraph_reads
 
 _UNCOUNTED = ("NonMaxSuppression", "NonZero", "Compress", "Unique")
 """Operators whose outputs' shapes depend on values."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.errors import CalibrationError
-from cerwu_onnx.onnx_io import InputInfo
+from cerwu_onnx.model.tensors import InputInfo
 
 Array = npt.NDArray[Any]
 

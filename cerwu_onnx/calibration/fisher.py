@@ -27,10 +27,10 @@ from cerwu_onnx.calibration.patches import columns, iter_columns, positions
 from cerwu_onnx.calibration.sensitivity import BATCH, SAMPLES, affordable_samples, first_feeds
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.errors import CalibrationError, ModelError
-from cerwu_onnx.graph import Graph
-from cerwu_onnx.onnx_io import attributes_of
-from cerwu_onnx.sites import node_name
-from cerwu_onnx.threads import blas_threads
+from cerwu_onnx.jobs.threads import blas_threads
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.model.sites import node_name
+from cerwu_onnx.model.tensors import attributes_of
 from cerwu_onnx.types import ConvPatch, Float64Array, Layer
 
 log = logging.getLogger(__name__)

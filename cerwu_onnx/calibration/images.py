@@ -11,8 +11,8 @@ import numpy as np
 
 from cerwu_onnx.calibration.feeds import Array, describe
 from cerwu_onnx.calibration.parts import FilePart, Part
-from cerwu_onnx.errors import CalibrationError, UsageError
-from cerwu_onnx.onnx_io import InputInfo, first_line
+from cerwu_onnx.errors import CalibrationError, UsageError, first_line
+from cerwu_onnx.model.tensors import InputInfo
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 

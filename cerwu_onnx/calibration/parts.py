@@ -13,8 +13,8 @@ from typing import IO, Any, Protocol, TypeAlias
 import numpy as np
 
 from cerwu_onnx.calibration.feeds import Array, check_dtype, check_keys, convert, describe, is_stacked
-from cerwu_onnx.errors import CalibrationError
-from cerwu_onnx.onnx_io import InputInfo, first_line
+from cerwu_onnx.errors import CalibrationError, first_line
+from cerwu_onnx.model.tensors import InputInfo
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import onnx
 
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.errors import ModelError
-from cerwu_onnx.onnx_io import bodies, constant_tensors, model_inputs, subgraph_reads, value_of
+from cerwu_onnx.model.tensors import bodies, constant_tensors, model_inputs, subgraph_reads, value_of
 
 _STANDARD = ("", "ai.onnx")
 _RANDOM = {

@@ -18,9 +18,9 @@ from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
-from cerwu_onnx.elements import from_float32
-from cerwu_onnx.graph import Graph
-from cerwu_onnx.onnx_io import keep, value_of
+from cerwu_onnx.model.elements import from_float32
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.model.tensors import keep, value_of
 from cerwu_onnx.types import Float64Array, FloatArray
 
 BATCH = 32

@@ -20,11 +20,11 @@ import onnxruntime as ort
 from cerwu_onnx.calibration.collect import batch_that_fits, collect, open_session, run_session
 from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.source import Source
-from cerwu_onnx.calibration.spool import Batches, Held, Spool
+from cerwu_onnx.calibration.spill import Batches, Held, Spill
 from cerwu_onnx.calibration.sums import ENOUGH, Key, Sums, identity_stats, key, pair_stats
-from cerwu_onnx.elements import FLOATS, float_tensor, raw_bytes
 from cerwu_onnx.errors import CalibrationError, UsageError
-from cerwu_onnx.graph import Graph
+from cerwu_onnx.model.elements import FLOATS, float_tensor, raw_bytes
+from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.types import HiddenPatch, Layer, PairStats
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ def walk(
         CalibrationError: the data does not fit, an activation holds NaN or infinity, its shape depends on whether the
             model is quantised, or the temporary folder is full.
     """
-    with Spool(memory) as spool:
-        state = _Walk(graph, source, spool, enough)
+    with Spill(memory) as spill:
+        state = _Walk(graph, source, spill, enough)
         if batch_size is None:
             batch_size = _choose_batch(graph, source, memory)
             if folds > 1 and source.samples is not None:  # at least two batches each, if there are so many samples
@@ -121,8 +121,8 @@ def walk(
 
 def _choose_batch(graph: Graph, source: Source, memory: int) -> int:
     """As one sample tells that visits the layers, so that never the whole model is loaded."""
-    with Spool(memory) as spool:
-        state = _Walk(graph, source, spool)
+    with Spill(memory) as spill:
+        state = _Walk(graph, source, spill)
         feed = source.first()
         state.read([feed], 1)
         return batch_that_fits(state.measure() + sum(int(value.nbytes) for value in feed.values()), memory)
@@ -169,7 +169,7 @@ class _Run:
 class _Walk:
     """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
 
-    def __init__(self, graph: Graph, source: Source, spool: Spool, enough: int = ENOUGH) -> None:
+    def __init__(self, graph: Graph, source: Source, spill: Spill, enough: int = ENOUGH) -> None:
         self._graph, self._source, self._enough = graph, source, enough
         self.nodes = nodes = Nodes(graph.observed)
         self.samples = self._batch_size = 0
@@ -178,7 +178,7 @@ class _Walk:
         for index in sorted(set(range(len(nodes))) - nodes.fixed, reverse=True):
             first.update((weight, index) for weight in first if not copies[weight].isdisjoint(nodes.reads[index]))
         self.unvisited = sorted(graph.layers, key=lambda layer: (first[layer.weight], _is_recurrent(layer)))
-        self._spool = spool
+        self._spill = spill
         self._batches = 0
         self._done: set[int] = set()
         needed = {*nodes.outputs, *self._activations()}
@@ -196,7 +196,7 @@ class _Walk:
         live = self._live()
         for feed in feeds:
             for name in live & feed.keys():
-                kept.setdefault(name, []).append(self._spool.put(np.array(feed[name])))  # a caller may reuse its own
+                kept.setdefault(name, []).append(self._spill.put(np.array(feed[name])))  # a caller may reuse its own
             self._batches += 1
             self.samples += self._source.count(feed)
         if not self.samples:
@@ -254,7 +254,7 @@ class _Walk:
         found = {}
         for name in outputs:
             streams = (_Stream.BOTH, _Stream.BOTH) if name in self._kept[_Stream.BOTH] else _SINGLE
-            batches = {stream: Batches(self._spool, self._kept[stream][name]) for stream in streams}
+            batches = {stream: Batches(self._spill, self._kept[stream][name]) for stream in streams}
             found[name] = (batches[streams[0]], batches[streams[1]])
         return found
 
@@ -343,11 +343,11 @@ class _Walk:
                 job.add(x, quantized)
             for stream, names in dead.items():
                 for name in names:
-                    self._spool.drop(self._kept[stream][name][batch])
+                    self._spill.drop(self._kept[stream][name][batch])
             for run in runs:
                 for name in live.intersection(run.outputs):
                     kept = self._kept[run.stream].setdefault(name, [])
-                    kept.append(self._spool.put(hand[run.stream][name]))
+                    kept.append(self._spill.put(hand[run.stream][name]))
         for stream, names in dead.items():
             for name in names:
                 del self._kept[stream][name]
@@ -388,7 +388,7 @@ class _Walk:
         """A value of one model, on one batch, each file read once."""
         where = stream if name in hand[stream] or name in self._kept[stream] else _Stream.BOTH
         if name not in hand[where]:
-            hand[where][name] = self._spool.get(self._kept[where][name][batch])
+            hand[where][name] = self._spill.get(self._kept[where][name][batch])
         return hand[where][name]
 
 

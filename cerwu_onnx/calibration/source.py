@@ -15,9 +15,9 @@ import numpy.typing as npt
 from cerwu_onnx.calibration.feeds import check_feed_shape, check_keys, convert
 from cerwu_onnx.calibration.images import SUFFIXES, ImageOptions, image_parts
 from cerwu_onnx.calibration.parts import ArrayPart, FilePart, Part, Rows
-from cerwu_onnx.errors import CalibrationError, UsageError
-from cerwu_onnx.hooks import load_function
-from cerwu_onnx.onnx_io import InputInfo, first_line
+from cerwu_onnx.errors import CalibrationError, UsageError, first_line
+from cerwu_onnx.model.tensors import InputInfo
+from cerwu_onnx.user_functions import load_function
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def open_source(
             ``module:function`` or ``file.py:function``, a function without arguments returning feeds; such a
             function; a mapping from inputs to arrays; an iterable of feeds. Feeds (mappings from inputs to
             arrays) are given to the model as they are; those of an iterator stay in memory, to be read again.
-        inputs: what the model needs, from :func:`cerwu_onnx.graph.model_inputs`.
+        inputs: what the model needs, from :func:`cerwu_onnx.model.graph.model_inputs`.
         images: how images become samples.
         limit: use at most so many samples.
         name: what errors call data that is no file or function.

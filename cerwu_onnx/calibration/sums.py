@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.calibration.patches import iter_columns, positions
 from cerwu_onnx.errors import CalibrationError
-from cerwu_onnx.threads import blas_threads
+from cerwu_onnx.jobs.threads import blas_threads
 from cerwu_onnx.types import ConvPatch, Float64Array, FloatArray, Layer, LayerStats, MatMulPatch, PairStats, Site
 
 Key: TypeAlias = "tuple[str, ConvPatch | MatMulPatch]"

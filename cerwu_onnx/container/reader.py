@@ -23,7 +23,7 @@ from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
-from cerwu_onnx.threads import session_threads
+from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = 2**31 - 1
 """Largest decompressed section: protobuf's own limit."""

@@ -14,10 +14,10 @@ import cerwu_onnx
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.errors import UsageError
-from cerwu_onnx.files import check_target, write_atomic
 from cerwu_onnx.firmware import texts
 from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
+from cerwu_onnx.jobs.files import check_target, write_atomic
 
 DECODER_FILES = ("include/cwb.h", "src/cwb.c")
 """The decoder, in the folder decoder_c of the package."""

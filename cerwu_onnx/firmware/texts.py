@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cerwu_onnx
+from cerwu_onnx._version import __version__
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.firmware import c_source
 from cerwu_onnx.firmware.index import ORDERS, FirmwareTensor
@@ -23,7 +23,7 @@ def header(
     metadata = container.metadata()
     about = ", ".join(f"{key} {metadata[key]}" for key in ("model", "method", "lambda", "levels") if key in metadata)
     lines = [
-        f"/* {c_source.comment_text(f'Written by cerwu-onnx {cerwu_onnx.__version__} export-c.')}",
+        f"/* {c_source.comment_text(f'Written by cerwu-onnx {__version__} export-c.')}",
         *([f" * {c_source.comment_text(about)}"] if about else []),
         " *",
         f" * cwb_open(&file, {name}_cwb, sizeof {name}_cwb) opens the model,",
@@ -81,7 +81,7 @@ def source(name: str, data: bytes, arrays: Mapping[str, tuple[int, ...]]) -> str
     """The .c file."""
     upper = name.upper()
     parts = [
-        f"/* {c_source.comment_text(f'Written by cerwu-onnx {cerwu_onnx.__version__} export-c.')} */",
+        f"/* {c_source.comment_text(f'Written by cerwu-onnx {__version__} export-c.')} */",
         f'#include "{name}.h"',
         "",
         f"/* Define {upper}_PLACE to put the file elsewhere, say in a section of external flash. */",

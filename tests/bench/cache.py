@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
+from cerwu_onnx.compress.pipeline import compress
 from cerwu_onnx.config import Settings, Target
-from cerwu_onnx.pipeline import compress
 
 from .models import SAMPLES
 

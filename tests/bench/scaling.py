@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cerwu_onnx.cli.batch import compress_all
+from cerwu_onnx.compress.layer_job import LayerJob, quantize_layer
+from cerwu_onnx.compress.sweep import sweep
 from cerwu_onnx.config import Settings
-from cerwu_onnx.lambdas import sweep
-from cerwu_onnx.layout import narrowed
-from cerwu_onnx.parallel import Pool
-from cerwu_onnx.single import LayerJob, quantize_layer
-from cerwu_onnx.threads import one_thread
+from cerwu_onnx.jobs.parallel import Pool
+from cerwu_onnx.jobs.threads import one_thread
+from cerwu_onnx.model.layout import narrowed
 from cerwu_onnx.types import Layer, LayerStats, MatrixLayout, Reader
 
 from .models import SAMPLES

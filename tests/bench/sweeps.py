@@ -12,8 +12,8 @@ from itertools import product
 from typing import Any
 
 from cerwu_onnx.calibration import noise_sensitivity
+from cerwu_onnx.compress.storage_order import Storage
 from cerwu_onnx.container.format import Order
-from cerwu_onnx.storage import Storage
 from cerwu_onnx.types import FloatArray
 
 LAMBDAS = tuple({"lambda_": value} for value in (0.03, 0.06, 0.12, 0.2, 0.3, 0.45, 0.7, 1.1, 2.0, 3.5))
@@ -70,7 +70,9 @@ VARIANTS = {
     "fast": Variant(LAMBDAS, {"effort": "fast"}),
     "max": Variant(LAMBDAS, {"effort": "max"}),
     "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.rows_of": lambda *_: None}),
-    "no trellis": Variant(LAMBDAS, without={"cerwu_onnx.allocate.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}),
+    "no trellis": Variant(
+        LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}
+    ),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(
         LAMBDAS,
@@ -79,9 +81,11 @@ VARIANTS = {
             "cerwu_onnx.quantize.priced.repair_damping": lambda *_: 0.01,
         },
     ),
-    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.allocate.centred": lambda *_: {}}),
-    "sensitivities by noise": Variant(LAMBDAS, without={"cerwu_onnx.allocate.sensitivities": by_noise}),
-    "equal sensitivities": Variant(LAMBDAS, without={"cerwu_onnx.allocate.sensitivities": equal_sensitivities}),
+    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.centred": lambda *_: {}}),
+    "sensitivities by noise": Variant(LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.sensitivities": by_noise}),
+    "equal sensitivities": Variant(
+        LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.sensitivities": equal_sensitivities}
+    ),
     "cerwu": Variant(GRID, {"method": "cerwu"}),
     "cerwu-gamma0": Variant(GRID, {"method": "cerwu-gamma0"}),
     "optq-rd": Variant(GRID, {"method": "optq-rd"}),

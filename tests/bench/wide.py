@@ -31,13 +31,13 @@ GIGABYTES = 1.5
 WALK = """
 import resource, sys
 import numpy as np
-from cerwu_onnx import budget
+from cerwu_onnx.compress import memory_budget
 from cerwu_onnx.calibration import model_inputs, open_source, walk
-from cerwu_onnx.graph import analyse, load_model
-graph, memory = budget.with_blocks(analyse(load_model(sys.argv[1])), int(sys.argv[2])), int(sys.argv[2])
+from cerwu_onnx.model.graph import analyse, load_model
+graph, memory = memory_budget.with_blocks(analyse(load_model(sys.argv[1])), int(sys.argv[2])), int(sys.argv[2])
 x = np.random.default_rng(0).normal(size=(64, int(sys.argv[3]))).astype(np.float32)
 source = open_source({"x": x}, model_inputs(graph.model))
-for step in walk(graph, source, memory=budget.activations(memory), folds=2):
+for step in walk(graph, source, memory=memory_budget.activations(memory), folds=2):
     for layer in step.layers:
         step.commit({layer.weight: np.round(graph.array(layer.weight), 2)})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.model.test_elements import quantised_model
 from tests.models import build, normal, value
-from tests.test_elements import quantised_model
 
 from .conftest import Run
 

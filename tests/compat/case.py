@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from cerwu_onnx.onnx_io import model_inputs
+from cerwu_onnx.model.tensors import model_inputs
 
 LARGEST_ERROR = 1e-3
 """Of an output: root of squared error over energy, summed over all feeds, as ``verify --against`` prints."""

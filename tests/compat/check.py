@@ -17,8 +17,8 @@ import cerwu_onnx
 from cerwu_onnx import Settings, native
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CerwuError
-from cerwu_onnx.fold import fold_batch_norm
-from cerwu_onnx.graph import analyse, load_model
+from cerwu_onnx.model.fold import fold_batch_norm
+from cerwu_onnx.model.graph import analyse, load_model
 from cerwu_onnx.report import Report
 
 from .case import Case, Feed, Sample
@@ -28,7 +28,7 @@ BLIND_PRICE, PRICE = 1e-7, 2e-8
 """Lambda without and with calibration data: rates so high that errors above a thousandth are a fault.
 
 No weight costs more loss than all its bits are worth, 32 lambda over all layers together. Without data a relative
-squared error counts thirtyfold (:data:`cerwu_onnx.allocate.BLIND`)."""
+squared error counts thirtyfold (:data:`cerwu_onnx.compress.walk_quantizer.BLIND`)."""
 
 
 LARGEST_SHARE = 0.05

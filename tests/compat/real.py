@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import onnx
 
-from cerwu_onnx.onnx_io import model_inputs
+from cerwu_onnx.model.tensors import model_inputs
 
 from ..bench.models import BenchModel, sample_models, shared_models
 from .case import Case, Feed, Sample

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from cerwu_onnx.compress.encode import encode
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate
-from cerwu_onnx.encode import encode
 from cerwu_onnx.errors import CorruptFileError
-from cerwu_onnx.graph import analyse
+from cerwu_onnx.model.graph import analyse
+from cerwu_onnx.model.skeleton import container_tensors, split, stored_tensor
 from cerwu_onnx.runtime import CompressedModel
-from cerwu_onnx.skeleton import container_tensors, split, stored_tensor
 from cerwu_onnx.types import QuantizedTensor
 
 from .. import models

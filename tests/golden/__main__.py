@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
-from cerwu_onnx.elements import float_tensor
 from cerwu_onnx.entropy import trellis
+from cerwu_onnx.model.elements import float_tensor
 from cerwu_onnx.types import QuantizedTensor
 
 from ..models import build, normal, value

@@ -14,10 +14,10 @@ from cerwu_onnx.calibration.adjoint.calls import Call
 from cerwu_onnx.calibration.adjoint.rules import RULES
 from cerwu_onnx.calibration.adjoint.types import value_types
 from cerwu_onnx.calibration.adjoint.values import Blocked, Tape, Value
-from cerwu_onnx.elements import FLOATS
-from cerwu_onnx.errors import ModelError
-from cerwu_onnx.onnx_io import all_messages, attributes_of, first_line, subgraph_reads
-from cerwu_onnx.sites import node_label
+from cerwu_onnx.errors import ModelError, first_line
+from cerwu_onnx.model.elements import FLOATS
+from cerwu_onnx.model.sites import node_label
+from cerwu_onnx.model.tensors import all_messages, attributes_of, subgraph_reads
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from cerwu_onnx.calibration.adjoint.types import value_types
-from cerwu_onnx.onnx_io import constant_tensors, subgraph_reads, without_initializers
+from cerwu_onnx.model.tensors import constant_tensors, subgraph_reads, without_initializers
 
 
 def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:

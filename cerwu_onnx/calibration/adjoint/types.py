@@ -8,8 +8,7 @@ import onnx
 from onnx import shape_inference
 
 from cerwu_onnx.calibration.adjoint.values import Dims
-from cerwu_onnx.errors import ModelError
-from cerwu_onnx.onnx_io import first_line
+from cerwu_onnx.errors import ModelError, first_line
 
 Types: TypeAlias = "dict[str, tuple[int, Dims | None]]"
 

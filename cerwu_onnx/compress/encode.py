@@ -1,0 +1,173 @@
+"""A quantised model as the bytes of a file, and what is to be said about each part of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from cerwu_onnx.compress.storage_order import fits_element, raw_cost, stored_order
+from cerwu_onnx.config import Settings
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import writer
+from cerwu_onnx.container.in_place import margin
+from cerwu_onnx.entropy.trellis import coded_entropy
+from cerwu_onnx.model.elements import FLOATS
+from cerwu_onnx.model.exact_tensors import coded_table, is_redundant
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.model.placeholders import placeholder
+from cerwu_onnx.model.skeleton import fits_directory, split, stored_tensor
+from cerwu_onnx.model.tensors import tensor_bytes, type_name
+from cerwu_onnx.report import LayerReport, ParameterReport
+from cerwu_onnx.types import Kept, Layer, QuantizedTensor
+
+_SECTIONS = 8
+"""Records that are no tensors, at most."""
+
+
+@dataclass(slots=True)
+class Coded:
+    """A file ready to write, and what is to be said about it."""
+
+    content: bytes
+    layers: tuple[LayerReport, ...]
+    parameters: tuple[ParameterReport, ...]
+    kept: tuple[Kept, ...]
+    other_bytes: dict[str, int]
+
+
+@dataclass(slots=True)
+class _File:
+    """The tensors of a file, while it is filled.
+
+    Attributes:
+        places: what is in the directory, by name.
+        marks: what stands in the graph section for those that are coded.
+        coded: names by what is coded: weights, their parameters, tables of integers.
+    """
+
+    places: dict[str, writer.Encoded] = field(default_factory=dict)
+    marks: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    coded: dict[str, set[str]] = field(default_factory=lambda: {"weights": set(), "parameters": set(), "tables": set()})
+
+    def put(self, name: str, part: writer.Encoded, mark: onnx.TensorProto | None = None, kind: str = "") -> None:
+        """Add a tensor, with the placeholder and the kind of a coded one."""
+        self.places[name] = part
+        if mark is not None:
+            self.marks[name] = mark
+            self.coded[kind].add(name)
+
+    def limit(self, most: int) -> None:
+        """Leave the smallest exact tensors to the graph section, as many as there are more than that."""
+        exact = [name for name, part in self.places.items() if part.record.kind is f.Kind.RAW]
+        exact.sort(key=lambda name: self.places[name].record.size)
+        for name in exact[: max(0, len(self.places) - most)]:
+            del self.places[name]
+
+
+def encode(
+    graph: Graph,
+    quantized: Mapping[str, QuantizedTensor],
+    metadata: Mapping[str, Any],
+    settings: Settings | None = None,
+) -> Coded:
+    """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
+
+    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small. Of the
+    ``settings`` (the defaults when None), those that concern the file count.
+    """
+    settings = settings or Settings()
+    layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
+    file, reports, parameters, unchanged = _File(), [], [], []
+    candidates = {name: tensor for name, tensor in graph.tensors.items() if fits_directory(name, tensor)}
+    for name in sorted(candidates, key=owners.__contains__):  # weights before their parameters
+        tensor = candidates[name]
+        if tensor.data_type not in FLOATS:
+            found = coded_table(name, tensor, settings.coder, weights_only=settings.weights_only)
+            if found is not None:
+                file.put(name, *found, kind="tables")
+            continue
+        element = graph.element(name)
+        if name in quantized and not (name in owners and owners[name].weight not in file.coded["weights"]):
+            result = quantized[name]
+            order = f.Order.ROW_MAJOR
+            if name in layers:
+                order = stored_order(layers[name], settings.weight_layout, result.run)
+            part = writer.encode_tensor(writer.CodedTensor(name, result, settings.coder, order))
+            if part.cost < raw_cost(element, result.symbols.shape) and fits_element(result, element):
+                file.put(name, part, placeholder(tensor), kind="parameters" if name in owners else "weights")
+                if name in owners:
+                    parameters.append(_parameter_report(owners[name], result, part))
+                else:
+                    reports.append(_layer_report(layers[name], result, part))
+                continue
+            reason = "its coded form would not be smaller than exact floats"
+            unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
+        if settings.weights_only or not is_redundant(tensor):
+            file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
+    if not settings.weights_only:
+        file.limit(f.MAX_RECORDS - _SECTIONS)
+    names = [name for name in candidates if name in file.places]
+    parts = [file.places[name] for name in names]
+    for key, kind in (("params", "parameters"), ("tables", "tables")):
+        if file.coded[kind]:
+            mask = sum(1 << index for index, name in enumerate(names) if name in file.coded[kind])
+            metadata = {**metadata, key: f"{mask:x}"}
+    replaced = file.coded["parameters"] | {tensor.name for tensor in unchanged}
+    kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
+    if settings.weights_only:
+        graph_part = writer.names_section(names)
+    else:
+        graph_part = writer.graph_section(names, split(graph.model, names, file.marks))
+    metadata_part = writer.metadata_section(metadata)
+    sections = [graph_part, metadata_part]
+    if settings.in_place:
+        sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
+    content = writer.assemble([*parts, *sections])
+    other = {
+        "exact tensors": sum(
+            part.record.value_bytes
+            for name, part in zip(names, parts, strict=True)
+            if part.record.kind is f.Kind.RAW or name in file.coded["tables"]
+        ),
+        "float parameters": sum(parameter.coded_bytes for parameter in parameters),
+        "graph": graph_part.record.value_bytes,
+        "metadata": metadata_part.record.value_bytes,
+    }
+    other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
+    return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
+
+
+def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:
+    """What is to be said about one quantised weight."""
+    symbols = quantized.symbols
+    return LayerReport(
+        name=layer.weight,
+        op=layer.op,
+        shape=symbols.shape,
+        weights=symbols.size,
+        coder=part.record.kind.name.lower(),
+        coded_bytes=part.record.value_bytes,
+        bits_per_weight=8 * part.record.value_bytes / symbols.size,
+        entropy=coded_entropy(part.record.order.store(symbols), quantized.run),
+        step=quantized.step,
+        symbols=len(np.unique(symbols)),
+        relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
+        damping=quantized.damping,
+        blocks=layer.blocks,
+    )
+
+
+def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:
+    """What is to be said about one coded float parameter."""
+    return ParameterReport(
+        name=part.record.name,
+        layer=layer.weight,
+        shape=quantized.symbols.shape,
+        coder=part.record.kind.name.lower(),
+        coded_bytes=part.record.value_bytes,
+        step=quantized.step,
+    )

@@ -1,0 +1,111 @@
+"""One layer by itself, from arrays alone: what any thread, process or machine can do without the model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cerwu_onnx.calibration import identity_stats
+from cerwu_onnx.compress.storage_order import storage
+from cerwu_onnx.compress.walk_quantizer import BLIND
+from cerwu_onnx.config import Settings
+from cerwu_onnx.entropy.step import storable
+from cerwu_onnx.quantize import methods, priced
+from cerwu_onnx.quantize.blocks import cut
+from cerwu_onnx.quantize.bound import gaussian_rate
+from cerwu_onnx.quantize.floats import quantize_floats
+from cerwu_onnx.types import FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerJob:
+    """All that quantising a layer depends on.
+
+    Attributes:
+        layer: the layer.
+        tensors: float32 values of its weight and parameters, by name.
+        stats: its input statistics; None without data.
+        settings: method, lambda and the rest.
+        weights: of all layers together, over which a price is spread.
+        bits: of an element that stays exact.
+    """
+
+    layer: Layer
+    tensors: Mapping[str, FloatArray]
+    stats: LayerStats | None
+    settings: Settings
+    weights: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """A quantised layer.
+
+    Attributes:
+        tensors: weight and parameters on their grids, by name; what is better left exact is missing.
+        bound: bits per weight by the rate-distortion function of the weight, at its distortion.
+    """
+
+    tensors: dict[str, QuantizedTensor] = field(default_factory=dict)
+    bound: float = 0.0
+
+
+def quantize_layer(job: LayerJob) -> LayerResult:
+    """Quantise a layer by the method of the settings: one of the papers', or any without data."""
+    layer, settings = job.layer, job.settings
+    stats = identity_stats(layer) if job.stats is None else job.stats
+    result = _blind(job, stats) if settings.method == "trellis" else _by_paper(job, stats)
+    if result is None:
+        return LayerResult()
+    found = {layer.weight: result}
+    if settings.float_params == "auto":
+        found |= quantize_floats(layer, job.tensors, stats, result)
+    matrix = layer.layout.to_matrix(job.tensors[layer.weight].astype(np.float64))
+    return LayerResult(found, gaussian_rate(cut(matrix, stats.blocks), stats.hessian, result.distortion))
+
+
+def work(layer: Layer, stats: LayerStats) -> float:
+    """Multiplications of the updates of the columns to come and of the Hessian's factors: what a layer takes."""
+    matrices, columns, _ = stats.hessian.shape
+    return float(matrices * columns**2 * (layer.layout.rows + columns))
+
+
+def _by_paper(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
+    """A weight by a method of the literature; None if it is better left exact."""
+    layer, settings = job.layer, job.settings
+    own = replace(settings, lambda_=settings.price * layer.price)
+    weight = job.tensors[layer.weight].astype(np.float64)
+    result = methods.quantize(weight, layer.layout, stats, own, layer.weight, layer.largest)
+    if storable(result.step):
+        return result
+    log.warning("layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight)
+    return None
+
+
+def _blind(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
+    """A weight by the default method without data: every layer's relative error counts the same, and much.
+
+    None if its error would cost more than its bits (:func:`priced.worth`).
+    """
+    layer, settings, weight = job.layer, job.settings, job.tensors[job.layer.weight]
+    square = float(np.square(weight, dtype=np.float64).mean())
+    price = layer.price * settings.price / job.weights
+    cost = priced.Cost(BLIND / max(square, 1e-300), price, largest=layer.largest)
+    quantized, distortion = priced.quantize(
+        weight,
+        layer.layout,
+        PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
+        cost,
+        columns=storage(layer, settings.weight_layout).columns,
+        damping=settings.damping,
+        passes=settings.passes,
+        name=layer.weight,
+    )
+    worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, job.bits)
+    return quantized if worth else None

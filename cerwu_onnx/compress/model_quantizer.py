@@ -1,0 +1,225 @@
+"""A model by the method of the settings, at any price: what the pipeline's search calls, statistics collected once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from cerwu_onnx.calibration import Source, collect, identity_stats
+from cerwu_onnx.compress import memory_budget
+from cerwu_onnx.compress.layer_job import LayerJob, quantize_layer, work
+from cerwu_onnx.compress.spilled_tensors import SpilledTensors
+from cerwu_onnx.compress.walk_quantizer import WalkQuantizer
+from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.container.format import item_size
+from cerwu_onnx.errors import ModelError
+from cerwu_onnx.jobs.cache import NO_CACHE, Cache, Entry
+from cerwu_onnx.jobs.parallel import Pool
+from cerwu_onnx.jobs.progress import Clock, Progress, silent
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.model.layout import narrowed
+from cerwu_onnx.model.tensors import tensor_bytes, type_name, with_tensors
+from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
+
+log = logging.getLogger(__name__)
+
+BYTES = 60
+"""Of memory, roughly, for each weight of a layer while it is quantised."""
+
+HERE = Pool(1)
+"""One layer after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedModel:
+    """A quantised model.
+
+    Attributes:
+        graph: the graph to write: that of the float model but for float parameters that moved; its layers are those
+            that are quantised.
+        quantized: weights and parameters on their grids, by name.
+        bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
+        samples: calibration samples, 0 without data.
+        loss: at the model's outputs on the calibration data; None where the method does not measure it.
+        losses: what each weight's error alone would cause of it, likewise.
+    """
+
+    graph: Graph
+    quantized: Mapping[str, QuantizedTensor]
+    bounds: dict[str, float]
+    samples: int
+    loss: float | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+
+class ModelQuantizer:
+    """A model by the method of ``settings`` at any price; statistics are collected once.
+
+    Args:
+        graph: the analysed model.
+        source: calibration data; None quantises data-free.
+        settings: everything but lambda.
+        progress: called as the stages advance.
+        clock: counts seconds by stage.
+        cache: keeps what takes long.
+        pool: where layers are quantised that do not depend on each other.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: Source | None,
+        settings: Settings,
+        progress: Progress = silent,
+        clock: Clock | None = None,
+        cache: Cache = NO_CACHE,
+        pool: Pool = HERE,
+    ) -> None:
+        self._cache, self._pool = cache, pool
+        self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
+        self._allocator: WalkQuantizer | None = None
+        self._stats: dict[str, LayerStats] = {}
+        self._samples = 0
+        if not graph.layers:
+            return  # nothing to measure, so the model need not even run
+        try:
+            self._measure(source)
+        except ModelError as error:
+            if source is None:
+                raise
+            log.warning("the calibration data is of no use: %s", error)
+            self._measure(None)
+
+    def _measure(self, source: Source | None) -> None:
+        """Collect what quantising at any price needs."""
+        settings, progress = self.settings, self.progress
+        if source is None and settings.weight_layout == "onnx":  # small identities do as well as large ones
+            layers = (replace(layer, layout=narrowed(layer.layout)) for layer in self.graph.layers)
+            self.graph = replace(self.graph, layers=tuple(layers))
+        graph = self.graph = memory_budget.with_blocks(self.graph, settings.memory)
+        if settings.method == "trellis" and source is not None:
+            with self.clock("quantize"):
+                self._allocator = WalkQuantizer(graph, source, settings, progress, self._cache)
+        else:
+            cache = NO_CACHE if source is None else self._cache
+            with self.clock("calibrate"):
+                depends = {"batch_size": settings.batch_size, "memory": settings.memory}
+                (self._samples, positions), arrays = cache.get(
+                    "statistics", depends, lambda: _packed(*statistics(graph, source, settings, progress))
+                )
+            pairs = zip(arrays[::2], arrays[1::2], positions.items(), strict=True)
+            self._stats = {name: LayerStats(hessian, mean, count) for hessian, mean, (name, count) in pairs}
+
+    @property
+    def settles(self) -> bool:
+        """Whether :meth:`settle` does anything."""
+        return self._allocator is not None and EFFORTS[self.settings.effort].rounds > 0
+
+    def settle(self, price: float) -> None:
+        """Measure again, around the model at this price, what all later results rest on."""
+        if self._allocator is not None:
+            with self.clock("quantize"):
+                self._allocator.settle(price)
+
+    def at(self, price: float) -> QuantizedModel:
+        """Quantise at a price (lambda)."""
+        graph = self.graph
+        with self.clock("quantize"):
+            if self._allocator is not None:
+                found = self._allocator.quantize(price)
+                exact = {name: values for name, values in found.values.items() if name not in found.quantized}
+                moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
+                graph = _without_exact(moved, found.quantized)
+                return QuantizedModel(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
+            settings = replace(self.settings, lambda_=price)
+            quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool)
+            return QuantizedModel(_without_exact(graph, quantized), quantized, bounds, self._samples)
+
+
+def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:
+    """The graph with the layers that are not quantised among what is kept."""
+    reason = "no grid of the format is fine enough for this lambda"
+    exact = [layer.weight for layer in graph.layers if layer.weight not in quantized]
+    kept = tuple(
+        Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
+        for name, tensor in ((name, graph.tensors[name]) for name in exact)
+    )
+    layers = tuple(layer for layer in graph.layers if layer.weight in quantized)
+    return replace(graph, layers=layers, kept=graph.kept + kept) if exact else graph
+
+
+def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> QuantizedModel:
+    """Quantise a model by the method of ``settings``, at its price."""
+    quantizer = ModelQuantizer(graph, source, settings)
+    quantizer.settle(settings.price)
+    return quantizer.at(settings.price)
+
+
+def _packed(stats: Mapping[str, LayerStats], samples: int) -> Entry:
+    """Statistics as a cache keeps them."""
+    positions = {name: found.positions for name, found in stats.items()}
+    return (samples, positions), [array for found in stats.values() for array in (found.hessian, found.mean)]
+
+
+def statistics(
+    graph: Graph, source: Source | None, settings: Settings, progress: Progress = silent
+) -> tuple[dict[str, LayerStats], int]:
+    """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
+    if source is None:
+        log.warning(
+            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
+            "give --calib for results worth shipping"
+        )
+        return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
+    return collect(
+        graph,
+        source,
+        batch_size=settings.batch_size,
+        memory=memory_budget.activations(settings.memory),
+        progress=lambda done, total: progress("calibrate", done, total, "samples"),
+    )
+
+
+def quantize_layers(
+    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent, pool: Pool = HERE
+) -> tuple[SpilledTensors, dict[str, float]]:
+    """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
+
+    Layers run side by side, as many as fit into the memory of the settings (on a cluster, as many as it has workers),
+    each on one thread: neither their number nor the machine's cores change a result.
+
+    Returns:
+        The weights on their grids, and the biases and normalisation parameters where ``settings`` and the error
+        allow it, by name; a weight that is better left exact is missing. And each weight's bits per weight by its
+        rate-distortion function.
+    """
+    layers = graph.layers
+    weights = sum(layer.layout.size for layer in layers)
+
+    def load(index: int) -> LayerJob:
+        layer = layers[index]
+        own = stats[layer.weight]
+        tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
+        bits = 8 * item_size(graph.element(layer.weight))
+        return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits)
+
+    quantized, bounds = SpilledTensors(memory_budget.symbols(settings.memory)), {}
+    most = _at_once([layer.layout.size for layer in layers], memory_budget.side_by_side(settings.memory))
+    progress("quantize", 0, len(layers), "")
+    sizes = [work(layer, stats[layer.weight]) for layer in layers]
+    found = pool.results(quantize_layer, load, sizes, most=most)
+    for done, (index, result) in enumerate(found, 1):
+        progress("quantize", done, len(layers), layers[index].weight)
+        for name, tensor in result.tensors.items():
+            quantized.put(name, tensor)
+        bounds[layers[index].weight] = result.bound
+    quantized.arrange(name for layer in layers for name in (layer.weight, *layer.parameters))
+    return quantized, bounds
+
+
+def _at_once(sizes: Sequence[int], memory: int) -> int:
+    """How many layers of so many weights, the largest first, can be quantised in so many bytes: at least one."""
+    needed = accumulate(BYTES * size for size in sorted(sizes, reverse=True))
+    return max(1, sum(total <= memory for total in needed))

@@ -1,0 +1,389 @@
+"""``compress``: the stages in order. Each stage is a function of its own, so that sweeps can reuse what they share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cerwu_onnx._version import __version__
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.compress.dequantize import with_float_weights
+from cerwu_onnx.compress.encode import Coded, encode
+from cerwu_onnx.compress.fingerprint import data_digest, model_digest
+from cerwu_onnx.compress.layer_rules import apply_rules, rules_of
+from cerwu_onnx.compress.model_quantizer import ModelQuantizer, QuantizedModel
+from cerwu_onnx.compress.target_search import BITS_PER_DOUBLING, Search
+from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
+from cerwu_onnx.container import reader
+from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
+from cerwu_onnx.evaluate.confidence import least_share
+from cerwu_onnx.evaluate.metrics import Measured, Scorer, open_scorer
+from cerwu_onnx.jobs.cache import NO_CACHE, Cache, open_cache
+from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.parallel import Pool
+from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
+from cerwu_onnx.model.fold import check_folding, fold_batch_norm
+from cerwu_onnx.model.graph import Graph, analyse, load_model
+from cerwu_onnx.model.loading import model_size
+from cerwu_onnx.model.tensors import constant_tensors
+from cerwu_onnx.report import LayerReport, Point, Report, Scores
+from cerwu_onnx.runtime import CompressedModel, write_onnx
+
+log = logging.getLogger(__name__)
+
+NOTHING = 1e-5
+"""Loss at the outputs that nobody will find, 1e-5 nats or 0.3 % of root mean square: a size is not filled beyond it."""
+
+LOST = 0.5
+"""Root-mean-square output error, relative, above which a layer is worth a warning."""
+
+
+def compress(
+    model: str | Path,
+    output: str | Path,
+    *,
+    calib: CalibrationSpec | None = None,
+    settings: Settings | None = None,
+    target: Target | None = None,
+    images: ImageOptions | None = None,
+    cache: str | Path | Cache | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress an ONNX file into a .cwb file.
+
+    A ``target`` of size or accuracy replaces lambda: it is searched for, with statistics collected once. A file above a
+    limit of size is not written; one that loses too much is, and ``missed`` of the report says so.
+
+    Args:
+        model: path of the ONNX model.
+        output: path of the .cwb file.
+        calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an
+            iterable of feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
+        settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
+        target: what the file is meant for; nothing but ``settings`` when None.
+        images: how a directory of images becomes inputs.
+        cache: folder in which what was measured and quantised is kept, for runs with the same model and data, or a
+            cache that is open; None keeps nothing.
+        jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all without
+            data); None takes OMP_NUM_THREADS or all cores.
+        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise them instead.
+        resume: go on where an earlier run with the same arguments was interrupted: without a ``cache``, one of its own
+            stands in the folder ``OUTPUT.resume`` until the file is written. Nothing is kept without ``calib``.
+        force: overwrite ``output``.
+        progress: called as the stages advance.
+
+    Returns:
+        What was done, layer by layer.
+
+    Raises:
+        UsageError: a path cannot be read or written, or the method has no lambda to search.
+        ModelError: the model is invalid, or the settings are strict and there was a warning.
+        CalibrationError: the calibration data does not fit the model, or the metric fails.
+        CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
+        WorkerError: the cluster does not answer, or its workers were lost again and again.
+    """
+    settings, target = settings or Settings(), target or Target()
+    progress = progress or silent
+    if target.searches and settings.method in UNPRICED:
+        raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
+    if target.searches and settings.lambda_ is not None:
+        raise UsageError("lambda and a target exclude each other: the search finds lambda")
+    if cluster is not None and settings.method == "trellis" and calib is not None:
+        raise UsageError(
+            "trellis with calibration data quantises a layer on what the layers before it give: a cluster can share "
+            "many models (--out-dir) or many lambdas (sweep), not the layers of one"
+        )
+    check_target(output, overwrite=force, source=model)
+    clock = Clock()
+    with Pool(jobs, cluster) as pool, logged_warnings() as warnings:
+        with clock("load"):
+            progress("load", 0, None, str(model))
+            graph, folded, source = prepare(model, settings, calib, images)
+            metadata: dict[str, Any] = {
+                "tool": f"cerwu-onnx {__version__}",
+                "method": settings.method,
+                "lambda": settings.price,
+                "calibration": "data" if source else "none",
+                "model": _digest(Path(model)),
+            }
+            if folded:
+                metadata["folded"] = len(folded)
+            if settings.method != "trellis":
+                metadata["levels"] = settings.levels
+        _refuse_fallbacks(settings, warnings)
+        scorer, before = None, Measured(0.0)
+        if target.metric is not None:
+            with clock("metric"):
+                scorer = open_scorer(target, model, images)
+                before = scorer.measure(model)
+                _check_samples(before, target)
+        with clock("load"):
+            kept = NO_CACHE
+            own = f"{output}.resume" if resume and cache is None else None
+            if isinstance(cache, Cache):
+                kept = cache
+            elif (folder := cache or own) is not None and source is not None:
+                kept = open_cache(folder, model_digest(graph), data_digest(source))
+        quantizer = ModelQuantizer(graph, source, settings, progress, clock, kept, pool)
+        _refuse_fallbacks(settings, warnings)
+        trials = _Trials(
+            quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
+        )
+        search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
+        _look(search, target, settings, quantizer, before.score, model_size(model))
+        point, (done, coded) = search.best
+        if search.ended:
+            log.warning(
+                "the target is more than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
+                "%.1g; give a smaller one, or --lambda instead",
+                f"{point.file_bytes:,}",
+                point.lambda_,
+                done.loss,
+            )
+        _check_size(point, coded, target)
+        scores: Scores | None = None
+        missed: tuple[str, ...] = ()
+        if scorer is not None:
+            point = trials.scored(scorer, point, done) if point.score is None else point
+            samples = None if before.answers is None else len(before.answers)
+            sure = None if samples is None else target.confidence
+            scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
+            missed = _missed(scores, target)
+        _warn_if_lost(coded, settings)
+        _refuse_fallbacks(settings, warnings)
+        with clock("encode"):
+            write_atomic(output, coded.content, overwrite=force)
+        if own is not None:
+            kept.remove()
+    return Report(
+        model_bytes=model_size(model),
+        file_bytes=len(coded.content),
+        method=settings.method,
+        lambda_=point.lambda_,
+        levels=None if settings.method == "trellis" else settings.levels,
+        calibration="data" if done.samples else "none",
+        calibration_samples=done.samples,
+        output_loss=done.loss,
+        folded=folded,
+        layers=_completed(coded.layers, done),
+        parameters=coded.parameters,
+        kept=coded.kept,
+        other_bytes=coded.other_bytes,
+        warnings=tuple(dict.fromkeys(warnings)),
+        seconds=clock.seconds,
+        search=tuple(search.points) if target.searches else (),
+        scores=scores,
+        missed=missed,
+    )
+
+
+def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[LayerReport, ...]:
+    """Layers with what only quantising knew."""
+    losses = {layer.name: done.losses[layer.name] for layer in layers if layer.name in done.losses}
+    total = sum(losses.values()) or 1.0
+    return tuple(
+        replace(
+            layer,
+            above_bound=layer.bits_per_weight - done.bounds[layer.name],
+            output_loss=losses.get(layer.name),
+            loss_share=losses[layer.name] / total if layer.name in losses else None,
+        )
+        for layer in layers
+    )
+
+
+@dataclass(slots=True)
+class _Trials:
+    """What a search tries: quantise and encode at a price, and score where accuracy is the target."""
+
+    quantizer: ModelQuantizer
+    metadata: Mapping[str, Any]
+    scorer: Scorer | None
+    before: Measured
+    confidence: float
+    count: int = 0
+
+    def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
+        """Try a lambda."""
+        done = self.quantizer.at(price)
+        coded = self._encode(price, done, self.quantizer.settings)
+        weights = sum(layer.weights for layer in coded.layers)
+        bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
+        point = Point(price, len(coded.content), bits)
+        if self.scorer is not None:
+            point = self.scored(self.scorer, point, done)
+        self.count += 1
+        self.quantizer.progress("search", self.count, None, f"{price:g}: {point.file_bytes:,} bytes")
+        return point, (done, coded)
+
+    def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
+        """A point with the score of the model that its file gives back."""
+        coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
+        with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            write_onnx(CompressedModel(reader.parse(coded.content)), path)
+            after = scorer.measure(path)
+        if self.before.answers is None or after.answers is None:
+            return replace(point, score=after.score)
+        share = least_share(self.before.answers, after.answers, self.confidence)
+        return replace(point, score=after.score, low=share * self.before.score)
+
+    def _encode(self, price: float, done: QuantizedModel, settings: Settings) -> Coded:
+        with self.quantizer.clock("encode"):
+            self.quantizer.progress("encode", 0, None, "")
+            return encode(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings)
+
+
+def _is_ample(result: tuple[QuantizedModel, Coded]) -> bool:
+    loss = result[0].loss
+    return loss is not None and loss < NOTHING
+
+
+def _look(
+    search: Search[Any],
+    target: Target,
+    settings: Settings,
+    quantizer: ModelQuantizer,
+    float_score: float,
+    model_bytes: int,
+) -> None:
+    """Search for what the target asks; without one, try the lambda of the settings."""
+    weights = sum(layer.layout.size for layer in quantizer.graph.layers)
+    if target.size is not None:
+        doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
+        start = settings.price if target.size < model_bytes else NOTHING  # lambda is in units of loss, which is less
+        search.to_size(lambda point: point.file_bytes, target.size, start, doubling)
+    elif target.bits_per_weight is not None:
+        search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
+    elif target.max_drop is not None:
+        search.to_accuracy(_least(float_score, target.max_drop), settings.price)
+    else:
+        quantizer.settle(settings.price)
+        search.at(settings.price)
+
+
+def _check_size(point: Point, coded: Coded, target: Target) -> None:
+    """Refuse a file that is larger than it may be."""
+    size, rest = len(coded.content), sum(coded.other_bytes.values())
+    if target.size is not None and size > target.size:
+        raise CheckFailed(
+            f"no file of at most {target.size:,} bytes: the smallest found has {size:,} (lambda {point.lambda_:g}), "
+            f"{rest:,} of which are not weights; nothing was written"
+        )
+    if target.bits_per_weight is not None and point.bits_per_weight > target.bits_per_weight:
+        raise CheckFailed(
+            f"no file of at most {target.bits_per_weight:g} bits per weight: the smallest found has "
+            f"{point.bits_per_weight:.3f} (lambda {point.lambda_:g}); nothing was written"
+        )
+    if target.fail_above is not None and size > target.fail_above:
+        raise CheckFailed(
+            f"the file would have {size:,} bytes, {size - target.fail_above:,} above the limit of "
+            f"{target.fail_above:,}; nothing was written"
+        )
+
+
+def _missed(scores: Scores, target: Target) -> tuple[str, ...]:
+    """A sentence about each limit of accuracy that is not held."""
+    lost = f"{scores.metric} falls from {scores.float_score:.6g} to {scores.score:.6g}, by {100 * scores.drop:.3g} %"
+    found = []
+    if target.max_drop is not None and not (scores.score if scores.low is None else scores.low) >= _least(
+        scores.float_score, target.max_drop
+    ):
+        limit, sure = f"the largest drop of {100 * target.max_drop:.6g} %", scores.surely()
+        found.append(f"no file found holds {limit}; this is the best: {lost}{sure and f', {sure}'}")
+    if target.fail_drop is not None and not scores.score >= _least(scores.float_score, target.fail_drop):
+        found.append(f"the limit is {100 * target.fail_drop:.6g} %: {lost}")
+    return tuple(found)
+
+
+def _least(score: float, drop: float) -> float:
+    """The score that is left after a drop."""
+    return score - drop * abs(score)
+
+
+def _check_samples(before: Measured, target: Target) -> None:
+    """Refuse a largest drop that so few samples could not show to hold, even if they all got the same answers."""
+    if target.max_drop is None or before.answers is None:
+        return
+    share = least_share(before.answers, before.answers, target.confidence)
+    if share < 1 - target.max_drop:
+        raise CalibrationError(
+            f"metric {target.metric}: {len(before.answers)} samples cannot show with {100 * target.confidence:g} % "
+            f"confidence that no more than {100 * target.max_drop:.6g} % is lost, {100 * (1 - share):.2g} % at best: "
+            "give more --metric-data, or a lower --confidence (50% leaves no margin)"
+        )
+
+
+def prepare(
+    model: str | Path, settings: Settings, calib: CalibrationSpec | None = None, images: ImageOptions | None = None
+) -> tuple[Graph, tuple[str, ...], Source | None]:
+    """Load the model, open the calibration data, fold BatchNormalization if asked, and find the layers.
+
+    What was folded by default only, and cannot be checked by running both models, is left as it was.
+
+    Returns:
+        The graph as the rules of the settings leave it, the names of the folded BatchNormalization nodes, and the
+        opened data (None without ``calib``).
+
+    Raises:
+        UsageError: a rule matches nothing.
+    """
+    loaded = load_model(model)
+    if settings.requantize:
+        loaded, requantized = with_float_weights(loaded)
+        if not requantized:
+            log.warning("nothing is quantised anew: no DequantizeLinear of the model reads constants alone")
+    limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
+    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
+    rules = rules_of(constant_tensors(loaded), settings.rules)
+    if not settings.folds_bn:
+        return apply_rules(analyse(loaded), rules), (), source
+    folded, names = fold_batch_norm(loaded, {name for name, rule in rules.items() if rule.skip})
+    if names:
+        try:
+            check_folding(loaded, folded, source.first() if source else None)
+        except ModelError as error:
+            if settings.fold_bn:
+                raise
+            log.warning("BatchNormalization is not folded: %s", error)
+            folded, names = loaded, ()
+    return apply_rules(analyse(folded), rules), names, source
+
+
+def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:
+    """In strict mode, end where something was done with less than was asked for: all of that is warned of."""
+    if settings.strict and warnings:
+        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+        raise ModelError(f"strict, so nothing was written: {warnings[0]}{more}")
+
+
+def _digest(path: Path) -> str:
+    """The first 16 digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _warn_if_lost(coded: Coded, settings: Settings) -> None:
+    """Name the layers that lose most of their output."""
+    if settings.method == "trellis":
+        return
+    for layer in coded.layers:
+        if layer.relative_error > LOST**2:
+            log.warning(
+                "layer %s loses %.0f %% of its output: weights differ by orders of magnitude, or the rate is too low; "
+                "raise --levels or lower --lambda",
+                layer.name,
+                100 * layer.relative_error**0.5,
+            )

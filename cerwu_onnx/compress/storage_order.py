@@ -1,0 +1,115 @@
+"""In which order a file stores a weight, whether a trellis can follow its rows there, and whether coding it pays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx.container import writer
+from cerwu_onnx.container.format import ElementType, Kind, Order, Record, item_size, row_order
+from cerwu_onnx.entropy.adaptive import reach_of
+from cerwu_onnx.model.layout import conv_layout
+from cerwu_onnx.types import Layer, QuantizedTensor
+
+SURE = 64
+"""Bytes that a tensor must save against twice its size in symbols of fixed length, for there to be no need to code it:
+no coder takes so much."""
+
+_OVERFLOW = {ElementType.FLOAT16: 65520.0, ElementType.BFLOAT16: 3.39e38}
+"""Values from which on rounding gives infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a weight is stored.
+
+    Attributes:
+        order: the file's code for it.
+        columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if rows
+            are not stored in one piece.
+    """
+
+    order: Order
+    columns: npt.NDArray[np.intp] | None
+
+
+def storage(layer: Layer, weight_layout: str) -> Storage:
+    """Where a layer's weights go.
+
+    Args:
+        layer: the weight.
+        weight_layout: "onnx" takes the first order that keeps rows together, "cmsis" the one that CMSIS-NN's kernels
+            read.
+    """
+    layout = layer.layout
+    rows = row_order(layout)
+    natural = np.arange(layout.cols)
+    if weight_layout == "onnx":
+        return Storage(Order.ROW_MAJOR, None) if rows is None else Storage(rows, natural)
+    order = cmsis_order(layer)
+    if order is Order.AXIS1_LAST:  # OHWI: taps, then channels
+        return Storage(order, np.ascontiguousarray(natural.reshape(layout.shape[1], -1).T).ravel())
+    return Storage(order, natural if order is rows else None)
+
+
+def pays(
+    name: str,
+    quantized: QuantizedTensor,
+    coder: str,
+    order: Order = Order.ROW_MAJOR,
+    element: ElementType = ElementType.FLOAT32,
+) -> bool:
+    """Whether a tensor is smaller coded than exact, and its values are finite; if not, the file holds it exactly.
+
+    Args:
+        name: of the tensor.
+        quantized: the tensor on its grid.
+        coder: one of :data:`cerwu_onnx.config.CODERS`.
+        order: in which it would be stored.
+        element: what its values will be rounded to.
+    """
+    if not fits_element(quantized, element):
+        return False
+    most, bits = raw_cost(element, quantized.symbols.shape), (2 * reach_of(quantized.symbols)).bit_length()
+    if quantized.symbols.size * bits // 4 + SURE < most:
+        return True
+    return writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order)).cost < most
+
+
+def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
+    """Bytes that a file grows by with an exact tensor: record and payload."""
+    size = math.prod(shape) * item_size(element)
+    return size + len(Record(Kind.RAW, 0, size, 0, element, shape).to_bytes())
+
+
+def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
+    """Whether all values stay finite when they are rounded to the type."""
+    largest = quantized.step * float(np.abs(quantized.symbols).max(initial=0))
+    return largest < _OVERFLOW.get(element, math.inf)
+
+
+def stored_order(layer: Layer, weight_layout: str, run: int) -> Order:
+    """The order of a quantised weight: that of :func:`storage`, but ONNX's own where neither trellis nor kernel asks.
+
+    Args:
+        layer: the weight.
+        weight_layout: as for :func:`storage`.
+        run: elements between two restarts of the weight's trellis, 0 without one.
+    """
+    return Order.ROW_MAJOR if weight_layout == "onnx" and not run else storage(layer, weight_layout).order
+
+
+def cmsis_order(layer: Layer) -> Order:
+    """The order in which the kernels of CMSIS-NN read a weight.
+
+    Convolutions: outputs, taps, input channels (OHWI); depthwise ones: taps, outputs. Matrices: outputs, inputs.
+    """
+    layout = layer.layout
+    if layer.op == "Conv" and len(layout.shape) > 2 and layout == conv_layout(layout.shape, layout.groups):
+        depthwise = layout.groups > 1 and layout.shape[1] == 1
+        return Order.AXIS0_LAST if depthwise else Order.AXIS1_LAST
+    transposed = len(layout.shape) == 2 and layout.perm != tuple(sorted(layout.perm))
+    return Order.AXIS0_LAST if transposed else Order.ROW_MAJOR

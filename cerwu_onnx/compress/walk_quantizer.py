@@ -1,0 +1,340 @@
+"""The project's own method over a whole model: sequential calibration, under one price for a bit of any layer.
+
+1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
+2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
+   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then
+   takes up the mean error that is left.
+3. With ``--effort max`` noise on each layer's weights, as large as its own error, tells the same around that model
+   (:mod:`calibration.sensitivity`), because errors measured alone do not add up; and layers are quantised once more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from cerwu_onnx.calibration import (
+    OutputLoss,
+    Source,
+    comparable,
+    final_losses,
+    loss_kind,
+    noise_sensitivity,
+    row_fishers,
+    sensitivities,
+    walk,
+)
+from cerwu_onnx.calibration.output import Batches
+from cerwu_onnx.calibration.sensitivity import noisy
+from cerwu_onnx.compress import memory_budget
+from cerwu_onnx.compress.storage_order import pays, storage, stored_order
+from cerwu_onnx.compress.walk_result import Checkpoints, WalkedLayer, WalkResult
+from cerwu_onnx.config import EFFORTS, Settings
+from cerwu_onnx.container.format import item_size
+from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.jobs.cache import NO_CACHE, Cache, Entry
+from cerwu_onnx.jobs.progress import Progress, logged_warnings
+from cerwu_onnx.jobs.threads import blas_threads
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize.blocks import cut
+from cerwu_onnx.quantize.bound import gaussian_rate
+from cerwu_onnx.quantize.floats import centred, quantize_floats
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+
+log = logging.getLogger(__name__)
+
+NOISE = 0.02
+"""Energy of the first noise, relative to that of the weights."""
+
+SURPRISE = 20.0
+"""A loss of so many times lambda says that sensitivities were wrong. High-rate theory expects less than lambda."""
+
+BLIND = 30.0
+"""Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
+
+
+class WalkQuantizer:
+    """A model whose sensitivities are known, to be quantised at any price: one walk over the layers for each.
+
+    Args:
+        graph: the analysed model.
+        source: calibration data.
+        settings: effort, damping, passes, memory ...
+        progress: called as the stages advance.
+        cache: keeps what was measured, and quantised models by price.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: the data does not fit.
+    """
+
+    def __init__(
+        self, graph: Graph, source: Source, settings: Settings, progress: Progress, cache: Cache = NO_CACHE
+    ) -> None:
+        self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
+        self._cache, self._effort = cache, EFFORTS[settings.effort]
+        self._weights = _Weights(graph)
+        self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
+        progress("measure", 0, None, "sensitivities")
+        self._loss: OutputLoss | None = None
+        depends: dict[str, object] = {"loss": settings.output_loss}
+        if memory_budget.fits_whole(graph, settings.memory):
+            depends["effort"] = self._effort.gradients, self._effort.draws
+            entry = cache.get("noise", depends, self._measure)
+        else:
+            depends |= {"batch": settings.batch_size, "memory": settings.memory}
+            entry = cache.get("level", depends, self._measure_level)
+        (self._measurable, self._noise, rows), parts = entry
+        self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
+        self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
+
+    def _measure(self) -> Entry:
+        """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
+        try:
+            loss = self._output_loss()
+            curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
+            noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
+        except CalibrationError as error:
+            for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
+                pass
+            log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
+            return (False, self._blind(), {}), []
+        rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
+        return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
+
+    def _measure_level(self) -> Entry:
+        """The same of a model too large for that: noise on all layers at once, along a walk, sets their level."""
+        generator, loss = np.random.default_rng(0), 0.0
+        settings, memory = self._settings, memory_budget.activations(self._settings.memory)
+        steps = walk(self._graph, self._source, batch_size=settings.batch_size, memory=memory, known=lambda _: True)
+        for step in steps:
+            for layer in step.layers:
+                weight = self._weights[layer.weight]
+                deviation = (self._first[layer.weight] / len(self._first)) ** 0.5
+                step.commit({layer.weight: noisy(weight, deviation * generator.normal(size=weight.shape))})
+            if step.outputs:
+                try:
+                    loss = _loss(step.outputs, settings.output_loss)
+                except CalibrationError as error:
+                    log.warning("the level of what errors cost is a guess: %s", error)
+        return (False, self._blind(loss) if 0 < loss < np.inf else self._blind(), {}), []
+
+    def _output_loss(self) -> OutputLoss:
+        """Made when something is measured: a cache may know it all."""
+        if self._loss is None:
+            self._loss = OutputLoss(self._graph, self._source, self._settings.output_loss)
+        return self._loss
+
+    def settle(self, price: float) -> None:
+        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
+        if not self._measurable:
+            return
+        for _ in range(self._effort.rounds if self._weights else 0):
+            noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
+            if noise is None:
+                return
+            self._noise, self._last = noise, None
+
+    def _around(self, price: float) -> dict[str, float] | None:
+        """Sensitivities around the model quantised at a price; None if they cannot be measured."""
+        last, self._last = self._last, None
+        found = last[1] if last and last[0] == price else self.quantize(price, bounds=False)
+        self._progress("measure", 0, None, "noise")
+        variance = {name: value or self._first[name] for name, value in found.variance.items()}
+        try:
+            around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
+        except CalibrationError as error:
+            log.warning("what errors cost is measured at the float model alone: %s", error)
+            return None
+        around = _levelled(around, self._noise, self._weights)
+        return {name: float(np.sqrt(value * self._noise[name])) for name, value in around.items()}
+
+    def _state(self, price: float) -> dict[str, object]:
+        """All that a quantised model depends on, besides model and data."""
+        names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
+        settings = {name: getattr(self._settings, name) for name in names}
+        rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
+        effort = self._effort.positions, self._effort.dampings, self._effort.passes
+        return {"lambda": price, "noise": self._noise, "rules": rules, "effort": effort, **settings}
+
+    def quantize(self, price: float, *, bounds: bool = True) -> WalkResult:
+        """Quantise every layer.
+
+        Args:
+            price: lambda, loss at the outputs per (bit per weight).
+            bounds: compute how far each layer is from its rate-distortion bound.
+        """
+        known = self._checkpoints(price, bounds).whole(memory_budget.symbols(self._settings.memory))
+        self._last = price, known or self._quantize(price, bounds)
+        return self._last[1]
+
+    def _quantize(self, price: float, bounds: bool) -> WalkResult:
+        """The same, of what the cache does not have."""
+        found = self._at(price, bounds)
+        if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
+            measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
+            careful = self._at(price, bounds)
+            if careful.loss is not None and careful.loss < found.loss / 2:
+                log.warning(
+                    "errors cost far more at the outputs than noise on the float model told (loss %.3g, with lambda "
+                    "%.3g): every layer counts at least as without data",
+                    found.loss,
+                    price,
+                )
+                found = careful
+            else:
+                self._noise = measured
+        return found
+
+    def _at(self, price: float, bounds: bool) -> WalkResult:
+        settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
+        costs = self._noise, self._fishers
+        with logged_warnings() as warnings:
+            found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
+        if done.used:
+            log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
+        if not warnings:
+            done.finish(found)
+        return found
+
+    def _checkpoints(self, price: float, bounds: bool) -> Checkpoints:
+        return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
+
+    def _blind(self, level: float = NOISE * BLIND) -> dict[str, float]:
+        """Sensitivities where every layer's relative error counts the same: by a loss that was measured, or much."""
+        return {name: level / (value or 1.0) for name, value in self._first.items()}
+
+
+class _Weights(Mapping[str, FloatArray]):
+    """The weights of a graph's layers as float32, by name, each read when it is asked for."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._names = graph, [layer.weight for layer in graph.layers]
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self._graph.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _levelled(
+    noise: Mapping[str, float], level: Mapping[str, float], weights: Mapping[str, FloatArray]
+) -> dict[str, float]:
+    """Sensitivities in the proportions of ``noise``, with the geometric mean over weights of ``level``.
+
+    Near a coarsely quantised model every error costs more; without this, a higher price would buy finer steps.
+    """
+    logs = [np.log(level[name] / noise[name]) for name in noise]
+    factor = float(np.exp(np.average(logs, weights=[weights[name].size for name in noise])))
+    return {name: factor * value for name, value in noise.items()}
+
+
+def _quantize(
+    graph: Graph,
+    source: Source,
+    settings: Settings,
+    noise: Mapping[str, float],
+    fishers: Mapping[str, tuple[Float64Array, ...]],
+    progress: Progress,
+    checkpoints: Checkpoints,
+    *,
+    bounds: bool,
+) -> WalkResult:
+    """One pass over the layers; those that the checkpoints have are only put in their places."""
+    found = WalkResult(memory_budget.symbols(settings.memory))
+    price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
+    done = 0
+    memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
+    batch, have = settings.batch_size, checkpoints.have
+    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have):
+        found.samples = step.samples
+        if step.outputs:
+            try:
+                found.loss = _loss(step.outputs, settings.output_loss)
+            except CalibrationError as error:
+                log.warning("the loss at the model's outputs is unknown: %s", error)
+        for layer in step.layers:
+            progress("quantize", done, len(graph.layers), layer.weight)
+            done += 1
+            cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
+            part = checkpoints.part(
+                layer,
+                partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
+                keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
+            )
+            step.commit(part.values)
+            found.add(layer.weight, part)
+    progress("quantize", done, done, "")
+    return found
+
+
+def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
+    """The sum over the outputs that can be compared."""
+    names = comparable({name: reference for name, (reference, _) in outputs.items()})
+    return sum(final_losses(*outputs[name], loss_kind(outputs[name][0], kind)) for name in names)
+
+
+def _layer(
+    graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
+) -> WalkedLayer:
+    """Quantise a layer and its parameters, with the statistics that were found for it."""
+    with blas_threads(layer.layout.cols):
+        return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
+
+
+def _quantized(
+    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
+) -> WalkedLayer:
+    weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
+    effort = EFFORTS[settings.effort]
+    quantized, distortion = priced.quantize(
+        weight,
+        layer.layout,
+        stats,
+        cost,
+        columns=where.columns,
+        damping=settings.damping,
+        passes=min(settings.passes, effort.passes or settings.passes),
+        name=layer.weight,
+        dampings=effort.dampings,
+    )
+    trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
+    variance = distortion / trace if trace > 0 else 0.0
+    element = graph.element(layer.weight)
+    if not priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
+        return WalkedLayer(variance=variance)
+    tensors = {layer.weight: quantized}
+    limit = bound(graph, layer, stats, quantized) if bounds else None
+    if not pays(
+        layer.weight, quantized, settings.coder, stored_order(layer, settings.weight_layout, quantized.run), element
+    ):
+        return WalkedLayer(tensors, variance=variance, bound=limit)
+    moved: dict[str, FloatArray] = {}
+    if settings.float_params == "auto":
+        exact = {name: graph.array(name) for name in layer.parameters}
+        moved = centred(layer, exact, weight, stats, quantized)
+        coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
+        tensors |= {
+            name: tensor
+            for name, tensor in coded.items()
+            if pays(name, tensor, settings.coder, element=graph.element(name))
+        }
+    changed = tuple(dict.fromkeys((layer.weight, *moved, *tensors)))
+    moved = {name: values for name, values in moved.items() if name not in tensors}
+    return WalkedLayer(tensors, changed, moved, variance, limit, cost.noise * variance)
+
+
+def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:
+    """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
+    matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
+    with blas_threads(layer.layout.cols):
+        return gaussian_rate(cut(matrix, stats.blocks), stats.hessian, quantized.distortion)

@@ -1,0 +1,173 @@
+"""A model as the default method quantised it, layer by layer: in memory, spilled to files, and in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx.compress.spilled_tensors import SpilledTensors, narrow
+from cerwu_onnx.jobs.cache import Cache, Entry
+from cerwu_onnx.types import FloatArray, Layer, QuantizedTensor
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedLayer:
+    """What quantising one layer gives.
+
+    Attributes:
+        quantized: its weight and float parameters on their grids, by name. A weight whose code would not pay is there,
+            but stays as it was; one whose error would cost more than its bits is not.
+        changed: names of the tensors that differ from the float model's.
+        moved: new values, as float32, of those that are on no grid.
+        variance: of white noise on the weight that would cause its distortion.
+        bound: bits per weight by the Gaussian rate-distortion function at that distortion; None if it was not computed.
+        loss: at the model's outputs that its distortion alone would cause, by its sensitivity; None if it stays exact.
+    """
+
+    quantized: dict[str, QuantizedTensor] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    moved: dict[str, FloatArray] = field(default_factory=dict)
+    variance: float = 0.0
+    bound: float | None = None
+    loss: float | None = None
+
+    @property
+    def values(self) -> dict[str, FloatArray]:
+        """New values of the tensors that change, as float32, which evaluations round to the tensor's type."""
+        return _values(self.changed, self.moved, self.quantized)
+
+    def pack(self) -> Entry:
+        """As a cache keeps it."""
+        quantized = {
+            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
+            for name, tensor in self.quantized.items()
+        }
+        symbols = [narrow(tensor.symbols) for tensor in self.quantized.values()]
+        about = (quantized, self.changed, list(self.moved), (self.variance, self.bound, self.loss))
+        return about, [*symbols, *self.moved.values()]
+
+    @classmethod
+    def unpack(cls, entry: Entry) -> WalkedLayer:
+        """The inverse of :meth:`pack`."""
+        (described, changed, moved, numbers), arrays = entry
+        symbols = (array.astype(np.int32) for array in arrays)
+        quantized = {name: QuantizedTensor(next(symbols), *about) for name, about in described.items()}
+        values: list[npt.NDArray[np.float32]] = arrays[len(described) :]
+        return cls(quantized, tuple(changed), dict(zip(moved, values, strict=True)), *numbers)
+
+
+class WalkResult:
+    """A quantised model.
+
+    Args:
+        memory: bytes of symbols that stay in memory; others are in files.
+
+    Attributes:
+        quantized: weights and float parameters on their grids, by name.
+        variance: of :class:`WalkedLayer`, by weight.
+        bounds: likewise, of weights that are quantised.
+        losses: likewise.
+        moved: new values of tensors that change and are on no grid.
+        loss: at the model's outputs, on the calibration data; None if they cannot be compared.
+        samples: calibration samples.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.quantized = SpilledTensors(memory)
+        self.variance: dict[str, float] = {}
+        self.bounds: dict[str, float] = {}
+        self.losses: dict[str, float] = {}
+        self.moved: dict[str, FloatArray] = {}
+        self.loss: float | None = None
+        self.samples = 0
+        self._changed: list[str] = []
+
+    def add(self, weight: str, part: WalkedLayer) -> None:
+        """Put a layer to those that are there."""
+        for name, tensor in part.quantized.items():
+            self.quantized.put(name, tensor)
+        self._changed += part.changed
+        self.moved |= part.moved
+        self.variance[weight] = part.variance
+        if part.bound is not None:
+            self.bounds[weight] = part.bound
+        if part.loss is not None:
+            self.losses[weight] = part.loss
+
+    @property
+    def values(self) -> dict[str, FloatArray]:
+        """All tensors that differ from the float model's, as float32, all in memory."""
+        return _values(self._changed, self.moved, self.quantized)
+
+
+def _values(
+    names: Iterable[str], moved: Mapping[str, FloatArray], quantized: Mapping[str, QuantizedTensor]
+) -> dict[str, FloatArray]:
+    """New values of tensors that moved, or are on a grid."""
+    return {name: moved[name] if name in moved else quantized[name].values() for name in names}
+
+
+class Checkpoints:
+    """The layers of one walk in a cache: a walk that was interrupted finds there what it had done.
+
+    Args:
+        cache: where they are.
+        depends: JSON-ready; what the walk depends on.
+
+    Attributes:
+        used: how many layers were found.
+    """
+
+    def __init__(self, cache: Cache, depends: object) -> None:
+        self._cache, self._depends = cache, depends
+        self._found: dict[str, WalkedLayer] = {}
+        self.used = 0
+
+    def have(self, layers: Iterable[Layer]) -> bool:
+        """Whether all of these layers are there."""
+        for layer in layers:
+            entry = self._cache.find("layer", self._key(layer.weight))
+            if entry is None:
+                return False
+            self._found[layer.weight] = WalkedLayer.unpack(entry)
+        return True
+
+    def part(self, layer: Layer, compute: Callable[[], WalkedLayer], *, keep: bool) -> WalkedLayer:
+        """A layer, computed unless :meth:`have` has found it. What came with warnings is not kept.
+
+        Args:
+            layer: the layer.
+            compute: quantises it.
+            keep: whether it may be kept at all.
+        """
+        found = self._found.pop(layer.weight, None)
+        if found is not None:
+            self.used += 1
+            return found
+        if not keep:
+            return compute()
+        return WalkedLayer.unpack(self._cache.get("layer", self._key(layer.weight), lambda: compute().pack()))
+
+    def whole(self, memory: int) -> WalkResult | None:
+        """The model, if the walk came to its end and all its layers are there."""
+        summary = self._cache.find("quantize", self._depends)
+        if summary is None:
+            return None
+        found = WalkResult(memory)
+        (weights, found.loss, found.samples), _ = summary
+        for weight in weights:
+            entry = self._cache.find("layer", self._key(weight))
+            if entry is None:
+                return None
+            found.add(weight, WalkedLayer.unpack(entry))
+        return found
+
+    def finish(self, found: WalkResult) -> None:
+        """The walk has come to its end, without a warning."""
+        self._cache.keep("quantize", self._depends, ((list(found.variance), found.loss, found.samples), []))
+
+    def _key(self, weight: str) -> object:
+        return [self._depends, weight]

@@ -1,0 +1,158 @@
+"""Results that take long to compute, in a folder: found again by everything they depend on.
+
+An entry is a file named by the SHA-256 of its key: another SHA-256, of name and content, and a ``.npz`` of arrays and a
+JSON text. It is written to a temporary file and renamed, so that runs may share a folder; what is damaged is computed
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cerwu_onnx import native
+from cerwu_onnx.errors import UsageError
+from cerwu_onnx.jobs.files import write_atomic
+from cerwu_onnx.jobs.progress import logged_warnings
+
+log = logging.getLogger(__name__)
+
+Entry: TypeAlias = tuple[Any, list[npt.NDArray[Any]]]
+"""What JSON can say, and arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of results, or, without one, nothing but the computations.
+
+    Attributes:
+        folder: where the entries are.
+        base: what all results depend on.
+    """
+
+    folder: Path | None = None
+    base: str = ""
+
+    def get(self, what: str, depends: Any, compute: Callable[[], Entry]) -> Entry:
+        """A result, computed only if the folder does not have it. What came with warnings is not kept.
+
+        Args:
+            what: kind of result.
+            depends: JSON-ready; what it depends on besides :attr:`base`.
+            compute: makes it.
+        """
+        found = self.find(what, depends)
+        if found is None:
+            with logged_warnings() as warnings:
+                found = compute()
+            if not warnings:
+                self.keep(what, depends, found)
+        return found
+
+    def find(self, what: str, depends: Any) -> Entry | None:
+        """A result that is there; arguments as for :meth:`get`."""
+        return None if self.folder is None else _read(self._path(self.folder, what, depends))
+
+    def keep(self, what: str, depends: Any, found: Entry) -> None:
+        """Keep a result, which came without a warning."""
+        if self.folder is not None:
+            _write(self._path(self.folder, what, depends), found)
+
+    def remove(self) -> None:
+        """Remove the results, and the folder unless it holds something else."""
+        if self.folder is not None:
+            for path in self.folder.iterdir():
+                if re.fullmatch(r"[0-9a-f]{64}\.entry|\.[0-9a-f]{50}\..*\.tmp", path.name):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def _path(self, folder: Path, what: str, depends: Any) -> Path:
+        return folder / f"{digest(self.base, what, json.dumps(depends, sort_keys=True))}.entry"
+
+
+_DIGEST = 64
+"""Hexadecimal digits of a SHA-256."""
+
+NO_CACHE = Cache()
+"""Keeps nothing."""
+
+
+def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
+    """The cache of a folder, which is made if it is not there, for results that depend on these parts.
+
+    They depend, too, on the package's own code, the versions below it, and the number of threads, which rounds.
+
+    Raises:
+        UsageError: there can be no such folder.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cache {path}: {error.strerror}") from None
+    threads = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OMP", "OPENBLAS", "MKL")]
+    return Cache(path.resolve(), digest(_code(), str(os.cpu_count()), *threads, *parts))
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 of some texts and where they end."""
+    found = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        found.update(len(content).to_bytes(8, "little") + content)
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """What computes: the package's files, whether there is a native library, the versions of what they rest on."""
+    from importlib.metadata import version
+
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    versions = map(version, ("numpy", "scipy", "onnx", "onnxruntime"))
+    return digest(*(path.read_bytes() for path in files), *versions, str(native.unavailable_reason()))
+
+
+def _read(path: Path) -> Entry | None:
+    """An entry; None if there is none, or none that can be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("cache entry %s cannot be read (%s): it is computed again", path, error.strerror)
+        return None
+    if content[:_DIGEST] != digest(path.name, content[_DIGEST:]).encode():
+        log.warning("cache entry %s is damaged: it is computed again", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as stored:
+        text, *arrays = (stored[name] for name in stored.files)
+    return json.loads(text.tobytes()), arrays
+
+
+def _write(path: Path, entry: Entry) -> None:
+    text, arrays = entry
+    stream = io.BytesIO()
+    np.savez(stream, np.frombuffer(json.dumps(text).encode(), np.uint8), *arrays)
+    try:
+        content = stream.getvalue()
+        write_atomic(path, digest(path.name, content).encode() + content, overwrite=True)
+    except UsageError as error:
+        reason = str(error).replace(str(path), "entries")  # without the name: one warning, however many there are
+        log.warning("cache %s: %s; results are not kept", path.parent, reason)

@@ -1,0 +1,126 @@
+"""What follows a layer's product and belongs to it: its bias, and a BatchNormalization of its outputs.
+
+Only constants that a single node reads, once, count: whatever is done to them shows at the outputs of that layer alone.
+The two biases that a recurrent operator keeps in one tensor count as the bias of its input weight. Transposed
+convolutions, whose rows are not output channels, have none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+
+from cerwu_onnx.model.elements import FLOATS, floats_of
+from cerwu_onnx.model.tensors import attributes_of, constant_tensors, subgraph_reads
+from cerwu_onnx.model.uses import MOVERS
+from cerwu_onnx.types import Bias, Layer, Norm
+
+_STANDARD = ("", "ai.onnx")
+_Reader: TypeAlias = "tuple[onnx.NodeProto, int]"
+
+
+def with_parameters(model: onnx.ModelProto, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """The layers, each with the bias and the normalisation that were found for it."""
+    search = _Search(model)
+    return tuple(search.complete(layer) for layer in layers)
+
+
+class _Search:
+    """A model's constants and who reads what."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.tensors = constant_tensors(model)
+        self.opset = max((o.version for o in model.opset_import if o.domain in _STANDARD), default=1)
+        self.readers: dict[str, list[_Reader]] = defaultdict(list)
+        self.pinned = {value.name for value in model.graph.output}
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                self.readers[name].append((node, index))
+            self.pinned |= subgraph_reads(node)
+
+    def complete(self, layer: Layer) -> Layer:
+        use = self.only_reader(layer.weight)
+        while use is not None and use[0].op_type in MOVERS and use[1] == 0:
+            use = self.only_reader(use[0].output[0])
+        if use is None:
+            return layer
+        node, index = use
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            return replace(layer, bias=self.recurrent_bias(node) if index == 1 else None)
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            return layer
+        attributes = attributes_of(node)
+        bias = norm = None
+        if node.op_type == "Conv":
+            channels = layer.layout.groups * layer.layout.rows
+            axis = 1 - len(layer.layout.shape)
+            norm = self.norm(node, channels)
+        else:
+            channels, axis = layer.layout.rows, -1 if index == 1 else -2
+        alpha = float(attributes.get("alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+        if len(node.input) > 2 and node.input[2]:
+            beta = float(attributes.get("beta", 1.0)) if node.op_type == "Gemm" else 1.0
+            bias = self.bias(node.input[2], channels, -1 if node.op_type == "Conv" else axis, beta, alpha)
+        elif (after := self.only_reader(node.output[0])) is not None and _is(after[0], "Add"):
+            bias = self.bias(after[0].input[1 - after[1]], channels, axis, 1.0, alpha)
+        return replace(layer, bias=bias, norm=norm)
+
+    def recurrent_bias(self, node: onnx.NodeProto) -> Bias | None:
+        """Both halves of B, which add up at the same outputs: the error of their sum has twice the variance."""
+        name = node.input[3] if len(node.input) > 3 else ""
+        tensor = self.tensors.get(name)
+        if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:
+            return None
+        return Bias(name, math.sqrt(2))
+
+    def only_reader(self, name: str) -> _Reader | None:
+        """The node that reads a tensor and the number of that input, if nothing else does."""
+        readers = self.readers[name]
+        return readers[0] if len(readers) == 1 and name not in self.pinned else None
+
+    def bias(self, name: str, channels: int, axis: int, beta: float, alpha: float) -> Bias | None:
+        """``name`` as the bias of ``alpha * product + beta * bias``, relative to the product."""
+        factor = abs(beta / alpha) if alpha else 0.0
+        if not (0 < factor < math.inf) or not self.is_vector(name, channels, axis):
+            return None
+        return Bias(name, factor)
+
+    def norm(self, node: onnx.NodeProto, channels: int) -> Norm | None:
+        """The BatchNormalization (inference form) that a node's output goes to, if all its parameters qualify."""
+        after = self.only_reader(node.output[0])
+        if after is None or not _is(after[0], "BatchNormalization") or after[1] != 0 or self.opset < 7:
+            return None
+        attributes = attributes_of(after[0])
+        if attributes.get("training_mode", 0) or attributes.get("spatial", 1) != 1 or any(after[0].output[1:]):
+            return None
+        names = after[0].input[1:5]
+        if len(names) != 4 or not all(self.is_vector(name, channels, -1) for name in names):
+            return None
+        scale, shift, mean, variance = names
+        return Norm(scale, shift, mean, variance, float(attributes.get("epsilon", 1e-5)))
+
+    def is_vector(self, name: str, channels: int, axis: int) -> bool:
+        """Whether a float constant that one node reads has an entry per output channel and varies along nothing else.
+
+        Args:
+            name: of the tensor, constant or not.
+            channels: how many outputs, more than one.
+            axis: where they stand, counted from the end.
+        """
+        tensor = self.tensors.get(name)
+        if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:
+            return False
+        shape = tuple(tensor.dims)
+        if len(shape) < -axis or shape[axis] != channels or math.prod(shape) != channels or channels < 2:
+            return False
+        return bool(np.isfinite(floats_of(tensor)).all())
+
+
+def _is(node: onnx.NodeProto, op: str) -> bool:
+    return node.op_type == op and node.domain in _STANDARD

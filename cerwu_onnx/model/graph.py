@@ -1,0 +1,180 @@
+"""Which weights of a model can be quantised, where they are used, and why other constants are kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from cerwu_onnx.container.format import ElementType
+from cerwu_onnx.errors import UsageError
+from cerwu_onnx.model.affine import with_parameters
+from cerwu_onnx.model.elements import FLOATS, floats_of
+from cerwu_onnx.model.loading import load_model
+from cerwu_onnx.model.roles import layer_of, reason_by_value
+from cerwu_onnx.model.sites import node_label, with_hidden_states
+from cerwu_onnx.model.tensors import (
+    InputInfo,
+    bodies,
+    constant_tensors,
+    get_tensor,
+    model_inputs,
+    tensor_bytes,
+    type_name,
+    value_of,
+    with_tensors,
+)
+from cerwu_onnx.model.uses import Uses
+from cerwu_onnx.types import FloatArray, Kept, Layer
+
+__all__ = [
+    "Graph",
+    "InputInfo",
+    "analyse",
+    "get_tensor",
+    "load_model",
+    "model_inputs",
+    "node_label",
+    "weights_of",
+    "with_tensors",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A model and what was found in it.
+
+    Attributes:
+        model: the model itself; treat it as read-only.
+        layers: its quantisable weights, initializers first, then Constant nodes, in the model's order.
+        kept: all other constants, likewise, then those inside bodies and local functions. The biases and
+            normalisation parameters of layers are among them.
+        tensors: the main graph's dense constants by name.
+
+    Raises:
+        ModelError: two constants share a name.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    kept: tuple[Kept, ...]
+    tensors: Mapping[str, onnx.TensorProto] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", constant_tensors(self.model))
+
+    def array(self, name: str) -> FloatArray:
+        """A copy of a float constant's values as float32; float64 is rounded.
+
+        Raises:
+            UsageError: the main graph has no such constant, or it holds no floats.
+        """
+        if name not in self.tensors or self.tensors[name].data_type not in FLOATS:
+            raise UsageError(f"the model has no constant tensor {name!r} of floats")
+        return floats_of(self.tensors[name])
+
+    def element(self, name: str) -> ElementType:
+        """The element type of a float constant."""
+        return ElementType(self.tensors[name].data_type)
+
+    @property
+    def observed(self) -> onnx.ModelProto:
+        """The model that computes the activations of all sites: a copy that returns more, or the model itself."""
+        return with_hidden_states(self.model)
+
+    @property
+    def parameters(self) -> dict[str, Layer]:
+        """The layer of each bias and normalisation parameter that may be coded."""
+        return {name: layer for layer in self.layers for name in layer.parameters}
+
+
+def analyse(model: onnx.ModelProto) -> Graph:
+    """Find every quantisable weight of the main graph and a reason for every other constant.
+
+    Raises:
+        ModelError: two constants share a name.
+    """
+    tensors = constant_tensors(model)
+    constants = set(tensors) | {sparse.values.name for sparse in model.graph.sparse_initializer}
+    uses = Uses(with_hidden_states(model), tensors)
+    found: dict[str, Layer | str] = {}
+    for name, tensor in tensors.items():
+        layer = reason_by_value(name, tensor) or uses.returned(name) or layer_of(name, tensor, uses, constants)
+        if isinstance(layer, Layer) and not np.isfinite(floats_of(tensor)).all():
+            log.warning("weight %r holds NaN or infinity: it is left exactly as it is", name)
+            layer = "holds NaN or infinity"
+        found[name] = layer
+    completed = with_parameters(model, [layer for layer in found.values() if isinstance(layer, Layer) and layer.sites])
+    parameters = {name: layer for layer in completed for name in layer.parameters}
+    for layer in completed:
+        found[layer.weight] = layer
+    for name, layer in parameters.items():
+        if layer.bias is not None and name == layer.bias.name:
+            found[name] = f"bias of {layer.sites[0].op} {layer.sites[0].node!r}"
+        elif isinstance(found[name], Layer):
+            found[name] = f"normalises the outputs of {layer.sites[0].op} {layer.sites[0].node!r}"
+    layers = tuple(layer for layer in found.values() if isinstance(layer, Layer))
+    kept = [_kept(name, tensors[name], reason) for name, reason in found.items() if isinstance(reason, str)]
+    return Graph(model, layers, (*kept, *_kept_elsewhere(model)))
+
+
+def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:
+    """The weights of some layers, as float32 (all by default), each in the shape of its ONNX tensor.
+
+    Raises:
+        UsageError: a name is not one of the layers.
+    """
+    known = dict.fromkeys(layer.weight for layer in graph.layers)
+    wanted = known if names is None else list(names)
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"{name!r} is not a quantisable weight of this model")
+    return {name: graph.array(name) for name in wanted}
+
+
+def _kept(name: str, tensor: onnx.TensorProto, reason: str) -> Kept:
+    return Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
+
+
+def _kept_elsewhere(model: onnx.ModelProto) -> Iterator[Kept]:
+    """Sparse constants, and constants inside bodies and local functions."""
+    yield from _sparse(model.graph.sparse_initializer, model.graph.node, "sparse tensor")
+    for node in model.graph.node:
+        yield from _kept_in_bodies(node)
+    for function in model.functions:
+        where = f"inside the local function {function.name!r}"
+        yield from _kept_in_nodes(function.node, where)
+
+
+def _kept_in_bodies(node: onnx.NodeProto) -> Iterator[Kept]:
+    for body in bodies(node):
+        where = f"inside the body of {node_label(node)}"
+        for tensor in body.initializer:
+            yield _kept(tensor.name, tensor, where)
+        yield from _sparse(body.sparse_initializer, (), where)
+        yield from _kept_in_nodes(body.node, where)
+
+
+def _kept_in_nodes(nodes: Iterable[onnx.NodeProto], where: str) -> Iterator[Kept]:
+    for node in nodes:
+        tensor = value_of(node)
+        if tensor is not None:
+            yield _kept(node.output[0], tensor, where)
+        yield from _kept_in_bodies(node)
+
+
+def _sparse(
+    initializers: Iterable[onnx.SparseTensorProto], nodes: Iterable[onnx.NodeProto], reason: str
+) -> Iterator[Kept]:
+    named = [(sparse.values.name, sparse) for sparse in initializers]
+    for node in nodes:
+        named += [(node.output[0], a.sparse_tensor) for a in node.attribute if a.HasField("sparse_tensor")]
+    for name, sparse in named:
+        size = tensor_bytes(sparse.values) + tensor_bytes(sparse.indices)
+        log.warning("sparse tensor %r is left exactly as it is", name)
+        yield Kept(name, tuple(sparse.dims), type_name(sparse.values.data_type), size, reason)

@@ -1,0 +1,180 @@
+"""Reading an ONNX file: checked, with weights in the main graph, and large external data left where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from cerwu_onnx.container.format import MAGIC
+from cerwu_onnx.errors import ModelError, UsageError, first_line
+from cerwu_onnx.model.elements import elsewhere, raw_bytes, storage_dtype
+from cerwu_onnx.model.inline import flattened
+from cerwu_onnx.model.tensors import MAX_BYTES, all_messages, all_tensors, tensor_bytes, without_initializers
+
+LAZY = 1 << 16
+"""Bytes from which on external data stays in its file until it is needed."""
+
+_LARGE = 1 << 20
+"""Bytes from which on a tensor is not shown to onnx.checker, which would copy it."""
+
+
+def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read and check an ONNX file.
+
+    Weights inside bodies and local functions become initializers of the main graph
+    (:mod:`cerwu_onnx.model.inline`). Tensors stored beside the file become part of the result if they are small; large
+    initializers stay where they are, with absolute paths, and :func:`cerwu_onnx.model.elements.raw_bytes` reads them.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelError: it is not a valid ONNX model, or refers to external data that is missing or lies outside its folder.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise UsageError(f"{file}: no such file")
+    if not file.is_file():
+        raise UsageError(f"{file}: is not a file (give the .onnx file itself)")
+    if file.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{file}: an ONNX file of 2 GB and more cannot be: save the model with external data")
+    model = onnx.ModelProto()
+    content = file.read_bytes()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        if content.startswith(MAGIC):
+            raise ModelError(f"{file}: not an ONNX model but a .cwb file") from error
+        raise ModelError(
+            f"{file}: not an ONNX model, or only a part of one (protobuf does not parse); export it to ONNX first"
+        ) from error
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelError(f"{file}: not an ONNX model (it holds no graph)")
+    _check_messages(model, file)
+    _find_external(model, file)
+    _check(model, file)
+    return flattened(model)
+
+
+def model_size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a valid ONNX file and of the data beside it that it refers to."""
+    model = onnx.ModelProto()
+    model.ParseFromString(Path(path).read_bytes())
+    outside = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
+
+
+def _check_messages(model: onnx.ModelProto, file: Path) -> None:
+    """Refuse what protobuf lets through, and some versions of onnx.checker: texts that are no UTF-8, odd tensors."""
+    for message in all_messages(model):
+        if isinstance(message, onnx.TensorProto) and (fault := _fault(message)):
+            raise ModelError(f"{file}: tensor {message.name!r} has {fault}")
+        for word in _words(message):
+            if isinstance(word, bytes):
+                raise ModelError(f"{file}: {word[:80]!r} is no UTF-8: the file is damaged")
+
+
+def _fault(tensor: onnx.TensorProto) -> str:
+    """What a tensor has that none may have; empty if it is sound."""
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        return f"the element type {tensor.data_type}, which ONNX does not know"
+    if any(size < 0 for size in tensor.dims):
+        return f"a negative dimension: {list(tensor.dims)}"
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != tensor_bytes(tensor):
+        return f"{len(tensor.raw_data):,} bytes for the {tensor_bytes(tensor):,} that its shape takes"
+    return ""
+
+
+def _words(message: Any) -> Iterator[str | bytes]:
+    """The texts of a message; bytes where they are no UTF-8."""
+    if isinstance(message, onnx.TensorProto):  # asking for all of its fields would copy its elements
+        yield message.name
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            yield from (value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,))
+
+
+def _check(model: onnx.ModelProto, file: Path) -> None:
+    """Have onnx.checker look at everything but the elements of large initializers, whose number is checked here."""
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{file}: written in ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} "
+            f"knows versions up to {onnx.IR_VERSION} (pip install -U onnx)"
+        )
+    large = {}
+    for tensor in model.graph.initializer:
+        size = tensor_bytes(tensor)
+        if elsewhere(tensor) or (size >= _LARGE and len(tensor.raw_data) == size):
+            large[tensor.name] = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+    shown = without_initializers(model, large)
+    inputs = {value.name for value in shown.graph.input}
+    shown.graph.input.extend(info for name, info in large.items() if name not in inputs)
+    for value in shown.graph.output:  # the checker wants a shape, onnxruntime does not
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(shown)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
+    except ValueError as error:
+        raise ModelError(f"{file}: more than 2 GB that are no initializers cannot be read") from error
+
+
+def _find_external(model: onnx.ModelProto, file: Path) -> None:
+    """Find all external data, only in files below the model's folder, and load what is small."""
+    folder = file.resolve().parent
+    for tensor in all_tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            source, offset, size = _located(tensor, folder, f"{file}: tensor {tensor.name!r}")
+            del tensor.external_data[:]
+            for key, value in (("location", source), ("offset", offset), ("length", size)):
+                tensor.external_data.add(key=key, value=str(value))
+    others = (*model.graph.node, *model.graph.sparse_initializer, *model.functions, *model.training_info)
+    inside = (message for part in others for message in all_messages(part) if isinstance(message, onnx.TensorProto))
+    for tensor in (*inside, *(tensor for tensor in model.graph.initializer if not _may_wait(tensor))):
+        if elsewhere(tensor):
+            raw = raw_bytes(tensor)
+            del tensor.external_data[:]
+            tensor.ClearField("data_location")
+            tensor.raw_data = raw
+
+
+def _may_wait(tensor: onnx.TensorProto) -> bool:
+    """Whether an initializer is worth leaving in its file."""
+    return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
+
+
+def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, int, int]:
+    """File, offset and size of external data.
+
+    Raises:
+        ModelError: there is no such data, or it lies outside the folder.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    try:
+        source = (folder / location).resolve()
+        is_file = source.is_file()
+    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, links in a circle
+        raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
+    if not location or not source.is_relative_to(folder):
+        raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
+    if not is_file:
+        raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
+    size = tensor_bytes(tensor)
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", size))
+    except ValueError:
+        raise ModelError(f"{what}: the offset or length of its external data is not a number") from None
+    if size < 0 or length != size or offset < 0 or offset + size > source.stat().st_size:
+        raise ModelError(
+            f"{what}: needs {size} bytes, but {location!r} does not hold them (offset {offset}, "
+            f"length {length}, file of {source.stat().st_size} bytes)"
+        )
+    return source, offset, size

@@ -1,0 +1,145 @@
+"""What the readers of a constant make of it: a layer, or the reason why it stays exact."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+
+from cerwu_onnx.model.elements import FLOATS, raw_bytes
+from cerwu_onnx.model.exact_tensors import deflated_size
+from cerwu_onnx.model.layout import moved_layout, operand_layout
+from cerwu_onnx.model.sites import Product, find_product, node_label, node_name
+from cerwu_onnx.model.skeleton import fits_directory
+from cerwu_onnx.model.tensors import tensor_bytes, type_name
+from cerwu_onnx.model.uses import Use, Uses
+from cerwu_onnx.types import Layer, Reader
+
+_STANDARD = ("", "ai.onnx")
+_PARAMETERS = {
+    "BatchNormalization": ("data", "scale", "bias", "mean", "variance"),
+    "InstanceNormalization": ("data", "scale", "bias"),
+    "LayerNormalization": ("data", "scale", "bias"),
+    "GroupNormalization": ("data", "scale", "bias"),
+    "LSTM": (
+        "data",
+        "weight",
+        "recurrence weight",
+        "bias",
+        "length",
+        "initial state",
+        "initial cell",
+        "peephole",
+    ),
+    "GRU": ("data", "weight", "recurrence weight", "bias", "length", "initial state"),
+    "RNN": ("data", "weight", "recurrence weight", "bias", "length", "initial state"),
+    "ConvTranspose": ("data", "weight", "bias"),
+    "Conv": ("data", "weight", "bias"),
+    "Gemm": ("A", "B", "bias"),
+    "PRelu": ("data", "slope"),
+    "Gather": ("table", "index"),
+}
+
+
+_VECTORS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
+_OPERANDS: dict[str, tuple[int, ...] | None] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Concat", "Sum", "Max", "Min", "Mean")),
+    **dict.fromkeys(("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"), (0,)),
+    **dict.fromkeys(("Div", "Expand", "Tile", "Slice", "Split", "Gather", "GatherElements", "GatherND", "Pad"), (0,)),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), (0, 2)),
+    **dict.fromkeys(_VECTORS, (1, 2)),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"), (0, 1)),
+    "PRelu": (1,),
+    "Where": (1, 2),
+}
+"""Operators whose outputs an error of such an input changes as little as itself, and these inputs; None: all."""
+
+LEAST_OPERAND = 256
+"""Elements from which on a tensor is quantised that no product reads."""
+
+ORDERLY = 0.5
+"""Deflated size, relative to the size, below which such a tensor is not quantised: masks, tables of few values."""
+
+
+def reason_by_value(name: str, tensor: onnx.TensorProto) -> str | None:
+    """Why the tensor is kept whoever reads it."""
+    kind = type_name(tensor.data_type)
+    if tensor.data_type not in FLOATS:
+        return f"{kind} tensor (shape, index or flag)" if kind in ("int64", "int32", "bool") else f"{kind} tensor"
+    if 0 in tensor.dims:
+        return "empty tensor"
+    if all(dim == 1 for dim in tensor.dims):
+        return "a single value"
+    if not fits_directory(name, tensor):
+        return "more than 8 axes, or a name of more than 1024 bytes"
+    return None
+
+
+def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str]) -> Layer | str:
+    """The layer of a float tensor, or the reason why it is none."""
+    shape = tuple(tensor.dims)
+    products: list[Product] = []
+    readers: list[Reader] = []
+    reasons: list[str] = []
+    small = math.prod(shape) < LEAST_OPERAND
+    for use in uses.of(name, shape):
+        if use.node.op_type in ("Shape", "Size") and use.node.domain in _STANDARD:
+            continue
+        found = _product(use, shape, constants)
+        if isinstance(found, Product):
+            products.append(found)
+        if isinstance(found, str) or not found.sites:
+            readers.append(Reader(node_name(use.node), use.node.op_type, use.inside))
+        if isinstance(found, str) and (small or not _is_operand(use)):
+            reasons.append(found)
+    if not products and not readers:
+        return "no node reads it"
+    if reasons:
+        return f"also: {reasons[0]}" if products else reasons[0]
+    if not products:
+        if deflated_size(raw_bytes(tensor)) < ORDERLY * tensor_bytes(tensor):
+            return "no factor of a product, and so regular that deflate does better"
+        return Layer(name, operand_layout(shape), (), readers=tuple(readers))
+    # Rows of a table that are looked up say less about it than the product whose other operand is known.
+    first = min(products, key=lambda product: (not product.sites, any(site.op == "Gather" for site in product.sites)))
+    same = [product for product in products if product.layout == first.layout]
+    readers += [Reader(s.node, s.op) for product in products if product not in same for s in product.sites]
+    sites = tuple(dict.fromkeys(site for product in same for site in product.sites))
+    return Layer(name, first.layout, sites, readers=tuple(dict.fromkeys(readers)))
+
+
+def _product(use: Use, shape: tuple[int, ...], constants: set[str]) -> Product | str:
+    """How a node multiplies a tensor of this shape, or the reason why it does not.
+
+    Inside bodies the activations are out of reach: then there are no sites.
+    """
+    try:
+        found = find_product(use.node, use.index, use.shape or shape)
+        if found is None:
+            return _reason_by_use(use)
+        layout = moved_layout(found.layout, shape, use.moves)
+    except ValueError as error:
+        return f"weight of {node_label(use.node)}: {error}"
+    if use.inside is not None:
+        return Product((), layout)
+    sites = tuple(site for site in found.sites if site.activation and site.activation not in constants)
+    if not sites:
+        return f"the other operand of {node_label(use.node)} is constant too"
+    return Product(sites, layout)
+
+
+def _is_operand(use: Use) -> bool:
+    """Whether the reader does nothing to the tensor that makes small errors large."""
+    inputs = _OPERANDS.get(use.node.op_type, ()) if use.node.domain in _STANDARD else ()
+    return inputs is None or use.index in inputs
+
+
+def _reason_by_use(use: Use) -> str:
+    """Why a reader outside the table of products keeps a tensor exact."""
+    node, label = use.node, node_label(use.node)
+    roles = _PARAMETERS.get(node.op_type, ()) if node.domain in _STANDARD else ()
+    if use.index < len(roles):
+        return f"{roles[use.index]} of {label}"
+    if node.domain not in _STANDARD:
+        return f"operand of {label} of the domain {node.domain!r}"
+    return f"operand of {label}, which is not a matrix product"

@@ -1,0 +1,81 @@
+"""onnxruntime sessions of models of any size: large tensors are handed over where they are, not inside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from cerwu_onnx.jobs.threads import session_threads
+from cerwu_onnx.model.elements import elsewhere, storage_dtype, where
+from cerwu_onnx.model.tensors import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
+
+_LARGE = 1 << 16
+"""Bytes of a tensor that is taken out of a model which is too large."""
+
+_ROOM = 1 << 24
+"""Bytes for everything that is no initializer."""
+
+
+def new_session(
+    model: onnx.ModelProto,
+    options: ort.SessionOptions | None = None,
+    elements: Mapping[str, bytes] | None = None,
+    **keywords: Any,
+) -> ort.InferenceSession:
+    """A session on the CPU, unless the keywords say otherwise, of as many threads as ``session_threads`` says.
+
+    Args:
+        model: as :mod:`cerwu_onnx.model.loading` gives it, or a part of that.
+        options: may be changed.
+        elements: of initializers that lack them, by name, as ``raw_data`` has them.
+        keywords: for ``InferenceSession``.
+    """
+    options = options or ort.SessionOptions()
+    threads = session_threads()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    keywords.setdefault("providers", ["CPUExecutionProvider"])
+    outside = _outside(model, elements or {})
+    if not outside:
+        return ort.InferenceSession(model.SerializeToString(), options, **keywords)
+    bare = without_initializers(model, outside)
+    read = {value.name for value in model.graph.output}.union(
+        *({*n.input, *subgraph_reads(n)} for n in model.graph.node)
+    )
+    values = []
+    outside = {name: found for name, found in outside.items() if name in read}  # onnxruntime wants no others
+    for tensor, array in outside.values():
+        mark = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        mark.data_location = onnx.TensorProto.EXTERNAL
+        mark.external_data.add(key="location", value="in memory")
+        bare.graph.initializer.append(mark)
+        values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type))
+    options.add_external_initializers(list(outside), values)
+    session = ort.InferenceSession(bare.SerializeToString(), options, **keywords)
+    session._cerwu_arrays = [array for _, array in outside.values()]  # the session reads them as long as it lives
+    return session
+
+
+def _outside(
+    model: onnx.ModelProto, elements: Mapping[str, bytes]
+) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
+    """The initializers that are in files or given apart, or too large for one message together, and their elements."""
+    tensors = list(model.graph.initializer)
+    inside = sum(tensor_bytes(tensor) for tensor in tensors if not elsewhere(tensor))
+    found: dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]] = {}
+    for tensor in tensors:
+        dtype, shape = storage_dtype(tensor.data_type), tuple(tensor.dims)
+        if dtype is None:
+            continue
+        if tensor.name in elements:
+            found[tensor.name] = tensor, np.frombuffer(elements[tensor.name], dtype).reshape(shape)
+        elif elsewhere(tensor):
+            path, offset, _ = where(tensor)
+            found[tensor.name] = tensor, np.memmap(path, dtype, "r", offset, shape)
+        elif inside > MAX_BYTES - _ROOM and len(tensor.raw_data) >= _LARGE:
+            found[tensor.name] = tensor, np.frombuffer(tensor.raw_data, dtype).reshape(shape)
+    return found

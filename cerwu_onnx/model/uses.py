@@ -1,0 +1,147 @@
+"""Who reads a constant: directly, through nodes that only move its elements, or inside the bodies of other nodes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from cerwu_onnx.model.elements import FLOATS, raw_bytes
+from cerwu_onnx.model.layout import Move
+from cerwu_onnx.model.sites import node_label
+from cerwu_onnx.model.tensors import attributes_of, bodies
+
+MOVERS = ("Identity", "Cast", "Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+"""Operators that only move the elements of their first input."""
+
+_STANDARD = ("", "ai.onnx")
+_Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One reader of a constant.
+
+    Attributes:
+        node: the reader.
+        index: number of its input.
+        shape: of the constant as the reader sees it.
+        moves: what has been done to the constant on the way.
+        inside: label of the main graph's node in whose bodies the reader is; None in the main graph itself.
+    """
+
+    node: onnx.NodeProto
+    index: int
+    shape: _Shape
+    moves: tuple[Move, ...] = ()
+    inside: str | None = None
+
+
+class Uses:
+    """The readers of a model's values.
+
+    Args:
+        model: its main graph is searched, and the bodies of its nodes for what they read of it.
+        tensors: the main graph's dense constants by name.
+    """
+
+    def __init__(self, model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -> None:
+        self._tensors = tensors
+        self._outputs = {value.name for value in model.graph.output}
+        self._readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
+        self._inner: dict[str, list[Use]] = defaultdict(list)
+        self._returned: dict[str, str] = {}
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                self._readers[name].append((node, index))
+            for body in bodies(node):
+                self._search(body, node_label(node), set())
+
+    def returned(self, name: str) -> str | None:
+        """Which output a value itself is, if it is one."""
+        if name in self._outputs:
+            return "is also an output of the model"
+        return self._returned.get(name)
+
+    def of(self, name: str, shape: _Shape, moves: tuple[Move, ...] = ()) -> Iterator[Use]:
+        """The readers of a constant; nodes that only move its elements stand back for those behind them.
+
+        Args:
+            name: of the constant.
+            shape: its dimensions.
+            moves: what has been done to it so far.
+        """
+        for node, index in self._readers[name]:
+            move = self._move(node, index, shape)
+            after = node.output[0] if move else ""
+            if move is None or self.returned(after):
+                yield Use(node, index, shape, moves)
+            else:
+                yield from self.of(after, move.apply(shape), (*moves, move))
+        for use in self._inner[name]:
+            yield Use(use.node, use.index, shape, moves, use.inside)
+
+    def _move(self, node: onnx.NodeProto, index: int, shape: _Shape) -> Move | None:
+        """What a node does that only moves the elements of its first input."""
+        if index or node.domain not in _STANDARD or len(node.output) != 1:
+            return None
+        attributes = attributes_of(node)
+        if node.op_type == "Identity" or (node.op_type == "Cast" and attributes["to"] in FLOATS):
+            return Move(shape=shape)
+        if node.op_type == "Transpose":
+            return Move(perm=tuple(attributes.get("perm", range(len(shape))[::-1])))
+        if node.op_type == "Flatten":
+            axis = attributes.get("axis", 1)
+            return Move(shape=(math.prod(shape[:axis]), math.prod(shape[axis:])))
+        if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+            given = attributes.get("shape" if node.op_type == "Reshape" else "axes")
+            if len(node.input) > 1 and node.input[1]:
+                given = self._integers(node.input[1])
+                if given is None:
+                    return None
+            changed = _reshaped(node.op_type, shape, given, bool(attributes.get("allowzero", 0)))
+            return None if changed is None or math.prod(changed) != math.prod(shape) else Move(shape=changed)
+        return None
+
+    def _integers(self, name: str) -> list[int] | None:
+        tensor = self._tensors.get(name)
+        if tensor is None or tensor.data_type != onnx.TensorProto.INT64:
+            return None
+        return [int(value) for value in np.frombuffer(raw_bytes(tensor), "<i8")]
+
+    def _search(self, body: onnx.GraphProto, inside: str, hidden: set[str]) -> None:
+        """Note what the nodes of a body read of the graphs around it, which ``hidden`` names are not."""
+        own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+        own |= {sparse.values.name for sparse in body.sparse_initializer}
+        own |= {name for node in body.node for name in node.output}
+        hidden = hidden | own
+        for value in body.output:
+            if value.name not in hidden:
+                self._returned.setdefault(value.name, f"is also an output of the body of {inside}")
+        for node in body.node:
+            for index, name in enumerate(node.input):
+                if name and name not in hidden:
+                    self._inner[name].append(Use(node, index, (), (), inside))
+            for inner in bodies(node):
+                self._search(inner, inside, hidden)
+
+
+def _reshaped(op: str, shape: _Shape, given: list[int] | None, allow_zero: bool) -> _Shape | None:
+    """The shape after Reshape, Squeeze or Unsqueeze."""
+    if op == "Squeeze":
+        axes = {axis % len(shape) for axis in given} if given else {i for i, dim in enumerate(shape) if dim == 1}
+        return tuple(dim for axis, dim in enumerate(shape) if axis not in axes)
+    if given is None:
+        return None
+    if op == "Unsqueeze":
+        rank = len(shape) + len(given)
+        axes = {axis % rank for axis in given}
+        rest = iter(shape)
+        return tuple(1 if axis in axes else next(rest) for axis in range(rank)) if len(axes) == len(given) else None
+    known = [shape[i] if dim == 0 and not allow_zero and i < len(shape) else dim for i, dim in enumerate(given)]
+    left = math.prod(dim for dim in known if dim >= 0)
+    return tuple(math.prod(shape) // max(left, 1) if dim < 0 else dim for dim in known)

@@ -1,0 +1,191 @@
+"""What a report shows: the report of a compression and the histograms of the file's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cerwu_onnx.config import MAX_LEVELS
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container.reader import Container, read
+from cerwu_onnx.entropy.trellis import coded_entropy
+from cerwu_onnx.model.graph import Graph, analyse
+from cerwu_onnx.report import LayerReport, ParameterReport, Report
+from cerwu_onnx.report_files.grids import Histogram, grid_points, histogram
+from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
+from cerwu_onnx.types import Kept
+
+UNKNOWN = math.nan
+"""What a file does not say about a layer."""
+
+NOT_SMALLER = "its coded form would not be smaller than exact floats"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is to be shown.
+
+    Attributes:
+        output: path of the .cwb file, as it was given.
+        report: what was done.
+        histograms: of each quantised weight, by name.
+        from_file: the report was read from the .cwb file: errors are unknown, and ``model_bytes`` is the size of the
+            model that it decompresses to (of its float tensors, if it holds weights only).
+    """
+
+    output: str
+    report: Report
+    histograms: Mapping[str, Histogram]
+    from_file: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the .cwb file."""
+        return Path(self.output).name
+
+
+def page_of(report: Report, output: str | Path) -> Page:
+    """The report of a compression that has just written ``output``.
+
+    Raises:
+        UsageError, CorruptFileError: the file is not there any more, or not as it was written.
+    """
+    container = read(output)
+    records = {record.name: record for record in container.tensors}
+    counted = {
+        layer.name: histogram(grid_points(container, records[layer.name]), layer.step) for layer in report.layers
+    }
+    return Page(str(output), report, counted)
+
+
+def describe(path: str | Path) -> Page:
+    """What a .cwb file says of the compression that made it.
+
+    Raises:
+        UsageError: it cannot be read.
+        CorruptFileError: a check fails.
+    """
+    container = read(path)
+    container.check_sections()
+    metadata = container.metadata()
+    graph, model_bytes = _graph(container)
+    operators = {layer.weight: layer.op for layer in graph.layers} if graph else {}
+    owners = {name: layer.weight for name, layer in graph.parameters.items()} if graph else {}
+    marked, tables = coded_parameters(container), coded_tables(container)
+    layers: list[LayerReport] = []
+    parameters: list[ParameterReport] = []
+    counted = {}
+    for record in container.tensors:
+        if not record.is_coded or record.name in tables:
+            continue
+        symbols = grid_points(container, record)
+        if record.name in marked:
+            parameters.append(_parameter(record, owners.get(record.name, "")))
+        else:
+            layers.append(_layer(record, symbols, operators.get(record.name, "")))
+            counted[record.name] = histogram(symbols, record.step)
+    report = Report(
+        model_bytes=model_bytes,
+        file_bytes=len(container.data),
+        method=_text(metadata, "method"),
+        lambda_=_number(metadata, "lambda"),
+        levels=_levels(metadata),
+        calibration=_text(metadata, "calibration"),
+        calibration_samples=0,
+        output_loss=None,
+        folded=(),
+        layers=tuple(layers),
+        parameters=tuple(parameters),
+        kept=_kept(container, graph),
+        other_bytes=_other_bytes(container, layers, parameters),
+        warnings=(),
+        seconds={},
+    )
+    return Page(str(path), report, counted, from_file=True)
+
+
+def _graph(container: Container) -> tuple[Graph | None, int]:
+    """The analysed graph, if the file holds one, and the size of the model without compression."""
+    if any(record.kind == f.Kind.GRAPH for record in container.records):
+        model = CompressedModel(container).to_onnx()
+        return analyse(model), model.ByteSize()
+    return None, sum(record.count * f.item_size(record.element) for record in container.tensors)
+
+
+def _layer(record: f.Record, symbols: Any, operator: str) -> LayerReport:
+    return LayerReport(
+        name=record.name,
+        op=operator,
+        shape=record.shape,
+        weights=record.count,
+        coder=record.kind.name.lower(),
+        coded_bytes=record.value_bytes,
+        bits_per_weight=8 * record.value_bytes / record.count,
+        entropy=coded_entropy(record.order.store(symbols), record.run),
+        step=record.step,
+        symbols=len(np.unique(symbols)),
+        relative_error=UNKNOWN,
+        damping=UNKNOWN,
+    )
+
+
+def _parameter(record: f.Record, layer: str) -> ParameterReport:
+    coder = record.kind.name.lower()
+    return ParameterReport(record.name, layer, record.shape, coder, record.value_bytes, record.step)
+
+
+def _kept(container: Container, graph: Graph | None) -> tuple[Kept, ...]:
+    """The exact tensors; why they are exact, the graph tells, if there is one."""
+    tables = coded_tables(container)
+    exact = {record.name: record for record in container.tensors if not record.is_coded or record.name in tables}
+    if graph is None:
+        return tuple(_exact(record, "") for record in exact.values())
+    coded = {record.name for record in container.tensors} - exact.keys()
+    left = [_exact(exact[layer.weight], NOT_SMALLER) for layer in graph.layers if layer.weight in exact]
+    return (*(tensor for tensor in graph.kept if tensor.name not in coded), *left)
+
+
+def _exact(record: f.Record, reason: str) -> Kept:
+    return Kept(record.name, record.shape, record.element.name.lower(), record.size, reason)
+
+
+def _other_bytes(container: Container, layers: list[LayerReport], parameters: list[ParameterReport]) -> dict[str, int]:
+    """As ``compress`` counts: names belong to the graph, what is left to the directory."""
+
+    def size(*kinds: f.Kind) -> int:
+        return sum(record.size for record in container.records if record.kind in kinds)
+
+    tables = coded_tables(container)
+
+    other = {
+        "exact tensors": size(f.Kind.RAW)
+        + sum(record.value_bytes for record in container.tensors if record.name in tables),
+        "float parameters": sum(parameter.coded_bytes for parameter in parameters),
+        "graph": size(f.Kind.GRAPH, f.Kind.NAMES),
+        "metadata": size(f.Kind.METADATA),
+    }
+    used = sum(other.values()) + sum(layer.coded_bytes for layer in layers)
+    return other | {"directory": len(container.data) - used}
+
+
+def _text(metadata: dict[str, Any], key: str) -> str:
+    value = metadata.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(metadata: dict[str, Any], key: str) -> float:
+    value = metadata.get(key)
+    try:
+        return float(value) if isinstance(value, (int, float)) else UNKNOWN
+    except OverflowError:
+        return UNKNOWN
+
+
+def _levels(metadata: dict[str, Any]) -> int | None:
+    value = metadata.get("levels")
+    return value if type(value) is int and 2 <= value <= MAX_LEVELS else None

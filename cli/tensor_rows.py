@@ -1,0 +1,60 @@
+"""What a .cwb file says about each of its tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cerwu_onnx.container.reader import Container
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """What a .cwb file says about a tensor; order, step and symbols are None for exact tensors.
+
+    ``parameter`` marks coded biases and BatchNormalization parameters, ``table`` integers coded without loss: neither
+    counts as weights. ``trellis`` says whether the values follow a trellis.
+    """
+
+    name: str
+    coding: str
+    type: str
+    shape: tuple[int, ...]
+    weights: int
+    bytes: int
+    bits_per_weight: float
+    order: str | None = None
+    step: float | None = None
+    largest: int | None = None
+    parameter: bool = False
+    table: bool = False
+    trellis: bool = False
+
+
+def tensor_rows(container: Container) -> list[TensorRow]:
+    """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
+    from cerwu_onnx.runtime import coded_parameters, coded_tables
+
+    parameters, tables = coded_parameters(container), coded_tables(container)
+    rows = []
+    for record in container.tensors:
+        coded = record.is_coded
+        cost = record.value_bytes
+        row = TensorRow(
+            name=record.name,
+            coding=record.kind.name.lower() if coded else "exact",
+            type=record.element.name.lower(),
+            shape=record.shape,
+            weights=record.count,
+            bytes=cost,
+            bits_per_weight=8 * cost / record.count if record.count else 0.0,
+            order=record.order.name.lower() if coded else None,
+            step=record.step if coded else None,
+            largest=record.largest if coded else None,
+            parameter=record.name in parameters,
+            table=record.name in tables,
+            trellis=record.run > 0,
+        )
+        rows.append(row)
+    return rows

@@ -1,0 +1,60 @@
+"""Numbers and names as the commands write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """``text`` with every control character escaped: names come from files nobody vouches for."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shorten(text: str, width: int, head: int | None = None) -> str:
+    """``text`` in at most ``width`` characters: its first ``head`` (half of them), an ellipsis, its last."""
+    text = printable(text)
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2 if head is None else head
+    tail = width - 1 - head
+    return f"{text[:head]}…{text[len(text) - tail :]}"
+
+
+def shorten_all(texts: Sequence[str], width: int) -> list[str]:
+    """Each text in at most ``width`` characters, cut where most of them stay different, else in the middle."""
+    middle = (width - 1) // 2
+    heads = sorted(range(width), key=lambda head: abs(head - middle))
+    head = max(heads, key=lambda head: len({shorten(text, width, head) for text in texts}))
+    return [shorten(text, width, head) for text in texts]
+
+
+def size(count: int) -> str:
+    """Bytes exactly and, from a KiB on, as people say them: ``1,103,541 bytes (1.05 MiB)``."""
+    value, unit = float(count), ""
+    for bigger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, bigger
+    about = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return f"{count:,} bytes ({about} {unit})" if unit else f"{count} bytes"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 tensor``, ``2 tensors``, ``0 tensors``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share of 1, three significant digits: ``1.23%``; tiny ones are told apart from none at all."""
+    if math.isnan(share):
+        return "NaN"
+    value = 100 * share
+    if value == 0 or value >= 100:
+        return f"{value:.0f}%"
+    return f"{value:#.3g}%".replace(".%", "%") if value >= 0.01 else "<0.01%"
+
+
+def dims(shape: Sequence[int]) -> str:
+    """``16x3x3x3``."""
+    return "x".join(map(str, shape)) or "scalar"
