@@ -49,7 +49,7 @@ def logged_warnings() -> Iterator[list[str]]:
                 messages.append(record.getMessage())
 
     handler = Collector(logging.WARNING)
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger("cerwu_onnx")
     logger.addHandler(handler)
     token = _open.set((*_open.get(), messages))
     try:
