@@ -193,7 +193,7 @@ class Settings:
             beside that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
         memory: bound in bytes on what calibration and quantisation hold, of which activations take an eighth, and one
-            layer half: :mod:`cerwu_onnx.compress.memory_budget`. The rest of the model's weights, in files of their
+            layer half: :mod:`cerwu_onnx.compression.memory_budget`. The rest of the model's weights, in files of their
             own, is not held.
         strict: whatever would be a warning ends the compression, and nothing is written.
         rules: what is asked of single layers; of several that match a tensor the last one counts.

@@ -320,7 +320,7 @@ def compress(
 
         report_files.check_paths(report_paths, overwrite=force, sources=[model, output])
     with console.progress(enabled=not quiet) as progress:
-        from cerwu_onnx.compress.pipeline import compress as run
+        from cerwu_onnx.compression.pipeline import compress as run
 
         report = run(
             model,

@@ -47,7 +47,7 @@ _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
 _RULE_TYPES = {"skip": _TYPES[None], "price": _TYPES["NUMBER"], "bits": _TYPES["N"]}
 """The same of what a rule for layers says."""
 
-_RULES = "cerwu_onnx.compress.layer_rules"
+_RULES = "cerwu_onnx.compression.layer_rules"
 
 
 def read_config(context: typer.Context, given: Path | None) -> Path | None:

@@ -115,7 +115,7 @@ def _show_container(path: Path, as_json: bool) -> None:
 
 def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
     """What ``compress`` would do with models by these settings; JSON is a list where there are several."""
-    from cerwu_onnx.compress.pipeline import prepare
+    from cerwu_onnx.compression.pipeline import prepare
     from cerwu_onnx.model.loading import model_size
 
     plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
@@ -145,7 +145,7 @@ def _show_plan(path: Path, as_json: bool) -> None:
 
 def _plan(graph: Graph, size: int, path: Path) -> dict[str, Any]:
     """The plan as JSON has it."""
-    from cerwu_onnx.compress.storage_order import storage
+    from cerwu_onnx.compression.storage_order import storage
 
     layers = [
         {

@@ -223,7 +223,7 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
 
 def _how(layer: Layer) -> str:
     """How a weight is quantised: along a trellis or on a uniform grid, by noise alone, and what was asked of it."""
-    from cerwu_onnx.compress.storage_order import storage
+    from cerwu_onnx.compression.storage_order import storage
 
     path = "grid" if storage(layer, "onnx").columns is None else "trellis"
     price = "" if layer.price == 1 else f", price {layer.price:g}"

@@ -17,7 +17,7 @@ from .options import image_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cerwu_onnx.compress.sweep import Swept
+    from cerwu_onnx.compression.sweep import Swept
 
 EXAMPLE = "cerwu-onnx sweep model.onnx --out-dir curve --calib calib.npz --lambda 0.02 --lambda 0.1 --lambda 0.5"
 
@@ -48,7 +48,7 @@ def sweep(context: typer.Context, **_: Any) -> None:
     at that lambda with one thread (OMP_NUM_THREADS=1). The other options are those of compress, without targets,
     limits, --report, --resume and --dry-run.
     """
-    from cerwu_onnx.compress.sweep import sweep as run
+    from cerwu_onnx.compression.sweep import sweep as run
 
     chosen = context.params
     model, target = Path(chosen["model"]), compress.target_of(context)

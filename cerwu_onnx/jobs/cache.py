@@ -30,6 +30,9 @@ from cerwu_onnx.jobs.progress import logged_warnings
 
 log = logging.getLogger(__name__)
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of the whole package: a change in any of its rooms may change what is computed."""
+
 Entry: TypeAlias = tuple[Any, list[npt.NDArray[Any]]]
 """What JSON can say, and arrays."""
 
@@ -122,7 +125,7 @@ def _code() -> str:
     """What computes: the package's files, whether there is a native library, the versions of what they rest on."""
     from importlib.metadata import version
 
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(_PACKAGE.rglob("*.py"))
     versions = map(version, ("numpy", "scipy", "onnx", "onnxruntime"))
     return digest(*(path.read_bytes() for path in files), *versions, str(native.unavailable_reason()))
 

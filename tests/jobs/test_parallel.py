@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_info
 
 import cerwu_onnx
 from cerwu_onnx.cli.batch import ONE_THREAD
-from cerwu_onnx.compress import model_quantizer, walk_quantizer
+from cerwu_onnx.compression import model_quantizer, walk_quantizer
 from cerwu_onnx.config import Settings, Target
 from cerwu_onnx.errors import CalibrationError, ModelError, UsageError, WorkerError
 from cerwu_onnx.jobs import parallel, threads

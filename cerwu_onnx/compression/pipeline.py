@@ -12,12 +12,12 @@ from typing import Any
 
 from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
-from cerwu_onnx.compress.dequantize import with_float_weights
-from cerwu_onnx.compress.encode import Coded, encode
-from cerwu_onnx.compress.fingerprint import data_digest, model_digest
-from cerwu_onnx.compress.layer_rules import apply_rules, rules_of
-from cerwu_onnx.compress.model_quantizer import ModelQuantizer, QuantizedModel
-from cerwu_onnx.compress.target_search import BITS_PER_DOUBLING, Search
+from cerwu_onnx.compression.dequantize import with_float_weights
+from cerwu_onnx.compression.encode import Coded, encode
+from cerwu_onnx.compression.fingerprint import data_digest, model_digest
+from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
+from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
+from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError

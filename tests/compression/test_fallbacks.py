@@ -93,14 +93,14 @@ def immeasurable_later(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: Any) -> Any:
         raise CalibrationError("infinite")
 
-    monkeypatch.setattr("cerwu_onnx.compress.walk_quantizer.noise_sensitivity", measure)
+    monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer.noise_sensitivity", measure)
 
 
 def lossless_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(*_: Any) -> float:
         raise CalibrationError("infinite")
 
-    monkeypatch.setattr("cerwu_onnx.compress.walk_quantizer.final_losses", compare)
+    monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer.final_losses", compare)
 
 
 FAST, MAX = {"effort": "fast"}, {"effort": "max"}

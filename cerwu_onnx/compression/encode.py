@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cerwu_onnx.compress.storage_order import fits_element, raw_cost, stored_order
+from cerwu_onnx.compression.storage_order import fits_element, raw_cost, stored_order
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer

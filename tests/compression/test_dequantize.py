@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import cerwu_onnx
 from cerwu_onnx import Settings
 from cerwu_onnx.calibration.collect import open_session
-from cerwu_onnx.compress.dequantize import with_float_weights
+from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.model.tensors import get_tensor
 

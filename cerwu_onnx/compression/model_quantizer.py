@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from cerwu_onnx.calibration import Source, collect, identity_stats
-from cerwu_onnx.compress import memory_budget
-from cerwu_onnx.compress.layer_job import LayerJob, quantize_layer, work
-from cerwu_onnx.compress.spilled_tensors import SpilledTensors
-from cerwu_onnx.compress.walk_quantizer import WalkQuantizer
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
+from cerwu_onnx.compression.spilled_tensors import SpilledTensors
+from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import ModelError

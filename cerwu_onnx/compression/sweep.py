@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
-from cerwu_onnx.compress.fingerprint import data_digest, model_digest
-from cerwu_onnx.compress.model_quantizer import ModelQuantizer
-from cerwu_onnx.compress.pipeline import compress, prepare
+from cerwu_onnx.compression.fingerprint import data_digest, model_digest
+from cerwu_onnx.compression.model_quantizer import ModelQuantizer
+from cerwu_onnx.compression.pipeline import compress, prepare
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs.cache import Cache, Entry, digest, open_cache

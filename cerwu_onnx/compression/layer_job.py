@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cerwu_onnx.calibration import identity_stats
-from cerwu_onnx.compress.storage_order import storage
-from cerwu_onnx.compress.walk_quantizer import BLIND
+from cerwu_onnx.compression.storage_order import storage
+from cerwu_onnx.compression.walk_quantizer import BLIND
 from cerwu_onnx.config import Settings
 from cerwu_onnx.entropy.step import storable
 from cerwu_onnx.quantize import methods, priced

@@ -30,9 +30,9 @@ from cerwu_onnx.calibration import (
 )
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
-from cerwu_onnx.compress import memory_budget
-from cerwu_onnx.compress.storage_order import pays, storage, stored_order
-from cerwu_onnx.compress.walk_result import Checkpoints, WalkedLayer, WalkResult
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.storage_order import pays, storage, stored_order
+from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError

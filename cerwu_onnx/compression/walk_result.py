@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.compress.spilled_tensors import SpilledTensors, narrow
+from cerwu_onnx.compression.spilled_tensors import SpilledTensors, narrow
 from cerwu_onnx.jobs.cache import Cache, Entry
 from cerwu_onnx.types import FloatArray, Layer, QuantizedTensor
 

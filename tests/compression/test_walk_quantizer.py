@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import comparable, final_losses, loss_kind
-from cerwu_onnx.compress import walk_quantizer
+from cerwu_onnx.compression import walk_quantizer
 from cerwu_onnx.config import EFFORTS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import CalibrationError
