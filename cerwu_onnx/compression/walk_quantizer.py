@@ -1,11 +1,12 @@
-"""The project's own method over a whole model: sequential calibration, under one price for a bit of any layer.
+"""The default method with calibration data: quantise all layers in one walk, at one price for a bit of any layer.
 
 1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
-2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
-   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then
-   takes up the mean error that is left.
-3. With ``--effort max`` noise on each layer's weights, as large as its own error, tells the same around that model
-   (:mod:`calibration.sensitivity`), because errors measured alone do not add up; and layers are quantised once more.
+2. Layers are quantised in topological order. The input of each comes from the quantised layers before it
+   (:mod:`calibration.sequential`), and its aim is the float model's output (:mod:`quantize.priced`); its bias then
+   makes up for the mean error that is left.
+3. With ``--effort max``, the costs are measured again around that model, by noise on each layer's weights as large as
+   its own error (:mod:`calibration.sensitivity`), because errors measured alone do not add up. Then all layers are
+   quantised once more.
 """
 
 from __future__ import annotations
@@ -49,24 +50,24 @@ from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairSt
 log = logging.getLogger(__name__)
 
 NOISE = 0.02
-"""Energy of the first noise, relative to that of the weights."""
+"""Energy of the first noise, as a share of the energy of the weights."""
 
 SURPRISE = 20.0
-"""A loss of so many times lambda says that sensitivities were wrong. High-rate theory expects less than lambda."""
+"""A loss of so many times lambda shows that the sensitivities were wrong: high-rate theory expects less than lambda."""
 
 BLIND = 30.0
-"""Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
+"""Guess without data, on the safe side: loss at the outputs per relative squared error of a layer."""
 
 
 class WalkQuantizer:
-    """A model whose sensitivities are known, to be quantised at any price: one walk over the layers for each.
+    """Measures the sensitivities of a model once, then quantises it at any price: one walk over its layers per price.
 
     Args:
         graph: the analysed model.
         source: calibration data.
         settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
-        cache: keeps what was measured, and quantised models by price.
+        cache: keeps measurements, and quantised models by price.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -94,13 +95,18 @@ class WalkQuantizer:
         self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
 
     def _measure(self) -> Entry:
-        """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
+        """Measure what errors cost at the float model's outputs.
+
+        Returns:
+            Whether it could be measured, the sensitivity of each layer and the number of its Fisher matrices, by
+            weight; and those matrices, one layer after the other.
+        """
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
             noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
         except CalibrationError as error:
-            for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
+            for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             return (False, self._blind(), {}), []
@@ -108,7 +114,10 @@ class WalkQuantizer:
         return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
 
     def _measure_level(self) -> Entry:
-        """The same of a model too large for that: noise on all layers at once, along a walk, sets their level."""
+        """Like :meth:`_measure`, for a model too large for gradients: all relative errors cost the same.
+
+        A walk with noise on all layers at once measures how much that is.
+        """
         generator, loss = np.random.default_rng(0), 0.0
         settings, memory = self._settings, memory_budget.activations(self._settings.memory)
         steps = walk(self._graph, self._source, batch_size=settings.batch_size, memory=memory, known=lambda _: True)
@@ -125,7 +134,7 @@ class WalkQuantizer:
         return (False, self._blind(loss) if 0 < loss < np.inf else self._blind(), {}), []
 
     def _output_loss(self) -> OutputLoss:
-        """Made when something is measured: a cache may know it all."""
+        """The loss, made at first use: if the cache has all measurements, it is never needed."""
         if self._loss is None:
             self._loss = OutputLoss(self._graph, self._source, self._settings.output_loss)
         return self._loss
@@ -155,7 +164,7 @@ class WalkQuantizer:
         return {name: float(np.sqrt(value * self._noise[name])) for name, value in around.items()}
 
     def _state(self, price: float) -> dict[str, object]:
-        """All that a quantised model depends on, besides model and data."""
+        """Everything that a quantised model depends on, apart from model and data; JSON-ready."""
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
@@ -167,14 +176,14 @@ class WalkQuantizer:
 
         Args:
             price: lambda, loss at the outputs per (bit per weight).
-            bounds: compute how far each layer is from its rate-distortion bound.
+            bounds: also compute each layer's rate-distortion bound.
         """
         known = self._checkpoints(price, bounds).whole(memory_budget.symbols(self._settings.memory))
         self._last = price, known or self._quantize(price, bounds)
         return self._last[1]
 
     def _quantize(self, price: float, bounds: bool) -> WalkResult:
-        """The same, of what the cache does not have."""
+        """Quantise every layer; again with larger sensitivities if the loss shows that they were too small."""
         found = self._at(price, bounds)
         if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
             measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
@@ -206,12 +215,16 @@ class WalkQuantizer:
         return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
 
     def _blind(self, level: float = NOISE * BLIND) -> dict[str, float]:
-        """Sensitivities where every layer's relative error counts the same: by a loss that was measured, or much."""
+        """Sensitivities with which relative errors of all layers cost the same.
+
+        Args:
+            level: loss at a relative energy of the error of :data:`NOISE`; the default is a guess on the safe side.
+        """
         return {name: level / (value or 1.0) for name, value in self._first.items()}
 
 
 class _Weights(Mapping[str, FloatArray]):
-    """The weights of a graph's layers as float32, by name, each read when it is asked for."""
+    """The weights of a graph's layers as float32, by name; each is read at every access."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._names = graph, [layer.weight for layer in graph.layers]
@@ -229,9 +242,9 @@ class _Weights(Mapping[str, FloatArray]):
 def _levelled(
     noise: Mapping[str, float], level: Mapping[str, float], weights: Mapping[str, FloatArray]
 ) -> dict[str, float]:
-    """Sensitivities in the proportions of ``noise``, with the geometric mean over weights of ``level``.
+    """Scale the sensitivities ``noise`` so that their geometric mean over weights is that of ``level``.
 
-    Near a coarsely quantised model every error costs more; without this, a higher price would buy finer steps.
+    Around a coarsely quantised model every error costs more; without this, a higher price would lead to finer steps.
     """
     logs = [np.log(level[name] / noise[name]) for name in noise]
     factor = float(np.exp(np.average(logs, weights=[weights[name].size for name in noise])))
@@ -249,7 +262,7 @@ def _quantize(
     *,
     bounds: bool,
 ) -> WalkResult:
-    """One pass over the layers; those that the checkpoints have are only put in their places."""
+    """Walk over the layers once and quantise each, or take it from the checkpoints."""
     found = WalkResult(memory_budget.symbols(settings.memory))
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
     done = 0
@@ -278,7 +291,7 @@ def _quantize(
 
 
 def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
-    """The sum over the outputs that can be compared."""
+    """The loss, summed over the outputs that can be compared."""
     names = comparable({name: reference for name, (reference, _) in outputs.items()})
     return sum(final_losses(*outputs[name], loss_kind(outputs[name][0], kind)) for name in names)
 
@@ -286,7 +299,7 @@ def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
 def _layer(
     graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> WalkedLayer:
-    """Quantise a layer and its parameters, with the statistics that were found for it."""
+    """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
         return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
 
@@ -334,7 +347,7 @@ def _quantized(
 
 
 def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:
-    """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
+    """Bits per weight that the rate-distortion function of a layer's weights gives at their distortion."""
     matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
     with blas_threads(layer.layout.cols):
         return gaussian_rate(cut(matrix, stats.blocks), stats.hessian, quantized.distortion)
