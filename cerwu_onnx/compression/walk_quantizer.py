@@ -90,7 +90,7 @@ class WalkQuantizer:
         else:
             depends |= {"batch": settings.batch_size, "memory": settings.memory}
             entry = cache.get("level", depends, self._measure_level)
-        (self._measurable, self._noise, rows), parts = entry
+        (self._measurable, self._sensitivities, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
         self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
 
@@ -109,7 +109,7 @@ class WalkQuantizer:
             for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
-            return (False, self._blind(), {}), []
+            return (False, self._guessed(), {}), []
         rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
         return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
 
@@ -131,7 +131,7 @@ class WalkQuantizer:
                     loss = _loss(step.outputs, settings.output_loss)
                 except CalibrationError as error:
                     log.warning("the level of what errors cost is a guess: %s", error)
-        return (False, self._blind(loss) if 0 < loss < np.inf else self._blind(), {}), []
+        return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
 
     def _output_loss(self) -> OutputLoss:
         """The loss, made at first use: if the cache has all measurements, it is never needed."""
@@ -147,7 +147,7 @@ class WalkQuantizer:
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
                 return
-            self._noise, self._last = noise, None
+            self._sensitivities, self._last = noise, None
 
     def _around(self, price: float) -> dict[str, float] | None:
         """Sensitivities around the model quantised at a price; None if they cannot be measured."""
@@ -160,8 +160,8 @@ class WalkQuantizer:
         except CalibrationError as error:
             log.warning("what errors cost is measured at the float model alone: %s", error)
             return None
-        around = _levelled(around, self._noise, self._weights)
-        return {name: float(np.sqrt(value * self._noise[name])) for name, value in around.items()}
+        around = _levelled(around, self._sensitivities, self._weights)
+        return {name: float(np.sqrt(value * self._sensitivities[name])) for name, value in around.items()}
 
     def _state(self, price: float) -> dict[str, object]:
         """Everything that a quantised model depends on, apart from model and data; JSON-ready."""
@@ -169,7 +169,7 @@ class WalkQuantizer:
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         effort = self._effort.positions, self._effort.dampings, self._effort.passes
-        return {"lambda": price, "noise": self._noise, "rules": rules, "effort": effort, **settings}
+        return {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> WalkResult:
         """Quantise every layer.
@@ -186,7 +186,8 @@ class WalkQuantizer:
         """Quantise every layer; again with larger sensitivities if the loss shows that they were too small."""
         found = self._at(price, bounds)
         if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
-            measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
+            measured = self._sensitivities
+            self._sensitivities = {name: max(measured[name], value) for name, value in self._guessed().items()}
             careful = self._at(price, bounds)
             if careful.loss is not None and careful.loss < found.loss / 2:
                 log.warning(
@@ -197,12 +198,12 @@ class WalkQuantizer:
                 )
                 found = careful
             else:
-                self._noise = measured
+                self._sensitivities = measured
         return found
 
     def _at(self, price: float, bounds: bool) -> WalkResult:
         settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
-        costs = self._noise, self._fishers
+        costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
             found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
         if done.used:
@@ -214,7 +215,7 @@ class WalkQuantizer:
     def _checkpoints(self, price: float, bounds: bool) -> Checkpoints:
         return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
 
-    def _blind(self, level: float = NOISE * BLIND) -> dict[str, float]:
+    def _guessed(self, level: float = NOISE * BLIND) -> dict[str, float]:
         """Sensitivities with which relative errors of all layers cost the same.
 
         Args:
@@ -279,13 +280,13 @@ def _quantize(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
-            part = checkpoints.part(
+            done_layer = checkpoints.layer(
                 layer,
                 partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
-            step.commit(part.values)
-            found.add(layer.weight, part)
+            step.commit(done_layer.values)
+            found.add(layer.weight, done_layer)
     progress("quantize", done, done, "")
     return found
 

@@ -86,17 +86,17 @@ class WalkResult:
         self.samples = 0
         self._changed: list[str] = []
 
-    def add(self, weight: str, part: WalkedLayer) -> None:
+    def add(self, weight: str, layer: WalkedLayer) -> None:
         """Add a layer."""
-        for name, tensor in part.quantized.items():
+        for name, tensor in layer.quantized.items():
             self.quantized.put(name, tensor)
-        self._changed += part.changed
-        self.moved |= part.moved
-        self.variance[weight] = part.variance
-        if part.bound is not None:
-            self.bounds[weight] = part.bound
-        if part.loss is not None:
-            self.losses[weight] = part.loss
+        self._changed += layer.changed
+        self.moved |= layer.moved
+        self.variance[weight] = layer.variance
+        if layer.bound is not None:
+            self.bounds[weight] = layer.bound
+        if layer.loss is not None:
+            self.losses[weight] = layer.loss
 
     @property
     def values(self) -> dict[str, FloatArray]:
@@ -128,7 +128,7 @@ class Checkpoints:
         self.used = 0
 
     def have(self, layers: Iterable[Layer]) -> bool:
-        """Whether the cache has all of these layers; :meth:`part` then returns them."""
+        """Whether the cache has all of these layers; :meth:`layer` then returns them."""
         for layer in layers:
             entry = self._cache.find("layer", self._key(layer.weight))
             if entry is None:
@@ -136,7 +136,7 @@ class Checkpoints:
             self._found[layer.weight] = WalkedLayer.unpack(entry)
         return True
 
-    def part(self, layer: Layer, compute: Callable[[], WalkedLayer], *, keep: bool) -> WalkedLayer:
+    def layer(self, layer: Layer, compute: Callable[[], WalkedLayer], *, keep: bool) -> WalkedLayer:
         """Get a layer; it is computed unless :meth:`have` has found it. A result with warnings is not kept.
 
         Args:

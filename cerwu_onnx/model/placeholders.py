@@ -74,13 +74,13 @@ def placeholder(tensor: onnx.TensorProto, table: Table | None = None) -> onnx.Te
         tensor: the tensor, or one of its type and shape.
         table: how it is coded if it holds integers.
     """
-    mark = _T(data_location=_T.EXTERNAL)
+    result = _T(data_location=_T.EXTERNAL)
     if tensor.data_type != _T.FLOAT:
-        mark.data_type = tensor.data_type
+        result.data_type = tensor.data_type
     if table is not None:
-        mark.int64_data.extend([table.offset] if table.offset else [])
-        mark.dims.extend(tensor.dims if table.nibbles else [])
-    return mark
+        result.int64_data.extend([table.offset] if table.offset else [])
+        result.dims.extend(tensor.dims if table.nibbles else [])
+    return result
 
 
 def _table(values: Array, *, nibbles: bool = False) -> Table | None:

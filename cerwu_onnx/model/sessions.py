@@ -49,10 +49,10 @@ def new_session(
     values = []
     outside = {name: found for name, found in outside.items() if name in read}  # onnxruntime refuses others
     for tensor, array in outside.values():
-        mark = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        mark.data_location = onnx.TensorProto.EXTERNAL
-        mark.external_data.add(key="location", value="in memory")
-        bare.graph.initializer.append(mark)
+        reference = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        reference.data_location = onnx.TensorProto.EXTERNAL
+        reference.external_data.add(key="location", value="in memory")
+        bare.graph.initializer.append(reference)
         values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type))
     options.add_external_initializers(list(outside), values)
     session = ort.InferenceSession(bare.SerializeToString(), options, **keywords)

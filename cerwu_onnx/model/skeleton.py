@@ -61,7 +61,7 @@ def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
 def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx.TensorProto] | None = None) -> bytes:
     """Serialize the model with placeholders in place of some of its tensors.
 
-    What no program needs to run the model or to address its values is left out everywhere: documentation, inferred
+    Whatever programs do not need to run the model or to address its values is left out: documentation, inferred
     types (``value_info``), the producer, names of graphs, nodes and tensors inside attributes. The names of tensors
     become short references. :func:`join` restores the names of inputs, outputs, initializers, the constants taken out,
     and all that the model mentions elsewhere (quantization annotations, sharding, bodies of custom operators); it makes
@@ -74,25 +74,26 @@ def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx
 
     Raises:
         UsageError: a name is unknown, given twice or out of order.
-        ModelError: the model's own tensors carry the mark of placeholders, or a name is not UTF-8.
+        ModelError: the model's own tensors look like placeholders, or a name is not UTF-8.
     """
     given = list(names)
-    marks = dict.fromkeys(given, placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))) | dict(coded or {})
-    order = [name for name in constant_tensors(model) if name in marks]
+    exact = placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))
+    placeholders = dict.fromkeys(given, exact) | dict(coded or {})
+    order = [name for name in constant_tensors(model) if name in placeholders]
     if order != given:
         raise UsageError("the tensors to take out must be constants of the main graph, each once, in its order")
     initializers = [tensor.name for tensor in model.graph.initializer]
     skeleton = without_initializers(model, initializers)
     for tensor in model.graph.initializer:
-        skeleton.graph.initializer.add().CopyFrom(onnx.TensorProto() if tensor.name in marks else loaded(tensor))
+        skeleton.graph.initializer.add().CopyFrom(onnx.TensorProto() if tensor.name in placeholders else loaded(tensor))
     for tensor in all_tensors(skeleton):
         if tensor.data_location == _EXTERNAL:
             tensor.CopyFrom(loaded(tensor))
             if tensor.data_location == _EXTERNAL:
                 raise ModelError(f"tensor {tensor.name!r} {UNLOADED}")
     for name, tensor, _ in _places(skeleton, initializers):
-        if name in marks:
-            tensor.CopyFrom(marks[name])
+        if name in placeholders:
+            tensor.CopyFrom(placeholders[name])
     _strip(skeleton)
     try:
         shorten_names(skeleton, initializers)
