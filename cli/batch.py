@@ -69,7 +69,7 @@ def outputs(models: Sequence[Path], folder: Path) -> list[Path]:
     for model in models:
         output = folder / f"{model.stem}.cwb"
         if output in found:
-            raise UsageError(f"{found[output]} and {model} would both become {output}: rename one of them")
+            raise UsageError(f"{found[output]} and {model} would both give {output}: rename one of them")
         found[output] = model
     try:
         folder.mkdir(exist_ok=True)

@@ -84,7 +84,10 @@ def _by_paper(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
     result = methods.quantize(weight, layer.layout, stats, own, layer.weight, layer.largest)
     if storable(result.step):
         return result
-    log.warning("layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight)
+    log.warning(
+        "layer %s: weights of this size need a larger or smaller step than the format allows; they stay exact",
+        layer.weight,
+    )
     return None
 
 

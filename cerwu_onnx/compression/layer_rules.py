@@ -52,7 +52,7 @@ def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
     for rule in rules.values():
         if not rule.skip and rule.glob not in of_weights:
             raise UsageError(
-                f"{rule.where} {rule.glob!r}: price and bits are for weights that are quantised, and this is none"
+                f"{rule.where} {rule.glob!r}: price and bits are only for quantised weights, and this is not one"
                 f"{_like(rule.glob, list(layers))}"
             )
     skipped = {name: rule for name, rule in rules.items() if rule.skip}

@@ -89,7 +89,7 @@ class ModelQuantizer:
         except ModelError as error:
             if source is None:
                 raise
-            log.warning("the calibration data is of no use: %s", error)
+            log.warning("the calibration data cannot be used: %s", error)
             self._measure(None)
 
     def _measure(self, source: Source | None) -> None:
@@ -140,7 +140,7 @@ class ModelQuantizer:
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:
     """Move the layers that are not quantised to the graph's ``kept``."""
-    reason = "no grid of the format is fine enough for this lambda"
+    reason = "the format has no grid that is fine enough for this lambda"
     exact = [layer.weight for layer in graph.layers if layer.weight not in quantized]
     kept = tuple(
         Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)

@@ -145,8 +145,8 @@ def compress(
         point, (done, coded) = search.best
         if search.ended:
             log.warning(
-                "the target is more than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
-                "%.1g; give a smaller one, or --lambda instead",
+                "the target is larger than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
+                "%.1g; give a smaller target, or --lambda instead",
                 f"{point.file_bytes:,}",
                 point.lambda_,
                 done.loss,
@@ -351,7 +351,7 @@ def prepare(
     if settings.requantize:
         loaded, requantized = with_float_weights(loaded)
         if not requantized:
-            log.warning("nothing is quantised anew: no DequantizeLinear of the model reads constants alone")
+            log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
     rules = rules_of(constant_tensors(loaded), settings.rules)

@@ -220,7 +220,7 @@ def _paths(
     paths = [folder / f"{model.stem}-{replace(settings, lambda_=float(price)).price:g}.cwb" for price in lambdas]
     for path in paths:
         if paths.count(path) > 1:
-            raise UsageError(f"two lambdas would both become {path}: give each once, apart in six digits")
+            raise UsageError(f"two lambdas would both give {path}: give each once, apart in six digits")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

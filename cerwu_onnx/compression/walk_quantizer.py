@@ -130,7 +130,7 @@ class WalkQuantizer:
                 try:
                     loss = _loss(step.outputs, settings.output_loss)
                 except CalibrationError as error:
-                    log.warning("the level of what errors cost is a guess: %s", error)
+                    log.warning("how much errors cost is a guess: %s", error)
         return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
 
     def _output_loss(self) -> OutputLoss:
@@ -158,7 +158,7 @@ class WalkQuantizer:
         try:
             around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
         except CalibrationError as error:
-            log.warning("what errors cost is measured at the float model alone: %s", error)
+            log.warning("what errors cost is measured only at the float model: %s", error)
             return None
         around = _levelled(around, self._sensitivities, self._weights)
         return {name: float(np.sqrt(value * self._sensitivities[name])) for name, value in around.items()}
@@ -191,7 +191,7 @@ class WalkQuantizer:
             careful = self._at(price, bounds)
             if careful.loss is not None and careful.loss < found.loss / 2:
                 log.warning(
-                    "errors cost far more at the outputs than noise on the float model told (loss %.3g, with lambda "
+                    "errors cost far more at the outputs than noise on the float model showed (loss %.3g, with lambda "
                     "%.3g): every layer counts at least as without data",
                     found.loss,
                     price,

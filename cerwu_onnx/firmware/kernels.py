@@ -106,13 +106,13 @@ def _bias(
 def _scales(where: str, entry: Any) -> KernelScales:
     """One entry of the JSON file, with its types checked."""
     if not isinstance(entry, dict) or not {"input", "output"} <= entry.keys() <= _KEYS:
-        raise UsageError(f"{where}: give input and output, and if need be bias and axis")
+        raise UsageError(f"{where}: give input and output, and optionally bias and axis")
     numbers = [entry["input"], entry["output"]]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-        raise UsageError(f"{where}: input and output are numbers")
+        raise UsageError(f"{where}: input and output must be numbers")
     bias, axis = entry.get("bias"), entry.get("axis")
     if not isinstance(bias, (str, type(None))) or not isinstance(axis, (int, type(None))) or isinstance(axis, bool):
-        raise UsageError(f"{where}: bias is a tensor's name and axis a number")
+        raise UsageError(f"{where}: bias must be a tensor's name, and axis a number")
     try:
         return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis)
     except OverflowError:

@@ -23,7 +23,7 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     if target.is_dir():
         raise UsageError(f"{target} is a folder: give a file name")
     if target.exists() and not target.is_file():
-        raise UsageError(f"{target} is no regular file: devices and pipes are not replaced, give another output")
+        raise UsageError(f"{target} is not a regular file: devices and pipes are not replaced, give another output")
     if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
         raise UsageError(f"{target} is the input itself: give another output")
     if target.exists() and not overwrite:

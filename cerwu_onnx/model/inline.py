@@ -32,7 +32,7 @@ def flattened(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             model = _inlined(model)
         except Exception as error:  # the inliner's exceptions have no common base but this
-            log.warning("local functions cannot be inlined, what they hold stays as it is: %s", first_line(error))
+            log.warning("local functions cannot be inlined, so their tensors stay as they are: %s", first_line(error))
     if model.ir_version >= 4:  # before version 4, an initializer had to be an input as well
         _hoist(model)
     return model

@@ -41,7 +41,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not file.is_file():
         raise UsageError(f"{file}: is not a file (give the .onnx file itself)")
     if file.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{file}: an ONNX file of 2 GB and more cannot be: save the model with external data")
+        raise ModelError(f"{file}: ONNX files cannot have 2 GB and more: save the model with external data")
     model = onnx.ModelProto()
     content = file.read_bytes()
     try:
@@ -75,7 +75,7 @@ def _check_messages(model: onnx.ModelProto, file: Path) -> None:
             raise ModelError(f"{file}: tensor {message.name!r} has {fault}")
         for word in _words(message):
             if isinstance(word, bytes):
-                raise ModelError(f"{file}: {word[:80]!r} is no UTF-8: the file is damaged")
+                raise ModelError(f"{file}: {word[:80]!r} is not UTF-8: the file is damaged")
 
 
 def _fault(tensor: onnx.TensorProto) -> str:
@@ -122,7 +122,7 @@ def _check(model: onnx.ModelProto, file: Path) -> None:
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
     except ValueError as error:
-        raise ModelError(f"{file}: more than 2 GB that are no initializers cannot be read") from error
+        raise ModelError(f"{file}: more than 2 GB outside of initializers cannot be read") from error
 
 
 def _find_external(model: onnx.ModelProto, file: Path) -> None:

@@ -127,11 +127,13 @@ def restore_names(model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodePro
         if sign:
             last += int(sign + (digits or "1"))
             if not 0 <= last < len(initializers):
-                raise CorruptFileError("the graph section refers to an initializer it has not: the file is damaged")
+                raise CorruptFileError(
+                    "the graph section refers to an initializer that it does not have: the file is damaged"
+                )
             return f"+{last}"
         back = int(digits)
         if back > known:
-            raise CorruptFileError("the graph section refers to a name it has not: the file is damaged")
+            raise CorruptFileError("the graph section refers to a name that it does not have: the file is damaged")
         known += not back
         return str(known - (back or 1))
 

@@ -98,7 +98,7 @@ def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str
         return f"also: {reasons[0]}" if products else reasons[0]
     if not products:
         if deflated_size(raw_bytes(tensor)) < ORDERLY * tensor_bytes(tensor):
-            return "no factor of a product, and so regular that deflate does better"
+            return "not a factor of a product, and so regular that deflate does better"
         return Layer(name, operand_layout(shape), (), readers=tuple(readers))
     # A product whose other operand is known tells more about a table than the lookup of its rows.
     first = min(products, key=lambda product: (not product.sites, any(site.op == "Gather" for site in product.sites)))

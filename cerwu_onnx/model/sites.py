@@ -147,7 +147,7 @@ def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, ind
     left, arrow, result = equation.partition("->")
     operands = left.split(",")
     if not arrow or len(operands) != 2:
-        raise ValueError(f"the equation {equation!r} has not two operands and a result")
+        raise ValueError(f"the equation {equation!r} does not have two operands and a result")
     labels, operand = operands[index], operands[1 - index]
     before, _, after = operand.partition("...")
     if "." in labels + before + after or ("..." in operand) != ("..." in result):

@@ -30,7 +30,7 @@ def check_paths(paths: Iterable[Path], *, overwrite: bool, sources: Iterable[Pat
     taken = {path.resolve() for path in sources}
     for path in paths:
         if path.suffix.lower() not in FORMATS:
-            raise UsageError(f"report {path}: the suffix says what to write, one of {', '.join(FORMATS)}")
+            raise UsageError(f"report {path}: the suffix must be one of {', '.join(FORMATS)}")
         if path.resolve() in taken:
             raise UsageError(f"report {path} would overwrite another file of this run: give another name")
         check_target(path, overwrite=overwrite)
