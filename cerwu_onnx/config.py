@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from cerwu_onnx.errors import UsageError
 
 METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
-"""Names of the quantisation methods, the default first; ``docs/design.md`` describes them."""
+"""Names of the quantisation methods, the default first; ``docs/method.md`` describes them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Lay out an operator's constant operand as a stack of matrices ``(G, M, N)``: one function per operator.
 
-The table in docs/design.md, "The canonical layer", is the summary. This module does not import onnx.
+The table in docs/architecture.md, "The canonical layer", is the summary. This module does not import onnx.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Find how a node multiplies a constant with an activation, one function per operator.
 
-The table is in docs/design.md, "The canonical layer".
+The table is in docs/architecture.md, "The canonical layer".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quantise biases and BatchNormalization parameters to grids as coarse as the error of their layer's weights allows.
 
 Quantising a layer's weights has already put an error into its outputs. A parameter that acts on the same outputs gets
-the step with which it adds a small share, eta, of that error: ``docs/design.md``, "Float parameters".
+the step with which it adds a small share, eta, of that error: ``docs/method.md``, "Float parameters".
 """
 
 from __future__ import annotations

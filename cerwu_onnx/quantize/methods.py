@@ -1,4 +1,4 @@
-"""The methods of the papers, by name: settings of one kernel (table in ``docs/design.md``)."""
+"""The methods of the papers, by name: settings of one kernel (table in ``docs/method.md``)."""
 
 from __future__ import annotations
 

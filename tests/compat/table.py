@@ -42,7 +42,7 @@ have put a rounding of activations to 8 bits into the graph, below 0.01, because
 At the default lambda errors are shown for orientation: all but the last models have random weights, so nothing is as
 robust as training makes it, and logits near zero make relative errors look large.
 
-A weight that the format cannot hold as finely as lambda asks stays exact ([design.md](design.md)), so it is not the
+A weight that the format cannot hold as finely as lambda asks stays exact ([method.md](method.md#the-step)), so it is not the
 size of the errors that counts here, but that nothing is lost. **Coded** is the share of the elements of float tensors
 that are on a grid at the default lambda. Integer tensors of models that are quantised already are not counted.
 
