@@ -39,8 +39,9 @@ Each time
 must stay where they are. For labels, flags and text the error is the share of entries that differ; it counts if there
 is no other output, and may not exceed {share:g}. At both high rates errors must stay below 0.001. Where onnxruntime's
 tools have put a rounding of activations to 8 bits into the graph, they must stay below 0.01, because the smallest
-difference can become a whole step there. At the default lambda errors are shown for orientation only. All models but the last ones
-have random weights, which are not as robust as trained ones, and logits near zero make relative errors look large.
+difference can become a whole step there. At the default lambda errors are shown for orientation only. All models but
+the last ones have random weights, which are not as robust as trained ones, and logits near zero make relative errors
+look large.
 
 The size of the errors is not what counts here, for a weight that the format cannot hold as finely as lambda asks stays
 exact ([method.md](method.md#the-step)); what counts is that nothing is lost. **Coded** is the share of the elements of
