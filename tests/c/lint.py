@@ -18,9 +18,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2] / "decoder_c"
-SOURCES = [ROOT / "src/cwb.c", *sorted((ROOT / "host").glob("*.c"))]
-"""src/cwb.c includes the kernels; the file that firmware compiles is made of them (tests/c/test_amalgamate.py)."""
-HEADERS = r"decoder_c/(src|host)/"
+SOURCES = [ROOT / "cwb.c", *sorted((ROOT / "host").glob("*.c"))]
+"""cwb.c holds the kernels of src/ (tests/c/test_amalgamate.py): in headers clang's analyzer begins at no function."""
 INCLUDE = f"-I{ROOT}"
 CHECKS = (
     "-*,bugprone-*,clang-analyzer-*,portability-*,"
@@ -42,16 +41,7 @@ def main() -> int:
     for name, arguments in (
         (
             "clang-tidy",
-            [
-                "--quiet",
-                f"--checks={CHECKS}",
-                f"--header-filter={HEADERS}",
-                "--warnings-as-errors=*",
-                *SOURCES,
-                "--",
-                "-std=c99",
-                INCLUDE,
-            ],
+            ["--quiet", f"--checks={CHECKS}", "--warnings-as-errors=*", *SOURCES, "--", "-std=c99", INCLUDE],
         ),
         ("cppcheck", [*CPPCHECK, INCLUDE, *SOURCES]),
     ):
@@ -60,7 +50,7 @@ def main() -> int:
             print(f"{name} is not installed (pip install -e '.[dev]'): skipped")
             continue
         done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
-        print(done.stdout if done.returncode else f"{name}: nothing found in {len(SOURCES)} C files and their headers")
+        print(done.stdout if done.returncode else f"{name}: nothing found in {len(SOURCES)} C files")
         if done.returncode:
             print(done.stderr, file=sys.stderr)
         found |= done.returncode != 0
