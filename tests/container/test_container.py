@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +216,10 @@ HOSTILE = {
         seal(coded_record().replace(b"\2\0\0\0\x80\x3f", b"\x82\0\0\0\0\x80\x3f"), 1, ONES),
         "shortest form",
     ),
+    "number of 33 bits": (
+        seal(coded_record()[:-1] + b"\x81\x80\x80\x80\x10", 1, ONES),
+        "exceeds 32 bits",
+    ),
     "name empty": (names(b"\0"), "name of 0 bytes"),
     "name too long": (names(b"\x81\x08" + b"n" * 1025), "name of 1025 bytes"),
     "name not UTF-8": (names(b"\1\xff"), "not UTF-8"),
@@ -327,3 +333,41 @@ def test_golden_file_decodes_for_ever() -> None:
         assert container.decode(record).tobytes() == expected[record.name].tobytes()
     assert container.metadata() == {"tool": "golden", "lambda": 0.25}
     assert container.graph() == b"golden graph"
+
+
+class _Eager:
+    """An executor that does each job at once, so that what was asked for can be counted."""
+
+    def __enter__(self) -> _Eager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Callable[[f.Record], object], record: f.Record) -> Future[object]:
+        done: Future[object] = Future()
+        done.set_result(function(record))
+        return done
+
+
+def test_tensors_decoded_ahead_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all tensors of a large file are in memory before the first one is taken."""
+    sizes = [4, 3, 3, 50, 4, 4, 4]
+    tensors = [writer.CodedTensor(f"{index}", quantized(np.arange(size))) for index, size in enumerate(sizes)]
+    container = reader.parse(writer.assemble([writer.encode_tensor(tensor) for tensor in tensors]))
+    decoded: list[int] = []
+    decode = reader.Container.decode
+
+    def counted(self: reader.Container, record: f.Record) -> np.ndarray:
+        decoded.append(record.count)
+        return decode(self, record)
+
+    monkeypatch.setattr(reader, "AHEAD", 10)
+    monkeypatch.setattr(reader, "ThreadPoolExecutor", lambda _: _Eager())
+    monkeypatch.setattr(reader.Container, "decode", counted)
+    held = []
+    for index, values in enumerate(container.decode_all()):
+        assert values.size == sizes[index]
+        held.append(sum(decoded) - sum(sizes[:index]))
+    assert decoded == sizes
+    assert held == [10, 6, 3, 50, 8, 8, 4]
