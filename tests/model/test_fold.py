@@ -233,3 +233,10 @@ def test_outputs_that_become_nan_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fold, "_relative_error", lambda *_: np.nan)  # no comparison with it holds
     with pytest.raises(ModelError, match=r"changes the output 'y' by nan"):
         check_folding(model, model)
+
+
+def test_epsilon_counts() -> None:
+    model = conv_bn(epsilon=0.25)
+    folded, names = fold_batch_norm(model)
+    assert names == ("bn",)
+    assert check_folding(model, folded) < 1e-5

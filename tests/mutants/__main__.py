@@ -88,8 +88,8 @@ class Copy:
             return f"no end after {PATIENCE} s"
         if done.returncode not in (0, FAILED, BROKEN):
             raise RunError(f"pytest {' '.join(tests)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-        names = (line.split(" ")[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR ")))
-        return next(names, "an error") if done.returncode else ""
+        lines = (line.partition(" ") for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR ")))
+        return next((name.partition(" - ")[0] for _, _, name in lines), "an error") if done.returncode else ""
 
     def outcome(self, mutant: Mutant) -> Outcome:
         """Plant a mutant, run its tests, and take it out again."""
@@ -123,12 +123,6 @@ def run(mutants: Sequence[Mutant], jobs: int) -> list[Outcome]:
             root = Path(folder, str(number))
             root.mkdir()
             copies.put(Copy(root))
-        copy = copies.get()
-        tests = sorted({test for mutant in mutants for test in mutant.tests})
-        print(f"without mutants: {len(tests)} modules of tests", flush=True)
-        if failed := copy.failed(tests):
-            raise RunError(f"{failed} fails without any mutant")
-        copies.put(copy)
         try:
             for outcome in pool.map(one, mutants):
                 outcomes.append(outcome)
@@ -137,6 +131,9 @@ def run(mutants: Sequence[Mutant], jobs: int) -> list[Outcome]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        killers = dict.fromkeys(outcome.by for outcome in outcomes if "::" in outcome.by)
+        if killers and (failed := copies.get().failed(killers)):
+            raise RunError(f"{failed} fails without any mutant: nothing was killed by it")
     return outcomes
 
 

@@ -99,7 +99,7 @@ def test_a_bit_has_its_price_in_the_choice_of_symbols() -> None:
 
 def test_a_bit_has_the_same_price_along_a_trellis() -> None:
     """Its step is half as large: 0.03 of the square of two. By brute force over all paths of six indices up to 3."""
-    weight, found = uniform((24, 6), 2e-2, columns=np.arange(6))
+    weight, found = uniform((24, 6), 5e-3, columns=np.arange(6))
     assert found.run == 6
     w = weight.astype(np.float64) / found.step
     bits = trellis.first_lengths(w)
