@@ -78,6 +78,11 @@ def test_the_range_of_a_table_is_limited() -> None:
     assert tables(numpy_helper.from_array(np.array([0, 4094], np.int64)))
     assert not tables(numpy_helper.from_array(np.array([0, 4095], np.int64)))
     assert not tables(numpy_helper.from_array(np.array([2**63, 2**63 + 1], np.uint64)))
+    (table,) = tables(numpy_helper.from_array(np.array([7, 7, 7, 7 + 2048], np.int64)))
+    assert (table.offset, table.symbols.tolist()) == (
+        7 + 1024,
+        [-1024, -1024, -1024, 1024],
+    )  # not the most frequent one
     assert not tables(numpy_helper.from_array(normal(3)))
     assert not tables(numpy_helper.from_array(np.empty((0, 3), np.int8)))
     assert not tables(helper.make_tensor("s", TensorProto.STRING, [1], [b"a"]))
@@ -260,6 +265,7 @@ HOSTILE = {
     "a coded tensor of the type 8": {"data_type": TensorProto.STRING},
     "values that are not integers": {"data_type": TensorProto.INT8, "scale": 0.5},
     "values out of the type's range": {"data_type": TensorProto.INT8, "int64_data": [120]},
+    "values out of the type's range: the file is damaged": {"data_type": TensorProto.BOOL},
     "halves that do not make up bytes": {"data_type": TensorProto.UINT8, "dims": [3]},
     "values that are not finite": {"data_type": TensorProto.FLOAT16, "scale": 1e5},
     "more than one offset": {"data_type": TensorProto.INT8, "int64_data": [0, 0]},

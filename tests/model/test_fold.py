@@ -240,3 +240,11 @@ def test_epsilon_counts() -> None:
     folded, names = fold_batch_norm(model)
     assert names == ("bn",)
     assert check_folding(model, folded) < 1e-5
+
+
+def test_what_a_body_inside_a_body_reads_is_not_folded_away() -> None:
+    inner = helper.make_graph([helper.make_node("Relu", ["a"], ["r"])], "inner", [], [value("r")])
+    node = helper.make_node("If", ["c"], ["s"], then_branch=inner, else_branch=inner)
+    outer = helper.make_graph([node], "outer", [], [value("s")])
+    node = helper.make_node("If", ["c"], ["z"], then_branch=outer, else_branch=outer)
+    assert fold_batch_norm(conv_bn([node], ("y", "z"), {"c": np.array(True)}))[1] == ()

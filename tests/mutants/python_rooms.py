@@ -257,7 +257,7 @@ COMPRESS = [
     ),
     *bugs(
         "cerwu_onnx/compression/encode.py",
-        "tests/compression/test_pipeline.py tests/compression/test_layer_rules.py tests/compression/test_hard_numbers.py",
+        "tests/compression/test_pipeline.py tests/compression/test_hard_numbers.py",
         ("part.cost < raw_cost(element, result.symbols.shape) and", "True and"),
     ),
     *bugs(
