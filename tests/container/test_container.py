@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,7 @@ HOSTILE = {
     "table begins and ends with level 0": (one(b"\x34\x0b"), "first or last level"),
     "table's bits left over": (one(b"\xf1\x84"), "last byte's bits"),
     "words for zeros": (one(b"\1\0\0\0", largest=0), "does not end"),
+    "nothing but a word 0": (one(ONES + b"\0\0"), "does not end"),
     "first word 0": (one(ONES + b"\0\0\1\0"), "does not end"),
     "stream does not end": (one(ONES + b"\1\2\3\4\5\6\7\x08\x09\1\2\3"), "does not end"),
     "other symbols": (one(values=b"\1\0\0\0"), "payload and values"),
@@ -261,6 +263,10 @@ HOSTILE = {
     "deflate stream cut short": (
         seal(section_record(32, metadata.payload[:1]), 1, metadata.payload[:1]),
         "graph section",
+    ),
+    "deflate stream and more": (
+        seal(section_record(33, metadata.payload + b"x"), 1, metadata.payload + b"x"),
+        "does not end with the section",
     ),
     "deflate stream is noise": (seal(section_record(32, b"\xff" * 4), 1, b"\xff" * 4), "section"),
 }
@@ -309,6 +315,8 @@ def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
             writer.encode_tensor(writer.RawTensor(name, f.ElementType.FLOAT32, values[0]))
     with pytest.raises(ModelError, match="exceed the format"):
         writer.encode_tensor(writer.CodedTensor("w", quantized(np.array([0, 2048]))))
+    with pytest.raises(ModelError, match="exceed the format"):  # an index of 1024
+        writer.encode_tensor(writer.CodedTensor("w", replace(quantized(np.array([2048, 0])), run=2)))
     part = writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, values[0]))
     with pytest.raises(ModelError, match="share a name"):
         writer.assemble([part, part])
