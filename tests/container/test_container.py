@@ -20,6 +20,7 @@ from cerwu_onnx import native
 from cerwu_onnx.config import CODERS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
+from cerwu_onnx.container.dictionary import deflate, inflate
 from cerwu_onnx.entropy.adaptive import encode_plain as adaptive_encode
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
 from cerwu_onnx.types import QuantizedTensor
@@ -379,3 +380,10 @@ def test_tensors_decoded_ahead_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         held.append(sum(decoded) - sum(sizes[:index]))
     assert decoded == sizes
     assert held == [10, 6, 3, 50, 8, 8, 4]
+
+
+def test_a_section_is_no_larger_than_its_limit() -> None:
+    stream = deflate(bytes(100))
+    assert inflate(stream, 100) == bytes(100)
+    with pytest.raises(CorruptFileError, match="holds more than 99 bytes"):
+        inflate(stream, 99)
