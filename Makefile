@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage docs clean
+.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -68,6 +68,9 @@ coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that th
 	@$(BIN)/coverage run --source=cerwu_onnx,cli -m pytest
 	@$(BIN)/coverage report --skip-covered
 	@$(BIN)/python -m tests.c.coverage
+
+mutants: $(TOOLS) ## plant some hundred bugs of one line, one at a time: do the tests find them? (half an hour)
+	@$(BIN)/python -m tests.mutants
 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs

@@ -129,6 +129,7 @@ def test_ranks_and_raw_types(harness: Run, tmp_path: Path) -> None:
             records.append(raw(f"raw{rank}/{type_}", type_, dims, rng.bytes(size * n)))
     records.append(raw("empty", 1, (3, 0, 2), b""))
     records.append(raw("empty and large", 11, (2**16, 2**14, 0), b""))
+    records.append(raw("empty and as large as can be", 1, (2**31 - 1, 0), b""))
     records.append(raw("n" * 1024, 11, (), rng.bytes(8)))
     records.append(raw("name with ünïcode \U0001f600\ue000 ", 1, (0,), b""))
     check_dump(harness, records, tmp_path)
@@ -211,6 +212,7 @@ T = [3, 5, 3]
 F = cwb.frequencies(T, 1)
 ABC = [-1, 0, 1]
 ONE = ans("a", (3,), ABC, T)
+LONG = ans("a", (3,), ABC, T)
 R = raw("r", 1, (1,), b"\0\0\0\0")
 GRAPH = Record(cwb.GRAPH, b"g")
 META = Record(cwb.METADATA, b"m")
@@ -267,6 +269,7 @@ HOSTILE = {
     "tensor after metadata": (build([R, META, ONE]), "DIRECTORY"),
     "gap at the end": (build([ONE], tail=b"\0"), "LAYOUT"),
     "payload beyond the file": (build([bad(ans("a", (3,), ABC, T), size=10**6)]), "LAYOUT"),
+    "number of 33 bits": (build([bad(LONG, fields=LONG.fields[:-1] + b"\x81\x80\x80\x80\x10")]), "DIRECTORY"),
     "payload of 4 GiB": (build([bad(Record(cwb.GRAPH, b""), size=2**32 - 1), META]), "LAYOUT"),
     "payloads sum to the size modulo 2^32": (
         build([bad(Record(cwb.GRAPH, b"x" * 8), size=2**31 + 4), bad(Record(cwb.METADATA, b""), size=2**31 + 4)]),

@@ -121,6 +121,12 @@ def test_steps() -> None:
     assert int(re.findall(r"#define STEPS \(UINT32_C\((\w+)\) - LEAST_STEP", C)[0], 0) == step.BEYOND
 
 
+def test_the_step_before_the_first_short_one_is_long() -> None:
+    """Number 0 says that a float follows."""
+    assert step.to_bytes(2.0**-25) == bytes([0, 0, 0, 0, 0x33])
+    assert step.to_bytes(2.0**-25 * 1.125) == bytes([1])
+
+
 def test_tables_of_numbers() -> None:
     (mantissas,) = re.findall(r"and M = ([\d, ]+)", PAGE)
     (of_c,) = re.findall(r"mantissas\[4\] = \{(.*?)\}", C)
