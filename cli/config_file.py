@@ -29,7 +29,7 @@ COMMAND_LINE = (
 )
 """Options for a single run, which may not be in a file."""
 
-AIMS = ("lambda_", "target_size", "target_bpw", "max_drop")
+AIMS = ("lambda_", "fidelity", "target_size", "target_bpw", "max_drop")
 """Options that exclude each other: one on the command line replaces those in the file."""
 
 _UNSWEPT = ("lambda", "target-size", "target-bpw", "max-drop", "confidence", "fail-above", "fail-drop")

@@ -14,11 +14,12 @@ from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
+from cerwu_onnx.compression.fidelity import Found
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
-from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
+from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.evaluate.confidence import least_share
@@ -31,7 +32,7 @@ from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.loading import model_size
 from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.report import LayerReport, Point, Report, Scores
+from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
 from cerwu_onnx.runtime import CompressedModel, write_onnx
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,10 @@ def compress(
     progress = progress or silent
     if target.searches and settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
-    if target.searches and settings.lambda_ is not None:
+    if (target.searches or target.fidelity is not None) and settings.lambda_ is not None:
         raise UsageError("lambda and a target exclude each other: the search finds lambda")
+    if target.fidelity is not None and (settings.method != "trellis" or calib is None):
+        raise UsageError("a fidelity is judged on calibration data, by the method trellis: give --calib")
     if cluster is not None and settings.method == "trellis" and calib is not None:
         raise UsageError(
             "trellis with calibration data quantises a layer on what the layers before it give: a cluster can share "
@@ -141,7 +144,9 @@ def compress(
             quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
         )
         search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
-        _look(search, target, settings, quantizer, before.score, model_size(model))
+        found = _judged(settings, target, quantizer)
+        price = settings.price if found is None else found.price
+        _look(search, target, settings, quantizer, before.score, model_size(model), price)
         point, (done, coded) = search.best
         if search.ended:
             log.warning(
@@ -184,6 +189,7 @@ def compress(
         seconds=clock.seconds,
         search=tuple(search.points) if target.searches else (),
         scores=scores,
+        fidelity=_fidelity(found, target),
         missed=missed,
     )
 
@@ -250,6 +256,22 @@ def _is_ample(result: tuple[QuantizedModel, Coded]) -> bool:
     return loss is not None and loss < NOTHING
 
 
+def _judged(settings: Settings, target: Target, quantizer: ModelQuantizer) -> Found | None:
+    """The price that keeps the fidelity of the target; None if something else says what the file is meant for."""
+    if target.searches or settings.lambda_ is not None:
+        return None
+    return quantizer.find_price(FIDELITY if target.fidelity is None else target.fidelity)
+
+
+def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
+    """What the report says of it."""
+    if found is None:
+        return None
+    one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
+    error = one.error * found.lost / one.lost if one.lost > 0 else one.error
+    return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, one.same, one.samples)
+
+
 def _look(
     search: Search[Any],
     target: Target,
@@ -257,8 +279,9 @@ def _look(
     quantizer: ModelQuantizer,
     float_score: float,
     model_bytes: int,
+    price: float,
 ) -> None:
-    """Search for the size or accuracy of the target; without one, try only the lambda of the settings."""
+    """Search for the size or accuracy of the target; without one, try only ``price``."""
     weights = sum(layer.layout.size for layer in quantizer.graph.layers)
     if target.size is not None:
         doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
@@ -269,8 +292,8 @@ def _look(
     elif target.max_drop is not None:
         search.to_accuracy(_least(float_score, target.max_drop), settings.price)
     else:
-        quantizer.settle(settings.price)
-        search.at(settings.price)
+        quantizer.settle(price)
+        search.at(price)
 
 
 def _check_size(point: Point, coded: Coded, target: Target) -> None:
