@@ -11,6 +11,7 @@ give it to another worker.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import signal
 import warnings
@@ -152,7 +153,7 @@ class Pool:
             return
         away = (delayed(_away)(index, _packed(function, load, index)) for index in order)
         settings = self._settings or {"backend": "loky", "n_jobs": count, "inner_max_num_threads": 1}
-        with parallel_config(**settings), warnings.catch_warnings():
+        with parallel_config(**settings), warnings.catch_warnings(), _safe_path():
             warnings.filterwarnings("ignore", "Sending large graph")  # dask's, about jobs that are arrays
             if self._scheme != "ray":
                 with _deaf():
@@ -205,6 +206,25 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_SAFE, _OURS = "PYTHONSAFEPATH", "cerwu-onnx"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that start here import nothing from the working directory, which Python 3.11 and newer can do.
+
+    joblib starts them by ``python -m``. What they start in turn does as it did: :func:`_away` takes the mark away.
+    """
+    if _SAFE in os.environ:
+        yield
+        return
+    os.environ[_SAFE] = _OURS
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE, None)
+
+
 def _next(found: Iterator[Any]) -> Any:
     """The next item, None at the end. Each backend names the loss of a worker in its own way."""
     try:
@@ -236,6 +256,8 @@ def _packed(function: Callable[[J], R], load: Callable[[int], J], index: int) ->
 def _away(index: int, packed: bytes | Exception) -> tuple[int, _Found]:
     """A job in another process."""
     messages: list[str] = []
+    if os.environ.get(_SAFE) == _OURS:
+        del os.environ[_SAFE]
     try:
         if isinstance(packed, Exception):
             raise packed
