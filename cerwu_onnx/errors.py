@@ -45,6 +45,12 @@ class WorkerError(CerwuError):
     exit_code = 5
 
 
+class InputChangedError(CerwuError):
+    """A file that is read was replaced, written or removed before the run was done; nothing was written (exit 6)."""
+
+    exit_code = 6
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message that says something, or the exception's type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -14,6 +14,7 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CheckFailed, UsageError
 from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
+from cerwu_onnx.jobs.inputs import unchanged_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -253,7 +254,18 @@ def compare(
     Raises:
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
+        InputChangedError: one of them was replaced or written while it was in use.
     """
+    with unchanged_inputs() as check_inputs:
+        found = _compared(path, against, data, images, batch_size)
+        check_inputs()
+    return found
+
+
+def _compared(
+    path: str | Path, against: str | Path, data: CalibrationSpec, images: ImageOptions | None, batch_size: int
+) -> tuple[OutputError, ...]:
+    """What :func:`compare` gives."""
     from cerwu_onnx.calibration import model_inputs, open_source
     from cerwu_onnx.model.graph import load_model
     from cerwu_onnx.model.sessions import new_session

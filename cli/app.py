@@ -34,6 +34,7 @@ EXIT_CODES = {
     3: "the model, the calibration data or the metric is invalid or unsupported; with --strict, any warning",
     4: "the .cwb file is damaged or too new",
     5: "a cluster does not answer, or its workers were lost again and again",
+    6: "an input (model, its external data, calibration or metric data) changed during the run; nothing was written",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
     **signals.CODES,
     BROKEN_PIPE: "the reader of stdout went away (| head)",

@@ -67,6 +67,10 @@ sizes and percentages strings or numbers. `sweep` reads the same files, and pass
 command line counts more; paths are relative to the working directory. An unknown key, a wrong type or a glob that
 matches nothing is an error.
 
+A file of the working directory may have come with a clone. So it may say data: numbers, names of methods, globs, and
+calibration or metric data below this folder. Functions (`calib`, `metric`, `metric-data`), data elsewhere and a `cache`
+count only in a file that you name with `--config`, or on the command line; else one line says so (exit code 2).
+
 ```toml
 lambda = 0.1
 calib = "data/calib.npz"
@@ -91,14 +95,17 @@ is what the format holds. In the file symbols are entropy-coded in any case: to 
 with the same model, data and settings that matter finds them again and writes the same file; another lambda or target
 saves the first measurements. Entries are named by all that they depend on (contents, not paths; the package's code,
 versions and number of threads as well), so an old one is never wrong, and runs may share a folder. What is damaged is
-computed again, with a warning. There is no cache unless one is asked for (`cache = "..."` in a configuration file
-asks always): it takes some bytes for each weight and lambda tried, and nothing but you deletes it.
+computed again, with a warning. There is no cache unless one is asked for (`cache = "..."` in a file that
+`--config` names asks always): it takes some bytes for each weight and lambda tried, and nothing but you deletes it.
 
 Layers quantised by `trellis` are entries of their own, kept as they are done, so a run that was killed goes on where
 it was: what is missing is quantised, on the activations of the layers before it, and the file is the same. `--resume`
 does that without a cache that stays: entries stand in the folder `OUT.cwb.resume`, which is removed once the file is
 written. Give it to the first run and to the one that goes on; `-v` says how many layers were found. With `--cache` it
 changes nothing. Of the papers' methods it keeps the statistics, without calibration data nothing.
+
+Entries are believed, so only you may write there: a folder that belongs to another user, or that others may write to,
+is refused (`chmod go-w FOLDER`). A folder that the tool makes is yours alone.
 
 ## Many models
 

@@ -23,6 +23,7 @@ from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = 2**31 - 1
@@ -206,6 +207,7 @@ def read(path: str | Path) -> Container:
         UsageError: it cannot be read.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
+    reading(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -13,6 +13,7 @@ from onnx import helper
 
 from cerwu_onnx.container.format import MAGIC
 from cerwu_onnx.errors import ModelError, UsageError, first_line
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.model.inline import flattened
 from cerwu_onnx.model.tensors import MAX_BYTES, all_messages, all_tensors, tensor_bytes, without_initializers
@@ -43,6 +44,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if file.stat().st_size > MAX_BYTES:
         raise ModelError(f"{file}: an ONNX file of 2 GB and more cannot be: save the model with external data")
     model = onnx.ModelProto()
+    reading(file)
     content = file.read_bytes()
     try:
         model.ParseFromString(content)
@@ -166,6 +168,7 @@ def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, i
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
     if not is_file:
         raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
+    reading(source)
     size = tensor_bytes(tensor)
     try:
         offset = int(entries.get("offset", 0))

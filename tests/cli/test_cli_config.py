@@ -182,7 +182,9 @@ def test_what_the_user_names_counts(run: Run, model: Path, calib: Path, tmp_path
 def test_data_of_the_project_needs_no_trust(run: Run, model: Path, calib: Path) -> None:
     Path("data").mkdir()
     calib.rename("data/model.npz")
-    Path("cerwu.toml").write_text(f"{FAST}calib = 'data/{{stem}}.npz'\nmetric = 'error'\nmetric-data = 'data/model.npz'")
+    Path("cerwu.toml").write_text(
+        f"{FAST}calib = 'data/{{stem}}.npz'\nmetric = 'error'\nmetric-data = 'data/model.npz'"
+    )
     assert report(run, "--fail-drop", "99%")["scores"]
 
 
