@@ -105,7 +105,8 @@ def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def named(**arguments: Any) -> None:
         try:
-            command(**arguments)
+            with console.own_stdout():
+                command(**arguments)
         except CorruptFileError as error:
             path = str(arguments.get("file", ""))
             if path in str(error):

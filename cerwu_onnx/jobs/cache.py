@@ -100,13 +100,19 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
     They depend, too, on the package's own code, the versions below it, and the number of threads, which rounds.
 
     Raises:
-        UsageError: there can be no such folder.
+        UsageError: there can be no such folder, or others may put results there.
     """
     path = Path(folder)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)
+        state = path.stat()
     except OSError as error:
         raise UsageError(f"cache {path}: {error.strerror}") from None
+    if hasattr(os, "geteuid"):  # Windows has other rights
+        if state.st_uid != os.geteuid():
+            raise UsageError(f"cache {path} belongs to another user, whose results would be believed: give your own")
+        if state.st_mode & 0o022:
+            raise UsageError(f"cache {path}: other users may put results there, which would be believed: chmod go-w it")
     threads = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OMP", "OPENBLAS", "MKL")]
     return Cache(path.resolve(), digest(_code(), str(os.cpu_count()), *threads, *parts))
 
