@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from cerwu_onnx import __version__
-from cerwu_onnx.errors import CerwuError, CorruptFileError
+from cerwu_onnx.errors import CerwuError, CorruptFileError, raise_if_out_of_memory
 
 from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, sweep, verify
 from .options import Verbose
@@ -176,6 +176,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough: `| head`
         console.silence_stdout()
         return BROKEN_PIPE
+    try:
+        raise_if_out_of_memory(error)
+    except MemoryError as no_memory:
+        error = no_memory
     if isinstance(error, CerwuError):
         console.note("error", str(error))
         return error.exit_code

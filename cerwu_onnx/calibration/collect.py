@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, layer_stats
-from cerwu_onnx.errors import CalibrationError, ModelError, first_line
+from cerwu_onnx.errors import CalibrationError, ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.model.graph import Graph, model_inputs
 from cerwu_onnx.model.sessions import new_session
 from cerwu_onnx.model.tensors import constant_tensors, without_initializers
@@ -94,6 +94,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
     try:
         return new_session(model, options)
     except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise_if_out_of_memory(error)
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 
 
@@ -108,6 +109,7 @@ def run_session(session: ort.InferenceSession, names: Sequence[str], feed: Feed)
     try:
         return dict(zip(names, session.run(list(names), dict(feed)), strict=True))
     except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise_if_out_of_memory(error)
         raise CalibrationError(f"onnxruntime cannot run the model on the data: {first_line(error)}") from error
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from cerwu_onnx.container.format import MAGIC
-from cerwu_onnx.errors import ModelError, UsageError, first_line
+from cerwu_onnx.errors import ModelError, UsageError, first_line, raise_if_out_of_memory
 from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.model.inline import flattened
@@ -49,6 +49,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except DecodeError as error:
+        raise_if_out_of_memory(error)
         if content.startswith(MAGIC):
             raise ModelError(f"{file}: not an ONNX model but a .cwb file") from error
         raise ModelError(

@@ -34,7 +34,9 @@ def new_session(
         elements: of initializers that lack them, by name, as ``raw_data`` has them.
         keywords: for ``InferenceSession``.
     """
-    options = options or ort.SessionOptions()
+    if options is None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # errors are raised, not printed with whatever nodes are called
     threads = session_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
