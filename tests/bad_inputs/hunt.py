@@ -27,7 +27,7 @@ import onnx
 from google.protobuf.message import Message
 
 from cerwu_onnx.cli.app import EXIT_CODES, INTERNAL_ERROR, run
-from cerwu_onnx.compress.pipeline import compress
+from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import deflate, inflate

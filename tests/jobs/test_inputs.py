@@ -12,9 +12,9 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx.calibration import sums
-from cerwu_onnx.compress import pipeline
-from cerwu_onnx.compress.pipeline import compress
-from cerwu_onnx.compress.sweep import sweep
+from cerwu_onnx.compression import pipeline
+from cerwu_onnx.compression.pipeline import compress
+from cerwu_onnx.compression.sweep import sweep
 from cerwu_onnx.config import Settings, Target
 from cerwu_onnx.errors import InputChangedError
 from cerwu_onnx.evaluate import culprits
