@@ -210,6 +210,7 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
     Raises:
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
+        ModelError: onnxruntime cannot load the model that the file holds.
     """
     from cerwu_onnx.model.elements import FLOATS
     from cerwu_onnx.model.sessions import new_session
@@ -267,6 +268,7 @@ def _compared(
 ) -> tuple[OutputError, ...]:
     """What :func:`compare` gives."""
     from cerwu_onnx.calibration import model_inputs, open_source
+    from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
     from cerwu_onnx.model.sessions import new_session
 
@@ -280,8 +282,9 @@ def _compared(
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
     totals = [_Total(name) for name in names]
     for feeds in open_source(data, model_inputs(original), images=images).batches(batch_size):
-        for total, reference, value in zip(totals, theirs.run(None, feeds), ours.run(None, feeds), strict=True):
-            total.add(np.asarray(reference), np.asarray(value))
+        expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
+        for total in totals:
+            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
     return tuple(total.result() for total in totals)
 
 

@@ -111,8 +111,8 @@ class Container:
             value = json.loads(content)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            raise CorruptFileError("metadata section: not a JSON object")
+        if not isinstance(value, dict) or _nests(value, f.MAX_NESTING):
+            raise CorruptFileError(f"metadata section: not a JSON object, or nested deeper than {f.MAX_NESTING} levels")
         return value
 
     def check_sections(self) -> None:
@@ -331,6 +331,12 @@ class _Cursor:
         if "\0" in name:
             raise CorruptFileError(f"{self.where}: a name has a NUL byte")
         return name
+
+
+def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    """Whether arrays and objects lie within each other in more levels."""
+    items = value.values() if isinstance(value, dict) else value
+    return not levels or any(_nests(item, levels - 1) for item in items if isinstance(item, (dict, list)))
 
 
 def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:

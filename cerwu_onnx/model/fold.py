@@ -245,11 +245,7 @@ def _relative_error(reference: Array, value: Array) -> float:
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, not printed
-    try:
-        return new_session(model, options)
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise_if_out_of_memory(error)
-        raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+    return new_session(model, options)
 
 
 def _run(session: ort.InferenceSession, feed: Feed) -> dict[str, Array]:
