@@ -180,6 +180,10 @@ def write_onnx(
         write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
         return rebuilt
     data = Path(f"{output}.data")
+    try:
+        data.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{data}: the model holds this name, which is no UTF-8: give another output") from None
     with atomic(output, overwrite=force) as graph, atomic(data, overwrite=force) as stream:
         rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, data.name))
         graph.write(rebuilt.SerializeToString(deterministic=True))

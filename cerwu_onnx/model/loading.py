@@ -147,6 +147,15 @@ def _find_external(model: onnx.ModelProto, file: Path) -> None:
             tensor.raw_data = raw
 
 
+def _is_utf8(text: str) -> bool:
+    """Whether a name of the file system is text: bytes that are none stand in it as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _may_wait(tensor: onnx.TensorProto) -> bool:
     """Whether an initializer is worth leaving in its file."""
     return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
@@ -167,6 +176,10 @@ def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, i
         raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
     if not location or not source.is_relative_to(folder):
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
+    if not _is_utf8(str(source)):
+        raise UsageError(
+            f"{what}: the path of its external data is no UTF-8, which ONNX cannot hold: rename the folder"
+        )
     if not is_file:
         raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
     reading(source)
