@@ -109,7 +109,7 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
     except OSError as error:
         raise UsageError(f"cache {path}: {error.strerror}") from None
     if hasattr(os, "geteuid"):  # Windows has other rights
-        if state.st_uid != os.geteuid():
+        if state.st_uid not in (0, os.geteuid()):
             raise UsageError(f"cache {path} belongs to another user, whose results would be believed: give your own")
         if state.st_mode & 0o022:
             raise UsageError(f"cache {path}: other users may put results there, which would be believed: chmod go-w it")

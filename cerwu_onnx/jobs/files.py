@@ -32,7 +32,7 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UsageError(f"folder {folder} does not exist: create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"folder {folder} is not writable")
     return target
 

@@ -5,7 +5,7 @@ no large job is left for the end), errors and warnings of the jobs as if they ha
 (sums round differently on more), and jobs that run again where their worker was lost.
 
 A job that goes to another process is a single pickle. It travels with the task, not beside it, so that a scheduler can
-give it to another worker.
+give it to another worker. A digest travels with it and with its result: what arrives damaged counts as lost.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import Context, copy_context
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from itertools import takewhile
 from types import TracebackType
@@ -158,10 +159,10 @@ class Pool:
             if self._scheme != "ray":
                 with _deaf():
                     found = Parallel(**_UNORDERED)(away)
-                yield from found
+                yield from map(_unsealed, found)
                 return
             while part := [job for job, _ in zip(away, range(_ROUND * settings["n_jobs"]), strict=False)]:
-                yield from Parallel(batch_size=1)(part)
+                yield from map(_unsealed, Parallel(batch_size=1)(part))
 
 
 _UNORDERED: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
@@ -229,6 +230,8 @@ def _next(found: Iterator[Any]) -> Any:
     """The next item, None at the end. Each backend names the loss of a worker in its own way."""
     try:
         return next(found, None)
+    except _Lost:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise _Lost(f"{type(error).__name__}{reason and f': {reason}'}") from error
@@ -244,30 +247,48 @@ def _here(context: Context, function: Callable[[J], R], load: Callable[[int], J]
 
 def _packed(function: Callable[[J], R], load: Callable[[int], J], index: int) -> bytes | Exception:
     """A job as it travels; what went wrong instead, for here an error would be one of the backend's."""
-    import cloudpickle
-
     try:
-        packed: bytes = cloudpickle.dumps((_versions(), function, load(index)), protocol=5)
-        return packed
+        return _sealed((_versions(), function, load(index)))
     except Exception as error:
         return error
 
 
-def _away(index: int, packed: bytes | Exception) -> tuple[int, _Found]:
-    """A job in another process."""
+def _sealed(content: Any) -> bytes:
+    """A pickle behind its SHA-256."""
+    import cloudpickle
+
+    packed: bytes = cloudpickle.dumps(content, protocol=5)
+    return sha256(packed).digest() + packed
+
+
+def _unsealed(sealed: bytes) -> Any:
+    """What was sealed.
+
+    Raises:
+        _Lost: it is not what was sent.
+    """
+    size = sha256().digest_size
+    if not isinstance(sealed, bytes) or sha256(memoryview(sealed)[size:]).digest() != sealed[:size]:
+        raise _Lost("what it sent or was sent arrived damaged")
+    return pickle.loads(memoryview(sealed)[size:])  # noqa: S301 - from a process that works for this one, or it does
+
+
+def _away(index: int, packed: bytes | Exception) -> bytes:
+    """A job in another process: its index and what became of it, sealed."""
     messages: list[str] = []
     if os.environ.get(_SAFE) == _OURS:
         del os.environ[_SAFE]
+    sent: Any = None if isinstance(packed, Exception) else _unsealed(packed)
     try:
         if isinstance(packed, Exception):
             raise packed
-        versions, function, job = pickle.loads(packed)  # noqa: S301 - from the process that started this one
+        versions, function, job = sent
         if versions != _versions():
             raise UsageError(f"a worker has other versions than this machine: {_versions()} there, {versions} here")
         with one_thread(), logged_warnings() as messages:
-            return index, (function(job), None, tuple(messages))
+            return _sealed((index, (function(job), None, tuple(messages))))
     except Exception as error:
-        return index, (None, _portable(error), tuple(messages))
+        return _sealed((index, (None, _portable(error), tuple(messages))))
 
 
 def _portable(error: Exception) -> Exception:

@@ -201,7 +201,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("only root may mount a small disk")

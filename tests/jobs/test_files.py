@@ -52,7 +52,7 @@ def test_targets_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(UsageError, match=message):
             files.check_target(tmp_path / path, overwrite=False)
     assert files.check_target(tmp_path / "old", overwrite=True) == tmp_path / "old"
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(UsageError, match="not writable"):
         files.check_target(tmp_path / "new", overwrite=False)
 
