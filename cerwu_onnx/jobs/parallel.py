@@ -16,7 +16,7 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import Context, copy_context
 from functools import cache
 from hashlib import sha256
@@ -156,10 +156,12 @@ class Pool:
         settings = self._settings or {"backend": "loky", "n_jobs": count, "inner_max_num_threads": 1}
         with parallel_config(**settings), warnings.catch_warnings(), _safe_path():
             warnings.filterwarnings("ignore", "Sending large graph")  # dask's, about jobs that are arrays
+            warnings.filterwarnings("ignore", r"\d+ tasks which")  # joblib's, about results that nobody wants any more
             if self._scheme != "ray":
                 with _deaf():
                     found = Parallel(**_UNORDERED)(away)
-                yield from map(_unsealed, found)
+                with closing(found):
+                    yield from map(_unsealed, found)
                 return
             while part := [job for job, _ in zip(away, range(_ROUND * settings["n_jobs"]), strict=False)]:
                 yield from map(_unsealed, Parallel(batch_size=1)(part))

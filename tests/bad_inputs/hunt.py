@@ -1,8 +1,8 @@
 """Look for inputs that end in "unexpected": every command on files that are damaged or that lie.
 
 ``python -m tests.bad_inputs.hunt [FOLDER ...] [--mutations N] [--seed S]`` takes files of these folders as well as they
-are, and N mutations of each model and file that it makes. It prints each kind of failure once, with the input's bytes.
-``python -m tests.bad_inputs.hunt --one KIND SEED`` repeats one.
+are, and N mutations of each model and file that it makes. It prints each kind of failure once. The seed and the names
+that it prints make the input again.
 """
 
 from __future__ import annotations
