@@ -4,7 +4,7 @@
 >>> report = cerwu_onnx.compress("model.onnx", "model.cwb", calib="calib.npz")  # doctest: +SKIP
 >>> session = cerwu_onnx.load_session("model.cwb")  # doctest: +SKIP
 
-Names load on first use: importing the package costs nothing.
+Names load at first use, so importing the package is fast.
 """
 
 from __future__ import annotations

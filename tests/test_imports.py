@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_no_circles(folder: str) -> None:
             if others & needs.keys() - {module}
         }
     assert not needs, f"these need each other: {', '.join(map(str, needs))}"
+
+
+def test_the_page_has_every_room_on_its_floor_and_every_module() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*`) \|$", page, re.MULTILINE)
+    assert [(int(floor), re.findall(r"`(\w+)`", names)) for floor, names in reversed(rows)] == [
+        (floor, list(names)) for floor, names in enumerate((*FLOORS, ("cli",)), 1)
+    ]
+    sections = page.partition("## What flows")[0].split("\n### ")
+    for module in modules("cerwu_onnx"):
+        place = "The root" if len(module.parts) == 2 else f"`{module.parts[1]}/`"
+        (section,) = (section for section in sections if section.startswith(place))
+        assert module.name == "__init__.py" or f"`{module.name}`" in section, f"docs/architecture.md lacks {module}"
 
 
 def test_the_root_is_small() -> None:

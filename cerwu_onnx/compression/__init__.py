@@ -1,1 +1,1 @@
-"""From a model to a file: the stages of ``compress``, in the order in which ``pipeline.py`` runs them."""
+"""The stages of ``compress``, from an ONNX model to a .cwb file; ``pipeline.py`` runs them in order."""

@@ -1,6 +1,6 @@
-"""A .cwb file as C sources for firmware: the file as an array, an index of its tensors, the decoder, a memory table.
+"""Export a .cwb file as C sources: the file as an array, an index of its tensors, the decoder and a memory table.
 
-Sections that the C decoder cannot use, the deflated ones, are left out of the array; payloads are the bytes they were.
+The array leaves out the deflated sections, which the C decoder cannot use; payloads keep their bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
 from cerwu_onnx.jobs.files import check_target, write_atomic
 
-DECODER_FILES = ("include/cwb.h", "src/cwb.c")
+DECODER_FILES = ("cwb.h", "cwb.c")
 """The decoder, in the folder decoder_c of the package."""
 
 
@@ -28,7 +28,7 @@ class Firmware:
     """C sources of a model.
 
     Attributes:
-        name: what C calls it.
+        name: its name in C.
         files: contents by file name.
         tensors: the index.
         flash: bytes of the array.
@@ -45,19 +45,19 @@ class Firmware:
 def export(
     container: Container, name: str, scales: Mapping[str, KernelScales] | None = None, *, decoder: bool = True
 ) -> Firmware:
-    """The C sources of a file.
+    """Make the C sources of a file.
 
     Args:
         container: the file.
-        name: what C calls the model: letters, digits and underscores.
+        name: the model's name in C: letters, digits and underscores.
         scales: input and output scales by tensor, for int8 kernels.
         decoder: whether the decoder's sources are among the files.
 
     Raises:
         UsageError: ``name`` is no identifier, means something in C or C++ or is the decoder's own, a scale does not
             fit, or this install lacks the decoder's sources.
-        CorruptFileError: the file is damaged. Every tensor is decoded to know: nobody looks at a byte of it again
-            until it is in flash.
+        CorruptFileError: the file is damaged. Every tensor is decoded to find out, because nothing checks the bytes
+            again before they are in flash.
     """
     if not c_source.is_model_name(name):
         raise UsageError(
@@ -81,19 +81,18 @@ def export(
         f"{name}.c": texts.source(name, data, arrays).encode(),
         "README.md": texts.readme(name, data, tensors, scratch, arrays).encode(),
     }
-    for path in DECODER_FILES if decoder else ():
-        files[path.rpartition("/")[2]] = decoder_file(path)
+    files |= {path: decoder_file(path) for path in DECODER_FILES if decoder}
     return Firmware(name, files, tensors, len(data), scratch)
 
 
 def default_name(path: Path) -> str:
-    """A model name from a file name; "model" if nothing usable is in it."""
+    """Make a model name from a file name; "model" if it has no usable character."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:32].rstrip("_")
     return name if c_source.is_model_name(name) else f"model_{name}"[:32].rstrip("_")
 
 
 def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
-    """Write the files into a folder, which is made if need be; each appears complete or not at all.
+    """Write the files into a folder, which is made if it does not exist; each is written completely or not at all.
 
     Raises:
         UsageError: the folder cannot be made or written, or a file exists and ``force`` is not set.
@@ -111,7 +110,7 @@ def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
 
 
 def without_deflated_sections(container: Container) -> bytes:
-    """The file without what C cannot read: the graph, the metadata, packed names.
+    """The file without the sections that C cannot read: the graph, the metadata, packed names.
 
     Raises:
         CorruptFileError: a payload is damaged.
@@ -126,10 +125,10 @@ def without_deflated_sections(container: Container) -> bytes:
 
 
 def decoder_file(path: str) -> bytes:
-    """A file of the C decoder as it was installed with the package.
+    """Read a file of the C decoder that was installed with the package.
 
     Raises:
-        UsageError: it was not.
+        UsageError: it was not installed.
     """
     for folder in cerwu_onnx.__path__:
         found = Path(folder, "decoder_c", path)

@@ -18,9 +18,7 @@ from .make_cwb import Record, adaptive, ans, build, on_trellis, raw
 
 ERRORS = {
     name: int(value)
-    for name, value in re.findall(
-        r"^    (CWB_(?:OK|ERR_\w+)) = (-?\d+)", (DECODER / "include/cwb.h").read_text(), re.MULTILINE
-    )
+    for name, value in re.findall(r"^    (CWB_(?:OK|ERR_\w+)) = (-?\d+)", (DECODER / "cwb.h").read_text(), re.MULTILINE)
 }
 
 
@@ -479,7 +477,7 @@ def test_without_names_their_section_is_not_looked_at(build_harness: BuildHarnes
 
 @pytest.fixture(scope="session")
 def rebuild(compile_c: Compile) -> Path:
-    return compile_c("cwb-rebuild", DECODER / "examples/rebuild.c", DECODER / "src/cwb.c")
+    return compile_c("cwb-rebuild", DECODER / "examples/rebuild.c", DECODER / "cwb.c")
 
 
 def run_rebuild(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -541,22 +539,20 @@ def test_strict_warnings(cc: str) -> None:
 
 def test_needs_no_other_header() -> None:
     included = {
-        match
-        for path in ("include/cwb.h", "src/cwb.c")
-        for match in re.findall(r"#include (\S+)", (DECODER / path).read_text())
+        match for path in ("cwb.h", "cwb.c") for match in re.findall(r"#include (\S+)", (DECODER / path).read_text())
     }
     assert included == {"<limits.h>", "<stddef.h>", "<stdint.h>", '"cwb.h"'}
 
 
 def test_calls_no_libc(cc: str, tmp_path: Path) -> None:
     """Nothing undefined is left in the object file but what the compiler itself may call."""
-    source = DECODER / "src/cwb.c"
+    source = DECODER / "cwb.c"
     command = [
         cc,
         "-std=c99",
         "-Os",
         "-ffreestanding",
-        f"-I{DECODER / 'include'}",
+        f"-I{DECODER}",
         "-c",
         source,
         "-o",
@@ -577,7 +573,7 @@ def test_readme_example_compiles(cc: str, tmp_path: Path) -> None:
     for i, block in enumerate(blocks):
         source = tmp_path / f"example{i}.c"
         source.write_text(block)
-        command = [cc, *STRICT, f"-I{DECODER / 'include'}", "-c", source, "-o", tmp_path / "o"]
+        command = [cc, *STRICT, f"-I{DECODER}", "-c", source, "-o", tmp_path / "o"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

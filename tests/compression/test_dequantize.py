@@ -102,4 +102,4 @@ def test_a_word_where_there_is_nothing(tmp_path: Path) -> None:
     report = cerwu_onnx.compress(
         tmp_path / "m.onnx", tmp_path / "m.cwb", calib={"x": normal(50, 24)}, settings=Settings(requantize=True)
     )
-    assert any("nothing is quantised anew" in warning for warning in report.warnings)
+    assert any("nothing is quantised again" in warning for warning in report.warnings)

@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], Any, dict[str, Any], Patch
         DATA,
         {"effort": "max"},
         immeasurable_later,
-        "what errors cost is measured at the float model alone",
+        "what errors cost is measured only at the float model",
     ),
     "layers without rows": (starved, DATA, {"method": "optq"}, nothing, "layer 'u' saw no calibration data"),
     "samples left over": (of_a_fixed_batch, DATA, FAST, nothing, "the last 8 of 40 calibration samples are not used"),

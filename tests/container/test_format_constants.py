@@ -15,7 +15,7 @@ from cerwu_onnx.entropy import adaptive, step, tables, trellis
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/format.md").read_text(encoding="utf-8").partition("## Worked example")[0]
 FLAT = " ".join(PAGE.split())
-C = "".join((ROOT / "decoder_c" / name).read_text(encoding="utf-8") for name in ("include/cwb.h", "src/cwb.c"))
+C = "".join((ROOT / "decoder_c" / name).read_text(encoding="utf-8") for name in ("cwb.h", "cwb.c"))
 
 WORDS: dict[str, tuple[str, str | None, int]] = {
     # what it is: the words of the page, how the C sources name it, the value in Python

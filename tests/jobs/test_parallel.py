@@ -320,7 +320,7 @@ def test_the_command_sweep(run: Run, chain: Path, tmp_path: Path, monkeypatch: p
     assert run(*words, "-f", "-q").out == ""
     for arguments, message in (
         (("sweep", chain, "--out-dir", "d"), "Missing option '--lambda'"),
-        (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--lambda", "1.0000001"), "would both become"),
+        (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--lambda", "1.0000001"), "would both give"),
         (("sweep", chain, "--out-dir", "cerwu.toml", "--lambda", "1"), "folder cerwu.toml"),
         (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--method", "rtn"), "no lambda to sweep"),
         (("sweep", chain, "--out-dir", "e", "--lambda", "-1"), "lambda -1.0 is out of range"),
