@@ -61,8 +61,8 @@ _UNNAMED = "cerwu_onnx.config.unnamed"
 def read_config(context: typer.Context, given: Path | None) -> Path | None:
     """Take the defaults of the command line from a file; this is the callback of an eager option.
 
-    Without ``--config``, the file is cerwu.toml or, if it has the table, pyproject.toml in the working directory. Nobody
-    vouches for such a file, which may have come with a clone: it neither runs code nor says where to write.
+    Without ``--config``, the file is cerwu.toml or, if it has the table, pyproject.toml in the working directory.
+    Nobody vouches for such a file, which may have come with a clone: it neither runs code nor says where to write.
 
     Raises:
         UsageError: the file cannot be read, or it has an unknown key or a wrong value.
