@@ -155,7 +155,7 @@ class Pool:
         settings = self._settings or {"backend": "loky", "n_jobs": count, "inner_max_num_threads": 1}
         with parallel_config(**settings), warnings.catch_warnings(), _safe_path():
             warnings.filterwarnings("ignore", "Sending large graph")  # dask warns of jobs that hold arrays
-            warnings.filterwarnings("ignore", r"\d+ tasks which")  # joblib warns of results that nobody needs any more
+            warnings.filterwarnings("ignore", r"\d+ tasks ")  # joblib warns of results that nobody needs any more
             if self._scheme != "ray":
                 with _deaf():
                     found = Parallel(**_UNORDERED)(away)
@@ -287,7 +287,8 @@ def _away(index: int, packed: bytes | Exception) -> bytes:
         if versions != _versions():
             raise UsageError(f"a worker has other versions than this machine: {_versions()} there, {versions} here")
         with one_thread(), logged_warnings() as messages:
-            return _sealed((index, (function(job), None, tuple(messages))))
+            result = function(job)
+        return _sealed((index, (result, None, tuple(messages))))
     except Exception as error:
         return _sealed((index, (None, _portable(error), tuple(messages))))
 
