@@ -14,6 +14,7 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CheckFailed, UsageError
 from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
+from cerwu_onnx.jobs.inputs import unchanged_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -179,6 +180,10 @@ def write_onnx(
         write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
         return rebuilt
     data = Path(f"{output}.data")
+    try:
+        data.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{data}: the model holds this name, which is no UTF-8: give another output") from None
     with atomic(output, overwrite=force) as graph, atomic(data, overwrite=force) as stream:
         rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, data.name))
         graph.write(rebuilt.SerializeToString(deterministic=True))
@@ -209,6 +214,7 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
     Raises:
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
+        ModelError: onnxruntime cannot load the model that the file holds.
     """
     from cerwu_onnx.model.elements import FLOATS
     from cerwu_onnx.model.sessions import new_session
@@ -253,8 +259,20 @@ def compare(
     Raises:
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
+        InputChangedError: one of them was replaced or written while it was in use.
     """
+    with unchanged_inputs() as check_inputs:
+        found = _compared(path, against, data, images, batch_size)
+        check_inputs()
+    return found
+
+
+def _compared(
+    path: str | Path, against: str | Path, data: CalibrationSpec, images: ImageOptions | None, batch_size: int
+) -> tuple[OutputError, ...]:
+    """What :func:`compare` gives."""
     from cerwu_onnx.calibration import model_inputs, open_source
+    from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
     from cerwu_onnx.model.sessions import new_session
 
@@ -268,8 +286,9 @@ def compare(
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
     totals = [_Total(name) for name in names]
     for feeds in open_source(data, model_inputs(original), images=images).batches(batch_size):
-        for total, reference, value in zip(totals, theirs.run(None, feeds), ours.run(None, feeds), strict=True):
-            total.add(np.asarray(reference), np.asarray(value))
+        expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
+        for total in totals:
+            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
     return tuple(total.result() for total in totals)
 
 

@@ -12,7 +12,7 @@ from cerwu_onnx.config import EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUT
 from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
-from .config_file import aims, read_config, rules
+from .config_file import aims, read_config, refuse_unnamed, rules
 from .inspect import show_plans
 from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share, parse_size
 
@@ -380,7 +380,12 @@ def compress(
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """The settings of a command line, all but lambda."""
+    """The settings of a command line, all but lambda.
+
+    Raises:
+        UsageError: a value is out of range, or stands in a file that may not say it.
+    """
+    refuse_unnamed(context)
     chosen = context.params
     return Settings(
         **{name: chosen[name] for name in _PLAIN},

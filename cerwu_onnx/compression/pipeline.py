@@ -26,6 +26,7 @@ from cerwu_onnx.evaluate.confidence import least_share
 from cerwu_onnx.evaluate.metrics import Measured, Scorer, open_scorer
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, open_cache
 from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.inputs import own_files, unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
@@ -93,6 +94,7 @@ def compress(
         CalibrationError: the calibration data does not fit the model, or the metric fails.
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
         WorkerError: the cluster does not answer, or its workers were lost again and again.
+        InputChangedError: the model or the data was replaced or written while it was in use.
     """
     settings, target = settings or Settings(), target or Target()
     progress = progress or silent
@@ -109,10 +111,11 @@ def compress(
         )
     check_target(output, overwrite=force, source=model)
     clock = Clock()
-    with Pool(jobs, cluster) as pool, logged_warnings() as warnings:
+    with Pool(jobs, cluster) as pool, logged_warnings() as warnings, unchanged_inputs() as check_inputs:
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
+            model_bytes = model_size(model)
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
                 "method": settings.method,
@@ -146,7 +149,7 @@ def compress(
         search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
         found = _judged(settings, target, quantizer)
         price = settings.price if found is None else found.price
-        _look(search, target, settings, quantizer, before.score, model_size(model), price)
+        _look(search, target, settings, quantizer, before.score, model_bytes, price)
         point, (done, coded) = search.best
         if search.ended:
             log.warning(
@@ -167,12 +170,13 @@ def compress(
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
         _refuse_fallbacks(settings, warnings)
+        check_inputs()
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
         if own is not None:
             kept.remove()
     return Report(
-        model_bytes=model_size(model),
+        model_bytes=model_bytes,
         file_bytes=len(coded.content),
         method=settings.method,
         lambda_=point.lambda_,
@@ -236,7 +240,7 @@ class _Trials:
     def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
         """Add to a point the score of the model that its file decompresses to."""
         coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
-        with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
+        with self.quantizer.clock("metric"), own_files(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(CompressedModel(reader.parse(coded.content)), path)
             after = scorer.measure(path)

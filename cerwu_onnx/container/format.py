@@ -23,6 +23,8 @@ HEADER = struct.Struct("<4sHHIII")
 CRC_SIZE = 4
 MAX_RECORDS = 16384
 MAX_RANK = 7
+MAX_NESTING = 64
+"""Most arrays and objects within each other in the metadata's JSON."""
 MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1
 MAX_FILE = 2**32 - 1

@@ -23,6 +23,7 @@ from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = 2**31 - 1
@@ -110,8 +111,8 @@ class Container:
             value = json.loads(content)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            raise CorruptFileError("metadata section: not a JSON object")
+        if not isinstance(value, dict) or _nests(value, f.MAX_NESTING):
+            raise CorruptFileError(f"metadata section: not a JSON object, or nested deeper than {f.MAX_NESTING} levels")
         return value
 
     def check_sections(self) -> None:
@@ -206,6 +207,7 @@ def read(path: str | Path) -> Container:
         UsageError: it cannot be read.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
+    reading(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -329,6 +331,12 @@ class _Cursor:
         if "\0" in name:
             raise CorruptFileError(f"{self.where}: a name has a NUL byte")
         return name
+
+
+def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    """Whether arrays and objects lie within each other in more levels."""
+    items = value.values() if isinstance(value, dict) else value
+    return not levels or any(_nests(item, levels - 1) for item in items if isinstance(item, (dict, list)))
 
 
 def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
+from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError, raise_if_out_of_memory
 from cerwu_onnx.model.elements import FLOATS, UNLOADED, loaded, stored_floats
 from cerwu_onnx.model.placeholders import fill_coded, placeholder
 from cerwu_onnx.model.references import restore_names, shorten_names, strings_of
@@ -125,6 +125,7 @@ def join(
         model.ParseFromString(skeleton)
         strings = strings_of(model)
     except (DecodeError, UnicodeError) as error:
+        raise_if_out_of_memory(error)
         raise CorruptFileError("the graph section is not an ONNX model: the file is damaged") from error
     places = [(tensor, node) for _, tensor, node in _places(model) if _is_placeholder(tensor)]
     outside = sum(tensor.data_location == _EXTERNAL for tensor in all_tensors(model)) - len(places)

@@ -218,7 +218,7 @@ def model_inputs(model: onnx.ModelProto) -> tuple[InputInfo, ...]:
     """The graph inputs that a caller must feed: those without an initializer.
 
     Raises:
-        ModelError: an input is not a tensor.
+        ModelError: an input is not a tensor, or of no type that ONNX knows.
     """
     given = {tensor.name for tensor in model.graph.initializer}
     given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
@@ -229,7 +229,10 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     if not value.type.HasField("tensor_type"):
         raise ModelError(f"the model's input {value.name!r} is not a tensor; only tensors can be fed")
     tensor = value.type.tensor_type
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        raise ModelError(f"the model's input {value.name!r} has the unknown element type {tensor.elem_type}") from None
     if not tensor.HasField("shape"):
         return InputInfo(value.name, dtype, None)
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)

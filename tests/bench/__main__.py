@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``,
-``mobilenet``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
+defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
+``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
 """
 
 from __future__ import annotations

@@ -255,6 +255,14 @@ HOSTILE = {
     ),
     "two metadata sections": (seal(metadata.record.to_bytes() * 2, 2, metadata.payload * 2), "section 33 follows 33"),
     "metadata is a list": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"[]")]), "not a JSON object"),
+    "metadata is nested in 65 levels": (
+        writer.assemble([writer.packed_section(f.Kind.METADATA, b'{"a":' * 65 + b"{}" + b"}" * 65)]),
+        "nested deeper than 64 levels",
+    ),
+    "metadata is nested in 900 lists": (
+        writer.assemble([writer.packed_section(f.Kind.METADATA, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")]),
+        "nested deeper than 64 levels",
+    ),
     "metadata is not JSON": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"{")]), "not a JSON object"),
     "metadata is not UTF-8": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"\xff")]), "not a JSON object"),
     "metadata is deep": (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import pytest
 
 from cerwu_onnx import native
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader as container_reader
-from cerwu_onnx.errors import CorruptFileError
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
+from cerwu_onnx.runtime import CompressedModel, load_session
 
 from ..fuzz import reader
 from ..fuzz.campaign import ERRORS
@@ -77,6 +78,29 @@ def test_in_python(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     if case.python != "OK":
         with pytest.raises(CorruptFileError, match=case.python):
             read_everything(case.data)
+
+
+def has_graph(data: bytes) -> bool:
+    return any(record.kind is f.Kind.GRAPH for record in container_reader.parse(data).records)
+
+
+@parametrize()
+def test_as_a_session(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What cannot be a session is an error of the package, and nothing is printed."""
+    path = tmp_path / "hostile.cwb"
+    path.write_bytes(case.data)
+    try:
+        session = load_session(path)
+    except CorruptFileError:
+        assert case.python != "OK"
+    except UsageError:  # weights only, whatever they are
+        assert not has_graph(case.data)
+    except ModelError:  # onnxruntime refuses the graph
+        assert case.python == "OK"
+    else:
+        assert case.python == "OK"
+        assert session.get_outputs()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_numbers_and_names_are_those_of_the_table() -> None:
