@@ -95,7 +95,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
                 "compress without --weights-only (weights_only=True) for that"
             )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
-        return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
+        given = ((record.name, int(record.element), values) for record, values in tensors)
+        return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
 
     @property
     def onnx_bytes(self) -> int:

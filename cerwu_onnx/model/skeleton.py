@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
+from cerwu_onnx.model.bounds import check_fields, most_names
 from cerwu_onnx.model.elements import FLOATS, UNLOADED, loaded, stored_floats
 from cerwu_onnx.model.placeholders import fill_coded, placeholder
 from cerwu_onnx.model.references import restore_names, shorten_names, strings_of
@@ -105,6 +106,8 @@ def join(
     skeleton: bytes,
     tensors: Iterable[tuple[str, int, npt.NDArray[Any]]],
     keep: Callable[[onnx.TensorProto, bytes], bool] | None = None,
+    *,
+    section: int | None = None,
 ) -> onnx.ModelProto:
     """Put tensors back in the place of the placeholders.
 
@@ -114,11 +117,14 @@ def join(
             placeholders; coded ones as float32. They are asked for one after the other.
         keep: called with each initializer and its elements; true if it has put them elsewhere. (Protobuf gives memory
             of fields back with the message only.)
+        section: bytes of the file that the skeleton takes, which bound what may come of it; None if it is not deflated.
 
     Raises:
-        CorruptFileError: the bytes are no model, its placeholders or references do not match the tensors, or it
-            refers to files.
+        CorruptFileError: the bytes are no model, its placeholders or references do not match the tensors, it
+            refers to files, or exceeds a limit of docs/format.md.
     """
+    section = len(skeleton) if section is None else section
+    check_fields(skeleton, section)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(skeleton)
@@ -144,7 +150,7 @@ def join(
         )
     if outside:
         raise CorruptFileError("the graph section refers to data outside the file: do not trust it")
-    restore_names(model, constants, strings)
+    restore_names(model, constants, strings, most_names(section))
     model.producer_name = "cerwu-onnx"
     for message in all_messages(model):
         if isinstance(message, onnx.GraphProto) and not message.name:

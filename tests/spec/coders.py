@@ -1,4 +1,4 @@
-"""Trellis, ANS payload and adaptive payload: the sections of docs/format.md with these names, statement by statement."""
+"""Trellis, ANS payload and adaptive payload: the sections of docs/format.md with these names, line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Header, directory, payloads, names, margins and deflated sections of a .cwb file: the first half of docs/format.md."""
+"""Header, directory, payloads, names, margins and deflated sections of a file: the first half of docs/format.md."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class File:
         if section is None:
             return {}
         try:
-            value = json.loads(inflate(section).decode())
+            value = json.loads(inflate(section, 2**20).decode())
         except (ValueError, RecursionError):
             raise Refused("metadata that are no JSON") from None
         refuse_if(not isinstance(value, dict), "metadata that are no object")
@@ -180,6 +180,8 @@ def read(data: bytes) -> File:
         record.payload = data[at : at + record.size]
         at += record.size
     refuse_if(at != len(data), "payloads that do not fill the file")
+    elements = sum(record.elements for record in records if record.is_coded)
+    refuse_if(elements > 2**27 + 2**15 * len(data), "limit of coded elements")
     return File(records)
 
 
