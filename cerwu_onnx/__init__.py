@@ -4,7 +4,7 @@
 >>> report = cerwu_onnx.compress("model.onnx", "model.cwb", calib="calib.npz")  # doctest: +SKIP
 >>> session = cerwu_onnx.load_session("model.cwb")  # doctest: +SKIP
 
-Names load on first use: importing the package costs nothing.
+Names load at first use, so importing the package is fast.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from cerwu_onnx.errors import (
 
 if TYPE_CHECKING:
     from cerwu_onnx.calibration import ImageOptions
-    from cerwu_onnx.compress.pipeline import compress
-    from cerwu_onnx.compress.sweep import Swept, sweep
+    from cerwu_onnx.compression.pipeline import compress
+    from cerwu_onnx.compression.sweep import Swept, sweep
     from cerwu_onnx.report import LayerReport, Report
     from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
 
 _LAZY = {
-    "compress": "compress.pipeline",
-    "sweep": "compress.sweep",
-    "Swept": "compress.sweep",
+    "compress": "compression.pipeline",
+    "sweep": "compression.sweep",
+    "Swept": "compression.sweep",
     "decompress": "runtime",
     "open": "runtime",
     "load_session": "runtime",

@@ -1,4 +1,4 @@
-"""Every choice a user can make about a compression, in one object: keyword arguments = command-line flags."""
+"""The settings, targets and layer rules of a compression, and the names of their choices."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, TypeAlias
 from cerwu_onnx.errors import UsageError
 
 METHODS = ("trellis", "rtn", "rd-rtn", "optq", "optq-rd", "cerwu-gamma0", "cerwu")
-"""Names of the quantisation methods, the project's own first; ``docs/design.md`` tells them apart."""
+"""Names of the quantisation methods, the default first; ``docs/method.md`` describes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What "trellis" takes time for.
+    """The limits of one effort of "trellis".
 
     Attributes:
-        samples: of the calibration data at most; None takes all.
-        gradients: samples at most of which gradients are taken.
-        draws: of the noise that sets the level of sensitivities.
-        positions: for each column, and for 128 columns at least, that suffice for a Hessian.
-        dampings: of feedback and of repair, relative to the mean diagonal; None cross-validates.
-        passes: at most so many of :attr:`Settings.passes`; None makes them all.
-        rounds: how often sensitivities are measured again at the point where it works.
+        samples: the most calibration samples; None takes all.
+        gradients: the most samples for gradients.
+        draws: how often the noise is drawn that sets the level of sensitivities.
+        positions: positions per column, and for at least 128 columns, that suffice for a Hessian.
+        dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
+        passes: the most of :attr:`Settings.passes`; None makes them all.
+        rounds: how often sensitivities are measured again around the quantised model.
     """
 
     samples: int | None = None
@@ -41,16 +41,16 @@ EFFORTS = {
     "default": Effort(),
     "max": Effort(rounds=1),
 }
-"""Time against bytes."""
+"""Efforts by name: more time gives smaller files."""
 
 PRICES = {"trellis": 0.05}
-"""Default lambda of a method; 1e-3 of those that are not listed."""
+"""Default lambda by method; 1e-3 for methods that are not here."""
 
 UNPRICED = ("rtn", "optq")
-"""Methods that have no lambda: nothing to search over."""
+"""Methods without lambda, so that a search has nothing to vary."""
 
 METRICS = ("top1", "agreement", "auc", "error")
-"""Metrics that need no code; :mod:`cerwu_onnx.evaluate.metrics` says what they measure."""
+"""Built-in metrics; :mod:`cerwu_onnx.evaluate.metrics` defines them."""
 
 CODERS = ("auto", "ans", "adaptive")
 """Entropy coders: "auto" takes whichever makes a tensor smaller."""
@@ -59,10 +59,10 @@ WEIGHT_LAYOUTS = ("onnx", "cmsis")
 """Orders in which coded weights may be stored."""
 
 OUTPUT_LOSSES = ("auto", "kl", "mse")
-"""What an error at the model's outputs is: chosen by their values, KL divergence, or relative squared error."""
+"""Losses at the model's outputs: chosen by their values, KL divergence, or relative squared error."""
 
 FLOAT_PARAMS = ("auto", "exact")
-"""What may happen to biases and BatchNormalization parameters."""
+"""Choices for biases and BatchNormalization parameters."""
 
 MAX_LEVELS = 4096
 """The format's largest table (docs/format.md)."""
@@ -77,22 +77,22 @@ Metric: TypeAlias = "str | Callable[[str], float]"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a file is meant for: its size, its accuracy, and what it must not exceed or lose in any case.
+    """Targets of size and accuracy, and limits that must hold in any case.
 
-    Of ``size``, ``bits_per_weight`` and ``max_drop`` one at most; it takes the place of lambda.
+    At most one of ``size``, ``bits_per_weight`` and ``max_drop`` may be given; it replaces lambda.
 
     Attributes:
-        size: bytes that the file may have.
-        bits_per_weight: bits that all quantised weights may take on average, steps and tables included.
+        size: the most bytes of the file.
+        bits_per_weight: the most bits of all quantised weights on average, steps and tables included.
         max_drop: share of the float model's score that may be lost; the smallest file found is taken.
-        confidence: with which ``max_drop`` holds on other samples, of "top1" and "agreement": what is measured on few
-            leaves a margin. 0.5 leaves none.
-        metric: how a model is scored; higher is better.
-        metric_data: for the metrics of :data:`METRICS`: a ``.npz`` or a mapping with the model's inputs and, for "top1"
-            and "auc", labels; for "agreement" and "error" whatever can be calibration data.
+        confidence: confidence with which ``max_drop`` holds on other samples, for "top1" and "agreement": the fewer
+            samples, the larger the margin. 0.5 leaves no margin.
+        metric: the metric that scores a model; higher is better.
+        metric_data: data of the metrics of :data:`METRICS`: a ``.npz`` or a mapping with the model's inputs and, for
+            "top1" and "auc", labels; for "agreement" and "error" anything that can be calibration data.
         metric_labels: key of the labels.
-        fail_above: bytes from which on no file is written.
-        fail_drop: share of the float model's score from whose loss on the compression counts as failed.
+        fail_above: no file with more bytes is written.
+        fail_drop: the compression counts as failed if a larger share of the float model's score is lost.
 
     Raises:
         UsageError: a value is out of range, or two contradict each other.
@@ -109,7 +109,7 @@ class Target:
     fail_drop: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be aimed at."""
+        """Refuse values that cannot be met."""
         if sum(aim is not None for aim in (self.size, self.bits_per_weight, self.max_drop)) > 1:
             raise UsageError("a target size, target bits per weight and a largest drop exclude each other: give one")
         for name, limit in (("target size", self.size), ("fail above", self.fail_above)):
@@ -129,21 +129,21 @@ class Target:
 
     @property
     def searches(self) -> bool:
-        """Whether lambda is to be found."""
+        """Whether a search must find lambda."""
         return (self.size, self.bits_per_weight, self.max_drop) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRule:
-    """What is asked of the tensors whose names match a glob.
+    """A rule for the tensors whose names match a glob.
 
     Attributes:
-        glob: over names of tensors as ``inspect`` shows them, case-sensitive: ``*``, ``?``, ``[ab]``.
-        skip: they stay exactly as they are; BatchNormalization is not folded into them.
+        glob: pattern for names of tensors as ``inspect`` shows them, case-sensitive: ``*``, ``?``, ``[ab]``.
+        skip: these tensors stay exactly as they are; BatchNormalization is not folded into them.
         price: factor on lambda for these weights: with 0.5 their errors count twice.
-        bits: that each symbol of these weights must fit, sign included, as a kernel reads it: with 8 they are -127 to
-            127. The file's entropy coded bits are fewer in any case.
-        where: what messages call the rule.
+        bits: bits that each symbol of these weights must fit, sign included, as a kernel reads it: with 8, symbols are
+            -127 to 127. The entropy-coded bits in the file are fewer in any case.
+        where: how messages call the rule.
 
     Raises:
         UsageError: the price or the bits are out of range, or of tensors that are skipped.
@@ -156,7 +156,7 @@ class LayerRule:
     where: str = "the rule for"
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Refuse rules without meaning."""
         if not 0 < self.price < float("inf"):
             raise UsageError(f"{self.where} {self.glob!r}: price {self.price} is out of range: give a number > 0")
         if not 2 <= self.bits <= MAX_BITS:
@@ -167,36 +167,36 @@ class LayerRule:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to compress.
+    """The settings of a compression, all but its targets.
 
     Attributes:
         method: one of :data:`METHODS`.
-        effort: one of :data:`EFFORTS`, for "trellis": time against bytes.
-        output_loss: one of :data:`OUTPUT_LOSSES`, for "trellis". "kl" takes the last axis of outputs for logits,
-            where it has more than one value, or for probabilities, where they are; "mse" none.
+        effort: one of :data:`EFFORTS`, for "trellis": more time gives smaller files.
+        output_loss: one of :data:`OUTPUT_LOSSES`, for "trellis". "kl" takes the last axis of an output as logits, or as
+            probabilities if it holds these, where it has more than one value; "mse" never does.
         lambda_: price of rate. "trellis": loss at the model's outputs (nats of KL divergence, or relative squared
             error) per (bit per weight). The others: relative squared error of a layer's output per (bit per weight). 0
             ignores the rate. None takes the method's default.
         levels: grid size N; the step of a layer is ``max |W| / (N / 2)``. Even numbers make the grid symmetric. Not for
             "trellis", whose steps follow from lambda.
         damping: Hessian damping relative to its mean diagonal.
-        passes: how often the rate table is re-estimated.
+        passes: how often code lengths are estimated again.
         coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
-        weights_only: leave the graph out and keep the names searchable in C: a file for firmware.
+        weights_only: leave out the graph, and keep the names searchable in C: a file for firmware.
         weight_layout: one of :data:`WEIGHT_LAYOUTS`; "cmsis" stores the weights in the order that the kernels of
-            CMSIS-NN read, channels last. ONNX models come back the same.
-        in_place: store how much room it takes to decode each tensor over its own payload.
+            CMSIS-NN read, channels last. Decompressed ONNX models are the same.
+        in_place: store how much memory it takes to decode each tensor over its own payload.
         fold_bn: fold BatchNormalization into the layer before it first. None does so for "trellis".
-        requantize: take weights that the model holds as integers behind DequantizeLinear as floats, and quantise them
-            anew; else they are kept without loss.
+        requantize: turn weights that the model holds as integers behind DequantizeLinear into floats, and quantise them
+            anew; otherwise they are kept without loss.
         float_params: "auto" codes biases and BatchNormalization parameters too, on grids whose error is negligible
-            beside that of the weights; "exact" keeps them bit for bit.
+                compared with that of the weights; "exact" keeps them bit for bit.
         batch_size: samples per calibration batch; None lets the memory bound decide.
-        memory: bound in bytes on what calibration and quantisation hold, of which activations take an eighth, and one
-            layer half: :mod:`cerwu_onnx.compress.memory_budget`. The rest of the model's weights, in files of their
-            own, is not held.
-        strict: whatever would be a warning ends the compression, and nothing is written.
-        rules: what is asked of single layers; of several that match a tensor the last one counts.
+        memory: bound in bytes on what calibration and quantisation hold: one eighth for activations, one half for one
+            layer (:mod:`cerwu_onnx.compression.memory_budget`). Other weights of the model, if they are in files of
+            their own, are not held.
+        strict: any warning ends the compression, and nothing is written.
+        rules: rules for single layers; if several match a tensor, the last one counts.
 
     Raises:
         UsageError: a value is out of range.
@@ -222,7 +222,7 @@ class Settings:
     rules: tuple[LayerRule, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values no method can work with."""
+        """Refuse values that no method can use."""
         if self.method not in METHODS:
             raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
         if self.effort not in EFFORTS:
@@ -254,10 +254,10 @@ class Settings:
 
     @property
     def price(self) -> float:
-        """Lambda, whether given or the method's default."""
+        """Lambda: the given value, or the method's default."""
         return PRICES.get(self.method, 1e-3) if self.lambda_ is None else self.lambda_
 
     @property
     def folds_bn(self) -> bool:
-        """Whether BatchNormalization is folded, whether asked or by default."""
+        """Whether BatchNormalization is folded, as asked for or by default."""
         return self.method == "trellis" if self.fold_bn is None else self.fold_bn

@@ -1,4 +1,4 @@
-"""The error tree. Each class carries the exit code the command line ends with."""
+"""The errors that the package raises on purpose; each class has the exit code of the command line."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ import numpy.typing as npt
 from cerwu_onnx.errors import CorruptFileError
 
 ABI = 9
-"""``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module speaks."""
+"""The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
 FORMAT_VERSION = 1
 """Version of the file format the library must read."""
 
 MAX_ELEMENTS = 2**29
-"""Elements a tensor may have unless the caller says otherwise: 2 GiB of float32, protobuf's limit for models.
+"""The most elements of a tensor, unless the caller gives another bound: 2 GiB of float32, protobuf's limit for models.
 
-A file of a hundred bytes may declare 2^31 - 1 elements, all equal, and be correct; this bounds the memory it
+A file of a hundred bytes may correctly declare 2^31 - 1 equal elements; this bounds the memory that it
 can claim.
 """
 

@@ -1,4 +1,4 @@
-"""What a compression did, as data. The command line draws it; ``to_dict`` is the JSON of ``--json``."""
+"""The report of a compression as data: the command line shows it, and ``to_dict`` makes the JSON of ``--json``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A file that was tried.
+    """One file that a search has tried.
 
     Attributes:
         lambda_: the price of rate.
         file_bytes: size of the file.
-        bits_per_weight: of all quantised weights.
-        score: of the metric; None where it was not measured.
-        low: score that the model surely has, with the confidence that was asked for; None where a metric does not tell.
+        bits_per_weight: bits per weight over all quantised weights.
+        score: score by the metric; None where it was not measured.
+        low: score that the model surely has, with the target's confidence; None for metrics without confidence.
     """
 
     lambda_: float
@@ -50,11 +50,12 @@ class LayerReport:
         above_bound: ``bits_per_weight`` minus the Gaussian rate-distortion function of the weights at their distortion
             (:func:`~cerwu_onnx.quantize.bound.gaussian_rate`); -inf for weights reproduced without error, None where
             it was not computed.
-        output_loss: at the model's outputs, that its error alone would cause: its sensitivity times its distortion, in
-            units of the report's ``output_loss``, to which errors of several layers do not add up; None where it was
-            not measured.
-        loss_share: of the sum of these.
-        blocks: of columns, in which its Hessians were kept; 1 unless the memory allowed does not hold them whole.
+        output_loss: loss at the model's outputs that its error alone would cause: its sensitivity times its distortion,
+            in units of the report's ``output_loss``. Those of several layers do not add up to it. None where it was not
+            measured.
+        loss_share: share of its ``output_loss`` in the sum over all layers.
+        blocks: number of blocks of columns in which its Hessians were kept; 1 unless they were too large for the
+            memory.
     """
 
     name: str
@@ -98,16 +99,16 @@ class ParameterReport:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A metric of both models.
+    """The scores of both models.
 
     Attributes:
-        metric: its name.
-        float_score: of the float model.
-        score: of the compressed one.
-        low: score that the compressed one surely has, with this confidence, from the samples on which the two models
+        metric: name of the metric.
+        float_score: score of the float model.
+        score: score of the compressed model.
+        low: score that the compressed model surely has, with this confidence, from the samples on which the two models
             answer differently; None for metrics that do not count right answers.
-        confidence: one-sided, that of the target.
-        samples: how many the metric saw; None where it does not tell.
+        confidence: the target's confidence, one-sided.
+        samples: number of samples that the metric saw; None where it does not tell.
     """
 
     metric: str
@@ -119,17 +120,17 @@ class Scores:
 
     @property
     def drop(self) -> float:
-        """Share of the float score that was lost; negative where the compressed model is better."""
+        """Share of the float score that was lost; negative if the compressed model is better."""
         lost = self.float_score - self.score
         return lost / abs(self.float_score) if self.float_score else float(lost > 0)
 
     @property
     def largest_drop(self) -> float | None:
-        """Share of the float score that is lost at most, with the confidence; None where ``low`` is."""
+        """The largest share of the float score that is lost, with the confidence; None if ``low`` is None."""
         return None if self.low is None else (self.float_score - self.low) / abs(self.float_score)
 
     def surely(self) -> str:
-        """What is sure of the loss, in words; empty where nothing is."""
+        """The sure part of the loss in words; empty if there is none."""
         if self.largest_drop is None or self.confidence is None:
             return ""
         return (
@@ -152,7 +153,7 @@ class Report:
         calibration_samples: samples seen (0 without data).
         output_loss: KL divergence (nats) or relative squared error at the outputs, on the calibration data; None where
             it was not measured.
-        folded: BatchNormalization nodes folded.
+        folded: names of the folded BatchNormalization nodes.
         layers: the quantised weights.
         parameters: the float parameters (biases, BatchNormalization) that are coded.
         kept: tensors that stay exact, with reasons.
@@ -160,9 +161,9 @@ class Report:
             "directory" (header, names, shapes, sizes, CRCs).
         warnings: every warning logged on the way.
         seconds: wall time by stage.
-        search: what was tried to meet a target, in that order.
-        scores: of the metric; None without one.
-        missed: a sentence about each target or limit of accuracy that the file misses.
+        search: the files that were tried to meet a target, in order.
+        scores: scores by the metric; None without one.
+        missed: one sentence for each target or limit of accuracy that the file misses.
     """
 
     model_bytes: int
@@ -196,7 +197,7 @@ class Report:
 
     @property
     def bits_per_weight(self) -> float:
-        """Coded bits per quantised weight; 0 when nothing was quantised."""
+        """Coded bits per quantised weight; 0 if nothing was quantised."""
         return 8 * self.weight_bytes / self.weights if self.weights else 0.0
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Using .cwb files: open, decompress, load into onnxruntime, verify, compare."""
+"""Use .cwb files: open, decompress, load into onnxruntime, verify, compare with the original model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 INSIDE = 2**31 - 2**26
-"""Bytes of tensors that an ONNX file can hold, with some room for the rest: protobuf's limit is 2 GB."""
+"""The most bytes of tensors in one ONNX file, with room for the rest: protobuf's limit is 2 GB."""
 
 OUTSIDE = 1 << 16
-"""Bytes from which on a tensor is written into a file of its own kind when external data is asked for."""
+"""Tensors of at least so many bytes go into the second file if external data is asked for."""
 
 PAGE = 4096
 """Offsets in such a file are multiples of this."""
@@ -35,9 +35,9 @@ PAGE = 4096
 class CompressedModel(Mapping[str, npt.NDArray[Any]]):
     """An open .cwb file: a mapping from tensor names to decoded arrays, each decoded when it is asked for.
 
-    Coded tensors are float32, whatever :meth:`to_onnx` makes of them: weights of float16 before they are rounded,
-    tables of integers without their offset. Exact ones have the dtype they were stored in (bfloat16 as its bits,
-    uint16). What takes fewer bytes in the graph section, :meth:`to_onnx` gives alone.
+    Coded tensors are float32: float16 weights before they are rounded, tables of integers without their offset;
+    :meth:`to_onnx` makes the final values. Exact tensors have the dtype in which they were stored (bfloat16 as its
+    bits, uint16). Tensors that take fewer bytes in the graph section are not in this mapping, only in :meth:`to_onnx`.
 
     Raises:
         CorruptFileError: on access, when a check of the tensor fails.
@@ -62,7 +62,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the compressor recorded: tool, method, lambda, calibration, model id."""
+        """The compressor's records: tool, method, lambda, calibration, model id."""
         return self.container.metadata()
 
     @property
@@ -79,7 +79,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """Rebuild the float ONNX model.
 
         Args:
-            keep: called with each initializer that was decoded and its elements; true if it has put them elsewhere.
+            keep: called with each decoded initializer and its elements; true if it has stored them elsewhere.
 
         Raises:
             CorruptFileError: a check fails.
@@ -87,7 +87,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """
         from cerwu_onnx.model.skeleton import join
 
-        self.container.check_sections()  # damage anywhere in the file is an error, whatever is asked of it
+        self.container.check_sections()  # damage anywhere in the file is an error, whatever was asked for
         skeleton = self.container.graph()
         if skeleton is None:
             raise UsageError(
@@ -158,8 +158,8 @@ def decompress(
         path: of the .cwb file.
         output: path of the ONNX file.
         force: overwrite.
-        external_data: write large tensors into ``output`` + ".data", as is done in any case with models of 2 GB and
-            more. The result then refers to that file.
+        external_data: write large tensors into ``output`` + ".data", which models of 2 GB and more always need. The
+            result then refers to that file.
 
     Raises:
         UsageError: a path cannot be read or written, or the file holds weights only.
@@ -184,12 +184,12 @@ def write_onnx(
         rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, data.name))
         graph.write(rebuilt.SerializeToString(deterministic=True))
         graph.flush()
-        Path(output).unlink(missing_ok=True)  # no model for a moment, rather than an old one with new weights
+        Path(output).unlink(missing_ok=True)  # rather no model for a moment than an old one with new weights
     return rebuilt
 
 
 def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: str) -> bool:
-    """Write the elements of a large tensor to the end of a file, at an offset that can be mapped to memory."""
+    """Append the elements of a large tensor to a file, at an offset that can be mapped to memory."""
     from onnx import TensorProto
 
     if len(raw) < OUTSIDE:
@@ -203,7 +203,7 @@ def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: s
 
 
 def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSession:
-    """An onnxruntime session straight from a .cwb file; ``options`` go to ``InferenceSession``.
+    """Open an onnxruntime session directly from a .cwb file; ``options`` go to ``InferenceSession``.
 
     Providers default to the CPU.
 
@@ -226,7 +226,7 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
 
 @dataclass(frozen=True, slots=True)
 class OutputError:
-    """How far one output of the compressed model is from the original's.
+    """The error of one output of the compressed model against the original.
 
     Attributes:
         name: output name.

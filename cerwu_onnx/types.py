@@ -1,4 +1,4 @@
-"""Values that flow between the stages. No behaviour beyond reshaping; no heavy imports."""
+"""Data types shared by all stages: layouts, sites, layers, statistics and quantised tensors. No heavy imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class MatrixLayout:
-    """How the elements of an initializer form a stack of matrices (groups G, rows M, columns N).
+    """The layout of an initializer's elements as a stack of matrices (groups G, rows M, columns N).
 
     Rows are outputs, columns are inputs (x kernel taps). ``split`` is a reshape of the initializer, ``perm`` a
     transpose of that, and the result is reshaped to ``(G, M, N)``.
@@ -40,7 +40,7 @@ class MatrixLayout:
         return np.ascontiguousarray(stacked.reshape(self.groups, self.rows, self.cols))
 
     def to_tensor(self, matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Invert :meth:`to_matrix`."""
+        """The inverse of :meth:`to_matrix`."""
         permuted = [self.split[axis] for axis in self.perm]
         tensor = matrix.reshape(permuted).transpose(np.argsort(self.perm)).reshape(self.shape)
         return np.ascontiguousarray(tensor)
@@ -48,7 +48,7 @@ class MatrixLayout:
 
 @dataclass(frozen=True, slots=True)
 class ConvPatch:
-    """Columns of a convolution's input: im2col.
+    """How a convolution's input becomes columns: im2col.
 
     ``kernel``, ``strides``, ``dilations`` have one entry per spatial axis; ``pads`` has the begins, then the ends (ONNX
     order) and is ignored unless ``auto_pad`` is NOTSET.
@@ -64,10 +64,10 @@ class ConvPatch:
 
 @dataclass(frozen=True, slots=True)
 class MatMulPatch:
-    """Columns of a matrix product's variable operand.
+    """How the variable operand of a matrix product becomes columns.
 
     ``axis`` is the axis of that operand that is summed over: -1 (the constant stands on the right) or -2 (on the left).
-    A one-dimensional operand is a single column whichever it is. ``batch`` is the batch shape of the constant; the
+    A one-dimensional operand is a single column in both cases. ``batch`` is the batch shape of the constant; the
     operand is broadcast against it.
     """
 
@@ -77,11 +77,11 @@ class MatMulPatch:
 
 @dataclass(frozen=True, slots=True)
 class HiddenPatch(MatMulPatch):
-    """Columns of a recurrent operator's own hidden states: a matrix product with one matrix per direction.
+    """How a recurrent operator's own hidden states become columns: a matrix product with one matrix per direction.
 
     The operand is either the state before the first step, ``(D, B, H)``, which is read as it is, or the states after
-    each of T steps, ``(T, D, B, H)``, of which a direction reads all but its own last. It is multiplied as
-    ``(D, steps, B, H)``, hence ``batch`` is ``(D, 1)``.
+    each of T steps, ``(T, D, B, H)``; a direction reads all of these but its own last one. They are multiplied as
+    ``(D, steps, B, H)``, so ``batch`` is ``(D, 1)``.
 
     Attributes:
         reverse: for each direction, whether step t reads the state of t + 1 rather than that of t - 1.
@@ -94,9 +94,9 @@ class HiddenPatch(MatMulPatch):
 
 @dataclass(frozen=True, slots=True)
 class EinsumPatch(MatMulPatch):
-    """Columns of an Einsum's variable operand: a matrix product once its axes are in order.
+    """How the variable operand of Einsum becomes columns: a matrix product once its axes are in order.
 
-    It is multiplied as ``(G, positions, N)``, hence ``batch`` is ``(G,)``. Axes are counted from the end where an
+    It is multiplied as ``(G, positions, N)``, so ``batch`` is ``(G,)``. Axes are counted from the end if an
     ellipsis stands before them.
 
     Attributes:
@@ -110,17 +110,17 @@ class EinsumPatch(MatMulPatch):
 
 @dataclass(frozen=True, slots=True)
 class GatherPatch(MatMulPatch):
-    """How often each of V rows of a table is read: a product with one matrix of a single column per row.
+    """How the indices of Gather become columns: a product with one matrix of a single column per row of the table.
 
-    The operand holds P indices, of any shape. It becomes a single position ``(V, 1, 1)`` whose square is the number of
-    times that each row is read, plus P / V: what calibration reads rarely or never must not vanish. ``batch`` is
-    ``(V,)``.
+    The operand holds P indices, of any shape. For a table of V rows it becomes a single position ``(V, 1, 1)``. Its
+    square is the number of times that each row is read, plus P / V: rows that calibration reads rarely or never must
+    still count. ``(V,)``.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One place where a weight meets an activation: the node, the activation's name, and how it becomes columns."""
+    """A place where a weight multiplies an activation: the node, the activation's name, and how it becomes columns."""
 
     node: str
     op: str
@@ -130,12 +130,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A node that reads a weight in a way of which no statistics are kept.
+    """A node that reads a weight in a way for which no statistics are collected.
 
     Attributes:
         node: its name.
         op: its operator.
-        inside: label of the node in whose body it is; None in the main graph.
+        inside: label of the node whose body holds it; None in the main graph.
     """
 
     node: str
@@ -173,12 +173,13 @@ class Layer:
         weight: its tensor's name (unique).
         layout: how it forms matrices.
         sites: the places where it is multiplied as these matrices.
-        bias: what is added to its outputs, if the weight has one site.
-        norm: what normalises its outputs (bias included), likewise.
-        readers: all others that read it: without statistics, they count only in what noise on the weight costs.
+        bias: the bias that is added to its outputs, if the weight has one site.
+        norm: the BatchNormalization of its outputs (bias included), if the weight has one site.
+        readers: all other nodes that read it. They have no statistics, and count only for what noise on the weight
+            costs.
         price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).
-        bits: that each of its symbols must fit, likewise.
-        blocks: B, in how many its Hessians are kept (:class:`LayerStats`); divides the columns.
+        bits: bits that each of its symbols must fit (:class:`~cerwu_onnx.config.LayerRule`).
+        blocks: B, number of blocks in which its Hessians are kept (:class:`LayerStats`); divides the columns.
     """
 
     weight: str
@@ -198,7 +199,7 @@ class Layer:
 
     @property
     def op(self) -> str:
-        """The operator that reads the weight, the first of several."""
+        """The operator that reads the weight; the first one if there are several."""
         return self.sites[0].op if self.sites else self.readers[0].op
 
     @property
@@ -208,7 +209,7 @@ class Layer:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the float constants that go with the weight."""
+        """Names of the float constants that belong to the weight's layer."""
         norm = self.norm
         names = () if self.bias is None else (self.bias.name,)
         return names if norm is None else (*names, norm.scale, norm.shift, norm.mean, norm.variance)
@@ -216,7 +217,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An initializer that stays exactly as it is, and why."""
+    """An initializer that stays exactly as it is, and the reason."""
 
     name: str
     shape: tuple[int, ...]
@@ -229,8 +230,8 @@ class Kept:
 class LayerStats:
     """Input statistics of one layer.
 
-    Where N is too large, a Hessian is kept in B blocks of n columns: ``(G * B, n, n)``, those of a group one after
-    another. What of ``x x^T`` is between the blocks counts as zero.
+    If N is too large, a Hessian is kept in B blocks of n columns: ``(G * B, n, n)``, the blocks of a group one after
+    another. Entries of ``x x^T`` between the blocks count as zero.
 
     Attributes:
         hessian: ``(G, N, N)`` float64, mean of ``x x^T`` over positions.
@@ -252,14 +253,14 @@ class LayerStats:
 class PairStats(LayerStats):
     """Input statistics of one layer in two models: x in the float model, x~ in the one quantised so far.
 
-    ``hessian`` and ``mean`` are those of x~, so whatever takes a :class:`LayerStats` takes this as well. As long as the
+    ``hessian`` and ``mean`` are those of x~, so code for :class:`LayerStats` takes this as well. While the
     models agree, ``cross`` and ``float_hessian`` are the array ``hessian``, and ``float_mean`` is ``mean``.
 
     Attributes:
         cross: ``(G, N, N)`` float64, mean of ``x x~^T``: rows belong to x, columns to x~.
         float_mean: ``(G, N)`` float64, mean of ``x``.
         float_hessian: ``(G, N, N)`` float64, mean of ``x x^T``; None unless asked for.
-        folds: the same over disjoint parts of the samples, for cross-validation; empty unless asked for.
+        folds: the same statistics over disjoint parts of the samples, for cross-validation; empty unless asked for.
     """
 
     cross: Float64Array
@@ -276,7 +277,7 @@ class QuantizedTensor:
         symbols: int32, in the shape of the ONNX tensor; with a trellis, its values on the union of both grids.
         step: the grid's step, exactly representable in float32.
         distortion: ``tr((W - Q) H (W - Q)^T)`` summed over groups, undamped ``H``, units of the squared output.
-        energy: ``tr(W H W^T)`` likewise.
+        energy: ``tr(W H W^T)``, in the same way.
         damping: relative damping that was used (0 when the method needs none).
         run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
     """

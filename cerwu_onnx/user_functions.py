@@ -1,4 +1,4 @@
-"""Functions that the user names: ``module:function`` or ``file.py:function``."""
+"""Load functions that the user names as ``module:function`` or ``file.py:function``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def load_function(module: str, name: str, what: str) -> Callable[..., Any]:
 
     Args:
         module: dotted name, or path of a file.
-        name: of the function.
-        what: what it is for, the beginning of every message.
+        name: name of the function.
+        what: its purpose, the beginning of every message.
 
     Raises:
         UsageError: there is no such module or function.

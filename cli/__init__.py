@@ -1,4 +1,4 @@
-"""The command line of cerwu-onnx. Nothing is imported before it is needed: ``--help`` answers at once."""
+"""The command line of cerwu-onnx. Modules are imported only when they are needed, so ``--help`` answers at once."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def main() -> int:
         from .app import run
 
         return run()
-    except KeyboardInterrupt as interrupt:  # during the imports; run() sees to the rest
+    except KeyboardInterrupt as interrupt:  # during the imports; run() handles later ones
         return signals.code_of(interrupt)

@@ -1,4 +1,4 @@
-"""``python -m cerwu_onnx.cli``."""
+"""Run the command line with ``python -m cerwu_onnx.cli``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``verify --against``: the tensors of a .cwb file beside those of the model it was made of."""
+"""``verify --against``: compare the tensors of a .cwb file with those of the model that it was made from."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """What the comparison found.
+    """The result of the comparison.
 
     Attributes:
         quantised: weights stored as symbols; only their shapes are compared.
-        parameters: biases and BatchNormalization parameters stored as symbols, likewise.
+        parameters: biases and BatchNormalization parameters stored as symbols; only their shapes are compared.
         identical: tensors stored exactly, bit-identical to the original's.
-        folded: tensors that differ or are gone, which folding BatchNormalization explains.
-        differing: tensors that differ or are gone, without that excuse.
-        problems: a sentence about each of those.
+        folded: tensors that differ or are missing because BatchNormalization was folded.
+        differing: tensors that differ or are missing for no such reason.
+        problems: one sentence for each of the differing tensors.
     """
 
     quantised: int
@@ -77,9 +77,9 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
 def _rebuilt(
     compressed: CompressedModel, original: Mapping[str, onnx.TensorProto]
 ) -> tuple[dict[str, onnx.TensorProto], bool]:
-    """The tensors of the model that a file gives back by name, and whether these are all of them.
+    """The tensors of the decompressed model by name, and whether these are all of them.
 
-    A file without a graph has those of its directory, coded ones in the type of the original's.
+    A file without a graph gives only those of its directory, coded ones in the original's type.
     """
     import onnx
 
@@ -102,7 +102,7 @@ def _rebuilt(
 
 
 def _bits(tensor: onnx.TensorProto) -> object:
-    """The elements of a tensor, to be compared."""
+    """The elements of a tensor, in a form that can be compared."""
     import onnx
 
     from cerwu_onnx.model.elements import raw_bytes

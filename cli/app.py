@@ -1,4 +1,4 @@
-"""The program: its commands, its global options, and what an exception becomes."""
+"""The program: its commands, its global options, and the message and exit code for each exception."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .options import Verbose
 NAME = "cerwu-onnx"
 
 COMPLETE = "_CERWU_ONNX_COMPLETE"
-"""Variable by which the script of --show-completion asks for completions."""
+"""Environment variable with which the script of --show-completion asks for completions."""
 
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
@@ -40,10 +40,10 @@ EXIT_CODES = {
 }
 
 CONTINUED = " \\\n      "
-"""Between the lines of an example."""
+"""Separates the lines of an example."""
 
 _WIDTH = 76
-"""Columns of lines that help leaves as they are, indented by four at most."""
+"""The most columns of lines that help does not wrap; it indents them by at most four."""
 
 _EPILOG = "\n".join(
     [
@@ -91,7 +91,7 @@ def _global(
 
 
 def _as_typed(example: str) -> str:
-    """An example in 80 columns: a line too long goes on below, as the shell takes it."""
+    """An example in 80 columns: a line that is too long continues on the next one, as the shell accepts it."""
     if len(example) <= _WIDTH:
         return example
     words = re.sub(r" (?!-)", "\xa0", example)  # an option and its value stay together
@@ -99,7 +99,7 @@ def _as_typed(example: str) -> str:
 
 
 def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors about damage say in which file, also if that shows while tensors are decoded."""
+    """Make a command name the file in errors about damage, also if damage shows only while tensors are decoded."""
 
     @functools.wraps(command)
     def named(**arguments: Any) -> None:
@@ -129,7 +129,7 @@ for _function, _example in (
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; every failure has been told on stderr in one line."""
+    """Run the program and return its exit code; each failure is one line on stderr."""
     console.start()
     try:
         return _dispatch(sys.argv[1:] if arguments is None else arguments)
@@ -148,16 +148,16 @@ def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def _ended(interrupt: KeyboardInterrupt) -> int:
-    """Say so, and return the exit code for it."""
+    """Report an interrupt, and return its exit code."""
     code = signals.code_of(interrupt)
     console.say(signals.word_of(code))
     return code
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    """Parse and execute. Not by ``app()``, which would translate exceptions its own way."""
+    """Parse and execute; without ``app()``, which would handle exceptions in its own way."""
     command = typer.main.get_command(app)
-    if COMPLETE in os.environ:  # the shell asks what may follow
+    if COMPLETE in os.environ:  # the shell asks for completions
         command.main(list(arguments), prog_name=NAME)
     try:
         with command.make_context(NAME, list(arguments)) as context:
@@ -168,10 +168,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _explain(error: Exception) -> int:
-    """One line on stderr about an exception, and the exit code for it."""
+    """Report an exception in one line on stderr, and return its exit code."""
     if console.is_verbose():
         console.print_traceback()
-    if isinstance(error, BrokenPipeError):  # the reader of our output has seen enough: `| head`
+    if isinstance(error, BrokenPipeError):  # the reader of the output has closed it, as in `| head`
         console.silence_stdout()
         return BROKEN_PIPE
     if isinstance(error, CerwuError):

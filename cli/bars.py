@@ -1,4 +1,4 @@
-"""Progress bars: one line per stage of the pipeline, gone when it is done."""
+"""Progress bars on stderr: one line per stage of the pipeline, removed at the end of the run."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Bars:
         self._drawing.stop()
 
     def __call__(self, stage: str, done: int, total: int | None, item: str) -> None:
-        """Draw a step of a stage; what came before it is finished."""
+        """Draw a step of a stage; earlier stages are finished."""
         if stage not in self._tasks:
             for task in self._tasks.values():
                 self._finish(task)
             label = _LABELS.get(stage, stage)
             self._tasks[stage] = self._drawing.add_task(label, total=total, count="", item="")
         count = f"{done}/{total}" if total else str(done or "")
-        # A bar of a stage whose end is unknown pulses: total=None.
+        # With total=None, the bar of a stage pulses: its end is unknown.
         self._drawing.update(
             self._tasks[stage], completed=done, total=total, count=count, item=shorten(item, _ITEM_WIDTH)
         )

@@ -1,4 +1,4 @@
-"""``compress`` of many models: each one is a run of its own, in a process of its own."""
+"""``compress --out-dir``: compress many models, each by a run of the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ SCHEMA = 1
 """Version of the JSON layout; it grows when a key changes its meaning."""
 
 OWN = ("out_dir", "jobs", "cluster", "as_json", "quiet")
-"""Options of the whole; the runs get all others."""
+"""Options of the whole batch; each run gets all others."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""Sums round differently on more threads; and several processes of many threads take the cores from each other."""
+"""Environment of a run: on more threads sums round differently, and several processes would share the cores."""
 
 CRASHED = 70
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one model.
+    """The result for one model.
 
     Attributes:
         model: path of the ONNX file.
         output: path of the .cwb file.
-        exit_code: of a run by itself.
-        messages: what it said on stderr, line by line.
-        report: as ``compress --json``; None where that printed none.
+        exit_code: exit code of its run.
+        messages: its lines on stderr.
+        report: the JSON of ``compress --json``; None if the run printed none.
     """
 
     model: str
@@ -60,16 +60,16 @@ class Outcome:
 
 
 def outputs(models: Sequence[Path], folder: Path) -> list[Path]:
-    """The file of each model in the folder, which is made if it is not there.
+    """The file of each model in the folder, which is made if it does not exist.
 
     Raises:
-        UsageError: two models would have the same file, or there can be no such folder.
+        UsageError: two models would have the same file, or the folder cannot be made.
     """
     found: dict[Path, Path] = {}
     for model in models:
         output = folder / f"{model.stem}.cwb"
         if output in found:
-            raise UsageError(f"{found[output]} and {model} would both become {output}: rename one of them")
+            raise UsageError(f"{found[output]} and {model} would both give {output}: rename one of them")
         found[output] = model
     try:
         folder.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def outputs(models: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def forwarded(context: typer.Context) -> list[str]:
-    """The options of the command line, as each run gets them."""
+    """The options of the command line that each run gets."""
     found = []
     for option in context.command.params:
         source = context.get_parameter_source(str(option.name))
@@ -103,7 +103,7 @@ def compress_all(
     jobs: int | None,
     cluster: str | None,
 ) -> list[Outcome]:
-    """Compress each model, the largest first; the failure of one stops no other, but they end when this does.
+    """Compress each model, the largest first. If one fails, the others go on; all end when this process ends.
 
     Raises:
         WorkerError: the cluster does not answer, or its workers were lost again and again.
@@ -134,7 +134,7 @@ def compress_all(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run to do: the model's path and the options, both as seen from a working directory."""
+    """A run to do: the model's path and the options, both relative to a working directory."""
 
     model: str
     options: tuple[str, ...]
@@ -143,7 +143,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A run that has ended: exit code, stdout, stderr, and the file, if there is one."""
+    """A finished run: exit code, stdout, stderr, and the bytes of the file, if there is one."""
 
     code: int
     out: str
@@ -152,10 +152,10 @@ class _Done:
 
 
 class _Children:
-    """Processes that are running. On another machine it has its own.
+    """The processes that are running; a copy on another machine begins with none.
 
     Args:
-        scratch: folder of their files; None takes the system's.
+        scratch: folder for their temporary files; None takes the system's.
     """
 
     def __init__(self, scratch: str | None = None) -> None:
@@ -199,7 +199,7 @@ class _Children:
         return process.returncode, out, err
 
     def end(self) -> None:
-        """Ask all of them to end, which they do without leaving anything, and wait; none begins any more."""
+        """Ask all processes to end, and wait: they remove their temporary files. No new one starts."""
         with self._lock:
             self._over = True
             running = list(self._running)
@@ -210,7 +210,7 @@ class _Children:
 
 
 def _resumed(options: Sequence[str], target: Path) -> tuple[str, ...]:
-    """The options of a run. What it keeps to be resumed stands beside the file that it becomes in the end."""
+    """The options of a run. What it keeps for --resume goes beside the final file."""
     if "--resume" not in options or any(option.startswith("--cache=") for option in options):
         return tuple(options)
     return (*(option for option in options if option != "--resume"), f"--cache={_kept_beside(target)}")
@@ -221,13 +221,13 @@ def _kept_beside(target: Path) -> Path:
 
 
 def _size(model: Path) -> int:
-    """Bytes of a model, of which the time it takes is a matter; 0 if it is not there."""
-    data = model.with_name(f"{model.name}.data")  # where large ones keep their weights
+    """Bytes of a model, which tell how long its run takes; 0 if there is no such file."""
+    data = model.with_name(f"{model.name}.data")  # large models keep their weights here
     return sum(path.stat().st_size for path in (model, data) if path.is_file())
 
 
 def _kept(model: Path, target: Path, done: _Done, *, force: bool) -> Outcome:
-    """Write what a run has made, and say what became of it."""
+    """Write the file of a run, and return the result."""
     lines = [line for line in done.err.splitlines() if line.strip()]
     if done.code < 0:
         lines.append(f"error: the process was killed by signal {-done.code}")
@@ -246,7 +246,7 @@ def _failed(model: Path, target: Path, error: UsageError) -> Outcome:
 
 
 def show(outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
-    """What the runs said, and a table of what became of each."""
+    """Show the messages of the runs, and a table of the results."""
     for outcome in outcomes:
         for line in outcome.messages:
             kind, colon, text = line.partition(": ")

@@ -1,4 +1,4 @@
-"""``cerwu-onnx compare``."""
+"""The command ``cerwu-onnx compare``: the layers of a .cwb file that cost most."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def compare(
     model: Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The original model.")],
     file: CwbFile,
     data: Annotated[
-        str, typer.Option(metavar="SPEC", show_default=False, help="What to run both on (as compress --calib).")
+        str, typer.Option(metavar="SPEC", show_default=False, help="Data to run both models on (as compress --calib).")
     ],
     metric: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
             show_default="loss at the outputs",
-            help=f"What a layer costs is measured by: {', '.join(METRICS)}, or a function (as compress --metric).",
+            help=f"How to measure what a layer costs: {', '.join(METRICS)}, or a function (as compress --metric).",
         ),
     ] = None,
     metric_data: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", show_default="--data", help="Data of a metric that is no function."),
+        typer.Option(metavar="SPEC", show_default="--data", help="Data for a built-in metric."),
     ] = None,
     metric_labels: Annotated[
-        str, typer.Option(metavar="KEY", help="Array of the labels in that data.")
+        str, typer.Option(metavar="KEY", help="Name of the array of labels in that data.")
     ] = Target().metric_labels,
     mean: Mean = None,
     std: Std = None,
@@ -52,9 +52,9 @@ def compare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare a .cwb file with its model: which layers are to blame.
+    """Compare a .cwb file with its model, and find the layers that cost most.
 
-    Shows the error of each output and each layer. Layers are ranked by what is lost when each is the only one
+    Shows the error of each output and each layer. The ranking of layers is by what is lost if only that layer is
     compressed.
     """
     images = image_options(mean, std, layout)

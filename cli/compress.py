@@ -1,4 +1,4 @@
-"""``cerwu-onnx compress``."""
+"""The command ``cerwu-onnx compress``: its options, and the settings and targets made of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLAIN = (
     "batch_size",
     "strict",
 )
-"""Options that are fields of the settings as they are."""
+"""Options that are fields of the settings, under the same names."""
 
 
 def compress(
@@ -56,8 +56,8 @@ def compress(
         typer.Option(
             metavar="SPEC",
             help="Calibration data: a .npz with one array per input, a folder of .npz, .npy or images, "
-            "module:function or file.py:function that yields feeds. Without it accuracy suffers. {stem} stands for the "
-            "model's name without suffix.",
+            "module:function or file.py:function that yields feeds. Without data, accuracy suffers. {stem} stands for "
+            "the model's name without suffix.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -65,30 +65,35 @@ def compress(
         typer.Option(
             "--lambda",
             metavar="NUMBER",
-            show_default=f"{_DEFAULT.price:g}, of the papers' methods {Settings(method='cerwu').price:g}",
-            help="Price of rate: more means smaller and less accurate.",
+            show_default=f"{_DEFAULT.price:g}, for the papers' methods {Settings(method='cerwu').price:g}",
+            help="Price of rate: a larger one makes the file smaller and the model less accurate.",
         ),
     ] = _DEFAULT.lambda_,
     target_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Instead of --lambda: the largest file found that fits into 64KiB, say."),
+        typer.Option(
+            metavar="SIZE", help="Instead of --lambda: the largest file found of at most this size (for example 64KiB)."
+        ),
     ] = None,
     target_bpw: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="Instead of --lambda: bits per weight, of all quantised weights."),
+        typer.Option(
+            metavar="NUMBER",
+            help="Instead of --lambda: the most bits per weight, on average over all quantised weights.",
+        ),
     ] = _AIMLESS.bits_per_weight,
     max_drop: Annotated[
         str | None,
         typer.Option(
             metavar="P%",
-            help="Instead of --lambda: the smallest file found that loses no more of the float model's --metric.",
+            help="Instead of --lambda: the smallest file found that loses at most this much of the float --metric.",
         ),
     ] = None,
     confidence: Annotated[
         str,
         typer.Option(
             metavar="P%",
-            help="With which --max-drop holds on other samples, of top1 and agreement; 50% leaves no margin.",
+            help="Confidence that --max-drop holds on other samples, for top1 and agreement; 50% leaves no margin.",
         ),
     ] = f"{_AIMLESS.confidence:.0%}",
     metric: Annotated[
@@ -96,45 +101,48 @@ def compress(
         typer.Option(
             metavar="NAME",
             show_default=False,
-            help=f"What accuracy means, higher is better: {', '.join(METRICS)}, or file.py:function or "
-            "module:function, called with the path of an ONNX file.",
+            help=f"How to measure accuracy (higher is better): {', '.join(METRICS)}, or file.py:function or "
+            "module:function, which gets the path of an ONNX file.",
         ),
     ] = None,
     metric_data: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Data for metrics that are no function: a .npz with the model's inputs and labels; of agreement and "
-            "error anything --calib takes.",
+            help="Data for the built-in metrics: a .npz with the model's inputs and labels; for agreement and error, "
+            "anything that --calib takes.",
         ),
     ] = None,
     metric_labels: Annotated[
-        str, typer.Option(metavar="KEY", help="Array of the labels in --metric-data.")
+        str, typer.Option(metavar="KEY", help="Name of the array of labels in --metric-data.")
     ] = _AIMLESS.metric_labels,
     fail_above: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Exit with 1 and write nothing if the file would be larger.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Exit with 1 and write nothing if the file would be larger than this."),
     ] = None,
     fail_drop: Annotated[
-        str | None, typer.Option(metavar="P%", help="Exit with 1 if it loses more of --metric; the file is written.")
+        str | None,
+        typer.Option(metavar="P%", help="Write the file, but exit with 1 if it loses more than this of --metric."),
     ] = None,
     effort: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help=f"Of trellis, time against bytes: {', '.join(EFFORTS)}. fast takes "
-            f"{EFFORTS['fast'].samples} calibration samples and measures less, max measures sensitivities once more.",
+            help=f"For trellis: {', '.join(EFFORTS)}; more time makes smaller files. fast takes "
+            f"{EFFORTS['fast'].samples} calibration samples and measures less; max measures sensitivities once more.",
         ),
     ] = _DEFAULT.effort,
     output_loss: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Of trellis, what an error at the model's outputs is: auto (by their values), kl (of classes on the "
-            "last axis) or mse (relative squared error).",
+            help="For trellis, how to measure the error at the model's outputs: auto (by their values), kl (for "
+            "classes on the last axis) or mse (relative squared error).",
         ),
     ] = _DEFAULT.output_loss,
     levels: Annotated[
-        int, typer.Option(metavar="N", help="The papers' methods: a layer's step is its largest weight / (N/2).")
+        int,
+        typer.Option(metavar="N", help="For the papers' methods: the step of a layer is its largest weight / (N/2)."),
     ] = _DEFAULT.levels,
     method: Annotated[
         str, typer.Option(metavar="NAME", help=f"How to quantise: {', '.join(METHODS)}.")
@@ -143,49 +151,53 @@ def compress(
         float, typer.Option(metavar="NUMBER", help="Damping of the Hessian, where trellis cannot cross-validate it.")
     ] = _DEFAULT.damping,
     passes: Annotated[
-        int, typer.Option(metavar="N", help="How often the code lengths are estimated anew.")
+        int, typer.Option(metavar="N", help="How often to estimate the code lengths again.")
     ] = _DEFAULT.passes,
     coder: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Entropy coder: ans decodes faster, adaptive is smaller, auto takes the smaller."
+            metavar="NAME",
+            help="Entropy coder: ans decodes faster, adaptive is smaller, auto takes the smaller of both.",
         ),
     ] = _DEFAULT.coder,
     weights_only: Annotated[
-        bool, typer.Option("--weights-only", help="For firmware: no graph, names that the C decoder can search.")
+        bool,
+        typer.Option(
+            "--weights-only", help="For firmware: leave out the graph, and keep names that the C decoder can search."
+        ),
     ] = _DEFAULT.weights_only,
     weight_layout: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help=f"Order of the stored weights, {' or '.join(WEIGHT_LAYOUTS)}: cmsis is what the kernels of CMSIS-NN "
-            "read, channels last.",
+            help=f"Order of the stored weights, {' or '.join(WEIGHT_LAYOUTS)}: cmsis is the order that the kernels of "
+            "CMSIS-NN read, channels last.",
         ),
     ] = _DEFAULT.weight_layout,
     in_place: Annotated[
         bool,
-        typer.Option("--in-place", help="Store how much room it takes to decode each tensor over its own payload."),
+        typer.Option("--in-place", help="Store how much memory it takes to decode each tensor over its own payload."),
     ] = _DEFAULT.in_place,
     fold_bn: Annotated[
         bool | None,
         typer.Option(
             "--fold-bn/--no-fold-bn",
             show_default="if the method is trellis",
-            help="Fold BatchNormalization into the layer before it first.",
+            help="First fold each BatchNormalization into the layer before it.",
         ),
     ] = _DEFAULT.fold_bn,
     requantize: Annotated[
         bool,
         typer.Option(
             "--requantize",
-            help="Quantise integer weights behind DequantizeLinear anew, as floats; else they are kept without loss.",
+            help="Quantise integer weights behind DequantizeLinear again; else they are kept without loss.",
         ),
     ] = _DEFAULT.requantize,
     float_params: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Biases and BatchNormalization: auto codes them where the error is negligible, exact keeps them.",
+            help="Biases and BatchNormalization: auto codes them where the error is negligible; exact keeps them.",
         ),
     ] = _DEFAULT.float_params,
     batch_size: Annotated[
@@ -196,7 +208,7 @@ def compress(
         str,
         typer.Option(
             metavar="SIZE",
-            help="Bound on what calibration holds. Hessians that are too large for it are kept in blocks of columns.",
+            help="Bound on the memory for calibration. Hessians that are too large are kept in blocks of columns.",
         ),
     ] = f"{_DEFAULT.memory >> 30}GiB",
     skip: Annotated[
@@ -204,7 +216,7 @@ def compress(
         typer.Option(
             metavar="GLOB",
             show_default=False,
-            help="Tensors of such names stay exactly as they are; any number of times.",
+            help="Tensors with such names stay exactly as they are; may be given several times.",
         ),
     ] = None,
     config: Annotated[
@@ -222,14 +234,14 @@ def compress(
         typer.Option(
             metavar="FOLDER",
             show_default=False,
-            help="Keep there what was measured, and find it again in runs with the same model and data.",
+            help="Keep measurements in this folder, for other runs with the same model and data.",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on where an earlier run was interrupted: keep layers in OUT.cwb.resume until the file is written.",
+            help="Go on where an earlier run stopped: layers are kept in OUT.cwb.resume until the file is written.",
         ),
     ] = False,
     dry_run: Annotated[
@@ -240,7 +252,7 @@ def compress(
         typer.Option(
             metavar="FOLDER",
             show_default=False,
-            help="Compress any number of models, each by a process and thread of its own, into files there.",
+            help="Compress any number of models into this folder, each with a process and a thread of its own.",
         ),
     ] = None,
     jobs: Annotated[
@@ -250,7 +262,7 @@ def compress(
             "-j",
             metavar="N",
             show_default="OMP_NUM_THREADS or all cores",
-            help="So much at a time: with --out-dir models, without it layers that do not depend on each other.",
+            help="How many models at a time (with --out-dir), or how many layers that do not depend on each other.",
         ),
     ] = None,
     cluster: Annotated[
@@ -258,11 +270,11 @@ def compress(
         typer.Option(
             metavar="dask://HOST:PORT|ray://HOST:PORT",
             show_default=False,
-            help="Let the workers of a cluster do that instead: docs/scaling.md.",
+            help="Let the workers of a cluster do this work instead: docs/scaling.md.",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 and write nothing where there would be a warning.")
+        bool, typer.Option("--strict", help="Exit with 3 and write nothing if there is a warning.")
     ] = _DEFAULT.strict,
     mean: Mean = None,
     std: Std = None,
@@ -273,7 +285,7 @@ def compress(
             "--report",
             metavar="OUT.html|.md|.json",
             show_default=False,
-            help="Write a report in the format of the suffix; any number of times.",
+            help="Write a report in the format of the suffix; may be given several times.",
         ),
     ] = None,
     force: Force = False,
@@ -283,7 +295,7 @@ def compress(
 ) -> None:
     """Compress an ONNX model into a .cwb file.
 
-    Prints what that did to each layer. Long names are cut in the middle; --json has them whole.
+    Prints the result for each layer. Long names are cut in the middle; --json has them whole.
     """
     aim = aims(
         context, {"lambda_": lambda_, "target_size": target_size, "target_bpw": target_bpw, "max_drop": max_drop}
@@ -320,7 +332,7 @@ def compress(
 
         report_files.check_paths(report_paths, overwrite=force, sources=[model, output])
     with console.progress(enabled=not quiet) as progress:
-        from cerwu_onnx.compress.pipeline import compress as run
+        from cerwu_onnx.compression.pipeline import compress as run
 
         report = run(
             model,
@@ -359,15 +371,15 @@ def settings_of(context: typer.Context) -> Settings:
 
 
 def target_of(context: typer.Context) -> Target:
-    """The metric of a command line, without anything that it is to reach."""
+    """The metric of a command line, without targets and limits."""
     return Target(**{name: context.params[name] for name in ("metric", "metric_data", "metric_labels")})
 
 
 def _files(paths: list[Path], out_dir: Path | None, *, dry_run: bool) -> tuple[list[Path], list[Path]]:
-    """The models and the files to write, which a dry run need not name.
+    """The models and the files to write; a dry run needs no files.
 
     Raises:
-        UsageError: the arguments do not say which is which.
+        UsageError: the arguments do not tell which are models and which is the file.
     """
     if out_dir is not None:
         from . import batch
@@ -383,5 +395,5 @@ def _files(paths: list[Path], out_dir: Path | None, *, dry_run: bool) -> tuple[l
 
 
 def of_model(model: Path, spec: str | None) -> str | None:
-    """Where the data of a model is."""
+    """The data of a model: ``{stem}`` is replaced by its name without suffix."""
     return None if spec is None else spec.replace("{stem}", model.stem)

@@ -1,4 +1,4 @@
-"""Defaults of ``compress`` from a TOML file: cerwu.toml, or ``[tool.cerwu-onnx]`` of pyproject.toml."""
+"""Read defaults of ``compress`` from a TOML file: cerwu.toml, or ``[tool.cerwu-onnx]`` of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COMMAND_LINE = (
     "quiet",
     "verbose",
 )
-"""Options that say what one run does; a file cannot."""
+"""Options for a single run, which may not be in a file."""
 
 AIMS = ("lambda_", "target_size", "target_bpw", "max_drop")
-"""Options that exclude each other: one on the command line takes the place of another in the file."""
+"""Options that exclude each other: one on the command line replaces those in the file."""
 
 _UNSWEPT = ("lambda", "target-size", "target-bpw", "max-drop", "confidence", "fail-above", "fail-drop")
-"""Keys that say what a single file is meant for: a sweep passes over them."""
+"""Keys for the targets and limits of a single file, which a sweep ignores."""
 
 _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
     None: ((bool,), "true or false"),
@@ -42,23 +42,23 @@ _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
     "SIZE": ((str, int), "a string like '64KiB', or bytes"),
     "P%": ((str, int, float), "a string like '1%', or a share of 1"),
 }
-"""Types of values by what an option calls its argument; all others are strings."""
+"""Types of values, by the metavar of their option; all others are strings."""
 
 _RULE_TYPES = {"skip": _TYPES[None], "price": _TYPES["NUMBER"], "bits": _TYPES["N"]}
-"""The same of what a rule for layers says."""
+"""Types of the values of a rule for layers."""
 
-_RULES = "cerwu_onnx.compress.layer_rules"
+_RULES = "cerwu_onnx.compression.layer_rules"
 
 
 def read_config(context: typer.Context, given: Path | None) -> Path | None:
-    """Make what a file says the defaults of the command line; an eager option's callback.
+    """Take the defaults of the command line from a file; this is the callback of an eager option.
 
-    Without ``--config`` that is cerwu.toml or, if it has the table, pyproject.toml of the working directory.
+    Without ``--config``, the file is cerwu.toml or, if it has the table, pyproject.toml in the working directory.
 
     Raises:
-        UsageError: the file cannot be read, or it says what no option understands.
+        UsageError: the file cannot be read, or it has an unknown key or a wrong value.
     """
-    if context.resilient_parsing:  # completion of a command line that nobody runs
+    if context.resilient_parsing:  # only to complete a command line, not to run it
         return given
     path, body = _found() if given is None else (given, _table(given, _parse(given)))
     if path is None or body is None:
@@ -88,7 +88,7 @@ def rules(context: typer.Context) -> tuple[LayerRule, ...]:
 
 
 def aims(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
-    """The :data:`AIMS`, those of the file only where the command line has none."""
+    """The :data:`AIMS`; those of the file count only if the command line has none."""
     typed = {name for name in AIMS if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     return {name: value if name in typed or not typed else None for name, value in values.items()}
 
@@ -121,7 +121,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path, body: dict[str, Any]) -> dict[str, Any] | None:
-    """What of a file is meant for this tool: of any but pyproject.toml all."""
+    """The part of a file for this tool: a table of pyproject.toml, the whole of any other file."""
     if path.name != SHARED:
         return body
     tools = body.get("tool", {})
@@ -132,12 +132,12 @@ def _table(path: Path, body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _key(option: Any) -> str:
-    """What a file calls an option: its long name without the dashes."""
+    """The key of an option in a file: its long name without the dashes."""
     return str(max(option.opts, key=len)).removeprefix("--")
 
 
 def _value(path: Path, key: str, value: Any, option: Any) -> Any:
-    """A value of the type that an option takes."""
+    """Check the type of a value, and bring it to the form that the option takes."""
     types, words = _TYPES.get(option.metavar, ((str,), "a string"))
     if type(value) not in types:
         raise UsageError(f"{path}: {key} = {value!r} must be {words}")
@@ -164,6 +164,6 @@ def _rules(path: Path, layers: Any) -> tuple[LayerRule, ...]:
 
 
 def _like(key: str, known: list[str]) -> str:
-    """The known key that may have been meant, or all of them."""
+    """End of an error message: the known key that the user may have meant, or all known keys."""
     similar = get_close_matches(key, known, 1)
     return f": did you mean {similar[0]!r}?" if similar else f"; known: {', '.join(sorted(known))}"

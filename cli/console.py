@@ -1,4 +1,4 @@
-"""What reaches the terminal: data on stdout, everything else on stderr, decoration only on terminals."""
+"""Write to the terminal: data to stdout, everything else to stderr, and decoration only to terminals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue", "debug": "blue"}
 _HALF = 400
-"""Characters of a line that are shown at least before and after what is cut."""
+"""The fewest characters of a line that are shown before and after a cut."""
 
 _log = logging.getLogger("cerwu_onnx")
 
@@ -47,7 +47,7 @@ class _Handler(logging.Handler):
 
 
 def start() -> None:
-    """Show warnings, the library's and Python's, as one line each; survive characters the terminal lacks."""
+    """Show each warning, the library's and Python's, as one line; replace characters that the terminal lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - lives as long as the program
@@ -78,29 +78,29 @@ def note(kind: str, text: str) -> None:
 
 
 def _cut(text: str) -> str:
-    """``text`` without its middle if nobody would read it: names may have any length. Whole with ``-v``."""
+    """Cut the middle out of a very long ``text``, because names may have any length; not with ``-v``."""
     left_out = len(text) - 2 * _HALF
     return text if left_out <= 0 or is_verbose() else f"{text[:_HALF]}... ({left_out} characters) ...{text[-_HALF:]}"
 
 
 def say(line: str) -> None:
-    """A line on stderr; a closed stderr is nobody's business."""
+    """Print a line on stderr; a closed stderr is ignored."""
     with suppress(OSError):
         typer.echo(line, err=True)
 
 
 def print_traceback() -> None:
-    """The traceback of the exception being handled, on stderr."""
+    """Print the traceback of the current exception on stderr."""
     say(traceback.format_exc().rstrip())
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody watches the stream on a terminal that can redraw."""
+    """Whether the stream is a terminal that can redraw lines."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def silence_stdout() -> None:
-    """Send what is still buffered for a closed pipe to nowhere, or the interpreter complains as it exits."""
+    """Discard what is still buffered for a closed pipe; otherwise the interpreter prints an error at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -108,7 +108,7 @@ def write(text: str) -> None:
     """Print on stdout.
 
     Raises:
-        BrokenPipeError: nobody reads it any more.
+        BrokenPipeError: the reader has closed it.
         UsageError: it cannot be written.
     """
     try:
@@ -128,7 +128,7 @@ def show(draw: Callable[[int], RenderableType]) -> None:
     sheet = _Sheet()
     console = Console(file=sheet, highlight=False)
     console.print(draw(console.width))
-    lines = (line.rstrip(" ") for line in sheet.getvalue().split("\n"))  # rich pads them
+    lines = (line.rstrip(" ") for line in sheet.getvalue().split("\n"))  # rich pads lines with spaces
     write("\n".join(lines))
 
 
@@ -137,11 +137,11 @@ class _Sheet(io.StringIO):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of stdout: whether there are box characters."""
+        """The encoding of stdout, by which rich chooses box characters."""
         return sys.stdout.encoding
 
     def isatty(self) -> bool:
-        """That of stdout: whether there are colours."""
+        """Whether stdout is a terminal, by which rich chooses colours."""
         return sys.stdout.isatty()
 
 
@@ -151,7 +151,7 @@ def show_json(value: Any) -> None:
 
 
 def _strict(value: Any) -> Any:
-    """``value`` in the words JSON has: numpy scalars become numbers, NaN and infinity null."""
+    """``value`` in JSON's types: numpy scalars become numbers, NaN and infinity null."""
     if isinstance(value, dict):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -163,7 +163,7 @@ def _strict(value: Any) -> Any:
 
 @contextmanager
 def progress(*, enabled: bool) -> Iterator[Progress | None]:
-    """A drawing of the pipeline's progress on stderr; None, and silence, where nobody watches."""
+    """Draw the pipeline's progress on stderr; None, and no drawing, if that is not a terminal."""
     if not (enabled and is_terminal(sys.stderr)):
         yield None
         return
@@ -175,7 +175,7 @@ def progress(*, enabled: bool) -> Iterator[Progress | None]:
 
 @contextmanager
 def status(text: str, *, enabled: bool) -> Iterator[None]:
-    """A spinner on stderr around something that takes a while; silence where nobody watches."""
+    """Show a spinner on stderr while something takes long; nothing if that is not a terminal."""
     if not (enabled and is_terminal(sys.stderr)):
         yield
         return

@@ -1,4 +1,4 @@
-"""``cerwu-onnx decompress``."""
+"""The command ``cerwu-onnx decompress``: rebuild the ONNX model of a .cwb file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def decompress(
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", show_default=False, help="The float model to write.")],
     external_data: Annotated[
         bool,
-        typer.Option("--external-data", help="Large tensors into OUT.onnx.data; 2 GB and more go there anyway."),
+        typer.Option(
+            "--external-data", help="Write large tensors to OUT.onnx.data; models of 2 GB and more always need that."
+        ),
     ] = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -30,7 +32,7 @@ def decompress(
 ) -> None:
     """Rebuild the float ONNX model of a .cwb file.
 
-    Any ONNX runtime runs it.
+    Any ONNX runtime can run this model.
     """
     from cerwu_onnx.runtime import decompress as run
 
@@ -41,6 +43,6 @@ def decompress(
 
 
 def _written(output: Path, model: onnx.ModelProto) -> list[Path]:
-    """The files of a model that was written."""
+    """The files that were written for a model."""
     outside = any(tensor.external_data for tensor in model.graph.initializer)
     return [output, Path(f"{output}.data")] if outside else [output]

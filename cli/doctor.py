@@ -1,4 +1,4 @@
-"""``cerwu-onnx doctor``."""
+"""The command ``cerwu-onnx doctor``: check an installation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def doctor(verbose: Verbose = False) -> None:
 
 
 def _show(lines: list[tuple[str, str]]) -> None:
-    """Print what was found."""
+    """Print the findings."""
     for name, value in lines:
         console.write(f"{name:<14}{printable(value)}\n")
 
@@ -65,7 +65,7 @@ def _installed(distribution: str) -> str:
 
 
 def _state(module: str) -> tuple[str, bool]:
-    """Version of a module, or what is wrong with it; and whether it can be imported."""
+    """Version of a module, or its fault; and whether it can be imported."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -76,7 +76,7 @@ def _state(module: str) -> tuple[str, bool]:
 
 
 def _native() -> str:
-    """The decoder in C: where it is, or why it is not."""
+    """Where the C decoder is, or why there is none."""
     from cerwu_onnx import native
 
     if native.available():
@@ -85,7 +85,7 @@ def _native() -> str:
 
 
 def self_test() -> Iterator[tuple[str, bool]]:
-    """Code a tensor and let each decoder rebuild it: its name, and whether every bit is right."""
+    """Code a tensor and let each decoder rebuild it; yield the decoder's name, and whether every bit is right."""
     import numpy as np
 
     from cerwu_onnx import native
@@ -106,7 +106,7 @@ def self_test() -> Iterator[tuple[str, bool]]:
     for name, decode in decoders.items():
         try:
             result = decode()
-        except Exception:  # whatever it is, it is the finding
+        except Exception:  # any error means that the decoder fails the test
             yield name, False
         else:
             yield name, np.array_equal(result.ravel(), symbols.ravel())

@@ -1,4 +1,4 @@
-"""``cerwu-onnx export-c``."""
+"""The command ``cerwu-onnx export-c``: write C sources for firmware."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ EXAMPLE = "cerwu-onnx export-c model.cwb firmware/model"
 def export_c(
     file: CwbFile,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", show_default=False, help="Where to write; it is made if need be.")
+        Path,
+        typer.Argument(metavar="FOLDER", show_default=False, help="Folder for the files; made if it does not exist."),
     ],
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="What C calls the model; else the file's name."),
+        typer.Option(metavar="NAME", show_default=False, help="Name of the model in C; else the file's name."),
     ] = None,
     scales: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.json",
             show_default=False,
-            help="Input and output scales of int8 layers; writes the multipliers and shifts of CMSIS-NN.",
+            help="Input and output scales of int8 layers, from which to write multipliers and shifts for CMSIS-NN.",
         ),
     ] = None,
     without_decoder: Annotated[
-        bool, typer.Option("--without-decoder", help="Leave out cwb.h and cwb.c: the decoder comes as a library.")
+        bool,
+        typer.Option("--without-decoder", help="Leave out cwb.h and cwb.c, if the decoder is linked as a library."),
     ] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -47,8 +49,8 @@ def export_c(
 ) -> None:
     """Write a .cwb file as C sources for firmware.
 
-    The file as a const array, an index of its tensors, the decoder's two files, and a table of flash and RAM. What C
-    cannot use (graph, metadata, packed names) is left out.
+    These are the file as a const array, an index of its tensors, the two files of the decoder, and a table of flash and
+    RAM. The array leaves out what C cannot use: graph, metadata, packed names.
     """
     from cerwu_onnx.container import reader
     from cerwu_onnx.firmware.export import default_name, export, write_folder
@@ -78,7 +80,7 @@ def export_c(
 
 
 def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
-    """The memory table, and what was written."""
+    """The memory table, and the files that were written."""
     from rich.console import Group
     from rich.text import Text
 

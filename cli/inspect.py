@@ -1,4 +1,4 @@
-"""``cerwu-onnx inspect``."""
+"""The command ``cerwu-onnx inspect``: show what a .cwb file or an ONNX model holds."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def inspect(
 ) -> None:
     """Show what a .cwb file or an ONNX model holds.
 
-    Of a model: which weights compress would quantise, and why the other tensors stay exact. The content tells
-    the two kinds of file apart, not the name. Long names are cut in the middle; --json has them whole.
+    For a model, shows which weights compress would quantise, and why the other tensors stay exact. The content of the
+    file decides what kind it is, not its name. Long names are cut in the middle; --json has them whole.
     """
     if _first_bytes(file) == b"\x89CWB":
         _show_container(file, as_json)
@@ -39,13 +39,13 @@ def inspect(
     try:
         _show_plan(file, as_json)
     except ModelError:
-        if file.suffix == ".cwb":  # neither by its content: the name says what it was meant to be
+        if file.suffix == ".cwb":  # its content is of neither kind: so its name decides
             _show_container(file, as_json)
         raise
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The four bytes every .cwb file begins with, even one mangled by a transfer in text mode."""
+    """The first four bytes, which tell a .cwb file, even one that a transfer in text mode has damaged."""
     try:
         with path.open("rb") as stream:
             return stream.read(4)
@@ -114,8 +114,8 @@ def _show_container(path: Path, as_json: bool) -> None:
 
 
 def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
-    """What ``compress`` would do with models by these settings; JSON is a list where there are several."""
-    from cerwu_onnx.compress.pipeline import prepare
+    """Show what ``compress`` would do with models by these settings; JSON is a list if there are several models."""
+    from cerwu_onnx.compression.pipeline import prepare
     from cerwu_onnx.model.loading import model_size
 
     plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
@@ -144,8 +144,8 @@ def _show_plan(path: Path, as_json: bool) -> None:
 
 
 def _plan(graph: Graph, size: int, path: Path) -> dict[str, Any]:
-    """The plan as JSON has it."""
-    from cerwu_onnx.compress.storage_order import storage
+    """The plan in the form of the JSON."""
+    from cerwu_onnx.compression.storage_order import storage
 
     layers = [
         {

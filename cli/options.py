@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsing of values that typer does not know."""
+"""Options that several commands share, and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Verbose = Annotated[
         "-v",
         callback=_set_verbose,
         is_eager=True,
-        help="Debug messages, and tracebacks of errors.",
+        help="Show debug messages, and tracebacks of errors.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No table, no progress: errors and warnings only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no table and no progress, only errors and warnings.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 CwbFile = Annotated[Path, typer.Argument(metavar="FILE.cwb", show_default=False, help="The compressed file.")]
 Mean = Annotated[
     str | None,
@@ -57,14 +57,14 @@ _UNITS = {"": 1, "b": 1} | {
 }
 
 _DIGITS = 30
-"""A number of bytes has no more."""
+"""The most digits of a number of bytes."""
 
 
 def parse_size(text: str) -> int:
     """Bytes of ``65536``, ``512MiB``, ``1.5GB`` (1000 based) or ``2G`` (1024 based).
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it has none of these forms.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].lower() not in _UNITS or len(match[1]) > _DIGITS:
@@ -76,7 +76,7 @@ def parse_share(text: str, option: str) -> float:
     """The number in ``0.05`` or ``5%``.
 
     Raises:
-        UsageError: it is neither, or negative.
+        UsageError: it has neither form, or is negative.
     """
     number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
@@ -101,7 +101,7 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def image_options(mean: str | None, std: str | None, layout: str | None) -> ImageOptions | None:
-    """How images become inputs; None when no option says anything.
+    """How images become inputs; None if no option is given.
 
     Raises:
         UsageError: an option is not understood.

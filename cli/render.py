@@ -1,4 +1,4 @@
-"""What the commands show: values in, rich renderables out. Every ``width`` is in terminal columns."""
+"""Draw what the commands show: values in, rich renderables out. Every ``width`` is in terminal columns."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 _WIDE = 80
-"""Narrower tables leave out what only specialists ask for."""
+"""Narrower tables leave out columns for specialists."""
 
 
 def draw_report(report: Report, model: Path, output: Path, width: int) -> RenderableType:
-    """What ``compress`` did: the layers, then where the bytes of the file went."""
+    """The result of ``compress``: the layers, then the bytes of the file by content."""
     data = report.calibration == "data"
     columns = [
         Column("layer", flexible=True),
@@ -94,7 +94,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
 
 
 def _search(report: Report, width: int) -> RenderableType:
-    """What was tried to meet a target, the largest file first; the one that was kept is marked."""
+    """The files that were tried to meet a target, the largest first; the one that was kept is marked."""
     scored = any(point.score is not None for point in report.search)
     sure = any(point.low is not None for point in report.search)
     columns = [
@@ -120,7 +120,7 @@ def _search(report: Report, width: int) -> RenderableType:
 
 
 def _signed(bits: float | None) -> str:
-    """A difference of rates; nothing where there is none to speak of."""
+    """A difference of rates; empty if it is negligible or unknown."""
     return f"{bits:+.2f}" if bits is not None and math.isfinite(bits) else ""
 
 
@@ -222,8 +222,8 @@ def draw_plan(graph: Graph, model_bytes: int, path: Path, width: int) -> Rendera
 
 
 def _how(layer: Layer) -> str:
-    """How a weight is quantised: along a trellis or on a uniform grid, by noise alone, and what was asked of it."""
-    from cerwu_onnx.compress.storage_order import storage
+    """How a weight is quantised: along a trellis or on a uniform grid, by noise alone, and by which rules."""
+    from cerwu_onnx.compression.storage_order import storage
 
     path = "grid" if storage(layer, "onnx").columns is None else "trellis"
     price = "" if layer.price == 1 else f", price {layer.price:g}"
@@ -232,13 +232,13 @@ def _how(layer: Layer) -> str:
 
 
 def _nodes(layer: Layer) -> str:
-    """The first node that reads a weight, and how many others."""
+    """The first node that reads a weight, and the number of others."""
     first, *others = layer.nodes
     return f"{first} +{len(others)}" if others else first
 
 
 def _by_reason(tensors: Sequence[Kept]) -> dict[str, list[tuple[str, ...]]]:
-    """Rows by reason, that which keeps the most bytes first. The names of nodes are left out of reasons."""
+    """Rows by reason, the one with most bytes first; names of nodes are left out of reasons."""
     found: dict[str, list[Kept]] = {}
     for tensor in tensors:
         found.setdefault(re.sub(r"\b([A-Z]\w*) (['\"]).*?\2", r"\1", tensor.reason), []).append(tensor)
@@ -250,7 +250,7 @@ def _by_reason(tensors: Sequence[Kept]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow], width: int) -> RenderableType:
-    """What a .cwb file says of itself and holds."""
+    """The facts about a .cwb file, and its tensors."""
     columns = [
         Column("tensor", flexible=True),
         Column("coding"),
@@ -288,7 +288,7 @@ def _coding(row: TensorRow) -> str:
 
 
 def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:
-    """How far each output is from the original's."""
+    """The error of each output against the original."""
     columns = [
         Column("output", flexible=True),
         Column("relative\nerror", right=True),

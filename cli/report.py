@@ -1,4 +1,4 @@
-"""``cerwu-onnx report``."""
+"""The command ``cerwu-onnx report``: write a report on a .cwb file."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def report(
 ) -> None:
     """Report what a .cwb file holds, as HTML, Markdown or JSON.
 
-    Its size, its layers, the weights on their grids, what is exact and why.
-    What only the compression knew is missing (errors, search, time): compress --report has it.
+    The report shows its size, its layers, the weights on their grids, and which tensors are exact and why.
+    What only the compression knows is missing (errors, search, time): compress --report shows it.
     """
     from cerwu_onnx import report_files
 

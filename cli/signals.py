@@ -1,4 +1,4 @@
-"""What ends a run from outside: Ctrl-C, ``kill``, a terminal that closes. Each leaves nothing behind."""
+"""Handle the signals that end a run: Ctrl-C, ``kill``, a terminal that closes. Temporary files are removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHERS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 
 class Ended(KeyboardInterrupt):
-    """A signal that ends the run. What is careful about Ctrl-C is careful about it, too.
+    """A signal that ends the run; code that handles Ctrl-C handles it, too.
 
     Attributes:
         code: the exit code.
@@ -31,7 +31,7 @@ class Ended(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Let SIGTERM and SIGHUP end the run like Ctrl-C, unless the caller has them ignored, as ``nohup`` does."""
+    """Let SIGTERM and SIGHUP end the run like Ctrl-C, unless the caller ignores them, as ``nohup`` does."""
     for number in _OTHERS:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
@@ -40,9 +40,9 @@ def install() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the run. While temporary files are removed, nothing but another Ctrl-C or SIGKILL disturbs that.
+    """End the run. While it removes temporary files, only another Ctrl-C or SIGKILL can stop it.
 
-    What threads say from now on is only that they were interrupted, too.
+    From now on, errors of threads only tell that they were interrupted, so they are not shown.
     """
     threading.excepthook = lambda _: None
     logging.disable()
@@ -57,5 +57,5 @@ def code_of(error: KeyboardInterrupt) -> int:
 
 
 def word_of(code: int) -> str:
-    """What is said on stderr."""
+    """The word for an exit code on stderr."""
     return _WORDS[code]

@@ -1,4 +1,4 @@
-"""``cerwu-onnx sweep``."""
+"""The command ``cerwu-onnx sweep``: compress one model at many lambdas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .options import image_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cerwu_onnx.compress.sweep import Swept
+    from cerwu_onnx.compression.sweep import Swept
 
 EXAMPLE = "cerwu-onnx sweep model.onnx --out-dir curve --calib calib.npz --lambda 0.02 --lambda 0.1 --lambda 0.5"
 
@@ -38,17 +38,17 @@ SINGLE = (
     "report_paths",
     "resume",
 )
-"""Parameters of ``compress`` that a sweep does not have, or has in another form."""
+"""Parameters of ``compress`` that a sweep lacks, or has in another form."""
 
 
 def sweep(context: typer.Context, **_: Any) -> None:
     """Compress an ONNX model at several lambdas.
 
-    Into NAME-LAMBDA.cwb in a folder. What no lambda changes is measured once. Each file is the one that compress writes
-    at that lambda with one thread (OMP_NUM_THREADS=1). The other options are those of compress, without targets,
-    limits, --report, --resume and --dry-run.
+    Writes NAME-LAMBDA.cwb files into a folder. What does not depend on lambda is measured once. Each file is the one
+    that compress writes at that lambda with one thread (OMP_NUM_THREADS=1). The other options are those of compress,
+    without targets, limits, --report, --resume and --dry-run.
     """
-    from cerwu_onnx.compress.sweep import sweep as run
+    from cerwu_onnx.compression.sweep import sweep as run
 
     chosen = context.params
     model, target = Path(chosen["model"]), compress.target_of(context)
@@ -99,12 +99,13 @@ def _table(done: list[Swept], width: int) -> RenderableType:
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
-    """Own ones, then those of ``compress`` that are not :data:`SINGLE`, one of them in other words."""
+    """A sweep's own parameters, then those of ``compress`` but :data:`SINGLE`, with another help for ``jobs``."""
     shared = inspect.signature(compress.compress, eval_str=True).parameters
     own = {
         "model": Annotated[Path, typer.Argument(metavar="IN.onnx", show_default=False, help="The trained model.")],
         "out_dir": Annotated[
-            Path, typer.Option(metavar="FOLDER", show_default=False, help="Where the files go; made if not there.")
+            Path,
+            typer.Option(metavar="FOLDER", show_default=False, help="Folder for the files; made if it does not exist."),
         ],
         "lambdas": Annotated[
             list[float],
@@ -112,12 +113,12 @@ def _parameters() -> Iterator[inspect.Parameter]:
                 "--lambda",
                 metavar="NUMBER",
                 show_default=False,
-                help="Price of rate, as often as there shall be files: more means smaller and less accurate.",
+                help="Price of rate, once for each file: a larger one makes it smaller and less accurate.",
             ),
         ],
     }
     jobs = copy(shared["jobs"].annotation.__metadata__[0])
-    jobs.help = "So many lambdas at a time, each by a process and thread of its own."
+    jobs.help = "How many lambdas at a time, each with a process and a thread of its own."
     reworded: dict[str, Any] = {"jobs": Annotated[int | None, jobs]}
     kind = inspect.Parameter.KEYWORD_ONLY
     yield shared["context"]

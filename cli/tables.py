@@ -1,4 +1,4 @@
-"""The parts of a terminal report: numbers as text, and tables that fit a width."""
+"""Draw tables that fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rich.text import Text
 from .text import printable, shorten, shorten_all
 
 _NARROWEST = 12
-"""No name is cut below this many characters, however narrow the terminal."""
+"""Names are never cut to fewer characters, however narrow the terminal is."""
 
 _TELLING = 20
-"""Characters of a name that are worth more than another column."""
+"""So many characters of a name are worth more than another column."""
 
 _GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: numbers stand right, a ``flexible`` one takes the room that is left."""
+    """A column of a table: numbers are aligned to the right, and a ``flexible`` one takes the rest of the width."""
 
     head: str
     right: bool = False
@@ -43,7 +43,7 @@ def grid(
     """A table that fits ``width``.
 
     Args:
-        columns: what stands over each column and how it behaves.
+        columns: heading and behaviour of each column.
         groups: rows (one string per column) under the heading of their group; the heading "" is not shown.
         width: columns of the terminal.
         total: a last row, set apart.
@@ -68,7 +68,7 @@ def grid(
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> bool:
-    """Whether a table of such rows fits ``width`` with no name cut below a length that still says something."""
+    """Whether a table of such rows fits ``width`` with at least :data:`_TELLING` characters of each name."""
     cut = [
         [cell[:_TELLING] if column.flexible else cell for column, cell in zip(columns, row, strict=True)]
         for row in rows
@@ -78,14 +78,14 @@ def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """What each column gets: all it needs, save the flexible ones, which share what is left of ``width``."""
+    """The width of each column: all that it needs; flexible ones share the rest of ``width``."""
     widths = [
         max(len(line) for text in (column.head, *(row[index] for row in rows)) for line in text.split("\n"))
         for index, column in enumerate(columns)
     ]
     flexible = [index for index, column in enumerate(columns) if column.flexible]
     room = width - _GAP * (len(columns) - 1) - sum(widths) + sum(widths[index] for index in flexible)
-    flexible.sort(key=widths.__getitem__)  # the short ones leave room to the long ones
+    flexible.sort(key=widths.__getitem__)  # so that short ones leave their room to long ones
     for taken, index in enumerate(flexible):
         widths[index] = min(widths[index], max(_NARROWEST, room // (len(flexible) - taken)))
         room -= widths[index]
@@ -109,7 +109,7 @@ def _table(columns: Sequence[Column], widths: Sequence[int], *, show_header: boo
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Table:
-    """Two columns without a head: what, and its value, which may take several lines."""
+    """Two columns without headings: name and value, which may take several lines."""
     table = Table.grid(padding=(0, _GAP))
     table.add_column(no_wrap=True, style="bold")
     for name, value in pairs:

@@ -1,4 +1,4 @@
-"""What a .cwb file says about each of its tensors."""
+"""The rows of ``inspect``: what a .cwb file tells about each of its tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """What a .cwb file says about a tensor; order, step and symbols are None for exact tensors.
+    """The facts about a tensor of a .cwb file; order, step and symbols are None for exact tensors.
 
     ``parameter`` marks coded biases and BatchNormalization parameters, ``table`` integers coded without loss: neither
     counts as weights. ``trellis`` says whether the values follow a trellis.
@@ -33,7 +33,7 @@ class TensorRow:
 
 
 def tensor_rows(container: Container) -> list[TensorRow]:
-    """The tensors of a file, in its order; bytes are those that say the values, not the directory's."""
+    """The tensors of a file, in its order; their bytes are those of the values, without the directory."""
     from cerwu_onnx.runtime import coded_parameters, coded_tables
 
     parameters, tables = coded_parameters(container), coded_tables(container)

@@ -1,4 +1,4 @@
-"""Numbers and names as the commands write them."""
+"""Format numbers and names for the terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """``text`` with every control character escaped: names come from files nobody vouches for."""
+    """``text`` with every control character escaped: names in files may be hostile."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shorten(text: str, width: int, head: int | None = None) -> str:
-    """``text`` in at most ``width`` characters: its first ``head`` (half of them), an ellipsis, its last."""
+    """Cut ``text`` to ``width`` characters: its first ``head`` (default: half), an ellipsis, and its last ones."""
     text = printable(text)
     if len(text) <= width:
         return text
@@ -22,7 +22,7 @@ def shorten(text: str, width: int, head: int | None = None) -> str:
 
 
 def shorten_all(texts: Sequence[str], width: int) -> list[str]:
-    """Each text in at most ``width`` characters, cut where most of them stay different, else in the middle."""
+    """Cut each text to ``width`` characters, at a place where most of them stay different, else in the middle."""
     middle = (width - 1) // 2
     heads = sorted(range(width), key=lambda head: abs(head - middle))
     head = max(heads, key=lambda head: len({shorten(text, width, head) for text in texts}))
@@ -30,7 +30,7 @@ def shorten_all(texts: Sequence[str], width: int) -> list[str]:
 
 
 def size(count: int) -> str:
-    """Bytes exactly and, from a KiB on, as people say them: ``1,103,541 bytes (1.05 MiB)``."""
+    """Bytes exactly and, from 1 KiB, also in a larger unit: ``1,103,541 bytes (1.05 MiB)``."""
     value, unit = float(count), ""
     for bigger in ("KiB", "MiB", "GiB"):
         if value < 1024:
@@ -46,7 +46,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1, three significant digits: ``1.23%``; tiny ones are told apart from none at all."""
+    """A share in percent with three significant digits: ``1.23%``; a tiny one is not shown as zero."""
     if math.isnan(share):
         return "NaN"
     value = 100 * share

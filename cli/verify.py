@@ -1,4 +1,4 @@
-"""``cerwu-onnx verify``."""
+"""The command ``cerwu-onnx verify``: check a .cwb file, alone or against its model."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def verify(
     file: CwbFile,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="IN.onnx", help="The model it was made of: exact tensors must be the same bits."),
+        typer.Option(metavar="IN.onnx", help="The model that it was made from: exact tensors must have the same bits."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Run both models on this data (as compress --calib); compare outputs."),
+        typer.Option(
+            metavar="SPEC", help="Run both models on this data (as compress --calib), and compare their outputs."
+        ),
     ] = None,
     max_error: Annotated[
         str | None,
-        typer.Option(metavar="REL", help="Largest relative error an output may have: 0.05 or 5%."),
+        typer.Option(metavar="REL", help="Largest relative error that an output may have: 0.05 or 5%."),
     ] = None,
     mean: Mean = None,
     std: Std = None,
@@ -45,7 +47,7 @@ def verify(
 ) -> None:
     """Check a .cwb file, alone or against its model.
 
-    Alone: its structure, every CRC and a full decode. A failed check means exit code 1, a damaged file 4.
+    Alone, it checks the structure, every CRC and a full decode. A failed check exits with 1, a damaged file with 4.
     """
     if data is not None and against is None:
         raise UsageError("--data needs --against: say which model to compare with")
@@ -101,7 +103,7 @@ def _show(
     exactness: Exactness | None,
     outputs: tuple[OutputError, ...],
 ) -> None:
-    """Print what was checked."""
+    """Print the results of the checks."""
     from .render import draw_outputs
     from .text import counted
 

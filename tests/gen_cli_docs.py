@@ -22,27 +22,29 @@ _HEAD = """# Command line
 
 _TAIL = """## Targets and limits
 
-`--target-size`, `--target-bpw` and `--max-drop` search for lambda: statistics are collected once, then whole files
-are made at one lambda after the other. One target at most, in place of `--lambda`; `rtn` and `optq` have no lambda.
-The other settings stay as they are, of the papers' methods `--levels` too.
+`--target-size`, `--target-bpw` and `--max-drop` search for lambda: the tool collects statistics once, then makes whole
+files at one lambda after the other. Give one of these targets at most, in place of `--lambda`; `rtn` and `optq` have no
+lambda. The search changes no other setting, not even `--levels` of the papers' methods.
 
-* **Size.** The largest file found that is not above the target, within 1 % below it if lambda can tell that finely.
-  If all are larger, nothing is written, the smallest size found is named, and the exit code is 1. Where there is more
-  room than the model needs, the search ends at a loss of less than 1e-5 at the outputs, with a warning.
-* **Accuracy.** `--max-drop 1%` allows 1 % of the float model's score to be lost. lambda is doubled, halved and
-  bisected until a file that is 3 % smaller loses too much; then smaller ones are tried, at lambdas that grow by a
-  fifth, until three in a row lose too much, because scores scatter. The smallest file found that holds is written; the
-  table and `search` show every one that was tried. If none holds, the one with the best score is written, and the exit
-  code is 1.
-* **Margin.** What a few samples show may be luck. Of `top1` and `agreement`, which know what is right of each sample, a
-  file holds if no more is lost with `--confidence` (90 %, one-sided: a paired normal bound from the samples on which
-  the two models differ); `low` is the score that is sure. Too few samples to show it of any file are an error.
-  `auc`, `error` and functions of your own are one number: they have no margin, nor has `--fail-drop`.
-* **Limits** apply whether there is a search or not. Above `--fail-above` nothing is written. With `--fail-drop` the
-  file is written, so that it can be looked at. In both cases the exit code is 1.
+* **Size.** The tool writes the largest file found that is not above the target, within 1 % below it if steps of lambda
+  are fine enough for that. If all files are larger, it writes nothing and names the smallest size found, and the exit
+  code is 1. If there is more room than the model needs, the search ends at a loss of less than 1e-5 at the outputs,
+  with a warning.
+* **Accuracy.** `--max-drop 1%` lets the file lose 1 % of the float model's score. The search doubles, halves and
+  bisects lambda until a file that is 3 % smaller loses too much. Because scores scatter, it then tries smaller files,
+  at lambdas that grow by a fifth, until three in a row lose too much. The tool writes the smallest file found that
+  meets the target; the table and `search` show all that were tried. If none meets it, the tool writes the one with the
+  best score, and the exit code is 1.
+* **Margin.** A good score on few samples may be luck. `top1` and `agreement` judge each sample by itself, so the tool
+  can bound the score from below: with `--confidence` (90 %, one-sided; a paired normal bound from the samples on which
+  the two models differ) it is not less than `low`, and a file meets the target if `low` does. If there are too few
+  samples for any file to do so, that is an error. `auc`, `error` and functions of your own give a single number, so
+  they have no margin; `--fail-drop` has none either.
+* **Limits** apply with and without a search, and failing one means exit code 1. A file above `--fail-above` is not
+  written. A file that fails `--fail-drop` is written, so that you can look at it.
 
-The smallest of several files that hold is also the luckiest, which the margin does not cover: give as many samples as
-there are, not those of `--calib`, and confirm the result on others.
+The smallest of several files that meet the target is also the luckiest, which the margin does not cover. Give as many
+samples as you have, not those of `--calib`, and confirm the result on others.
 
 | `--metric` | labels | what |
 |---|---|---|
@@ -50,22 +52,22 @@ there are, not those of `--calib`, and confirm the result on others.
 | `agreement` | none | share of rows whose largest output is that of the float model |
 | `auc` | 0 and 1 | area under the ROC curve, of a single output or the last of two |
 | `error` | none | 1 - relative root-mean-square error against the float model, over all floating-point outputs |
-| `file.py:function`, `module:function` | | of the path of an ONNX file; returns a number, higher is better |
+| `file.py:function`, `module:function` | | what it returns for the path of an ONNX file: a number, higher is better |
 
 The first three read the last axis of the first output of floating-point numbers. `--metric-data` is a `.npz` with one
-array per input and one of labels (`labels`, or `--metric-labels`), samples along the first axis. A function brings
-its own data. A label that is no class of the model is an error, but for negative ones: such rows are never right. An
-exception in a function, or NaN, ends the run with exit code 3. Of files without a graph (`--weights-only`),
-the model with the same weights is scored.
+array per input and one of labels (`labels`, or `--metric-labels`), samples along the first axis. A function brings its
+own data. A label that is no class of the model is an error, unless it is negative: rows with negative labels always
+count as wrong. If a function raises an exception or returns NaN, the run ends with exit code 3. For a file without a
+graph (`--weights-only`), the tool scores the model with the same weights.
 
 ## Configuration files and single layers
 
-Options of `compress` may stand in a file: `cerwu.toml`, or the table `[tool.cerwu-onnx]` of `pyproject.toml`, in the
-working directory, or what `--config` names instead. Keys are the long options without dashes (not those that say what
-one run does: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`, `quiet`, `verbose`),
-sizes and percentages strings or numbers. `sweep` reads the same files, and passes over lambda, targets and limits. The
-command line counts more; paths are relative to the working directory. An unknown key, a wrong type or a glob that
-matches nothing is an error.
+A file may hold options of `compress`: `cerwu.toml`, or the table `[tool.cerwu-onnx]` of `pyproject.toml`, in the
+working directory, or the file that `--config` names instead. Keys are the long options without dashes. Options that say
+what one run does are not allowed: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`,
+`quiet`, `verbose`. Sizes and percentages are strings or numbers, and paths are relative to the working directory.
+Options on the command line override the file. `sweep` reads the same files, and ignores lambda, targets and limits in
+them. An unknown key, a wrong type or a glob that matches nothing is an error.
 
 ```toml
 lambda = 0.1
@@ -78,27 +80,32 @@ weights-only = true
 "conv*.weight" = { bits = 8 }           # symbols of -127 to 127: what an int8 kernel reads
 ```
 
-`skip` (on the command line `--skip GLOB`) keeps weights, biases and normalisation parameters bit for bit;
-BatchNormalization is not folded into them, and of a weight's BatchNormalization all parameters stay exact if one is
-skipped. A price is a factor on lambda for one weight. `bits`, 2 to 12, bound its symbols, sign included: 4 leave -7 to
-7. Where lambda asks for more of them, the step grows, and one uniform grid takes the trellis' place; the default, 12,
-is what the format holds. In the file symbols are entropy-coded in any case: to make a layer smaller, raise its price.
+* `skip` (on the command line `--skip GLOB`) keeps weights, biases and normalisation parameters bit for bit. The tool
+  does not fold BatchNormalization into a skipped weight. If you skip one parameter of a BatchNormalization, all of them
+  stay exact.
+* `price` is a factor on lambda for one weight.
+* `bits`, 2 to 12, bounds the symbols of a weight, sign included: 4 bits leave -7 to 7. If lambda asks for more symbols,
+  the step grows, and one uniform grid takes the place of the trellis. The default, 12, is what the format holds. The
+  file entropy-codes the symbols in any case: to make a layer smaller, raise its price.
+
 `price` and `bits` may stand together. `--dry-run` shows the plan.
 
 ## The cache
 
-`--cache FOLDER` keeps what takes long: statistics, sensitivities, and the quantised model of each lambda tried. A run
-with the same model, data and settings that matter finds them again and writes the same file; another lambda or target
-saves the first measurements. Entries are named by all that they depend on (contents, not paths; the package's code,
-versions and number of threads as well), so an old one is never wrong, and runs may share a folder. What is damaged is
-computed again, with a warning. There is no cache unless one is asked for (`cache = "..."` in a configuration file
-asks always): it takes some bytes for each weight and lambda tried, and nothing but you deletes it.
+`--cache FOLDER` keeps results that take long to compute: statistics, sensitivities, and the quantised model of each
+lambda tried. A run with the same model, data and relevant settings finds them again and writes the same file. A run
+with another lambda or target reuses the first measurements. The name of an entry depends on everything that its content
+depends on (contents, not paths; also the package's code, versions and number of threads). So an old entry is never
+wrong, and runs may share a folder. The tool computes a damaged entry again, with a warning. There is no cache unless
+you ask for one, on the command line or by `cache = "..."` in a configuration file. It takes some bytes for each weight
+and lambda tried, and only you delete it.
 
-Layers quantised by `trellis` are entries of their own, kept as they are done, so a run that was killed goes on where
-it was: what is missing is quantised, on the activations of the layers before it, and the file is the same. `--resume`
-does that without a cache that stays: entries stand in the folder `OUT.cwb.resume`, which is removed once the file is
-written. Give it to the first run and to the one that goes on; `-v` says how many layers were found. With `--cache` it
-changes nothing. Of the papers' methods it keeps the statistics, without calibration data nothing.
+Each layer that `trellis` has quantised is an entry of its own, kept at once. So a run that was killed goes on where it
+was: the next run quantises the missing layers, on the activations of the layers before them, and the file is the same.
+`--resume` does that without a permanent cache: entries stand in the folder `OUT.cwb.resume`, which the tool removes
+once the file is written. Give `--resume` to the first run and to the one that goes on; `-v` says how many layers were
+found. Together with `--cache` it changes nothing. For the papers' methods it keeps the statistics; without calibration
+data it keeps nothing.
 
 ## Many models
 
@@ -106,11 +113,11 @@ changes nothing. Of the papers' methods it keeps the statistics, without calibra
 cerwu-onnx compress models/*.onnx --out-dir small -j 4 --calib 'data/{stem}.npz'
 ```
 
-Each model becomes `small/NAME.cwb` by a run of its own: same options, one process, one thread, so that the files
-depend neither on `-j` nor on each other; the largest model begins. `{stem}` in `--calib` and `--metric-data` stands for
-the model's name without suffix. The failure of one stops no other; the exit code is the largest, and a table shows all.
-`--json` is one object: `schema`, and `models` with `model`, `output`, `exit_code`, `messages` (its lines on stderr) and
-`report` (as below, or `null`).
+Each model becomes `small/NAME.cwb` in a run of its own, with the same options, one process and one thread. So the files
+depend neither on `-j` nor on each other. The largest model begins. `{stem}` in `--calib` and `--metric-data` stands for
+the model's name without suffix. If one model fails, the others go on; a table shows all, and the exit code is the
+largest of theirs. `--json` prints one object: `schema`, and `models` with `model`, `output`, `exit_code`, `messages`
+(its lines on stderr) and `report` (as below, or `null`).
 
 ## Many lambdas
 
@@ -118,35 +125,34 @@ the model's name without suffix. The failure of one stops no other; the exit cod
 cerwu-onnx sweep model.onnx --out-dir curve --lambda 0.02 --lambda 0.1 --lambda 0.5 --calib calib.npz
 ```
 
-One file for each lambda, `curve/model-0.1.cwb` and so on, and a table of their sizes, losses and, with `--metric`,
-scores. What no lambda changes is measured once; the rest runs side by side, `-j` at a time. `--json` is one object:
-`schema`, and `files`, each as `compress --json` below.
+`sweep` writes one file for each lambda, `curve/model-0.1.cwb` and so on, and prints a table of their sizes, losses and,
+with `--metric`, scores. It measures once what does not depend on lambda; the rest runs side by side, `-j` lambdas at a
+time. `--json` prints one object: `schema`, and `files`, each as `compress --json` below.
 
 ## Threads and clusters
 
-Of a single model, `-j` says how many layers are quantised at a time, where they do not depend on each other: without
-data, and by the papers' methods. Each takes one thread; as many run side by side as `--memory` has room for. `--cluster
-dask://HOST:PORT` or `ray://HOST:PORT` gives layers, models or lambdas to the workers of a cluster, and the files are
-the same to the byte: [scaling.md](scaling.md). Everywhere else onnxruntime and the products of matrices of 1024 columns
-or more take all cores; `OMP_NUM_THREADS` says otherwise.
+For a single model, `-j` says how many layers are quantised at a time, if they do not depend on each other: without
+data, or by the papers' methods. Each layer takes one thread, and no more run side by side than `--memory` has room for.
+`--cluster dask://HOST:PORT` or `ray://HOST:PORT` gives layers, models or lambdas to the workers of a cluster; the files
+are the same to the byte: [scaling.md](scaling.md). Everywhere else onnxruntime, and products of matrices of 1024
+columns or more, take all cores unless `OMP_NUM_THREADS` says otherwise.
 
 ## What goes where
 
 Tables and JSON go to stdout, everything else to stderr. Warnings are single lines that begin with `warning:`. A run
-that fails says why in one line, `error: ...`, and leaves no output file (but see `--max-drop` and `--fail-drop`); an
-existing file is replaced only with `-f`, and only when the new one is complete. Progress is drawn only when stderr is a
-terminal. Tables fit into the terminal, or into 80 columns where there is none (set `COLUMNS` for another width):
-names too long for that are cut in the middle, and where more than that is missing, columns at the right are left out.
-`NO_COLOR` is honoured.
+that fails says why in one line, `error: ...`, and leaves no output file (but see `--max-drop` and `--fail-drop`). An
+existing file is replaced only with `-f`, and only when the new one is complete. Progress is drawn only if stderr is a
+terminal. Tables fit into the terminal, or into 80 columns if there is none (set `COLUMNS` for another width): long
+names are cut in the middle, and if that is not enough, columns at the right are left out. `NO_COLOR` is honoured.
 
-Names, numbers and reasons are complete in `--json`, which prints exactly one object. NaN and infinity become `null`.
+`--json` prints exactly one object, with complete names, numbers and reasons. NaN and infinity become `null`.
 
 | `compress --json` | |
 |---|---|
 | `schema` | version of this layout; grows when a key changes its meaning |
 | `output` | path of the .cwb file |
 | `model_bytes`, `file_bytes` | sizes of the ONNX file and of the .cwb file |
-| `weights`, `weight_bytes`, `bits_per_weight` | of all quantised weights; bytes include tables and steps |
+| `weights`, `weight_bytes`, `bits_per_weight` | all quantised weights; bytes include tables and steps |
 | `other_bytes` | the rest: exact tensors, float parameters, graph (with names), metadata, directory (with header) |
 | `layers` | the quantised weights: LAYER_KEYS |
 | `parameters` | the biases and BatchNormalization parameters that are coded: PARAMETER_KEYS |
@@ -155,15 +161,15 @@ Names, numbers and reasons are complete in `--json`, which prints exactly one ob
 | `calibration`, `calibration_samples` | `"data"` or `"none"`, and how many samples |
 | `output_loss` | trellis: KL divergence (nats) or relative squared error at the model's outputs; else `null` |
 | `folded` | the BatchNormalization nodes folded |
-| `search` | with a target, the files tried in that order: POINT_KEYS; scores that are not known are `null` |
+| `search` | with a target, the files tried, in this order: POINT_KEYS; scores that are not known are `null` |
 | `scores` | with a metric: SCORE_KEYS; `drop`, the share that is lost, and with a margin `largest_drop`; or `null` |
-| `missed` | a sentence about each `--max-drop` or `--fail-drop` that does not hold |
+| `missed` | a sentence about each `--max-drop` or `--fail-drop` that the file misses |
 | `warnings`, `seconds` | every warning; wall time by stage |
 
-`relative_error` of a layer is squared error over energy; the table shows its root, which is how `verify` measures the
-error of an output. `output_loss` of a layer is what its error alone would cost at the model's outputs, its sensitivity
-times its distortion, and `loss_share` its part of the sum: `null` where it was not measured. `above_bound` is
-`bits_per_weight` minus the Gaussian rate-distortion function of the weights at that error; `null` for weights
+`relative_error` of a layer is squared error over energy; the table shows its root, as `verify` does for the error of an
+output. `output_loss` of a layer is what its error alone would cost at the model's outputs: its sensitivity times its
+distortion. `loss_share` is its part of the sum. Both are `null` if they were not measured. `above_bound` is
+`bits_per_weight` minus the Gaussian rate-distortion function of the weights at that error; it is `null` for weights
 reproduced without error.
 """
 

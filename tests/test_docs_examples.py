@@ -1,4 +1,4 @@
-"""The examples of the documents, run as they stand, on a small model: python.md, the tutorials, the README's C."""
+"""The examples of the documents, run as they stand, on a small model: README.md, python.md, tutorials, firmware.md."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def test_the_commands_of_the_tutorials(name: str, folder: Path, run: Run) -> Non
             words += ["--effort", "fast"]
         result = run(*words[1:])
         assert result.code == 0, f"{command}\n{result.err}"
-        assert not result.err or ("--target-size" in words and "more than the model needs" in result.err)  # it is tiny
+        assert not result.err or (
+            "--target-size" in words and "larger than the model needs" in result.err
+        )  # it is tiny
         return result.out
 
     tutorials.run(page, folder, shell)
@@ -101,17 +103,26 @@ def test_the_commands_of_the_tutorials(name: str, folder: Path, run: Run) -> Non
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no cc: install a C compiler")
-def test_the_c_of_the_readme(folder: Path, run: Run) -> None:
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+def test_the_c_of_firmware_md(folder: Path, run: Run) -> None:
+    page = (DOCS / "firmware.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert sum("cwb_read_i16(&stream" in block for block in blocks) == 1  # a layer, a row at a time
     run("compress", "model.onnx", "model.cwb", "--calib", "calib.npz", "--weights-only", "--method", "rtn")
     assert run("export-c", "model.cwb", "firmware/model").code == 0  # whose parent does not exist yet
-    (folder / "page.c").write_text(
-        f'#include "model.h"\nvoid use(const int16_t *, float);\nvoid f(void) {{\n{block}\n}}\n'
-    )
-    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Ifirmware/model", "-c", "page.c"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
+    for block in blocks:
+        (folder / "page.c").write_text(f'#include <string.h>\n#include "model.h"\n{block}')
+        command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Ifirmware/model", "-c", "page.c"]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+
+
+def test_the_python_of_the_readme(folder: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert (folder / "model.cwb").stat().st_size <= 64 << 10
+    assert "fc.weight" in names["weights"]  # type: ignore[operator]
 
 
 def test_links_and_options_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,12 @@ FLOORS = (
     ("calibration",),
     ("runtime",),
     ("evaluate", "report_files"),
-    ("compress",),
+    ("compression",),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-ONNX = {"model", "calibration", "runtime", "evaluate", "compress"}
+ONNX = {"model", "calibration", "runtime", "evaluate", "compression"}
 """Rooms that may import onnx and onnxruntime."""
 
 SCIPY = ONNX | {"quantize"}
@@ -102,6 +103,19 @@ def test_no_circles(folder: str) -> None:
     assert not needs, f"these need each other: {', '.join(map(str, needs))}"
 
 
+def test_the_page_has_every_room_on_its_floor_and_every_module() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`.*`) \|$", page, re.MULTILINE)
+    assert [(int(floor), re.findall(r"`(\w+)`", names)) for floor, names in reversed(rows)] == [
+        (floor, list(names)) for floor, names in enumerate((*FLOORS, ("cli",)), 1)
+    ]
+    sections = page.partition("## What flows")[0].split("\n### ")
+    for module in modules("cerwu_onnx"):
+        place = "The root" if len(module.parts) == 2 else f"`{module.parts[1]}/`"
+        (section,) = (section for section in sections if section.startswith(place))
+        assert module.name == "__init__.py" or f"`{module.name}`" in section, f"docs/architecture.md lacks {module}"
+
+
 def test_the_root_is_small() -> None:
     assert len(list((ROOT / "cerwu_onnx").glob("*.py"))) <= 10
 
@@ -130,3 +144,11 @@ def test_public_names_exist() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         cerwu_onnx.nonsense  # noqa: B018
     assert "compress" in dir(cerwu_onnx)
+
+
+def test_no_room_hides_a_public_name() -> None:
+    """Importing ``cerwu_onnx.room`` sets an attribute of the package: a function of that name would be gone."""
+    import cerwu_onnx
+
+    rooms = {module.with_suffix("").parts[1] for module in modules("cerwu_onnx")}
+    assert not rooms & set(cerwu_onnx.__all__)

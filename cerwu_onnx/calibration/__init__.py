@@ -1,4 +1,4 @@
-"""Calibration: where the data comes from, and the statistics of each layer's input on it."""
+"""Calibration: read the data, run the model on it, and measure what quantisation needs to know of each layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the model over calibration data and accumulate ``E[x x^T]`` for each layer, batch by batch."""
+"""Collect each layer's input statistics ``E[x x^T]`` in one pass over the data; open and run onnxruntime sessions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def collect(
     memory: int = 512 << 20,
     progress: Progress | None = None,
 ) -> tuple[dict[str, LayerStats], int]:
-    """Statistics of every layer's input over one pass of the calibration data.
+    """Collect statistics of every layer's input in one pass over the calibration data.
 
     Sums over one chunk of columns are float32, the running sums float64. Layers that read the same activation
     in the same way share their sums; treat the arrays as read-only.
@@ -44,7 +44,7 @@ def collect(
         graph: the analysed model.
         source: where the feeds come from.
         batch_size: samples per run of the model; None measures one sample and stays within ``memory``.
-        memory: bound in bytes on the activations held at once. The Hessians themselves come on top.
+        memory: bound in bytes on the activations held at once. The Hessians take memory in addition.
         progress: called after each batch with the samples done and the number of samples, if known.
 
     Returns:
@@ -75,7 +75,7 @@ def collect(
 
 
 def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> ort.InferenceSession:
-    """An onnxruntime session on the CPU, with these tensors as its only outputs if a list is given.
+    """Open an onnxruntime session on the CPU; if ``outputs`` is given, these tensors are its only outputs.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -86,7 +86,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         model = shown
     options = ort.SessionOptions()
-    options.enable_cpu_mem_arena = False  # it would keep what the largest run needed as long as the session lives
+    options.enable_cpu_mem_arena = False  # it would hold the memory of the largest run until the session ends
     options.log_severity_level = 4  # errors are raised, not printed
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Spinning threads would take the cores away from the matrix products between two runs.
@@ -98,7 +98,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
 
 
 def run_session(session: ort.InferenceSession, names: Sequence[str], feed: Feed) -> dict[str, Any]:
-    """The values of some of the session's outputs, by name. Without names nothing is run.
+    """Run a session, and return the values of some of its outputs, by name. Without names nothing runs.
 
     Raises:
         CalibrationError: onnxruntime fails.
@@ -118,11 +118,11 @@ def fetched_activations(model: onnx.ModelProto, activations: Iterable[str]) -> l
 
 
 def choose_batch(session: ort.InferenceSession, source: Source, names: Sequence[str], memory: int) -> int:
-    """As many samples as fit in a quarter of the memory; onnxruntime's own buffers and columns take more.
+    """The number of samples that fit in a quarter of the memory: onnxruntime's buffers and columns take more.
 
     Args:
         session: runs the whole model.
-        source: one sample of it is run.
+        source: one sample of it runs.
         names: the outputs that will be held at once.
         memory: in bytes.
     """
@@ -132,7 +132,7 @@ def choose_batch(session: ort.InferenceSession, source: Source, names: Sequence[
 
 
 def batch_that_fits(needed: int, memory: int) -> int:
-    """As many samples, of so many bytes each, as fit in a quarter of the memory."""
+    """The number of samples, of so many bytes each, that fit in a quarter of the memory."""
     batch = max(1, min(_LARGEST_BATCH, memory // (4 * max(needed, 1))))
     log.debug("calibration: %d bytes of activations per sample, %d samples per batch", needed, batch)
     return batch

@@ -1,7 +1,7 @@
-"""Which values of a model say how good it is: its outputs, unless how many values they hold depends on the data.
+"""Choose the values of a model by which it is compared: its outputs, or what feeds outputs of variable size.
 
-How many boxes non-maximum suppression leaves may change with any weight, and then nothing can be compared. What goes
-into it can: boxes and scores.
+The number of boxes that non-maximum suppression leaves may change with any weight, so these boxes cannot be compared.
+The boxes and scores that go into it can.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _STANDARD = ("", "ai.onnx")
 
 
 def compared_values(model: onnx.ModelProto) -> list[str]:
-    """Names of values of the main graph, in its order: outputs, or what the nodes before them read instead.
+    """Names of the values of the main graph to compare, in its order: outputs, or what is computed before them.
 
-    An output that depends on operators whose results have no fixed number of values stands back for what was computed
-    before the first of these and is read by them, or by nodes behind them.
+    If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
+    are computed before the first of these operators and read by them, or by nodes behind them.
     """
     graph = model.graph
     uncounted: set[str] = set()
@@ -48,7 +48,7 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
 
 
 def ancestors(model: onnx.ModelProto, names: list[str]) -> frozenset[str]:
-    """The values, constants among them, on which some values of the main graph depend."""
+    """All values, constants included, on which some values of the main graph depend."""
     found = set(names)
     for node in reversed(model.graph.node):
         if not found.isdisjoint(node.output):

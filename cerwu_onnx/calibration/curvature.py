@@ -1,4 +1,4 @@
-"""How much each layer's error matters at the model's outputs, from second moments: of its inputs and of gradients.
+"""Sensitivities from gradients: how much each layer's error costs at the model's outputs.
 
 White noise of variance v on a layer's weights adds ``v tr F tr H / 2`` to the loss if what it does at the positions
 of the layer (pixels, tokens) is independent (K-FAC: Martens & Grosse 2015, arXiv 1503.05671), and ``v / 2`` times the

@@ -1,4 +1,4 @@
-"""Does an array fit a model's input? Shapes, types and values, with one clear line when it does not."""
+"""Check and convert the arrays that feed a model's inputs: names, shapes, types and values."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def is_stacked(info: InputInfo, shape: tuple[int, ...], where: str) -> bool:
     """Check the shape of samples stacked along the first axis.
 
     Returns:
-        False if the first axis is the input's own (its batch axis); True if it is one more, each entry a
-        whole input.
+        False if the first axis is the input's own (its batch axis); True if it comes in addition, so that each entry is
+        a whole input.
 
     Raises:
         CalibrationError: the shape is neither.
@@ -59,7 +59,7 @@ def is_stacked(info: InputInfo, shape: tuple[int, ...], where: str) -> bool:
 
 
 def check_feed_shape(info: InputInfo, shape: tuple[int, ...], where: str) -> None:
-    """Check the shape of an array that is fed as it is.
+    """Check the shape of an array that feeds an input as it is.
 
     Raises:
         CalibrationError: it is not the input's.
@@ -72,7 +72,7 @@ def check_dtype(info: InputInfo, dtype: np.dtype[Any], where: str) -> None:
     """Refuse types that :func:`convert` never casts.
 
     Raises:
-        CalibrationError: for example integers where the model needs floats.
+        CalibrationError: the types are of different kinds, for example integers where the model needs floats.
     """
     have, want = _family(dtype), _family(info.dtype)
     if have != want:

@@ -1,9 +1,10 @@
-"""Which errors of a layer's outputs matter together at the model's outputs: one matrix per layer.
+"""Fisher matrices: how much errors of a layer's outputs cost at the model's outputs, one matrix per layer.
 
-With g the gradient of the output loss' square root with respect to what a layer's matrix gives at one position, the
-Fisher matrix ``F = E[g g^T]`` weighs its rows and relates them. Beside ``H = E[x x^T]`` it is the other factor of the
-loss' second derivative with respect to the layer's weights (K-FAC: Martens & Grosse, "Optimizing Neural Networks with
-Kronecker-factored Approximate Curvature", 2015): an error ``E`` of the matrix costs about ``tr(F E H E^T) / 2``.
+With g the gradient of the square root of the output loss with respect to the product of a layer's matrix at one
+position, the Fisher matrix ``F = E[g g^T]`` weighs the rows of the matrix and relates them. Beside ``H = E[x x^T]`` it
+is the other factor of the loss' second derivative with respect to the layer's weights (K-FAC: Martens & Grosse,
+"Optimizing Neural Networks with Kronecker-factored Approximate Curvature", 2015): an error ``E`` of the matrix costs
+about ``tr(F E H E^T) / 2``.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ log = logging.getLogger(__name__)
 Array: TypeAlias = npt.NDArray[Any]
 
 TEMPERATURE = 4.0
-"""Classes are drawn from the softmax of log p / T. With T = 1 the few samples that the model is unsure of are all that
-counts, which generalises worse from few samples."""
+"""Classes are drawn from the softmax of log p / T. With T = 1, only the few samples count that the model is unsure of,
+which generalises worse from few samples."""
 
 DRAWS = 4
-"""Gradients per sample: of each class where they are no more, else of random sums of classes, or of values in other
-outputs. Their noise is less than that of the samples."""
+"""Gradients per sample: one for each class if there are no more classes, else of random sums of classes; for other
+outputs, of random sums of values. Their noise is less than that of the samples."""
 
 FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
 
 LARGEST = 1 << 22
-"""Elements at most of a layer's matrix; layers of more outputs get none."""
+"""The most elements of a layer's matrix; layers with more outputs get none."""
 
 MEMORY = 512 << 20
-"""Bytes of activations and gradients held at once, about."""
+"""About how many bytes of activations and gradients are held at once."""
 
 CHUNK = 64 << 20
 """Bytes of columns held at once."""
@@ -60,14 +61,14 @@ CHUNK = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """What gradients say about one layer.
+    """What gradients tell about one layer.
 
     Attributes:
-        fishers: ``(G, M, M)`` matrices F from disjoint samples, of the layer's outputs at single positions. They sum to
-            the mean over all samples of the sum over positions.
+        fishers: ``(G, M, M)`` matrices F of the layer's outputs at single positions, each from other samples. They sum
+            to the mean over all samples of the sum over positions.
         inputs: ``(G,)`` the trace of ``E[x x^T]`` over positions.
-        energy: mean over samples of the squared norm of the gradient with respect to the weights, to which positions
-            add up before they are squared; None where it is not known.
+        energy: mean over samples of the squared norm of the gradient with respect to the weights (the sum over
+            positions is squared, not each position); None where it is not known.
     """
 
     fishers: tuple[Float64Array, ...]
@@ -76,9 +77,9 @@ class Curvature:
 
 
 def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SAMPLES) -> dict[str, Curvature]:
-    """The Fisher matrix of the outputs of each layer, where gradients reach it, in parts from disjoint samples.
+    """Compute the Fisher matrices of the outputs of each layer that gradients reach, from disjoint sets of samples.
 
-    Of layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
+    This covers layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
     positions, ``tr(F E H E^T) / 2`` is what an error E adds to the loss of
     :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, if positions are independent, and but for
     the temperature of classes. White noise of variance v on the weights adds ``v energy / 2`` whether they are or not.
@@ -86,8 +87,8 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
     Args:
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
-        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
-        most: so many samples at most.
+        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
+        most: the most samples to use.
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
@@ -108,7 +109,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
     outputs = _outputs(graph.model, feeds, samples, kind)
     try:
         found, whole = _sums(graph, nodes, outputs, feeds)
-    except (ModelError, CalibrationError) as error:  # the model itself runs: it is the adjoint that does not
+    except (ModelError, CalibrationError) as error:  # the model itself runs, so its adjoint has failed
         log.debug("no gradients: %s", error)
         return {}
     return {
@@ -119,7 +120,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
 
 
 def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
-    """The node that a layer is, if its outputs' gradients say all about it."""
+    """The node of a layer, if the gradients of its outputs are all that is needed; else None."""
     size = layer.layout.groups * layer.layout.rows**2
     if len(layer.sites) != 1 or layer.readers or size > LARGEST:
         return None
@@ -135,7 +136,7 @@ def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
 
 
 def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: str) -> dict[str, _Output]:
-    """The values that say how good the float model is."""
+    """The values of the float model that are compared, on all feeds."""
     names = compared_values(model)
     session = open_session(model, names)
     runs = [run_session(session, names, feed) for feed in feeds]
@@ -148,7 +149,7 @@ def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: 
 def _sums(
     graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: Mapping[str, _Output], feeds: Iterable[dict[str, Array]]
 ) -> tuple[dict[str, list[Float64Array]], _Whole]:
-    """Sums over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And of whole layers.
+    """Sum over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And whole layers.
 
     Raises:
         ModelError: there is no adjoint, or onnxruntime cannot load it.
@@ -168,7 +169,7 @@ def _sums(
     read = [value.name for value in often.get_inputs() if value.name not in fed_seeds]
     sums: dict[str, list[Float64Array]] = {weight: [] for weight in reached}
     seeded, random = [outputs[name] for name in backward.seeds], np.random.default_rng(0)
-    del backward, early, late  # each has all weights once more; sessions have their own
+    del backward, early, late  # each holds a copy of all weights; the sessions have their own
     for batch, feed in enumerate(feeds):
         for parts in sums.values() if batch < FOLDS else ():
             parts.append(np.zeros(()))
@@ -193,14 +194,14 @@ def _sums(
 
 
 class _Whole:
-    """What whole layers say: energies of their inputs, and squared norms of gradients with respect to weights.
+    """Sums for whole layers: energies of their inputs, and squared norms of gradients with respect to weights.
 
-    Gradients of a batch's samples and draws are summed, each with a random sign; the square of the sum is the sum of
-    squares but for products that vanish on average.
+    Gradients of a batch's samples and draws are summed, each with a random sign. The square of the sum is the sum of
+    squares, apart from products that vanish on average.
 
     Args:
-        layers: those that gradients reach.
-        nodes: what they are, by weight.
+        layers: the layers that gradients reach.
+        nodes: their nodes, by weight.
         graph: the analysed model.
     """
 
@@ -213,7 +214,7 @@ class _Whole:
         self._positions = dict.fromkeys(self._inputs, 0)
 
     def add(self, feed: Feed, gradients: Mapping[str, Array]) -> None:
-        """One batch: with respect to the nodes' outputs, the sum over its draws."""
+        """Add one batch; ``gradients`` are with respect to the nodes' outputs, summed over its draws."""
         activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
         for layer in self._layers:
             x, node = np.asarray(activations[layer.sites[0].activation]), self._nodes[layer.weight]
@@ -224,12 +225,12 @@ class _Whole:
             self._positions[layer.weight] += positions(layer.sites[0].patch, x)
 
     def energy(self, weight: str, samples: int) -> float | None:
-        """Mean of so many samples; None if it is not known, not positive or infinite."""
+        """The mean over so many samples; None if it is not known, not positive or infinite."""
         total = self._gradients[weight]
         return total / samples if 0 < total < np.inf else None
 
     def inputs(self, weight: str) -> Float64Array:
-        """``(G,)``, mean over positions."""
+        """The trace of ``E[x x^T]`` over positions, ``(G,)``."""
         return self._inputs[weight] / max(self._positions[weight], 1)
 
 
@@ -239,7 +240,7 @@ def _one_batch(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) ->
     stack = None if node.op_type == "ConvTranspose" else next(_stacks(layer, node, gradient))
     if stack is not None and positions(patch, x) != stack.shape[0] * stack.shape[3]:
         stack = None
-    cuts = 1  # samples of a convolution are cut apart, where all columns at once would take too much
+    cuts = 1  # the samples of a convolution run in several cuts if all columns at once would take too much memory
     if node.op_type == "Conv":
         cuts = min(len(x), 1 + 4 * groups * layer.layout.cols * positions(patch, x) // CHUNK)
     total = np.zeros((groups, layer.layout.rows, layer.layout.cols))
@@ -248,7 +249,7 @@ def _one_batch(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) ->
         stacks = [None] * cuts if stack is None else np.array_split(stack, cuts)
         for part, inputs in zip(stacks, np.array_split(x, cuts) if cuts > 1 else [x], strict=True):
             read = columns(patch, inputs)
-            flat = read.swapaxes(1, 2).reshape(groups, 1, read[0].size)  # as it lies in memory
+            flat = read.swapaxes(1, 2).reshape(groups, 1, read[0].size)  # in the order of memory
             energy += (flat @ flat.swapaxes(1, 2)).ravel()
             if part is not None:
                 total += part.transpose(1, 2, 0, 3).reshape(groups, layer.layout.rows, -1) @ read
@@ -282,7 +283,7 @@ def _stacks(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Iterator[Arr
 
 
 def _taps(layer: Layer, attributes: Mapping[str, Any]) -> ConvPatch:
-    """How a transposed convolution's taps meet its output."""
+    """How the taps of a transposed convolution read its output."""
     kernel = layer.layout.shape[2:]
     ones, zeros = (1,) * len(kernel), (0,) * (2 * len(kernel))
     return ConvPatch(
@@ -295,7 +296,10 @@ def _taps(layer: Layer, attributes: Mapping[str, Any]) -> ConvPatch:
 
 
 def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
-    """Of ``(batch..., P, M)`` or, with the constant on the left, ``(batch..., M, P)``; vectors lack an axis."""
+    """The stack for a gradient ``(batch..., P, M)`` or, with the constant on the left, ``(batch..., M, P)``.
+
+    Vectors lack an axis.
+    """
     groups, rows = layer.layout.groups, layer.layout.rows
     if rows == groups == 1:
         return gradient.reshape(1, 1, 1, -1)
@@ -304,7 +308,7 @@ def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
         gradient = gradient[..., None]
     elif layer.sites[0].activation == node.input[0]:
         gradient = gradient.swapaxes(-1, -2)
-    # Batch axes of the constant to the front of rows; those that it is broadcast along are positions like others.
+    # Move the constant's batch axes in front of the rows; axes along which it is broadcast are positions like others.
     lead = gradient.ndim - 2 - len(batch)
     own = [lead + axis for axis, length in enumerate(batch) if length > 1]
     rest = [axis for axis in range(gradient.ndim - 2) if axis not in own]
@@ -314,12 +318,12 @@ def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
 
 
 class _Output:
-    """One output on all feeds, and gradients of the square root of its loss.
+    """One output on all feeds, and gradients of the square root of its loss (its seeds).
 
     Args:
         batches: its values, one array per feed.
         samples: how many samples these are.
-        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
+        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
     """
 
     def __init__(self, batches: Sequence[Array], samples: int, kind: str) -> None:
@@ -333,13 +337,14 @@ class _Output:
             self._scale = (2 * samples / (energy or 1.0) / DRAWS) ** 0.5
 
     def zero(self, batch: int) -> Array:
-        """A seed that asks for nothing."""
+        """A seed of zeros: no gradient of this output."""
         return np.zeros_like(self._batches[batch])
 
     def seeds(self, batch: int, random: np.random.Generator) -> Iterator[Array]:
-        """Draws whose squares add up to the second derivative of the loss, times the number of samples.
+        """Draw seeds whose squares add up to the second derivative of the loss, times the number of samples.
 
-        Rows (distributions, or all else) have random signs, without which the gradients of one would add to another's.
+        Rows (distributions, or single values) have random signs; without them the gradients of one row would add to
+        another's.
         """
         output = self._batches[batch]
         wide = output.astype(np.float64)
@@ -358,7 +363,7 @@ class _Output:
 
 
 def _draws(q: Float64Array, random: np.random.Generator) -> Iterator[Float64Array]:
-    """Gradients of log q_k with respect to logits, each times the root of its probability, or random sums of them."""
+    """Gradients of log q_k with respect to logits, each times the root of q_k, or random sums of these."""
     classes = np.arange(q.shape[-1])
     if q.shape[-1] <= DRAWS:
         for k in classes:

@@ -1,4 +1,4 @@
-"""Images as calibration samples. Pillow does the decoding; it is an optional dependency."""
+"""Read image files as calibration samples. Pillow, an optional dependency, decodes them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WIDE = ("I", "F")
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """What happens to an image: scaled to 0..1, minus ``mean``, divided by ``std``.
+    """How an image becomes a sample: scaled to 0..1, minus ``mean``, divided by ``std``.
 
     An input of type uint8 gets the bytes 0..255 unscaled.
 
     Attributes:
         layout: the input's axes; None finds them from its shape.
         mean: one number or one per channel.
-        std: likewise.
+        std: one number or one per channel.
     """
 
     layout: Literal["NCHW", "NHWC"] | None = None

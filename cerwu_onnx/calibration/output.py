@@ -1,4 +1,4 @@
-"""How far a quantised model's outputs are from the float model's: Kullback-Leibler divergence or squared error."""
+"""The loss at one output of a quantised model against the float model: KL divergence or relative squared error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TELLING = 0.05
 
 
 def loss_kind(reference: Batches, wanted: str = "auto") -> LossKind:
-    """Which loss suits an output, by its values in the float model.
+    """Choose the loss for an output by its values in the float model.
 
-    ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, unless all
-    values lie between 0 and 1 (independent probabilities), or the softmax is so close to uniform (5 % of
-    ``log(classes)`` on average) that it tells no classes apart: KL hardly sees errors of small values, and none that a
-    row has in common. ``mse`` for everything else.
+    ``kl`` for rows of probabilities along the last axis, and for arrays ``(samples, classes)`` of logits, with two
+    exceptions: all values lie between 0 and 1 (independent probabilities), or the softmax is on average so close to
+    uniform (5 % of ``log(classes)``) that it does not tell classes apart. KL hardly sees errors of such small values,
+    and no error that all values of a row share. ``mse`` for everything else.
 
     Args:
         reference: the output, one array per batch.
@@ -46,7 +46,7 @@ def loss_kind(reference: Batches, wanted: str = "auto") -> LossKind:
 
 
 def _told(logits: Float64Array) -> float:
-    """KL of the softmax from a uniform distribution, as a share of its largest value, mean over rows; 1 if not finite.
+    """KL of the softmax from a uniform distribution, as a share of its maximum, mean over rows; 1 if not finite.
 
     Args:
         logits: ``(samples, classes)``.
@@ -60,11 +60,11 @@ def _told(logits: Float64Array) -> float:
 def comparable(outputs: Mapping[str, Batches]) -> list[str]:
     """Names of the outputs that say how good a model is.
 
-    Those of floating-point numbers. Labels and decisions made from them say less, and count only where there is nothing
-    else; text says nothing.
+    These are the outputs of floating-point numbers. Labels and decisions made from them say less: they are taken only
+    if there is no such output. Text says nothing.
 
     Args:
-        outputs: what the float model gives, batches by name.
+        outputs: outputs of the float model, batches by name.
 
     Raises:
         CalibrationError: no output holds numbers.
@@ -89,10 +89,10 @@ def final_losses(reference: Batches, quantized: Batches, kind: LossKind) -> floa
     Args:
         reference: the output in the float model, one array per batch.
         quantized: the same in the quantised model, of the same shapes.
-        kind: as :func:`loss_kind` says, or otherwise.
+        kind: the loss, for example from :func:`loss_kind`.
 
     Returns:
-        The loss, infinite where the quantised output holds NaN or infinity, or excludes what has a probability.
+        The loss; infinite if the quantised output holds NaN or infinity, or gives probability 0 to what is possible.
 
     Raises:
         CalibrationError: shapes differ, there are no values, or the float output holds NaN or infinity (a logit may be

@@ -1,4 +1,4 @@
-"""Samples stacked along first axes, in one or many files, cut into batches."""
+"""Samples stacked along the first axes of arrays, in memory or in files, and the source that cuts them into batches."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Part(Protocol):
 
     @property
     def where(self) -> str:
-        """Its name in messages."""
+        """The part's name in messages."""
 
     @property
     def headers(self) -> Mapping[str, Header]:
-        """What :meth:`load` will give, known without reading the samples."""
+        """Shapes and types of the arrays of :meth:`load`, known without reading the samples."""
 
     def load(self) -> Mapping[str, Array]:
         """Read the arrays."""
@@ -118,10 +118,10 @@ class FilePart:
 
 
 def _header(stream: IO[bytes], size: int) -> Header:
-    """Shape and type of an array in the npy format, held against the ``size`` of its file before anything is allocated.
+    """Shape and type of an array in the npy format, checked against the file's ``size`` before anything is allocated.
 
     Raises:
-        ValueError: not npy, an array of Python objects, or not the elements that its shape declares.
+        ValueError: it is not npy, holds Python objects, or has fewer elements than its shape declares.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -136,8 +136,8 @@ def _header(stream: IO[bytes], size: int) -> Header:
 class Rows:
     """A source of samples stacked along first axes, merged over parts and cut to any batch size.
 
-    If the model fixes the batch size, batches have that size and a remainder is dropped. An array with one
-    axis more than its input holds one whole input per sample; batches then have a single sample.
+    If the model fixes the batch size, batches have that size and a remainder is dropped. An array with one more
+    axis than its input holds one whole input per sample; batches then have a single sample.
     """
 
     def __init__(
@@ -190,8 +190,7 @@ class Rows:
             size: samples per batch, unless the model fixes it.
 
         Yields:
-            Feeds. A batch is smaller where the samples' shapes change and at the
-            end.
+            Feeds. A batch is smaller at the end and where the samples' shapes change.
 
         Raises:
             CalibrationError: a value is not finite or does not fit the input's type.
@@ -223,7 +222,7 @@ class Rows:
         return 1 if self._stacked else int(feed[self._inputs[0].name].shape[0])
 
     def _check(self, part: Part, *, first: bool) -> int:
-        """Check a part's headers; its number of samples."""
+        """Check a part's headers; return its number of samples."""
         check_keys(part.headers, self._inputs, part.where)
         counts = {}
         for info in self._inputs:
@@ -241,7 +240,7 @@ class Rows:
         return next(iter(counts.values()))
 
     def _fixed_batch(self) -> int | None:
-        """The batch size the model insists on, None if it is free."""
+        """The batch size that the model demands; None if any will do."""
         fixed = {}
         for info in self._inputs:
             if info.name not in self._stacked and info.shape and isinstance(info.shape[0], int):
@@ -269,7 +268,7 @@ class Rows:
             yield arrays, part.where, length
 
     def _merged(self, held: list[dict[str, Array]], count: int) -> Iterator[dict[str, Array]]:
-        """One feed of the pieces held; none if they do not fill the model's fixed batch size."""
+        """Merge the held pieces into one feed; none if they do not fill the model's fixed batch size."""
         if not count or (self._batch is not None and count < self._batch):
             return
         feed = {}

@@ -1,7 +1,7 @@
-"""From an operator's input to the columns ``x`` its weight multiplies.
+"""Turn an operator's input into the columns ``x`` that its weight multiplies.
 
-:func:`columns` gives an array ``(G, P, N)``: groups, positions, columns of the canonical matrix, such that
-``W[g] @ x[g, p]`` is one position of the operator's output. Memory behind it is ``(G, N, P)``, which copies
+:func:`columns` gives an array ``(G, P, N)`` of groups, positions and columns of the canonical matrix, such that
+``W[g] @ x[g, p]`` is one position of the operator's output. In memory it lies as ``(G, N, P)``, which copies
 fastest and suits ``x x^T`` as well.
 """
 
@@ -23,7 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A view of an activation whose axes are groups, then columns, then positions; how many of each."""
+    """A view of an activation whose axes are groups, then columns, then positions, with the number of axes of each."""
 
     array: npt.NDArray[Any]
     group_axes: int
@@ -38,7 +38,7 @@ class _View:
         return math.prod(self.array.shape[self.first_position :])
 
     def some(self, one_in: int, seed: tuple[int, int]) -> _View:
-        """A random part of the positions, the same in views of the same shape; positions become one axis."""
+        """Choose positions at random, the same ones in views of the same shape; positions become one axis."""
         if one_in <= 1:
             return self
         count = -(-self.positions // one_in)
@@ -88,8 +88,8 @@ def iter_columns(
         patch: how the operator reads its input.
         x: the activation, as in :func:`columns`.
         max_bytes: no piece is larger, unless it is a single position.
-        one_in: of so many positions only one, chosen at random, but alike for activations of the same shape.
-        seed: of the choice.
+        one_in: take one of so many positions, chosen at random, the same ones in activations of the same shape.
+        seed: seed of the random choice.
 
     Yields:
         ``(G, P_i, N)`` float32; every position, or every chosen one, is in exactly one piece, in no particular order.
@@ -127,7 +127,7 @@ def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
 
 
 def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
-    """``(g, C/g, k..., B, out...)``: channels and taps are columns, samples and outputs positions."""
+    """``(g, C/g, k..., B, out...)``: channels and taps are columns; samples and outputs are positions."""
     rank = len(patch.kernel)
     if x.ndim != rank + 2:
         raise ValueError(f"a {rank}-D convolution reads {rank + 2} axes, got shape {x.shape}")
@@ -153,7 +153,7 @@ def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
 def _padding(
     patch: ConvPatch, sizes: tuple[int, ...], extent: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Zeros before and after each spatial axis. SAME pads to ``ceil(size / stride)`` outputs."""
+    """Numbers of zeros before and after each spatial axis. SAME pads to ``ceil(size / stride)`` outputs."""
     rank = len(sizes)
     if patch.auto_pad == "NOTSET":
         return patch.pads[:rank], patch.pads[rank:]
@@ -194,7 +194,7 @@ def _matmul_view(patch: MatMulPatch, x: npt.NDArray[Any]) -> _View:
 
 
 def _read_states(patch: HiddenPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``(D, steps, B, H)``: the states that some step multiplies. None is left of a single step's."""
+    """``(D, steps, B, H)``: the states that some step multiplies; empty if there is only one step."""
     if x.ndim not in (3, 4):
         raise ValueError(f"hidden states have 3 or 4 axes, got shape {x.shape}")
     if patch.batch_first:
@@ -218,7 +218,10 @@ def _in_order(patch: EinsumPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _counts(patch: GatherPatch, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``(V, 1, 1)``; nothing is left of no indices. Negative indices count from the end."""
+    """Roots of the (smoothed) counts of each index, ``(V, 1, 1)``; ``(V, 0, 1)`` without indices.
+
+    Negative indices count from the end.
+    """
     (rows,) = patch.batch
     if x.size and (x.min() < -rows or x.max() >= rows):
         raise ValueError(f"an index is out of range for {rows} rows")

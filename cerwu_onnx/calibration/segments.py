@@ -1,7 +1,7 @@
-"""A model's main graph as nodes that read and write names, and the small models that some of its nodes make.
+"""Cut a model's main graph into segments: its nodes with the names they read and write, and models made of some nodes.
 
-A node with bodies (If, Loop, Scan) is one node: it reads whatever its bodies read of the main graph. Nodes that no
-model input reaches are *fixed*: every segment that needs their values takes a copy of them, which onnxruntime
+A node with bodies (If, Loop, Scan) is one node: it reads whatever its bodies read of the main graph. Nodes that do not
+depend on a model input are *fixed*: every segment that needs their values takes a copy of them, which onnxruntime
 evaluates when it loads the segment.
 """
 
@@ -38,10 +38,10 @@ class Nodes:
         reads: for each node, the names it and its bodies read.
         writes: for each node, the names of its outputs.
         read_names: all the names that some node reads.
-        fixed: the nodes that depend on constants alone.
+        fixed: the nodes that depend only on constants.
         fixed_names: names of constants and of the outputs of fixed nodes.
         inputs: types of the inputs that a caller feeds, by name.
-        outputs: names of the values that say how good the model is (:mod:`calibration.compared`).
+        outputs: names of the values to compare (:mod:`calibration.compared`).
 
     Raises:
         ModelError: two constants share a name, or an input is not a tensor.
@@ -70,15 +70,15 @@ class Nodes:
         return len(self._nodes)
 
     def read_by(self, nodes: Iterable[int]) -> frozenset[str]:
-        """All that some nodes read."""
+        """All names that these nodes read."""
         return frozenset[str]().union(*(self.reads[index] for index in nodes))
 
     def written_by(self, nodes: Iterable[int]) -> frozenset[str]:
-        """All that some nodes compute."""
+        """All names that these nodes compute."""
         return frozenset[str]().union(*(self.writes[index] for index in nodes))
 
     def ancestors(self, names: Iterable[str], among: Collection[int]) -> list[int]:
-        """Those of some nodes, in order, without which the named values cannot be had."""
+        """The nodes among these, in order, that are needed to compute the named values."""
         needed = set(names)
         found = []
         for index in sorted(among, reverse=True):
@@ -88,7 +88,7 @@ class Nodes:
         return found[::-1]
 
     def reached(self, names: Iterable[str], among: Collection[int]) -> set[str]:
-        """The names themselves, and the outputs of those of some nodes that depend on them."""
+        """The names themselves, and the outputs of the nodes among these that depend on them."""
         reached = set(names)
         for index in sorted(among):
             if not reached.isdisjoint(self.reads[index]):
@@ -102,9 +102,9 @@ class Nodes:
         tensors: Mapping[str, onnx.TensorProto],
         types: Mapping[str, onnx.TypeProto],
     ) -> onnx.ModelProto:
-        """Some nodes as a model of its own.
+        """Make a model of some nodes.
 
-        Its inputs are the values that they read and do not compute. Initializers that a caller of the whole model could
+        Its inputs are the values that they read but do not compute. Initializers that a caller of the whole model could
         override are constants here.
 
         Args:
@@ -124,7 +124,7 @@ class Nodes:
             graph.initializer.add().CopyFrom(tensors[name])
             graph.initializer[-1].name = name
         graph.sparse_initializer.extend(self._sparse[name] for name in sorted(read & self._sparse.keys()))
-        # Before version 4 of the representation every initializer had to be an input, too.
+        # Before IR version 4, every initializer had to be an input, too.
         return onnx.ModelProto(
             ir_version=max(self._model.ir_version, 4),
             opset_import=self._model.opset_import,
@@ -134,7 +134,7 @@ class Nodes:
 
 
 def _is_fixed(node: onnx.NodeProto) -> bool:
-    """Whether a node with constant inputs always gives the same values: standard, without bodies or randomness."""
+    """Whether a node with constant inputs always gives the same values: a standard one without bodies or randomness."""
     return node.domain in _STANDARD and node.op_type not in _RANDOM and not any(bodies(node))
 
 

@@ -1,8 +1,8 @@
-"""How much each layer's error matters at the model's outputs, measured by adding noise to its weights.
+"""Sensitivities from noise: how much each layer's error costs at the model's outputs, and the loss there.
 
-Where gradients do not reach, and around a quantised model: forward runs with random perturbations estimate what the
-second derivative of the output loss would say, and see the whole network: non-linearities, branches, errors that other
-layers already make.
+This is for layers that gradients do not reach, and for costs around a quantised model. Forward runs with random
+perturbations estimate the second derivative of the output loss. They see the whole network: non-linearities, branches,
+and the errors that other layers already make.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ ACTIVATIONS = 1 << 31
 """Bytes of activations that one evaluation may compute; it bounds the number of samples for large inputs."""
 
 SAMPLES = 256
-"""At most so many samples, as far as there are."""
+"""The most samples of one evaluation."""
 
 LEAST = 32
-"""And so many at least, even if they are large."""
+"""The fewest samples of one evaluation, however large they are (if the data has so many)."""
 
 LARGEST = float(np.finfo(np.float32).max)
-"""No noise reaches further."""
+"""The largest value of a weight with noise."""
 
 FLOOR = 0.01
-"""No layer counts for less than this share of the mean, per relative weight noise: the measurement is noisy."""
+"""The least sensitivity of a layer, per relative weight noise, as a share of the mean: the measurement is noisy."""
 
 
 class OutputLoss:
     """The loss at a model's outputs, against the float model, when some of its weights have other values.
 
-    The sum over the :func:`~cerwu_onnx.calibration.output.comparable` ones of
-    :func:`~cerwu_onnx.calibration.compared.compared_values` of
-    :func:`~cerwu_onnx.calibration.output.final_losses`, over the first calibration samples.
+    The sum of :func:`~cerwu_onnx.calibration.output.final_losses` over the values that
+    :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.output.comparable`
+    choose, on the first calibration samples.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from.
-        kind: of loss, as :func:`~cerwu_onnx.calibration.output.loss_kind` takes it.
+        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
 
     Attributes:
-        sees: names on which the compared values depend.
+        sees: names of all values on which the compared values depend.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -73,7 +73,7 @@ class OutputLoss:
         self._kinds = {name: loss_kind(self._reference[name], kind) for name in self._names}
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
-        """The loss with these values of layers' weights and parameters, float32 by name; the rest stays as it is."""
+        """The loss with these float32 values of weights and parameters, by name; all others stay as they are."""
         outputs = self._outputs(weights)
         return sum(final_losses(self._reference[name], outputs[name], self._kinds[name]) for name in self._names)
 
@@ -83,7 +83,7 @@ class OutputLoss:
         return {name: [run[name] for run in runs] for name in self._names}
 
     def _fed(self, name: str, values: FloatArray) -> Any:
-        """Values in the type of a tensor, as onnxruntime takes them."""
+        """Values in the type of their tensor, in a form that onnxruntime accepts."""
         element = self._elements[name]
         rounded = from_float32(values, element)
         if element != onnx.TensorProto.BFLOAT16:
@@ -99,16 +99,16 @@ def noise_sensitivity(
     *,
     repeats: int = 2,
 ) -> dict[str, float]:
-    """Increase of the loss per unit of variance of white noise on each weight tensor, one at a time.
+    """Measure the increase of the loss per unit of variance of white noise on each weight tensor, one at a time.
 
     Around a ``base`` the noise is added and subtracted, so that the first derivative cancels.
 
     Args:
         loss: what to measure.
         weights: the float model's weights, in the shape of the ONNX tensors.
-        variance: of the noise on each element, by name.
+        variance: variance of the noise on each element, by name.
         base: values of weights and parameters around which to measure; the float model when None.
-        repeats: draws of the noise.
+        repeats: how many draws of the noise to average.
 
     Returns:
         Positive numbers by name.
@@ -118,7 +118,7 @@ def noise_sensitivity(
     before = loss(base) if base else 0.0
     found = {}
     for name, weight in weights.items():
-        if name not in loss.sees:  # behind an operator whose outputs cannot be compared: as much as any other
+        if name not in loss.sees:  # its outputs cannot be compared: it counts as much as any other
             found[name] = np.inf
             continue
         centre = base.get(name, weight)
@@ -137,7 +137,10 @@ def noisy(weight: FloatArray, noise: Float64Array) -> FloatArray:
 
 
 def bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Positive and finite: at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square."""
+    """Make sensitivities positive and finite.
+
+    Each is at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square.
+    """
     squares = {name: max(float(np.square(weights[name], dtype=np.float64).mean()), 1e-300) for name in found}
     relative = {name: value * squares[name] for name, value in found.items()}
     sizes = [weights[name].size for name in relative]
@@ -149,11 +152,11 @@ def bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> di
 
 
 def _overridable(graph: Graph) -> onnx.ModelProto:
-    """The model with the layers' weights and parameters as inputs that have defaults."""
+    """The model with weights and parameters of layers as inputs that have defaults, so that feeds can replace them."""
     names = {name for layer in graph.layers for name in (layer.weight, *layer.parameters)}
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
-    model.ir_version = max(model.ir_version, 4)  # before, every initializer had to be an input
+    model.ir_version = max(model.ir_version, 4)  # before version 4, every initializer had to be an input
     values = {node.output[0]: value_of(node) for node in model.graph.node if names.intersection(node.output[:1])}
     moved = {name: tensor for name, tensor in values.items() if tensor is not None}
     for name, tensor in moved.items():
@@ -169,7 +172,7 @@ def _overridable(graph: Graph) -> onnx.ModelProto:
 
 
 def affordable_samples(graph: Graph, source: Source, most: int) -> int:
-    """How many samples an evaluation takes, at most so many, from what the layers' inputs of one sample need."""
+    """How many samples an evaluation may use, at most ``most``, from the bytes of layers' inputs of one sample."""
     constants = graph.tensors.keys()
     names = {site.activation for layer in graph.layers for site in layer.sites} - constants
     feed = source.first()
@@ -181,7 +184,7 @@ def affordable_samples(graph: Graph, source: Source, most: int) -> int:
 
 
 def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
-    """Copies of the first feeds, of ``batch`` samples each where they can be divided, that hold so many samples."""
+    """Copies of the first feeds that together hold so many samples, ``batch`` in each where feeds can be divided."""
     feeds: list[dict[str, Any]] = []
     seen = 0
     for feed in source.batches(min(batch, samples)):

@@ -1,6 +1,6 @@
-"""Sequential calibration: each layer's input in the float model and in the model quantised so far, layer by layer.
+"""Walk over the layers in topological order, with each one's input in the float model and in the one quantised so far.
 
-The model runs in segments. Between two layers only the activations that later nodes read are kept, for all samples; a
+The model runs in segments. Between two layers only the activations that later nodes read are kept, for all samples. A
 segment computes the next layer's input from them, once for each of the two models, or once for both while they agree.
 """
 
@@ -34,16 +34,15 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Some layers whose inputs are known now, or, at the end of the walk, the model's outputs.
+    """One step of a walk: layers whose inputs are known now, or, at the end, the model's outputs.
 
     Attributes:
         layers: layers that read the same activations in the same way; none in the last step.
-        stats: their statistics by weight, one object for all; none of layers that are known. Treat the arrays as
-            read-only.
-        outputs: the last step's: for each output of the model, or what stands for it (:mod:`calibration.compared`), its
-            values in the float and in the quantised model, one per batch, valid until the walk is resumed or closed.
-            One object twice where the models agree. Empty in other steps.
-        samples: how many samples everything is taken over.
+        stats: their statistics by weight, one object for all; empty for layers whose new values are known. Treat the
+            arrays as read-only.
+        outputs: in the last step, the values of each output of the model, or of what replaces it
+            (:mod:`calibration.compared`), in the float and in the quantised model, one per batch. They are valid until
+            the walk is resumed or closed, and one object twice where the models agree. Empty in other steps.
         commit: give constants (weights, biases, normalisation parameters) of the quantised model new float32 values, by
             name, before the walk goes on; they are rounded to the constants' own type. Raises UsageError for an unknown
             name, another shape or type, or a constant that nodes before this step have read.
@@ -68,30 +67,30 @@ def walk(
     progress: Progress | None = None,
     known: Callable[[tuple[Layer, ...]], bool] = lambda _: False,
 ) -> Iterator[Step]:
-    """Visit the layers in topological order, with statistics of their inputs before and after what was committed.
+    """Visit the layers in topological order, with statistics of their inputs in both models.
 
     Every node runs at most once per batch for the float model and once for the quantised one; nodes on which the models
     agree run once. Each feed of the source is one batch throughout, and the source is read once. A recurrent node runs
     twice: first, with its recurrence weight not yet changed, for the hidden states which that weight multiplies.
 
-    A weight with several sites gets the statistics of those that can be computed when the first of them is reached;
-    inputs that depend on the weight itself, or on weights not yet visited, stay out. Where that leaves nothing (an
-    embedding that is multiplied at the end again), the float model runs once more for all of them. A layer that reads
-    a constant or saw no position gets the identity and a warning.
+    A weight with several sites gets the statistics of those sites that can be computed when the first of them is
+    reached; inputs that depend on the weight itself, or on weights not yet visited, are left out. If nothing remains
+    (an embedding that is multiplied at the end again), the float model runs once more for all of them. A layer that
+    reads a constant or saw no position gets the identity and a warning.
 
     Args:
         graph: the analysed model. Its layers are all visited, each once.
         source: where the feeds come from.
         batch_size: samples per run; None runs one sample through the whole model and stays within ``memory``.
-        memory: bound in bytes on the activations kept in memory between segments, of all samples; others go to a
-            temporary folder, which is gone when the iterator is exhausted, closed or deleted. The batch at hand and the
-            sums come on top.
-        float_hessian: fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
+        memory: bound in bytes on the activations of all samples kept in memory between segments; others go to a
+            temporary folder, which is removed when the iterator is exhausted, closed or deleted. The current batch and
+            the sums take memory in addition.
+        float_hessian: also fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
         folds: with more than one, fill :attr:`~cerwu_onnx.types.PairStats.folds`: batch number i belongs to fold
             ``i % folds``. A fold without positions is left out.
         enough: positions for each column that suffice for statistics.
-        progress: called with the layers done and the number of layers whenever more are done.
-        known: says of the layers of a step whether the caller knows their new values. Their steps have no statistics.
+        progress: called with the layers done and the number of layers, each time more are done.
+        known: tells whether the caller knows the new values of a step's layers. Such steps have no statistics.
 
     Yields:
         Steps with layers, then one without.
@@ -120,7 +119,7 @@ def walk(
 
 
 def _choose_batch(graph: Graph, source: Source, memory: int) -> int:
-    """As one sample tells that visits the layers, so that never the whole model is loaded."""
+    """Choose the batch size from one sample that visits the layers, so that the whole model is never loaded."""
     with Spill(memory) as spill:
         state = _Walk(graph, source, spill)
         feed = source.first()
@@ -130,23 +129,23 @@ def _choose_batch(graph: Graph, source: Source, memory: int) -> int:
 
 @dataclass(slots=True)
 class _Size:
-    """What an activation takes, where sums over it would be."""
+    """Measures the bytes of an activation, in place of sums over it."""
 
     activation: str
     bytes: int = 0
 
     def add(self, x: npt.NDArray[Any], _: npt.NDArray[Any]) -> None:
-        """Note a value."""
+        """Add the bytes of a value."""
         self.bytes = int(x.nbytes)
 
 
 def _is_recurrent(layer: Layer) -> bool:
-    """Whether the weight multiplies what its own node computes."""
+    """Whether the weight multiplies a value that its own node computes."""
     return any(isinstance(site.patch, HiddenPatch) for site in layer.sites)
 
 
 class _Stream(Enum):
-    """Whose value: that of both models as long as they agree, or that of one of them."""
+    """The model that a value belongs to: both models while they agree, or one of them."""
 
     BOTH = "both"
     FLOAT = "float"
@@ -158,7 +157,7 @@ _Values: TypeAlias = "dict[_Stream, dict[str, Any]]"
 
 @dataclass(slots=True)
 class _Run:
-    """A part of a segment, ready to run."""
+    """A part of a segment that is ready to run."""
 
     stream: _Stream
     session: ort.InferenceSession
@@ -167,14 +166,14 @@ class _Run:
 
 
 class _Walk:
-    """Where the walk stands: which nodes have run, what is kept, and in what the quantised model differs."""
+    """The state of a walk: the nodes that have run, the values kept, and the differences of the quantised model."""
 
     def __init__(self, graph: Graph, source: Source, spill: Spill, enough: int = ENOUGH) -> None:
         self._graph, self._source, self._enough = graph, source, enough
         self.nodes = nodes = Nodes(graph.observed)
         self.samples = self._batch_size = 0
         first = {layer.weight: len(nodes) for layer in graph.layers}
-        copies = {weight: nodes.reached([weight], nodes.fixed) for weight in first}  # transposed ones, say
+        copies = {weight: nodes.reached([weight], nodes.fixed) for weight in first}  # for example transposed ones
         for index in sorted(set(range(len(nodes))) - nodes.fixed, reverse=True):
             first.update((weight, index) for weight in first if not copies[weight].isdisjoint(nodes.reads[index]))
         self.unvisited = sorted(graph.layers, key=lambda layer: (first[layer.weight], _is_recurrent(layer)))
@@ -190,7 +189,7 @@ class _Walk:
         self._kept: dict[_Stream, dict[str, list[Held]]] = {stream: {} for stream in _Stream}
 
     def read(self, feeds: Iterable[dict[str, Any]], batch_size: int) -> None:
-        """Keep what the source feeds."""
+        """Read all feeds of the source, and keep them."""
         self._batch_size = batch_size
         kept = self._kept[_Stream.BOTH]
         live = self._live()
@@ -203,7 +202,7 @@ class _Walk:
             raise CalibrationError("the calibration data holds no sample")
 
     def measure(self) -> int:
-        """Run to the last layer; bytes of all activations that the layers read, inputs apart."""
+        """Run to the last layer; return the bytes of all activations that layers read, without the model's inputs."""
         sizes: dict[str, _Size] = {}
         fed = set(self._kept[_Stream.BOTH])
         while self.unvisited:
@@ -216,7 +215,7 @@ class _Walk:
     def visit(
         self, float_hessian: bool, folds: int, known: Callable[[tuple[Layer, ...]], bool]
     ) -> tuple[tuple[Layer, ...], PairStats | None]:
-        """Run up to the next layer. Returns it and those that read the same, and the statistics of what they read."""
+        """Run up to the next layer. Return all layers that read the same, and the statistics of what they read."""
         layer, *later = self.unvisited
         among = self._pending | self.nodes.fixed
         behind = self.nodes.reached((other.weight for other in later), among)
@@ -241,14 +240,14 @@ class _Walk:
         return layers, self._stats(layers, sums, float_hessian)
 
     def _alone(self, layer: Layer, float_hessian: bool) -> PairStats:
-        """Statistics of all inputs of a layer in the float model: a tied embedding's depend on the weight itself."""
+        """Statistics of all inputs of a layer in the float model, for weights on which their own input depends."""
         graph = replace(self._graph, layers=(layer,))
         stats = collect(graph, self._source, batch_size=self._batch_size)[0][layer.weight]
         hessian = stats.hessian if float_hessian else None
         return PairStats(stats.hessian, stats.mean, stats.positions, stats.hessian, stats.mean, hessian)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
-        """Run what is left; the values to compare in both models."""
+        """Run the nodes that are left; return the values to compare, in both models."""
         outputs = self.nodes.outputs
         self._advance(outputs, keep=outputs)
         found = {}
@@ -285,11 +284,11 @@ class _Walk:
         return {site.activation for layer in self.unvisited for site in layer.sites}
 
     def _keys(self, layer: Layer) -> list[Key]:
-        """What a layer reads, constants apart."""
+        """The activations that a layer reads, with their patches; constants are left out."""
         return list(dict.fromkeys(key(site) for site in layer.sites if site.activation not in self.nodes.tensors))
 
     def _live(self) -> set[str]:
-        """Values that are read later. Fixed ones are not kept."""
+        """Names of the values that are read later. Fixed ones are not kept."""
         live = {*self.nodes.outputs, *self._activations(), *self.nodes.read_by(self._pending)}
         return live - self.nodes.fixed_names
 
@@ -311,12 +310,12 @@ class _Walk:
         keep: Iterable[str] = (),
         unfinished: Collection[str] = (),
     ) -> None:
-        """Run the segment that ends in some values, and sum over some activations, batch by batch.
+        """Run the segment that computes some values, and sum over some activations, batch by batch.
 
         Args:
             targets: names of the values.
-            sums: what to add up, for each fold of the batches; their activations are targets.
-            keep: names of targets to keep, beside what is read later.
+            sums: the sums to add to, for each fold of the batches; their activations are targets.
+            keep: names of targets to keep, in addition to what is read later.
             unfinished: nodes that read these names run for their targets only, and will run again.
         """
         nodes = self.nodes
@@ -354,7 +353,7 @@ class _Walk:
         self._release()
 
     def _release(self) -> None:
-        """Forget new values of constants that no node will read any more: all together are as large as the model."""
+        """Drop new values of constants that no later node reads: all together they are as large as the model."""
         read = self.nodes.read_by(self._pending).union(self.nodes.outputs)
         for name in list(self._committed):
             if self.nodes.reached([name], self.nodes.fixed).isdisjoint(read):
@@ -365,7 +364,7 @@ class _Walk:
                 }
 
     def _runs(self, segment: Iterable[int], wanted: Collection[str], changed: Collection[str]) -> list[_Run]:
-        """First the nodes on which the models agree, then the others for each model."""
+        """Prepare the runs of a segment: first the nodes on which the models agree, then the others for each model."""
         nodes = self.nodes
         parts: tuple[list[int], list[int]] = ([], [])
         for index in segment:
@@ -385,7 +384,7 @@ class _Walk:
         return _Run(stream, session, [info.name for info in session.get_inputs()], outputs)
 
     def _value(self, stream: _Stream, name: str, batch: int, hand: _Values) -> Any:
-        """A value of one model, on one batch, each file read once."""
+        """A value of one model, on one batch; each file is read once."""
         where = stream if name in hand[stream] or name in self._kept[stream] else _Stream.BOTH
         if name not in hand[where]:
             hand[where][name] = self._spill.get(self._kept[where][name][batch])

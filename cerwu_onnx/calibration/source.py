@@ -1,4 +1,4 @@
-"""Where calibration data comes from: files, folders, functions or objects, as feeds of the size asked for."""
+"""Open calibration data (files, folders, functions or objects) as a source of feeds, batch by batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Source(Protocol):
 
     @property
     def samples(self) -> int | None:
-        """How many samples one pass has, if that is known beforehand."""
+        """How many samples one pass has; None if that is not known beforehand."""
 
     def first(self) -> Feed:
         """One small feed (a single sample if the model allows it) that later passes will still contain."""
@@ -66,7 +66,7 @@ def open_source(
         inputs: what the model needs, from :func:`cerwu_onnx.model.graph.model_inputs`.
         images: how images become samples.
         limit: use at most so many samples.
-        name: what errors call data that is no file or function.
+        name: what error messages call data that is not a file or a function.
 
     Raises:
         UsageError: there is no such file, folder or function.
@@ -115,7 +115,7 @@ def _file_part(path: Path, inputs: Sequence[InputInfo]) -> Part:
 
 
 def _folder_parts(folder: Path, inputs: Sequence[InputInfo], options: ImageOptions) -> list[Part]:
-    """A folder's files in the order of their names, all of one kind; others are ignored."""
+    """A folder's files in the order of their names, all of one kind; files of unknown kinds are ignored."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     kinds = {
         ".npz": [p for p in files if p.suffix == ".npz"],
@@ -176,7 +176,7 @@ class Feeds:
         self.samples: int | None = None
 
     def first(self) -> Feed:
-        """The first feed. The pass begun for it is the one :meth:`batches` goes on with."""
+        """The first feed. :meth:`batches` goes on with the pass that this begins."""
         if self._started is None:
             items = self._feeds()
             feed = next(items, None)
@@ -199,7 +199,7 @@ class Feeds:
             current = None if self._limit is not None and done >= self._limit else next(rest, None)
 
     def count(self, feed: Feed) -> int:
-        """Length of the first input's first axis; 1 if that is empty, as a cache can be: the feed is still run."""
+        """Length of the first input's first axis, or 1 if that is empty, as a key-value cache can be: it still runs."""
         array = feed[self._inputs[0].name]
         return max(int(array.shape[0]), 1) if array.ndim else 1
 

@@ -1,4 +1,4 @@
-"""Arrays kept for later: in memory up to a budget, beyond it in files of a temporary folder."""
+"""A store for arrays that are read again later: in memory up to a budget, then in files of a temporary folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy.typing as npt
 from cerwu_onnx.errors import CalibrationError
 
 Held: TypeAlias = Any
-"""What :meth:`Spill.put` gives: the value itself, or the path of the file that holds it."""
+"""What :meth:`Spill.put` returns: the value itself, or the path of the file that holds it."""
 
 
 class Spill:
-    """A place for arrays. Use it in a ``with`` block, at whose end the files are gone.
+    """A store for arrays. Use it in a ``with`` block, which removes the files at its end.
 
     Args:
-        memory: bytes of arrays kept in memory. Values that are not plain arrays (sequences, strings) always are.
+        memory: bytes of arrays that stay in memory. Values that are not plain arrays (sequences, strings) always stay.
     """
 
     def __init__(self, memory: int) -> None:
@@ -66,7 +66,7 @@ class Spill:
         return path
 
     def get(self, held: Held) -> Any:
-        """The value, read anew if it is in a file."""
+        """The value; it is read anew if it is in a file."""
         return np.load(held, allow_pickle=False) if isinstance(held, Path) else held
 
     def drop(self, held: Held) -> None:
@@ -78,7 +78,7 @@ class Spill:
 
 
 class Batches(Sequence[Any]):
-    """The values of one output, batch by batch; valid as long as their :class:`Spill`."""
+    """The values of one output, batch by batch; valid while their :class:`Spill` is open."""
 
     def __init__(self, spill: Spill, held: Sequence[Held]) -> None:
         self._spill, self._held = spill, held

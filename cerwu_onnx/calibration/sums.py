@@ -1,4 +1,4 @@
-"""Running sums over the columns of an activation: of one model, or of two models side by side."""
+"""Running sums ``x x^T`` over the columns of an activation, of one model or of two, and the statistics made of them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from cerwu_onnx.types import ConvPatch, Float64Array, FloatArray, Layer, LayerSt
 Key: TypeAlias = "tuple[str, ConvPatch | MatMulPatch]"
 
 CHUNK = 16 << 20
-"""Bytes of float32 columns that are multiplied at once."""
+"""Bytes of float32 columns in one product."""
 
 LONG = 1024
-"""Positions at least that are multiplied at once: sums of wide layers take longer to add to than a short product."""
+"""The fewest positions in one product: adding to the sums of wide layers takes longer than a short product."""
 
 TILE = 2048
-"""Rows and columns at most of a product before it is added to the sums."""
+"""The most rows and columns of a product that is added to the sums at once."""
 
 ENOUGH = 256
-"""Positions that suffice for each column.
+"""Positions per column that suffice for statistics.
 
-Neighbouring positions of an image tell the same, and the error that a Hessian of P positions adds to a distortion is in
-the order of N / P of it.
+Neighbouring positions of an image hold nearly the same information, and the error that a Hessian of P positions adds to
+a distortion is in the order of N / P of it.
 """
 
 FEW = 128
-"""Columns: layers of fewer get as many positions as those of so many."""
+"""Layers of fewer columns get as many positions as layers of so many columns."""
 
 
 def key(site: Site) -> Key:
-    """What sites must have in common to share their sums: the activation and how it becomes columns."""
+    """The key of sites that can share their sums: the activation and how it becomes columns."""
     return site.activation, site.patch
 
 
@@ -46,20 +46,21 @@ def key(site: Site) -> Key:
 class Sums:
     """Sums over the positions of one activation seen through one patch; layers may share them.
 
-    Products over one chunk of columns are float32, the running sums float64. They are made and added in tiles, of
-    symmetric ones only half, so that nothing but the sums has the size of a Hessian.
+    Products over one chunk of columns are float32, the running sums float64. Products are made and added tile by tile,
+    and only half of the tiles of symmetric ones, so that nothing else has the size of a Hessian.
 
     Attributes:
         activation: its name, for messages.
         patch: how it becomes columns.
         layer: the first layer that reads it, for messages.
         shape: ``(G, N)``, what the layer expects.
-        blocks: B, in how many the products of columns are kept (:class:`~cerwu_onnx.types.LayerStats`).
-        float_hessian: sum ``x x^T`` too.
-        batches: how many calls of :meth:`add` to expect for all sums of this activation together, if a part of the
-            positions will do where there are enough; 0 to take all.
-        enough: positions for each column, and for :data:`FEW` columns at least.
-        one_in: of so many positions one is taken.
+        blocks: B, number of diagonal blocks in which products of columns are kept
+            (:class:`~cerwu_onnx.types.LayerStats`).
+        float_hessian: also sum ``x x^T``.
+        batches: how many calls of :meth:`add` to expect for all sums of this activation together, so that only a part
+            of the positions is taken if there are enough; 0 to take all.
+        enough: positions that suffice for each column, and for at least :data:`FEW` columns.
+        one_in: one of so many positions is taken.
         arrays: sums over ``x~ x~^T`` ``(G * B, N / B, N / B)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``,
             then those over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
         positions: number of columns seen per group.
@@ -82,8 +83,8 @@ class Sums:
 
         Args:
             x: the activation in the float model.
-            quantized: the same one in the quantised model, of the same shape; None or ``x`` itself while the models
-                agree. All calls say the same about that.
+            quantized: the activation in the quantised model, of the same shape; None or ``x`` itself while the models
+                agree. All calls must do the same.
 
         Raises:
             CalibrationError: NaN or infinity, or a shape the layer cannot read.
@@ -97,7 +98,7 @@ class Sums:
                 for cols in iter_columns(self.patch, x, chunk, self.one_in, self.positions):
                     self._add_columns(cols, cols)
                 return
-            if quantized.shape != x.shape:  # what non-maximum suppression leaves, say: nothing to pair it with
+            if quantized.shape != x.shape:  # for example what non-maximum suppression leaves: there are no pairs
                 quantized = x[...]
             seed = self.positions
             chunks = (iter_columns(self.patch, stream, chunk, self.one_in, seed) for stream in (x, quantized))
@@ -165,16 +166,16 @@ def identity_stats(layer: Layer) -> LayerStats:
 
 
 def layer_stats(sums: Sequence[Sums]) -> LayerStats:
-    """Means over some sums, at least one, all of which saw positions."""
+    """Means over one or more sums, all of which saw positions."""
     positions = sum(job.positions for job in sums)
     hessian, mean = (_mean([job.arrays[index] for job in sums], positions) for index in (0, 1))
     return LayerStats(hessian, mean, positions)
 
 
 def pair_stats(folds: Sequence[Sequence[Sums]], *, apart: bool) -> PairStats:
-    """The same for two models, of all sums together and, if these are to be told apart, of each fold by itself.
+    """Statistics of an activation in two models, from all sums together and, with ``apart``, from each fold by itself.
 
-    Where the models agree, arrays are shared. The sums are lost: their arrays become those of the folds.
+    Where the models agree, arrays are shared. The sums are used up: their arrays become those of the folds.
     """
     total = _pair([job for sums in folds for job in sums])
     if not apart:

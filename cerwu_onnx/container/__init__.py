@@ -1,1 +1,1 @@
-"""The .cwb file: docs/format.md in code. No onnx, onnxruntime or scipy here."""
+"""Read and write .cwb files, as docs/format.md describes them. No module here imports onnx, onnxruntime or scipy."""

@@ -1,7 +1,7 @@
-"""Deflate with a preset dictionary: what the graph sections of most models, and all metadata, have in common.
+"""Deflate with a preset dictionary: text that the graph sections of most models, and all metadata, have in common.
 
-The dictionary is made by ``python -m tests.make_dictionary`` from graphs built for the purpose. It is part of the
-format: another dictionary cannot read the files written with this one.
+``python -m tests.make_dictionary`` makes the dictionary from graphs built for the purpose. It is part of the
+format: with another dictionary, files written with this one cannot be read.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ _PACKED = (
 # to here
 
 DICTIONARY = zlib.decompress(base64.b85decode(_PACKED))
-"""What a deflate stream may refer to as if it stood before the content."""
+"""Bytes to which a deflate stream may refer as if they stood before the content."""
 
 
 def deflate(content: bytes, level: int = 9) -> bytes:
-    """The content as a raw deflate stream (RFC 1951) that follows the dictionary; of level 0 it is not compressed."""
+    """The content as a raw deflate stream (RFC 1951) that continues the dictionary; level 0 does not compress it."""
     deflater = zlib.compressobj(level, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
     return deflater.compress(content) + deflater.flush()
 

@@ -1,4 +1,4 @@
-"""Constants, records and byte layouts of docs/format.md, shared by writer and reader."""
+"""Constants, records and byte layouts of docs/format.md, for both reader and writer."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ No coder makes more than 23,000 elements of a byte, tensors of zeros apart."""
 MAX_SYMBOL = 2047
 """Largest magnitude of a symbol."""
 MAX_INDEX = 1023
-"""Likewise of an index, where a trellis doubles the values."""
+"""Largest magnitude of an index; a trellis doubles the values."""
 
 
 class Kind(IntEnum):
     """What a directory record describes.
 
-    The kinds 64 ... 127 are ancillary sections, of which a reader skips those it does not know: each of these
-    numbers is a member, ``Kind(100)`` say, known or not. Compare kinds by ``==``.
+    The kinds 64 ... 127 are ancillary sections; a reader skips those that it does not know. Each of these numbers
+    is a member, for example ``Kind(100)``, whether known or not. Compare kinds by ``==``.
     """
 
     RAW = 0
@@ -63,12 +63,12 @@ class Kind(IntEnum):
 
     @property
     def is_deflated(self) -> bool:
-        """Whether the payload of such a section is a deflate stream."""
+        """Whether the payload of this kind is a deflate stream."""
         return self in (Kind.GRAPH, Kind.METADATA)
 
 
 class Order(IntEnum):
-    """The order in which a coded tensor's symbols stand in its payload, given its ONNX shape."""
+    """The order of a coded tensor's symbols in its payload, given its ONNX shape."""
 
     ROW_MAJOR = 0
     AXIS1_LAST = 1
@@ -76,7 +76,7 @@ class Order(IntEnum):
     LAST_TWO_SWAPPED = 3
 
     def axes(self, rank: int) -> list[int]:
-        """The ONNX axes of a tensor, one after the other as they are stored."""
+        """The ONNX axes of a tensor in the order in which they are stored."""
         axes = list(range(rank))
         if self is not Order.ROW_MAJOR:
             axes.append(axes.pop((1, 0, -2)[self - 1]))
@@ -88,12 +88,12 @@ class Order(IntEnum):
         return (0, 3, 2, 3)[self]
 
     def store(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``values`` in ONNX order with its axes in the stored order."""
+        """Bring ``values`` from ONNX order to the stored order of axes."""
         stored: npt.NDArray[Any] = values.transpose(self.axes(values.ndim))
         return stored
 
     def restore(self, stored: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Invert :meth:`store`: a contiguous array of the ONNX ``shape`` from elements in stored order, any shape."""
+        """The inverse of :meth:`store`: elements in stored order, of any shape -> a contiguous array of ``shape``."""
         axes = self.axes(len(shape))
         restored = stored.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
         return np.ascontiguousarray(restored).reshape(shape)
@@ -104,8 +104,9 @@ class Form:
     """How a coded tensor is stored.
 
     Attributes:
-        order: of its elements.
-        run: what is a run of its trellis: "" without one, "last" of the stored axes, or "rest", all but the first.
+        order: the order of its elements.
+        run: the axes that a run of its trellis spans: "" without a trellis, the "last" stored axis, or the "rest" after
+            the first.
     """
 
     order: Order
@@ -117,7 +118,7 @@ class Form:
         return max(self.order.min_rank, 1 if self.run else 0)
 
     def run_length(self, shape: tuple[int, ...]) -> int:
-        """Elements between two restarts of the trellis of a tensor of that ONNX shape; 0 without one."""
+        """Elements between two restarts of the trellis for a tensor of this ONNX shape; 0 without a trellis."""
         if not self.run:
             return 0
         stored = [shape[axis] for axis in self.order.axes(len(shape))]
@@ -134,7 +135,7 @@ FORMS = (
     Form(Order.AXIS0_LAST, "last"),
     Form(Order.LAST_TWO_SWAPPED, "last"),
 )
-"""The forms by their number in a record."""
+"""The forms, by their number in a record."""
 
 
 def form_number(order: Order, run: int, shape: tuple[int, ...]) -> int | None:
@@ -149,17 +150,17 @@ def form_number(order: Order, run: int, shape: tuple[int, ...]) -> int | None:
 def row_order(layout: MatrixLayout) -> Order | None:
     """The first order in which a trellis can follow the rows of ``layout``'s matrices; else None.
 
-    Each row must be stored in one piece, its columns in order, and be a run of one of the :data:`FORMS`. The rows
-    themselves may follow each other in any order.
+    Each row must be stored in one piece, with its columns in order, and be a run of one of the :data:`FORMS`. The order
+    of the rows does not matter.
     """
-    # Digits of a mixed radix in which both the tensor's axes and those of the layout's split are groups of digits.
+    # A mixed radix in whose digits both the tensor's axes and those of the layout's split are groups of digits.
     places = sorted({math.prod(axes[i:]) for axes in (layout.shape, layout.split) for i in range(len(axes) + 1)})
     if not layout.size or any(larger % place for place, larger in itertools.pairwise(places)):
         return None
     radix = {place: larger // place for place, larger in itertools.pairwise(places)}
 
     def digits(axes: tuple[int, ...], order: Iterable[int]) -> list[int]:
-        """The digits, by their place value, of an array of ``axes`` transposed to ``order``; those of 1 have none."""
+        """The digits, by place value, of an array of ``axes`` transposed to ``order``; axes of length 1 have none."""
         ends = [(math.prod(axes[axis + 1 :]), math.prod(axes[axis:])) for axis in order]
         return [place for low, high in ends for place in reversed(places) if low <= place < high]
 
@@ -178,7 +179,7 @@ def row_order(layout: MatrixLayout) -> Order | None:
 
 
 class ElementType(IntEnum):
-    """Element types, numbered as ONNX ``TensorProto.DataType``."""
+    """Element types, with the numbers of ONNX ``TensorProto.DataType``."""
 
     FLOAT32 = 1
     FLOAT16 = 10
@@ -187,7 +188,7 @@ class ElementType(IntEnum):
 
 
 CODED, CODER = 128, 64
-"""First bytes of records: coded tensors begin here, with the bit of the adaptive coder."""
+"""First bytes of records: those of coded tensors start at CODED; CODER is the bit of the adaptive coder."""
 
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
@@ -196,7 +197,7 @@ STORAGE: dict[ElementType, npt.DTypeLike] = {
     ElementType.FLOAT32: "<f4",
     ElementType.FLOAT16: "<f2",
     ElementType.FLOAT64: "<f8",
-    ElementType.BFLOAT16: "<u2",  # numpy has no bfloat16: its bits
+    ElementType.BFLOAT16: "<u2",  # its bits: numpy has no bfloat16
 }
 """Little-endian numpy dtype of each element type as stored."""
 
@@ -211,18 +212,18 @@ class Record:
     """One record of the directory; sections use only the first four fields.
 
     Attributes:
-        kind: what it is.
+        kind: what the record describes.
         offset: where its payload starts in the file.
         size: bytes of the payload.
-        crc: CRC-32 of the payload; of coded tensors of the payload and, behind it, their values in units of the step,
-            as little-endian int16 in stored order.
+        crc: CRC-32 of the payload. For a coded tensor, it also covers, after the payload, the values in units of the
+            step as little-endian int16 in stored order.
         element: element type of the decoded tensor.
         shape: dimensions.
         name: tensor name; "#3" for the fourth tensor of a file without names.
         step: grid step (coded tensors).
         reach: largest magnitude of a symbol, or of an index if there is a trellis (coded tensors).
-        order: how the symbols follow each other in the payload (coded tensors).
-        run: elements between two restarts of the trellis, 0 without one (coded tensors).
+        order: order of the symbols in the payload (coded tensors).
+        run: elements between two restarts of the trellis, 0 without a trellis (coded tensors).
     """
 
     kind: Kind
@@ -259,14 +260,14 @@ class Record:
 
     @property
     def value_bytes(self) -> int:
-        """Bytes that say a tensor's values: payload and, when it is coded, step and range of symbols.
+        """Bytes that hold a tensor's values: the payload and, for a coded tensor, step and range of symbols.
 
-        The rest of what it costs is directory: kind, shape, sizes and CRCs.
+        The tensor's other bytes count as directory: kind, shape, sizes and CRCs.
         """
         return self.size + (len(self.grid_bytes()) if self.is_coded else 0)
 
     def to_bytes(self) -> bytes:
-        """The record as it stands in the directory."""
+        """The record's bytes in the directory."""
         out = bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
             out += b"".join(varint(dim) for dim in self.shape)
@@ -282,7 +283,7 @@ class Record:
         return 8 * ELEMENT_CODES.index(self.element) + len(self.shape) if self.kind is Kind.RAW else int(self.kind)
 
     def grid_bytes(self) -> bytes:
-        """What the record of a coded tensor says about its values: step and largest symbol."""
+        """The bytes of a coded tensor's record that describe its grid: step and largest symbol."""
         return step_bytes(self.step) + varint(self.reach)
 
 
@@ -297,7 +298,7 @@ def most_elements(size: int) -> int:
 
 
 def varint(value: int) -> bytes:
-    """LEB128 of a number of 0 ... 2^32 - 1 in its shortest form."""
+    """LEB128 of a number 0 ... 2^32 - 1, in its shortest form."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -306,5 +307,5 @@ def varint(value: int) -> bytes:
 
 
 def crc32(data: Any, before: int = 0) -> int:
-    """CRC-32, as zip and PNG define it, of any contiguous buffer, behind bytes whose CRC is ``before``."""
+    """CRC-32, as zip and PNG define it, of a contiguous buffer; ``before`` is the CRC of the bytes in front of it."""
     return zlib.crc32(data, before)

@@ -1,4 +1,4 @@
-"""Room for decoding in place: how far a payload must stay ahead of the symbols written over it."""
+"""Compute the margin for decoding in place: how far a payload must stay ahead of the symbols written over it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from cerwu_onnx.container import payload, writer
 
 
 def margin(part: writer.Encoded) -> int:
-    """What a buffer must have beyond one byte per symbol (docs/format.md, "Margins"); ``part`` is a coded tensor.
+    """Bytes that a buffer for a coded tensor needs beyond one per symbol (docs/format.md, "Margins").
 
-    The C decoder counts where it was built.
+    The C decoder computes it if it was built.
     """
     return native.File(writer.assemble([part])).margin(0) if native.available() else margin_plain(part)
 

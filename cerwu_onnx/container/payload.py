@@ -1,4 +1,4 @@
-"""Payloads of coded tensors: values in, bytes out, and back."""
+"""Encode a coded tensor's values to its payload, and decode them, with either coder and in Python."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cerwu_onnx.types import IntArray
 def encode(
     symbols: IntArray, coder: str, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
 ) -> tuple[f.Kind, bytes]:
-    """Kind and payload of a tensor's ``symbols`` in stored order, by ``coder`` or ("auto") whichever needs fewer bytes.
+    """Kind and payload of a tensor's ``symbols`` in stored order, by ``coder``, or with "auto" by the smaller of both.
 
-    ``grids`` (uint8, 0 or 1) says on which grid of the trellis each symbol, then an index, is, and ``run`` how many
-    there are between two restarts; None and 0 without trellis.
+    With a trellis, the symbols are indices: ``grids`` (uint8, 0 or 1) tells the grid of each, and ``run`` the number of
+    elements between two restarts. Without one, these are None and 0.
     """
     candidates = []
     if coder in ("auto", "adaptive"):
@@ -30,9 +30,9 @@ def encode(
 
 
 def decode(record: f.Record, payload: bytes, unread: list[int] | None = None) -> npt.NDArray[np.int32]:
-    """The values of a coded tensor in units of its step, stored order, int32, flat; in Python.
+    """Decode, in Python, the values of a coded tensor in units of its step: stored order, int32, flat.
 
-    To ``unread`` is appended, element by element, how many bytes of the payload are then still to be read.
+    After each element, the number of payload bytes that are still to be read is appended to ``unread``.
 
     Raises:
         CorruptFileError: the payload breaks a rule of the format.

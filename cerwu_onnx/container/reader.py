@@ -1,4 +1,4 @@
-"""Read a .cwb file. The whole structure is checked before anything is decoded; nothing in the file is trusted."""
+"""Read a .cwb file: all of its structure is checked before anything is decoded, and no part of it is trusted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
 """Largest content of deflated sections: for the graph it is protobuf's own limit."""
 
 AHEAD = 1 << 26
-"""Elements that are decoded before they are asked for, at most."""
+"""The most elements that are decoded before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Container:
 
     @cached_property
     def _native(self) -> tuple[native.File, dict[str, int]]:
-        """The file as the C decoder sees it, and the index of each tensor there."""
+        """The file opened by the C decoder, and the index of each tensor there."""
         names = [record.name for record in self.tensors]
         return native.File(self.data, names), {name: index for index, name in enumerate(names)}
 
     def payload(self, record: f.Record) -> bytes:
-        """The payload of a record. Its CRC is checked, but for a coded tensor: that takes its values too.
+        """The payload of a record, with its CRC checked; not for a coded tensor, whose CRC also covers its values.
 
         Raises:
             CorruptFileError: the CRC does not match.
@@ -64,7 +64,7 @@ class Container:
         return payload
 
     def section(self, kind: f.Kind) -> bytes | None:
-        """The content of a section, decompressed if its kind is deflated; None when the file has none.
+        """The content of a section, decompressed if its kind is deflated; None if the file has no such section.
 
         Raises:
             CorruptFileError: its CRC or its deflate stream is damaged.
@@ -84,11 +84,11 @@ class Container:
 
     @property
     def has_names(self) -> bool:
-        """Whether there is a section of names; else they stand before the graph, where there is one."""
+        """Whether the file has a section of names; else the names are in front of the graph, if there is a graph."""
         return any(record.kind == f.Kind.NAMES for record in self.records)
 
     def graph(self) -> bytes | None:
-        """The graph without its tensors; None in a file without.
+        """The graph without its tensors; None if the file has no graph.
 
         Raises:
             CorruptFileError: as for :meth:`section`.
@@ -102,7 +102,7 @@ class Container:
         return cursor.rest()
 
     def metadata(self) -> dict[str, Any]:
-        """The metadata object; empty when the file has none.
+        """The metadata object; empty if the file has none.
 
         Raises:
             CorruptFileError: it is not a JSON object.
@@ -119,7 +119,7 @@ class Container:
         return value
 
     def check_sections(self) -> None:
-        """Check the CRC of every section, and that the metadata is what it must be.
+        """Check the CRC of every section, and that the metadata is a JSON object.
 
         Raises:
             CorruptFileError: a section is damaged.
@@ -130,7 +130,7 @@ class Container:
         self.metadata()
 
     def margins(self) -> dict[str, int] | None:
-        """How much a buffer for decoding in place must exceed each coded tensor, in bytes; None if unknown.
+        """Bytes by which a buffer for decoding in place must exceed each coded tensor; None if the file does not tell.
 
         Raises:
             CorruptFileError: the section is damaged.
@@ -150,7 +150,7 @@ class Container:
         return margins
 
     def symbols(self, record: f.Record) -> npt.NDArray[np.int32]:
-        """A coded tensor in units of its step, in stored order: int32, flat, decoded in Python.
+        """Decode a coded tensor, in Python, in units of its step and in stored order: int32, flat.
 
         Raises:
             CorruptFileError: any check fails, or it has more elements than :data:`native.MAX_ELEMENTS`.
@@ -169,16 +169,16 @@ class Container:
         return symbols
 
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
-        """Like :meth:`decode`, never with the C library."""
+        """Like :meth:`decode`, but never with the C library."""
         if record.kind is f.Kind.RAW:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
         values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
         return record.order.restore(values, record.shape)
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
-        """The tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
+        """Decode a tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
 
-        The C decoder does the work where it was built.
+        The C decoder does this if it was built.
 
         Raises:
             CorruptFileError: any check fails.
@@ -189,7 +189,7 @@ class Container:
         return self.decode_python(record)
 
     def decode_all(self) -> Iterator[npt.NDArray[Any]]:
-        """Every tensor as :meth:`decode` gives it, in file order; threads decode the next ones meanwhile."""
+        """Every tensor as :meth:`decode` returns it, in file order; meanwhile, threads decode the next ones."""
         with ThreadPoolExecutor(session_threads() or os.cpu_count()) as pool:
             ahead, elements = deque[Future[npt.NDArray[Any]]](), 0
             for record in self.tensors:
@@ -272,7 +272,7 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
 
 
 def _named(container: Container) -> tuple[f.Record, ...]:
-    """The records with the names that the file gives its tensors, if it does."""
+    """The records, with the names that the file gives its tensors, if it does."""
     where = f.Kind.NAMES if container.has_names else f.Kind.GRAPH
     content = container.section(where)
     if content is None:
@@ -292,7 +292,7 @@ def _named(container: Container) -> tuple[f.Record, ...]:
 
 
 class _Cursor:
-    """Reads fields one after the other and never past the end."""
+    """Reads fields one after the other, and never past the end."""
 
     def __init__(self, data: bytes, where: str) -> None:
         self.data = data

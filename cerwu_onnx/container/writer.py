@@ -1,4 +1,4 @@
-"""Write a .cwb file: values in, bytes out."""
+"""Write a .cwb file: encode its tensors and sections, and assemble them to bytes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RawTensor:
 
 @dataclass(frozen=True, slots=True)
 class CodedTensor:
-    """A tensor stored as entropy-coded symbols: by the coder asked for, or ("auto") the one that needs fewer bytes.
+    """A tensor stored as entropy-coded symbols, by the given coder, or with "auto" by the one that needs fewer bytes.
 
-    ``order`` is that of the symbols in the payload; the tensor keeps its shape. Where there is no form for it (the rank
-    is too low), it stays row-major. The runs of a trellis are runs in this order (:func:`container.format.row_order`).
+    ``order`` is the order of symbols in the payload; the tensor keeps its shape. If no form has that order (the rank is
+    too low), it stays row-major. The runs of a trellis are runs in this order (:func:`container.format.row_order`).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Encoded:
 
     @property
     def cost(self) -> int:
-        """Bytes the file grows by: record and payload."""
+        """Bytes that it adds to the file: record and payload."""
         return len(self.record.to_bytes()) + len(self.payload)
 
 
@@ -112,22 +112,22 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
 
 
 def section(kind: f.Kind, payload: bytes) -> Encoded:
-    """A section as it stands in the file."""
+    """A section with this payload."""
     return Encoded(f.Record(kind, 0, len(payload), f.crc32(payload)), payload)
 
 
 def packed_section(kind: f.Kind, content: bytes, *, compress: bool = True) -> Encoded:
-    """A section whose content is a deflate stream; one of the same form if it is not to be compressed."""
+    """A section whose content is deflated here; without compression it is a deflate stream all the same."""
     return section(kind, deflate(content, 9 if compress else 0))
 
 
 def names_section(names: Sequence[str]) -> Encoded:
-    """The section that names the tensors, in their order; the C decoder can search it."""
+    """The section with the names of the tensors, in order; the C decoder can search it."""
     return section(f.Kind.NAMES, _names(names))
 
 
 def graph_section(names: Sequence[str], skeleton: bytes, *, compress: bool = True) -> Encoded:
-    """The graph, and the names of the tensors, in their order; a file with this needs no :func:`names_section`."""
+    """The section with the graph and the names of the tensors, in order; it replaces :func:`names_section`."""
     return packed_section(f.Kind.GRAPH, _names(names) + skeleton, compress=compress)
 
 
@@ -148,12 +148,12 @@ def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
 
 
 def margins_section(margins: Sequence[int]) -> Encoded:
-    """The section of the margins for decoding in place, of the coded tensors in their order."""
+    """The section with the margins for decoding in place, of the coded tensors in order."""
     return section(f.Kind.MARGINS, b"".join(map(f.varint, margins)))
 
 
 def assemble(parts: Sequence[Encoded]) -> bytes:
-    """Lay tensors, in the order given, and sections (the names of the tensors among them) out as a file.
+    """Assemble a file from tensors, in the given order, and sections (one of them with the tensors' names).
 
     Raises:
         ModelError: the file would exceed 4 GiB, 16384 records or the format's limit of elements, or two tensors share a

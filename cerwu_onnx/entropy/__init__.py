@@ -1,1 +1,1 @@
-"""Entropy coding of symbols: static frequency tables and an asymmetric numeral system (ANS)."""
+"""Entropy coding of symbols: the adaptive coder, the static ANS coder with its tables, steps, and the trellis."""

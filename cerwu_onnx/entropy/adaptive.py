@@ -1,7 +1,7 @@
 """The adaptive coder: a binary range coder whose probabilities learn (docs/format.md, "Adaptive payload").
 
-No tables: two or three bytes say where learning starts. ``encode_plain`` and ``decode_plain`` are the specification in
-readable form; the C library, where it was built, makes the same bytes far faster.
+There are no tables: two or three bytes tell where learning starts. ``encode_plain`` and ``decode_plain`` are the
+specification in readable form; the C library, if it was built, makes the same bytes much faster.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MAX_SHIFT = 7
 FIRST_RATE = 4
 LAST_RATES = (6, 8)
 FAR = 2
-"""With contexts, the last magnitude (without its low bits) from which on the second one is used."""
+"""With contexts, the second one is used if the last magnitude, without its low bits, is at least so large."""
 MAX_WIDTH = 15
-"""Of rows whose signs depend on each other."""
+"""The widest rows whose signs depend on each other."""
 FIRST_LEAN = 6144
-"""By how much a positive neighbour moves the first probability that a sign is positive."""
+"""How much a positive neighbour moves the first probability that a sign is positive."""
 LEAST_GAIN = 1 / 128
-"""Share of a payload that neighbours must save: they cost a decoder a quarter more instructions."""
+"""The least share of a payload that neighbours must save: a decoder takes a quarter more instructions for them."""
 LONG = 1 << 14
-"""Symbols from which on two searches, one after the other, do as well as one over all headers."""
+"""For so many symbols, two searches one after the other do as well as one over all headers."""
 LEAST_RANGE = 1 << 24
 HALF = 1 << 15
 FULL = (1 << 32) - 1
@@ -42,17 +42,17 @@ FULL = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first bytes of a payload: two, or three where signs depend on those of neighbours.
+    """The first bytes of a payload: two, or three if signs depend on neighbours.
 
     Attributes:
         contexts: whether the last magnitude chooses the model.
         slow: index of the last learning rate.
-        some: start of the probability that a magnitude, without its low bits, is not 0; of 16.
-        more: likewise that it is larger than 1, given that it is not 0; of 8.
-        shift: number of a magnitude's low bits that are coded as they are.
-        sign: probability that a symbol is positive; of 16. 0 where it depends on neighbours.
-        width: elements of a row, to the left and above in which neighbours are; 0 where signs do not depend on them.
-        rows: of a block, in whose first row nobody has a neighbour above; 0 for 256.
+        some: first probability that a magnitude, without its low bits, is not 0; in 1/16.
+        more: first probability that it is larger than 1, given that it is not 0; in 1/8.
+        shift: number of a magnitude's low bits that are coded without a model.
+        sign: probability that a symbol is positive; in 1/16. 0 if it depends on neighbours.
+        width: elements of a row; neighbours are to the left and above. 0 if signs do not depend on them.
+        rows: rows of a block, whose first row has no neighbours above; 0 for 256.
     """
 
     contexts: int
@@ -70,25 +70,25 @@ class Header:
 
     @classmethod
     def parse(cls, bits: int) -> Header:
-        """Invert ``int()``."""
+        """The inverse of ``int()``."""
         parts = bits >> 15 & 1, bits >> 14 & 1, bits >> 10 & 15, bits >> 7 & 7, bits >> 4 & 7, bits & 15
         return cls(*parts) if bits & 15 else cls(*parts, bits >> 16 & 15, bits >> 20 & 15)
 
     def to_bytes(self) -> bytes:
-        """As it stands in the payload."""
+        """The bytes in the payload."""
         low, high, *shape = int(self).to_bytes(2 if self.sign else 3, "little")
         return bytes([high, low, *shape])
 
 
 def reach_of(symbols: IntArray) -> int:
-    """The largest magnitude; 0 if there is none."""
+    """The largest magnitude; 0 if there are no symbols."""
     return int(np.abs(symbols.astype(np.int64)).max(initial=0))
 
 
 def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: int = 0) -> bytes:
-    """The shortest payload found for ``symbols`` of any shape.
+    """Make the shortest payload that the search finds for ``symbols`` of any shape.
 
-    With ``grids`` (0 or 1, flat), the symbols are indices on those grids of a trellis of runs of ``run``.
+    With ``grids`` (0 or 1, flat), the symbols are indices on those grids of a trellis with runs of ``run`` elements.
     """
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
@@ -105,7 +105,7 @@ def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: i
 
 
 def _shapes(symbols: IntArray) -> set[tuple[int, int]]:
-    """Width and rows of blocks worth trying: those of kernels, or, in matrices, what signs repeat most at."""
+    """Pairs of width and rows of blocks that are worth trying: kernels, or, for matrices, where signs repeat most."""
     *_, rows, width = (1, 1, *symbols.shape)
     if symbols.ndim > 2 and 1 < width <= MAX_WIDTH:
         return {(width, min(rows, 15) if symbols.ndim > 3 else 1)}
@@ -118,7 +118,7 @@ def _shapes(symbols: IntArray) -> set[tuple[int, int]]:
 
 
 def _candidates(symbols: IntArray) -> Iterator[Header]:
-    """Headers worth trying: probabilities near the tensor's own."""
+    """Headers that are worth trying: those with probabilities near the tensor's own."""
     magnitudes = np.abs(symbols.astype(np.int64))
     count, nonzero = symbols.size, int((magnitudes > 0).sum())
     sign = _share(16, int((symbols > 0).sum()), nonzero)
@@ -141,7 +141,7 @@ def _share(parts: int, part: int, whole: int) -> int:
 
 
 class _Model:
-    """Probabilities of a 1, in units of 2^-16, and how fast they learn; two contexts for each grid of a trellis."""
+    """Probabilities of a 1, in units of 2^-16, and their learning rates; two contexts for each grid of a trellis."""
 
     def __init__(self, header: Header, reach: int, run: int) -> None:
         start = [(2 * header.some + 1) << 11]
@@ -149,7 +149,7 @@ class _Model:
         for _ in range(1, BINS):
             more -= more >> 4
             start.append(more)
-        start = [*start[: reach >> header.shift], 0]  # behind the last bin there is never a 1
+        start = [*start[: reach >> header.shift], 0]  # after the last bin there is never a 1
         self.bins = [start.copy() for _ in range(4)]
         self.header = header
         self.rate = FIRST_RATE
@@ -167,13 +167,13 @@ class _Model:
         bins[k] = p - (p >> self.rate) + (((1 << 16 - self.rate) - 1) if bit else 0)
 
     def neighbours(self) -> int:
-        """Number of the next sign's probability: by the signs to the left and above, in rows and blocks."""
+        """Index of the next sign's probability, by the signs to the left and above, in rows and blocks."""
         width, position = self.header.width, self._symbols
         above = position // width % (self.header.rows or 256)
         return 4 * (self._signs[-width] if above else 0) + (self._signs[-1] if position % width else 3)
 
     def next_symbol(self, symbol: int) -> None:
-        """Take note of a symbol: learning slows down after 32, 64, 128 and 256 of them."""
+        """Count a symbol: learning slows down after 32, 64, 128 and 256 of them."""
         self._symbols += 1
         self._signs.append((symbol > 0) + 2 * (symbol < 0))
         self._far = int(self.header.contexts and abs(symbol) >> self.header.shift >= FAR)
@@ -184,7 +184,7 @@ class _Model:
 
 
 class _Encoder:
-    """The interval [low, low + range) below the bytes already out, whose carries are still to be resolved."""
+    """The interval [low, low + range) after the bytes already written, whose carries are not resolved yet."""
 
     def __init__(self, header: int, reach: int, run: int) -> None:
         self.model = _Model(Header.parse(header), reach, run)
@@ -235,7 +235,7 @@ class _Encoder:
         model.next_symbol(symbol)
 
     def finish(self) -> bytes:
-        """The bytes of the number in the interval that ends in most zeros, without those."""
+        """The bytes of the number in the interval with the most zeros at its end, without those zeros."""
         for zeros in (32, 24, 16, 8, 0):
             value = self.low + (1 << zeros) - 1 >> zeros << zeros
             if value < self.low + self.range:
@@ -250,7 +250,7 @@ class _Encoder:
 def encode_plain(
     symbols: IntArray, reach: int, header: int, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
 ) -> bytes:
-    """The payload that begins with the :class:`Header` ``header`` for flat ``symbols``; the rest as :func:`encode`.
+    """The payload with the :class:`Header` ``header`` for flat ``symbols``; otherwise as :func:`encode`.
 
     ``reach`` is the largest magnitude.
     """
@@ -261,7 +261,7 @@ def encode_plain(
 
 
 class _Decoder:
-    """The mirror of :class:`_Encoder`: ``code`` is the number's distance from ``low``."""
+    """The inverse of :class:`_Encoder`: ``code`` is the number's distance from ``low``."""
 
     def __init__(self, data: bytes, reach: int, run: int) -> None:
         high, low, shape = data[:3].ljust(3, b"\0")
@@ -328,10 +328,10 @@ class _Decoder:
 def decode_plain(
     data: bytes, count: int, reach: int, unread: list[int] | None = None, *, run: int = 0
 ) -> npt.NDArray[np.int32]:
-    """Decode ``count`` symbols of -reach ... reach, or the values they stand for on a trellis of runs of ``run``.
+    """Decode ``count`` symbols of -reach ... reach, or the values they mean on a trellis with runs of ``run``.
 
-    The result is int32 ``(count,)``. To ``unread`` is appended, symbol by symbol, how many bytes are then still to be
-    read.
+    The result is int32 ``(count,)``. After each symbol, the number of bytes that are still to be read is appended to
+    ``unread``.
 
     Raises:
         CorruptFileError: the payload breaks a rule of the format.

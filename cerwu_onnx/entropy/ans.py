@@ -1,7 +1,7 @@
 """The static coder: an asymmetric numeral system (Duda 2013) of 32-bit state and 16-bit words.
 
 ``encode_plain`` and ``decode_plain`` are the specification (docs/format.md, "ANS payload") in readable form; the C
-library, where it was built, makes the same words far faster.
+library, if it was built, makes the same words much faster.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ WORD_MASK = (1 << WORD_BITS) - 1
 
 
 def encode(symbols: IntArray, *tables: FrequencyTable, grids: npt.NDArray[np.uint8] | None = None) -> bytes:
-    """Code ``symbols`` (any shape, row-major), none of which its table leaves out, into words in decoding order.
+    """Code ``symbols`` (any shape, row-major) into words in decoding order; the table must have all of them.
 
-    ``tables`` are one, or two of the same range of symbols; then ``grids`` (0 or 1, flat) says which is whose.
+    There is one table, or two with the same range of symbols; then ``grids`` (0 or 1, flat) chooses the table of each.
     """
     places = symbols.ravel() + tables[0].reach
     if grids is not None:
@@ -35,7 +35,7 @@ def encode(symbols: IntArray, *tables: FrequencyTable, grids: npt.NDArray[np.uin
 
 
 def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
-    """The words of flat ``indices`` into ``frequencies``: those of a table, which sum to 4096, or of two in a row."""
+    """The words of flat ``indices`` into ``frequencies``: those of one table, which sum to 4096, or of two in a row."""
     width = frequencies.tolist()
     left = (np.cumsum(frequencies) - frequencies & TOTAL - 1).tolist()
     state, words = 0, []
@@ -55,12 +55,12 @@ def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
 def decode_plain(
     data: bytes, *tables: FrequencyTable, count: int, unread: list[int] | None = None, run: int = 0
 ) -> npt.NDArray[np.int32]:
-    """Decode ``count`` values, int32 ``(count,)``, by one table or, on a trellis of runs of ``run``, by two.
+    """Decode ``count`` values, int32 ``(count,)``, by one table or, on a trellis with runs of ``run``, by two.
 
-    To ``unread`` is appended, symbol by symbol, how many bytes are then still to be read.
+    After each symbol, the number of bytes that are still to be read is appended to ``unread``.
 
     Raises:
-        CorruptFileError: the words do not end where the symbols do.
+        CorruptFileError: the words do not end with the last symbol.
     """
     head = 2 - len(data) % 2
     state = first = int.from_bytes(data[:head], "little")

@@ -1,4 +1,4 @@
-"""Steps as a file stores them: a byte for the short ones, eight to an octave (docs/format.md, "Steps")."""
+"""Grid steps in the form of the file: one byte for short steps, eight per octave (docs/format.md, "Steps")."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 SHORT = 0x33000000
-"""Bits of the float32 below the first short step; the n-th has ``n << 20`` more."""
+"""Bits of the float32 below the first short step; the n-th short step has ``n << 20`` more."""
 LEAST, BEYOND = 0x00800000, 0x7A000000
 """Bits of the least step, 2^-126, and of the first that is too large, 2^117."""
 
@@ -26,13 +26,13 @@ def storable(step: float) -> bool:
 
 
 def to_bytes(step: float) -> bytes:
-    """A short step as its number, any other as 0 and a float32."""
+    """The bytes of a step: a short one as its number, any other as 0 and a float32."""
     number, rest = divmod(bits_of(step) - SHORT, 1 << 20)
     return bytes([number]) if rest == 0 and 1 <= number <= 255 else b"\0" + struct.pack("<f", step)
 
 
 def short(step: float) -> float:
-    """The float32 with three bits of mantissa next to ``step``; between 2^-25 and 120 it is a short step.
+    """The float32 with a mantissa of three bits nearest to ``step``; between 2^-25 and 120 it is a short step.
 
     By high-rate theory a step that is off by up to 6 % costs 0.002 bits per weight on average, and it saves four bytes.
     """
@@ -41,10 +41,10 @@ def short(step: float) -> float:
 
 
 def below(step: float) -> float:
-    """The largest of those that :func:`short` gives and ``step``, not 0, is not below."""
+    """The largest result of :func:`short` that is at most ``step`` (not 0)."""
     return float(np.uint32(bits_of(step) >> 20 << 20).view(np.float32))
 
 
 def above(step: float) -> float:
-    """The smallest of them that is not below ``step``."""
+    """The smallest result of :func:`short` that is at least ``step``."""
     return float(np.uint32(bits_of(step) + (1 << 20) - 1 >> 20 << 20).view(np.float32))

@@ -1,6 +1,6 @@
-"""Static frequency tables of the ANS coder, in the few bytes that docs/format.md ("ANS payload") gives them.
+"""Static frequency tables of the ANS coder: their fit to symbols, and their bytes (docs/format.md, "ANS payload").
 
-A table is sent as logarithms: one *level* per symbol, in steps of an octave, half an octave or a quarter. A frequency
+A table is stored as logarithms: one *level* per symbol, in steps of an octave, half an octave or a quarter. A frequency
 estimated from n occurrences is uncertain by 1.4 / sqrt(n) octaves, so finer steps would cost more than they gain.
 """
 
@@ -30,8 +30,8 @@ class FrequencyTable:
 
     Attributes:
         resolution: an octave has ``2^resolution`` levels; 0, 1 or 2.
-        levels: K integers; 0 is a symbol that does not occur, each step above 1 a factor of ``2^(1 / 2^resolution)``.
-            The first and the last are not both 0.
+        levels: K integers; 0 is a symbol that does not occur, and each step above 1 is a factor of
+            ``2^(1 / 2^resolution)``. The first and the last are not both 0.
     """
 
     resolution: int
@@ -60,7 +60,7 @@ class FrequencyTable:
 
     @cached_property
     def code_lengths(self) -> Float64Array:
-        """Bits each symbol costs, float64 ``(K,)``; infinite for those that the table leaves out."""
+        """Bits of each symbol, float64 ``(K,)``; infinite for symbols that are not in the table."""
         with np.errstate(divide="ignore"):
             lengths: Float64Array = FREQUENCY_BITS - np.log2(self.frequencies)
         return lengths
@@ -90,7 +90,7 @@ class FrequencyTable:
         return (4 + sum((value >> self._rice) + 1 + self._rice for value in self._differences) + 7) // 8
 
     def to_bytes(self) -> bytes:
-        """The table as it stands in the file: nothing for a single symbol, else a string of bits."""
+        """The table's bytes in the file: none for a single symbol, else a string of bits."""
         if len(self.levels) == 1:
             return b""
         out, length = self.resolution | self._rice << 2, 4
@@ -131,7 +131,7 @@ class FrequencyTable:
 
 
 def _prediction(reach: int, before: Sequence[int]) -> int:
-    """The likely level of the symbol after those of the levels ``before``: that of its mirror image, else the trend."""
+    """Predict the level of the symbol after those of ``before``: that of its mirror image, else the trend."""
     if len(before) > reach:
         return before[2 * reach - len(before)]
     last = before[-1] if before else 1
@@ -139,14 +139,14 @@ def _prediction(reach: int, before: Sequence[int]) -> int:
 
 
 class _Bits:
-    """Bits of bytes, lowest first."""
+    """Reads the bits of bytes, lowest first."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._position = data, 0
 
     @property
     def used(self) -> int:
-        """Bytes begun."""
+        """Number of bytes read, the last one perhaps in part."""
         return (self._position + 7) // 8
 
     def take(self, count: int) -> int:
@@ -160,12 +160,12 @@ class _Bits:
         return value
 
     def rest(self) -> int:
-        """What is left of the byte begun."""
+        """The rest of the current byte."""
         return self.take(-self._position % 8)
 
 
 def fit(symbols: IntArray) -> FrequencyTable:
-    """The table for ``symbols`` (any shape, at least one) that needs fewest bytes, its own included.
+    """Fit the table for ``symbols`` (any shape, at least one) that needs fewest bytes, those of the table included.
 
     Raises:
         CerwuError: there are more symbols than a table can hold.
@@ -175,12 +175,12 @@ def fit(symbols: IntArray) -> FrequencyTable:
 
 
 def fit_pair(symbols: IntArray, grids: npt.NDArray[np.uint8]) -> tuple[FrequencyTable, FrequencyTable]:
-    """Tables, of the same range, for flat ``symbols`` where ``grids`` is 0 and where it is 1."""
+    """Fit two tables of the same range, for flat ``symbols`` where ``grids`` is 0 and where it is 1."""
     reach = _reach(symbols)
     tables = []
     for grid in (0, 1):
         counts = np.bincount(symbols[grids == grid] + reach, minlength=2 * reach + 1)
-        if not (counts[0] or counts[-1]):  # a table's first or last symbol occurs
+        if not (counts[0] or counts[-1]):  # the first or the last symbol of a table must occur
             counts[-1] = 1
         tables.append(_fit_counts(counts))
     return tables[0], tables[1]
@@ -194,7 +194,7 @@ def _reach(symbols: IntArray) -> int:
 
 
 def _fit_counts(occurrences: IntArray) -> FrequencyTable:
-    """The table that needs fewest bytes for symbols that occur so many times."""
+    """Fit the table that needs fewest bytes, from the number of occurrences of each symbol."""
     present = occurrences > 0
 
     def bits(table: FrequencyTable) -> float:
@@ -204,7 +204,7 @@ def _fit_counts(occurrences: IntArray) -> FrequencyTable:
 
 
 def _levels(occurrences: IntArray, resolution: int) -> tuple[int, ...]:
-    """The rounded logarithms of the occurrences, the rarest symbol's near 1."""
+    """The rounded logarithms of the occurrences; that of the rarest symbol is near 1."""
     octaves = np.log2(np.maximum(occurrences, 1) / occurrences.max())
     rarest = octaves[occurrences > 0].min()
     top = min(1 + int(np.ceil(-rarest * (1 << resolution))), OCTAVES << resolution)
@@ -213,7 +213,7 @@ def _levels(occurrences: IntArray, resolution: int) -> tuple[int, ...]:
 
 
 def entropy(symbols: IntArray) -> float:
-    """Ideal order-0 entropy of ``symbols`` in bits per symbol, no table counted."""
+    """Ideal order-0 entropy of ``symbols`` in bits per symbol, without a table."""
     _, occurrences = np.unique(symbols, return_counts=True)
     return entropy_of_counts(occurrences.tolist())
 

@@ -1,6 +1,8 @@
-"""The trellis of docs/format.md: which of two grids each value is on, given the indices before it in its run.
+"""The trellis of docs/format.md: turn values into indices on its two grids, and back.
 
-The grids are the even multiples of the step, and the odd ones with 0. What is coded is an *index* k into the grid; the
+The indices before a value in its run decide which of the grids it is on.
+
+The grids are the even multiples of the step, and the odd ones with 0. An *index* k into the grid is coded; the
 value is 2 k on the even grid, and 2 k - sign(k) on the odd one.
 """
 
@@ -42,7 +44,7 @@ def to_indices(values: IntArray, run: int) -> tuple[npt.NDArray[np.int32], npt.N
 
 
 def to_values(indices: IntArray, run: int) -> npt.NDArray[np.int32]:
-    """Invert :func:`to_indices`: int32, flat."""
+    """The inverse of :func:`to_indices`: int32, flat."""
     runs = _columns(indices, run)
     grids = np.empty_like(runs)
     state = np.zeros(runs.shape[1], np.uint8)
@@ -54,7 +56,7 @@ def to_values(indices: IntArray, run: int) -> npt.NDArray[np.int32]:
 
 
 def coded_entropy(values: IntArray, run: int) -> float:
-    """Order-0 entropy of what is coded, bits per element: of the indices on each grid; of the values without a trellis.
+    """Order-0 entropy in bits per element: of the indices on each grid; without a trellis, of the values.
 
     Args:
         values: in stored order, any shape, at least one.
@@ -88,7 +90,7 @@ class Walk:
         run: elements between two restarts; 0 if there is no trellis: then values are indices.
 
     Attributes:
-        grid: of the next element, 0 or 1.
+        grid: grid of the next element, 0 or 1.
     """
 
     def __init__(self, run: int) -> None:
@@ -96,7 +98,7 @@ class Walk:
         self._run, self._left, self._state = run, run, 0
 
     def value(self, index: int) -> int:
-        """The value that the next index stands for."""
+        """The value of the next index."""
         if not self._run:
             return index
         value = 2 * index - self.grid * ((index > 0) - (index < 0))

@@ -1,1 +1,1 @@
-"""How good a compressed model is: scores, how sure they are, and which layers are to blame."""
+"""Evaluate a compressed model: its score, a bound on the score that it lost, and the layers that cost most."""

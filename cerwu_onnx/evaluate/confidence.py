@@ -1,11 +1,11 @@
-"""How sure a loss of accuracy is that was measured on few samples: a bound on the share of the score that is lost.
+"""A lower confidence bound on the share of its score that a model keeps, measured on few samples.
 
-Both models see the same samples, so what counts is where they differ: with f and q the shares of right answers per
-sample before and after, the ratio of their means is bounded from below by Fieller's method ("The distribution of the
-index in a normal bivariate population", 1932), which inverts a paired normal test of ``mean(q) - r mean(f) = 0``. As in
-McNemar's test samples on which both are right or both are wrong hardly matter. Where few or no samples differ their
-variance tells nothing; it is therefore taken as if there were four half samples more, one for each combination of right
-and wrong (cf. Agresti & Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
+Both models see the same samples, so only their differences count. With f and q the shares of right answers per sample
+before and after, Fieller's method ("The distribution of the index in a normal bivariate population", 1932) gives a
+lower bound on the ratio of their means: it inverts a paired normal test of ``mean(q) - r mean(f) = 0``. As in McNemar's
+test, samples on which both models are right or both are wrong hardly matter. If few or no samples differ, their
+variance says nothing. So four half samples are added to it, one for each combination of right and wrong (cf. Agresti &
+Min, "Simple improved confidence intervals for comparing matched proportions", 2005).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64)
 
 
 def least_share(before: Float64Array, after: Float64Array, confidence: float) -> float:
-    """A bound from below on the score after, as a share of that before, that holds with some confidence.
+    """A lower bound on the score after, as a share of the score before, that holds with a given confidence.
 
     Args:
-        before: ``(n,)`` share of right answers of each sample, of the float model.
-        after: ``(n,)`` the same of the other one.
-        confidence: one-sided; 0.5 gives the share as it was measured.
+        before: ``(n,)`` share of right answers of each sample, by the float model.
+        after: ``(n,)`` the same shares, by the compressed model.
+        confidence: one-sided; 0.5 gives the measured share.
 
     Returns:
-        Minus infinity if not even the score before is surely above zero.
+        The bound; minus infinity if the confidence does not even allow that the score before is above zero.
     """
     f, q = float(before.mean()), float(after.mean())
     pairs = np.concatenate([np.stack([before, after], 1), _CORNERS])

@@ -1,7 +1,7 @@
-"""Which layers of a compressed model are to blame: each one's error, and what it costs when it is the only one.
+"""Find the layers of a compressed model that cost most: each layer's error, and the loss if only it is compressed.
 
-The layers' tensors of the file take the places of the model's own, all together and one layer at a time, in
-onnxruntime. Errors measured alone do not add up; they rank.
+onnxruntime runs the original model with the tensors of the file in place of its own: all layers together, and one layer
+at a time. Errors measured alone do not add up, but they rank the layers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEMORY = 512 << 20
 """Bound in bytes on the outputs of layers held at once."""
 
 LOSS = "loss"
-"""What is measured without a metric: KL divergence (nats) or relative squared error at the outputs."""
+"""Name of the measure without a metric: KL divergence (nats) or relative squared error at the outputs."""
 
 Values = Mapping[str, FloatArray]
 
@@ -44,8 +44,8 @@ class Culprit:
         name: its weight.
         op: operator that uses it.
         weights: number of elements.
-        error: of the layer's output, root of (squared error / energy), all layers being compressed.
-        alone: what is lost, in units of the metric, when this layer (its float parameters included) is the only one
+        error: error of the layer's output, root of (squared error / energy), with all layers compressed.
+        alone: the loss, in units of the metric, if only this layer (with its float parameters) is
             compressed; negative where the model gets better.
     """
 
@@ -58,13 +58,14 @@ class Culprit:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A compressed model beside the original.
+    """Comparison of a compressed model with the original.
 
     Attributes:
         outputs: how far each output is from the original's.
         metric: "loss", or the name of the metric.
-        lost: what the whole compression loses: the loss, or the original's score minus the compressed model's.
-        layers: those that cost most when alone first.
+        lost: loss of the whole compression: the loss at the outputs, or the original's score minus the compressed
+            one's.
+        layers: the layers, those that cost most alone first.
     """
 
     outputs: tuple[OutputError, ...]
@@ -84,7 +85,7 @@ def find_culprits(
 ) -> Comparison:
     """Compare a .cwb file with its model, layer by layer.
 
-    The loss is measured on the first 256 samples at most, everything else on all.
+    The loss uses at most the first 256 samples; everything else uses all.
 
     Args:
         model: path of the ONNX model.
@@ -96,7 +97,7 @@ def find_culprits(
 
     Raises:
         CheckFailed: the file is not of this model.
-        UsageError, ModelError, CalibrationError, CorruptFileError: the files, the metric or the data are at fault.
+        UsageError, ModelError, CalibrationError, CorruptFileError: the files, the metric or the data have a fault.
     """
     target = target or Target()
     original = load_model(model)
@@ -121,20 +122,24 @@ def find_culprits(
 
 
 def _without_labels(data: CalibrationSpec, inputs: Collection[str], labels: str) -> CalibrationSpec:
-    """The inputs of a ``.npz`` file that holds labels, too; other data as it is."""
+    """Take the labels out of a ``.npz`` file; other data is returned as it is."""
     if not isinstance(data, (str, Path)) or Path(data).suffix != ".npz" or labels in inputs:
         return data
     try:
         with np.load(data, allow_pickle=False) as arrays:
             if labels in arrays.files:
                 return {name: arrays[name] for name in arrays.files if name != labels}
-    except (OSError, ValueError, zipfile.BadZipFile):  # what is wrong with it, open_source says
+    except (OSError, ValueError, zipfile.BadZipFile):  # open_source raises the error that says what is wrong
         pass
     return data
 
 
 def _values(graph: Graph, compressed: CompressedModel, file: str | Path) -> dict[str, FloatArray]:
-    """The tensors of layers in which the file differs from the model."""
+    """The tensors of layers that differ between the file and the model, as float32 by name.
+
+    Raises:
+        CheckFailed: the file is not of this model.
+    """
     values = {}
     rebuilt = constant_tensors(compressed.to_onnx())
     for name in (name for layer in graph.layers for name in (layer.weight, *layer.parameters)):
@@ -147,7 +152,7 @@ def _values(graph: Graph, compressed: CompressedModel, file: str | Path) -> dict
 
 
 def _errors(graph: Graph, source: Source, values: Values) -> dict[str, float]:
-    """Error of each layer's outputs, by weight."""
+    """Relative error of each layer's outputs, by weight."""
     written: dict[str, list[str]] = {
         layer.weight: [
             next(name for name in node.output if name) for node in graph.model.graph.node if layer.weight in node.input
@@ -173,7 +178,7 @@ def _errors(graph: Graph, source: Source, values: Values) -> dict[str, float]:
 def _measure(
     model: str | Path, graph: Graph, source: Source, target: Target, images: ImageOptions | None
 ) -> tuple[str, Callable[[Values], float]]:
-    """The name of the metric, and what is lost of it when some tensors have other values."""
+    """The name of the metric, and a function: new values of some tensors -> what the metric then loses."""
     if target.metric is None:
         return LOSS, OutputLoss(graph, source)
     score = open_scorer(target, model, images)

@@ -1,4 +1,4 @@
-"""How good a model is, as one number, higher being better: for targets and limits of accuracy.
+"""Metrics: one number for how good a model is (higher is better), for targets and limits of accuracy.
 
 Four metrics need no code:
 
@@ -12,7 +12,7 @@ error     none     1 - root of (squared error / energy) against the float model,
 ========= ======== ==============================================================================================
 
 The first three read the first comparable output (:func:`~cerwu_onnx.calibration.output.comparable`) along its last
-axis. Any other metric is a function of the path of an ONNX file that brings its own data.
+axis. Any other metric is a function of the user: it takes the path of an ONNX file and brings its own data.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ Outputs: TypeAlias = dict[str, list[Array]]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a metric says of one model.
+    """What a metric measures of one model.
 
     Attributes:
         score: higher is better.
-        answers: ``(samples,)`` share of right answers of each, whose mean is the score; None for metrics that are no
-            such mean.
+        answers: ``(samples,)`` share of right answers of each sample, whose mean is the score; None for metrics that
+            are not such a mean.
     """
 
     score: float
@@ -58,10 +58,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A metric ready to use.
+    """A metric that is ready to use.
 
     Attributes:
-        name: how reports call it.
+        name: its name in reports.
         function: path of an ONNX file -> score, or the share of right answers of each sample.
     """
 
@@ -99,7 +99,7 @@ class Scorer:
 
 
 def open_scorer(target: Target, model: str | Path, images: ImageOptions | None = None) -> Scorer:
-    """The metric of a target.
+    """Open the metric of a target.
 
     Args:
         target: names the metric and its data.
@@ -107,7 +107,7 @@ def open_scorer(target: Target, model: str | Path, images: ImageOptions | None =
         images: how a folder of images becomes inputs.
 
     Raises:
-        UsageError: the target has no metric, there is no such metric or function, or data is missing or given in vain.
+        UsageError: the target has no metric, there is no such metric or function, or data is missing or not used.
         CalibrationError: the data does not fit the model or the metric.
         ModelError: the model is invalid.
     """
@@ -139,7 +139,7 @@ def _function(module: str, name: str, metric: str) -> Callable[[str], float]:
 def _builtin(
     metric: str, target: Target, model: Path, images: ImageOptions | None
 ) -> Callable[[str], float | Float64Array]:
-    """A metric of the table above on the target's data, with what it needs of the float model."""
+    """A metric of the table above, with the target's data and what it needs of the float model."""
     inputs = model_inputs(load_model(model))
     data, labels = target.metric_data, np.empty(0, np.int64)
     if isinstance(data, Mapping) or str(data).endswith(".npz"):
@@ -181,7 +181,7 @@ def _builtin(
 
 
 def _by_sample(right: npt.NDArray[np.bool_], source: Source) -> Float64Array:
-    """The share of right rows of each sample; rows are samples where their number does not tell."""
+    """The share of right rows of each sample; if the rows do not divide evenly into samples, each row counts as one."""
     samples = source.samples or right.size
     shares: Float64Array = right.reshape(right.size if right.size % samples else samples, -1).mean(axis=1)
     return shares
@@ -196,7 +196,7 @@ def _arrays(data: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Array
     try:
         with np.load(data, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # zipfile, numpy and zlib have many
+    except Exception as error:  # zipfile, numpy and zlib raise many types
         raise CalibrationError(f"{data}: not a readable .npz file: {first_line(error)}") from error
 
 
@@ -215,7 +215,7 @@ def _labels(metric: str, given: Array, arrays: Mapping[str, Array]) -> npt.NDArr
 
 
 def _cut(labels: npt.NDArray[np.int64], source: Source, rows: int, metric: str) -> npt.NDArray[np.int64]:
-    """The labels of the samples that are used: a model of a fixed batch size leaves a remainder out."""
+    """The labels of the samples that are used: a model with a fixed batch size leaves out a remainder."""
     used = labels[: source.samples].ravel()
     if used.size != rows:
         raise CalibrationError(f"metric {metric}: {used.size} labels for {rows} rows of output")
@@ -231,7 +231,7 @@ def _outputs(path: str, source: Source) -> Outputs:
 
 
 def _classes(outputs: Outputs, name: str) -> npt.NDArray[np.int64]:
-    """Index of the largest value of every row, -1 of rows that hold NaN."""
+    """Index of the largest value of every row; -1 for rows that hold NaN."""
     if any(array.ndim < 2 or array.shape[-1] < 2 for array in outputs[name]):
         raise CalibrationError(f"output {name!r} has no classes along its last axis: use another metric")
     found = [np.where(np.isnan(array).any(axis=-1), -1, array.argmax(axis=-1)).ravel() for array in outputs[name]]

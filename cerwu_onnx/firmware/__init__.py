@@ -1,1 +1,1 @@
-"""What firmware needs of a .cwb file: C sources, memory figures, integer rescaling for CMSIS-NN."""
+"""Export a .cwb file for firmware: C sources, memory figures, and integer rescaling for CMSIS-NN."""

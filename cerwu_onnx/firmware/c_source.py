@@ -1,4 +1,4 @@
-"""C text from values that nobody vouches for: identifiers, comments, numbers, arrays."""
+"""Write C text from values that may be hostile: identifiers, comments, numbers, arrays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 MAX_IDENTIFIER = 48
-"""Characters of a tensor's identifier before what makes it unique; C99 promises 63 in all."""
+"""The most characters of a tensor's identifier before the suffix that makes it unique; C99 allows 63 in all."""
 
 
 def identifiers(names: Iterable[str]) -> tuple[str, ...]:
-    """An identifier for each name: upper case, all different, to be used behind a prefix (some begin with a digit)."""
+    """An identifier for each name: upper case, all different. Use them with a prefix: some begin with a digit."""
     taken: set[str] = set()
     repeats: dict[str, int] = {}
     out = []
@@ -28,9 +28,9 @@ def identifiers(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def comment_text(text: str) -> str:
-    r"""``text`` fit for a comment or a string: anything but harmless ASCII becomes ``\u{...}`` without its backslash.
+    r"""Make ``text`` fit for a comment or string: all but harmless ASCII becomes ``\u{...}`` without its backslash.
 
-    So it holds no comment mark, trigraph, quote, backslash or line break.
+    The result has no comment mark, trigraph, quote, backslash or line break.
     """
     return re.sub(r"[^0-9A-Za-z_.:/#@()\[\], +=-]", lambda match: f"u{{{ord(match[0]):X}}}", text)
 
@@ -47,7 +47,7 @@ def byte_array(data: bytes, per_line: int = 20) -> str:
 
 
 def int_array(values: Sequence[int], per_line: int = 8) -> str:
-    """The initialiser of an array of int32; the smallest of them is no literal in C."""
+    """The initialiser of an array of int32; C has no literal for the smallest of them."""
     texts = [str(value) if value != -(2**31) else "INT32_MIN" for value in values]
     lines = (texts[start : start + per_line] for start in range(0, len(texts), per_line))
     return "{\n" + ",\n".join("    " + ", ".join(line) for line in lines) + "}"

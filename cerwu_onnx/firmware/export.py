@@ -1,6 +1,6 @@
-"""A .cwb file as C sources for firmware: the file as an array, an index of its tensors, the decoder, a memory table.
+"""Export a .cwb file as C sources: the file as an array, an index of its tensors, the decoder and a memory table.
 
-Sections that the C decoder cannot use, the deflated ones, are left out of the array; payloads are the bytes they were.
+The array leaves out the deflated sections, which the C decoder cannot use; payloads keep their bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Firmware:
     """C sources of a model.
 
     Attributes:
-        name: what C calls it.
+        name: its name in C.
         files: contents by file name.
         tensors: the index.
         flash: bytes of the array.
@@ -45,19 +45,19 @@ class Firmware:
 def export(
     container: Container, name: str, scales: Mapping[str, KernelScales] | None = None, *, decoder: bool = True
 ) -> Firmware:
-    """The C sources of a file.
+    """Make the C sources of a file.
 
     Args:
         container: the file.
-        name: what C calls the model: letters, digits and underscores.
+        name: the model's name in C: letters, digits and underscores.
         scales: input and output scales by tensor, for int8 kernels.
         decoder: whether the decoder's sources are among the files.
 
     Raises:
         UsageError: ``name`` is no identifier or the decoder's own, a scale does not fit, or this install lacks the
             decoder's sources.
-        CorruptFileError: the file is damaged. Every tensor is decoded to know: nobody looks at a byte of it again
-            until it is in flash.
+        CorruptFileError: the file is damaged. Every tensor is decoded to find out, because nothing checks the bytes
+            again before they are in flash.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name == "cwb":
         raise UsageError(
@@ -86,13 +86,13 @@ def export(
 
 
 def default_name(path: Path) -> str:
-    """A model name from a file name; "model" if nothing usable is in it."""
+    """Make a model name from a file name; "model" if it has no usable character."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:32].rstrip("_")
     return f"model_{name}"[:32].rstrip("_") if not name or name[0].isdigit() or name == "cwb" else name
 
 
 def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
-    """Write the files into a folder, which is made if need be; each appears complete or not at all.
+    """Write the files into a folder, which is made if it does not exist; each is written completely or not at all.
 
     Raises:
         UsageError: the folder cannot be made or written, or a file exists and ``force`` is not set.
@@ -110,7 +110,7 @@ def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
 
 
 def without_deflated_sections(container: Container) -> bytes:
-    """The file without what C cannot read: the graph, the metadata, packed names.
+    """The file without the sections that C cannot read: the graph, the metadata, packed names.
 
     Raises:
         CorruptFileError: a payload is damaged.
@@ -125,10 +125,10 @@ def without_deflated_sections(container: Container) -> bytes:
 
 
 def decoder_file(path: str) -> bytes:
-    """A file of the C decoder as it was installed with the package.
+    """Read a file of the C decoder that was installed with the package.
 
     Raises:
-        UsageError: it was not.
+        UsageError: it was not installed.
     """
     for folder in cerwu_onnx.__path__:
         found = Path(folder, "decoder_c", path)

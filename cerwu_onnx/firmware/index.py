@@ -1,4 +1,4 @@
-"""The index of a firmware's tensors: what stands for each in C, and what it costs."""
+"""The index of a firmware's tensors: the C identifier of each, and the memory that it needs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class FirmwareTensor:
-    """What a tensor costs in firmware, in bytes.
+    """A tensor in firmware, and its bytes of memory.
 
     Attributes:
         name: its name, "#3" for the fourth tensor of a file without names.
-        identifier: the part of C identifiers that stands for it.
+        identifier: its part of C identifiers.
         shape: ONNX dimensions.
         coding: "ans", "adaptive" or "exact".
-        order: how its elements are stored, and come out of the decoder.
-        flash: record and payload.
+        order: the order in which its elements are stored and decoded.
+        flash: bytes of record and payload.
         elements: number of elements.
-        scratch: memory while it is decoded, besides input and output; 0 for exact tensors.
+        scratch: bytes of memory for decoding, in addition to input and output; 0 for exact tensors.
         in_place: bytes of a buffer in which it can be decoded to int8 over its own payload; None if it is exact or its
             symbols do not fit int8.
     """
@@ -47,7 +47,7 @@ class FirmwareTensor:
 
 
 def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
-    """What each tensor costs, in file order.
+    """The tensors of a file with their memory, in file order.
 
     Raises:
         CorruptFileError: a tensor or the margins are damaged.
@@ -78,7 +78,7 @@ def firmware_tensors(container: Container) -> tuple[FirmwareTensor, ...]:
 
 
 def scratch_bytes(record: f.Record) -> int:
-    """What ``cwb_scratch_size`` says of a tensor."""
+    """The result of the C function ``cwb_scratch_size`` for a tensor."""
     if record.kind == f.Kind.ANS:
         tables = 2 if record.run else 1
         return 2 * tables * (6 * (record.reach + 1) + 128)

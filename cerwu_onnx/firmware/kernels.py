@@ -1,4 +1,4 @@
-"""Integer constants of int8 layers: the scales that a user gives, and the arrays that CMSIS-NN's kernels take."""
+"""Integer constants of int8 layers for CMSIS-NN's kernels, from the scales that a user gives."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KEYS = {"input", "output", "bias", "axis"}
 
 @dataclass(frozen=True, slots=True)
 class KernelScales:
-    """What one unit of a layer's int8 input and output is worth.
+    """The scales of a layer's int8 input and output: the value of one unit.
 
     Attributes:
         input: scale of the input.
         output: scale of the output.
         bias: name of the tensor that is added, if any.
-        axis: the weight's axis of outputs; None takes the last of the order in which a matrix is stored that way
+        axis: the weight's axis of outputs. None takes the last axis if a matrix is stored in that order
             (``AXIS0_LAST``: axis 1), else 0.
     """
 
@@ -38,10 +38,10 @@ class KernelScales:
 
 
 def read_scales(path: Path) -> dict[str, KernelScales]:
-    """The scales in a JSON file: ``{"fc.weight": {"input": 0.05, "output": 0.1, "bias": "fc.bias"}}``.
+    """Read the scales in a JSON file: ``{"fc.weight": {"input": 0.05, "output": 0.1, "bias": "fc.bias"}}``.
 
     Raises:
-        UsageError: the file cannot be read, or is not of that form.
+        UsageError: the file cannot be read, or does not have this form.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -55,10 +55,10 @@ def read_scales(path: Path) -> dict[str, KernelScales]:
 
 
 def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """By weight: ``multiplier``, ``shift`` and, where there is one, ``bias``, each one int32 per output.
+    """The constants by weight: ``multiplier``, ``shift`` and, if there is one, ``bias``, each one int32 per output.
 
     Raises:
-        UsageError: a name is not that of a coded tensor whose symbols fit int8, a bias does not fit the weight, or a
+        UsageError: a name is not a coded tensor whose symbols fit int8, a bias does not fit the weight, or a
             scale is out of range.
         CorruptFileError: a bias is damaged.
     """
@@ -84,7 +84,7 @@ def output_steps(record: f.Record, axis: int | None) -> tuple[float, ...]:
     """The step of each output of a weight.
 
     Raises:
-        UsageError: it has no such axis.
+        UsageError: the weight does not have this axis.
     """
     if axis is None:
         axis = 1 if record.order == f.Order.AXIS0_LAST and len(record.shape) == 2 else 0
@@ -96,7 +96,7 @@ def output_steps(record: f.Record, axis: int | None) -> tuple[float, ...]:
 def _bias(
     container: Container, records: Mapping[str, f.Record], weight: str, name: str, outputs: int
 ) -> tuple[float, ...]:
-    """The values of a bias: coded, or exact of type float32, float16 or float64."""
+    """The values of a bias: a coded tensor, or an exact one of type float32, float16 or float64."""
     record = records.get(name)
     if record is None or record.element is f.ElementType.BFLOAT16 or record.count != outputs:
         raise UsageError(f"scales of {weight!r}: {name!r} is not a float tensor of {outputs} elements")
@@ -104,15 +104,15 @@ def _bias(
 
 
 def _scales(where: str, entry: Any) -> KernelScales:
-    """One entry of the JSON file, its types checked."""
+    """One entry of the JSON file, with its types checked."""
     if not isinstance(entry, dict) or not {"input", "output"} <= entry.keys() <= _KEYS:
-        raise UsageError(f"{where}: give input and output, and if need be bias and axis")
+        raise UsageError(f"{where}: give input and output, and optionally bias and axis")
     numbers = [entry["input"], entry["output"]]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-        raise UsageError(f"{where}: input and output are numbers")
+        raise UsageError(f"{where}: input and output must be numbers")
     bias, axis = entry.get("bias"), entry.get("axis")
     if not isinstance(bias, (str, type(None))) or not isinstance(axis, (int, type(None))) or isinstance(axis, bool):
-        raise UsageError(f"{where}: bias is a tensor's name and axis a number")
+        raise UsageError(f"{where}: bias must be a tensor's name, and axis a number")
     try:
         return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis)
     except OverflowError:

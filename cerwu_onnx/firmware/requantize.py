@@ -1,9 +1,9 @@
-"""Rescaling in integers, as CMSIS-NN and TensorFlow Lite Micro do it.
+"""Integer rescaling for int8 layers: multipliers, shifts and biases, as CMSIS-NN and TensorFlow Lite Micro use them.
 
 An int8 layer accumulates ``sum (x_j q_ij) + b_i`` in int32, in units of ``input scale * step_i``. Its outputs are that
 sum times ``s_i = input scale * step_i / output scale``, which a kernel applies as an int32 multiplier ``m_i`` and a
 shift ``e_i``: ``s_i = m_i * 2^(e_i - 31)`` with ``2^30 <= m_i < 2^31`` (CMSIS-NN: ``arm_nn_requantize``; a positive
-shift is to the left). Everything here is computed in exact fractions of the binary floats given.
+shift is to the left). Everything here is computed in exact fractions of the given binary floats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 from cerwu_onnx.errors import UsageError
 
 MIN_SHIFT, MAX_SHIFT = -31, 30
-"""Shifts that kernels can apply."""
+"""The bounds of shifts that kernels can apply."""
 
 _INT32 = 2**31
 
@@ -35,7 +35,7 @@ def multiplier_and_shift(scale: Fraction) -> tuple[int, int]:
     Scales below 2^-32 become (0, 0): every output they give is 0.
 
     Raises:
-        UsageError: the scale is not positive, or 2^30 and more.
+        UsageError: the scale is not positive, or is at least 2^30.
     """
     if scale <= 0:
         raise UsageError(f"scale {float(scale)} is out of range: scales are greater than 0")
@@ -56,8 +56,8 @@ def requantization(steps: Sequence[float], input_scale: float, output_scale: flo
 
     Args:
         steps: step of the weights of each output channel.
-        input_scale: what one unit of the int8 input is worth.
-        output_scale: likewise for the output.
+        input_scale: value of one unit of the int8 input.
+        output_scale: value of one unit of the int8 output.
 
     Raises:
         UsageError: a scale is not a positive finite number, or their ratio is out of range.
@@ -69,7 +69,7 @@ def requantization(steps: Sequence[float], input_scale: float, output_scale: flo
 
 
 def integer_bias(bias: Sequence[float], steps: Sequence[float], input_scale: float) -> tuple[int, ...]:
-    """A float bias, one value per output, in units of ``input_scale * step``, int32, halves rounded away from 0.
+    """Convert a float bias, one value per output, to int32 in units of ``input_scale * step``, halves away from 0.
 
     Raises:
         UsageError: a value is not finite or exceeds int32.

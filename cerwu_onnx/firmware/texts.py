@@ -1,4 +1,4 @@
-"""The files that export-c writes: header, source and memory table."""
+"""The texts that export-c writes: header, source and memory table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def header(
     scratch: int,
     arrays: Mapping[str, tuple[int, ...]],
 ) -> str:
-    """The .h file."""
+    """The text of the .h file."""
     upper = name.upper()
     metadata = container.metadata()
     about = ", ".join(f"{key} {metadata[key]}" for key in ("model", "method", "lambda", "levels") if key in metadata)
@@ -78,7 +78,7 @@ def header(
 
 
 def source(name: str, data: bytes, arrays: Mapping[str, tuple[int, ...]]) -> str:
-    """The .c file."""
+    """The text of the .c file."""
     upper = name.upper()
     parts = [
         f"/* {c_source.comment_text(f'Written by cerwu-onnx {__version__} export-c.')} */",

@@ -1,1 +1,1 @@
-"""How work is run: threads, workers, a cache of results, progress, and files that are never half-written."""
+"""Run work: threads, workers, a cache of results, progress, and files that are never half-written."""

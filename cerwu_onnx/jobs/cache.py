@@ -1,8 +1,8 @@
-"""Results that take long to compute, in a folder: found again by everything they depend on.
+"""A cache: results that take long to compute, kept in a folder and found by everything that they depend on.
 
-An entry is a file named by the SHA-256 of its key: another SHA-256, of name and content, and a ``.npz`` of arrays and a
-JSON text. It is written to a temporary file and renamed, so that runs may share a folder; what is damaged is computed
-again.
+An entry is a file named by the SHA-256 of its key. It holds another SHA-256, of name and content, and a ``.npz`` of
+arrays and a JSON text. It is written to a temporary file and then renamed, so that runs may share a folder; a damaged
+entry is computed again.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ from cerwu_onnx.jobs.progress import logged_warnings
 
 log = logging.getLogger(__name__)
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of the whole package: a change in any of its rooms may change what is computed."""
+
 Entry: TypeAlias = tuple[Any, list[npt.NDArray[Any]]]
-"""What JSON can say, and arrays."""
+"""A JSON-ready value, and arrays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of results, or, without one, nothing but the computations.
+    """A folder of results; without a folder, every result is computed.
 
     Attributes:
-        folder: where the entries are.
-        base: what all results depend on.
+        folder: folder of the entries; None keeps nothing.
+        base: digest of what all results depend on.
     """
 
     folder: Path | None = None
     base: str = ""
 
     def get(self, what: str, depends: Any, compute: Callable[[], Entry]) -> Entry:
-        """A result, computed only if the folder does not have it. What came with warnings is not kept.
+        """Get a result, which is computed if the folder does not have it. A result with warnings is not kept.
 
         Args:
             what: kind of result.
-            depends: JSON-ready; what it depends on besides :attr:`base`.
-            compute: makes it.
+            depends: JSON-ready; everything it depends on in addition to :attr:`base`.
+            compute: computes it.
         """
         found = self.find(what, depends)
         if found is None:
@@ -63,11 +66,11 @@ class Cache:
         return found
 
     def find(self, what: str, depends: Any) -> Entry | None:
-        """A result that is there; arguments as for :meth:`get`."""
+        """Find a result; None if the folder does not have it. Arguments as for :meth:`get`."""
         return None if self.folder is None else _read(self._path(self.folder, what, depends))
 
     def keep(self, what: str, depends: Any, found: Entry) -> None:
-        """Keep a result, which came without a warning."""
+        """Keep a result; call it only if there was no warning."""
         if self.folder is not None:
             _write(self._path(self.folder, what, depends), found)
 
@@ -92,12 +95,13 @@ NO_CACHE = Cache()
 
 
 def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
-    """The cache of a folder, which is made if it is not there, for results that depend on these parts.
+    """Open the cache of a folder, which is made if it does not exist, for results that depend on these parts.
 
-    They depend, too, on the package's own code, the versions below it, and the number of threads, which rounds.
+    They also depend on the package's own code, the versions of the packages it uses, and the number of threads
+    (rounding).
 
     Raises:
-        UsageError: there can be no such folder.
+        UsageError: the folder cannot be made or used.
     """
     path = Path(folder)
     try:
@@ -109,7 +113,7 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
 
 
 def digest(*parts: str | bytes) -> str:
-    """SHA-256 of some texts and where they end."""
+    """SHA-256 of some texts and of where each ends."""
     found = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
@@ -122,13 +126,13 @@ def _code() -> str:
     """What computes: the package's files, whether there is a native library, the versions of what they rest on."""
     from importlib.metadata import version
 
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(_PACKAGE.rglob("*.py"))
     versions = map(version, ("numpy", "scipy", "onnx", "onnxruntime"))
     return digest(*(path.read_bytes() for path in files), *versions, str(native.unavailable_reason()))
 
 
 def _read(path: Path) -> Entry | None:
-    """An entry; None if there is none, or none that can be read."""
+    """Read an entry; None if there is none, or it cannot be read."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -154,5 +158,5 @@ def _write(path: Path, entry: Entry) -> None:
         content = stream.getvalue()
         write_atomic(path, digest(path.name, content).encode() + content, overwrite=True)
     except UsageError as error:
-        reason = str(error).replace(str(path), "entries")  # without the name: one warning, however many there are
+        reason = str(error).replace(str(path), "entries")  # without the name: one warning for all entries
         log.warning("cache %s: %s; results are not kept", path.parent, reason)

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever lost or half-written."""
+"""Write files so that nothing is ever lost or half-written."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     """Check before long work that ``path`` can be written.
 
     Raises:
-        UsageError: it exists and ``overwrite`` is not set, is ``source`` itself or no regular file, or its folder is
-            missing or not writable.
+        UsageError: it exists and ``overwrite`` is not set, it is ``source`` itself or not a regular file, or its folder
+            is missing or not writable.
     """
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target} is a folder: give a file name")
     if target.exists() and not target.is_file():
-        raise UsageError(f"{target} is no regular file: devices and pipes are not replaced, give another output")
+        raise UsageError(f"{target} is not a regular file: devices and pipes are not replaced, give another output")
     if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
         raise UsageError(f"{target} is the input itself: give another output")
     if target.exists() and not overwrite:
@@ -37,7 +37,7 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
 
 
 def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
-    """Write ``content`` by :func:`atomic`.
+    """Write ``content`` with :func:`atomic`.
 
     Raises:
         UsageError: see :func:`atomic`.
@@ -48,12 +48,13 @@ def write_atomic(path: str | Path, content: bytes, *, overwrite: bool) -> None:
 
 @contextmanager
 def atomic(path: str | Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
-    """A file beside ``path``, flushed to disk and renamed into place at the end; interrupted, it leaves no trace.
+    """Open a file beside ``path``; at the end it is flushed to disk and renamed to ``path``, or removed after an error.
 
-    Killed, it leaves ``.NAME.xxxxxxxx.tmp``, which nothing reads. A link stays, and what it points to is replaced.
+    A killed process leaves ``.NAME.xxxxxxxx.tmp``, which nothing reads. A link stays; the file it points to is
+    replaced.
 
     Raises:
-        UsageError: see :func:`check_target`, or the disk refuses the bytes.
+        UsageError: as for :func:`check_target`, or the file cannot be written.
     """
     target = check_target(path, overwrite=overwrite).resolve()
     temporary = None

@@ -1,10 +1,9 @@
-"""Jobs that do not depend on each other: on threads or processes of this machine, or on the workers of a cluster.
+"""Run independent jobs on threads or processes of this machine, or on the workers of a cluster.
 
-joblib is the one abstraction over all of them; this module adds what it leaves open: an order (largest first, so that
+joblib is the common interface to all of them. This module adds an order (largest first, so that
 no large job is left for the end), errors and warnings of the jobs as if they had run here, one thread for each job
-(sums round differently on more), and jobs that run again where their worker was lost.
-
-A job that goes to another process is a single pickle. It travels with the task, not beside it, so that a scheduler can
+(sums round differently on more), and another run of jobs whose worker was lost.
+A job for another process is a single pickle. It travels with the task, not beside it, so that a scheduler can
 give it to another worker.
 """
 
@@ -34,31 +33,31 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 RETRIES = 3
-"""Losses of workers, without a single result between them, after which the run ends at the next."""
+"""The run ends with the next loss of a worker after so many losses without a result between them."""
 
 ANSWER = 10
-"""Seconds that a scheduler has to answer, and then the first worker to come."""
+"""Seconds within which a scheduler must answer, and then its first worker."""
 
 SCHEMES = ("dask", "ray")
-"""Kinds of clusters, as URLs and extras of the package call them."""
+"""Kinds of clusters, by their names in URLs and in the package's extras."""
 
 _ROUND = 8
-"""Jobs for each worker in a call of a backend that returns all results at once: what a loss may cost."""
+"""Jobs for each worker in one call of a backend that returns all results at once: the most that a loss repeats."""
 
 _Found = tuple[Any, "Exception | None", "tuple[str, ...]"]
-"""What became of a job: its result, or the error that it raised, and its warnings."""
+"""The outcome of a job: its result, or the error that it raised, and its warnings."""
 
 
 class Pool:
-    """Where jobs run. A context: inside it the cluster, if there is one, is connected.
+    """Where jobs run. Use it in a ``with`` block, in which the cluster, if there is one, is connected.
 
     Args:
-        jobs: at a time on this machine; None takes OMP_NUM_THREADS or, without that, all cores.
+        jobs: jobs at a time on this machine; None takes OMP_NUM_THREADS or, without that, all cores.
         cluster: ``dask://host:port`` or ``ray://host:port`` instead.
 
     Raises:
-        UsageError: these make no sense, or a package is missing.
-        WorkerError: nobody answers at the address.
+        UsageError: both are given, an argument is out of range, or a package is missing.
+        WorkerError: nothing answers at the address.
     """
 
     def __init__(self, jobs: int | None = None, cluster: str | None = None) -> None:
@@ -95,11 +94,11 @@ class Pool:
         """Run jobs, the largest first, and yield index and result of each as soon as it is done.
 
         Args:
-            function: does a job. Of jobs that leave this process it must be found by name there.
-            load: index -> job; called late, so that few of them are in memory.
-            sizes: how long each job takes, in any unit.
-            most: at a time on this machine.
-            apart: jobs hold Python's lock for long or need a process for themselves: here they get processes.
+            function: does a job. Another process must be able to import it by name.
+            load: index -> job; called as late as possible, so that few jobs are in memory.
+            sizes: work for each job, in any unit.
+            most: the most jobs at a time on this machine.
+            apart: jobs hold Python's lock for long, or need a process for themselves: each runs in a process.
 
         Raises:
             WorkerError: workers were lost again and again.
@@ -132,7 +131,7 @@ class Pool:
                     raise WorkerError(f"{where}: workers were lost {lost} times without a result: {loss}") from loss
                 log.info("a worker was lost, its jobs run again: %s", loss)
             finally:
-                with warnings.catch_warnings():  # joblib's, about results that nobody wants any more
+                with warnings.catch_warnings():  # joblib warns of results that are no longer wanted
                     warnings.simplefilter("ignore")
                     found.close()
         if failed.error is not None:
@@ -141,11 +140,11 @@ class Pool:
     def _found(
         self, function: Callable[[J], R], load: Callable[[int], J], order: Iterator[int], count: int, apart: bool
     ) -> Generator[Any]:
-        """What became of the jobs of ``order``, by joblib's backend for this pool."""
+        """The outcomes of the jobs of ``order``, by joblib's backend for this pool."""
         from joblib import Parallel, delayed, parallel_config
 
         if self.cluster is None and not apart:
-            context = copy_context()  # joblib asks for jobs in threads of its own
+            context = copy_context()  # joblib calls load in its own threads
             with one_thread():
                 jobs = (delayed(_here)(context.copy(), function, load, index) for index in order)
                 yield from Parallel(count, backend="threading", pre_dispatch=count, **_UNORDERED)(jobs)
@@ -153,7 +152,7 @@ class Pool:
         away = (delayed(_away)(index, _packed(function, load, index)) for index in order)
         settings = self._settings or {"backend": "loky", "n_jobs": count, "inner_max_num_threads": 1}
         with parallel_config(**settings), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # dask's, about jobs that are arrays
+            warnings.filterwarnings("ignore", "Sending large graph")  # dask warns of jobs that hold arrays
             if self._scheme != "ray":
                 with _deaf():
                     found = Parallel(**_UNORDERED)(away)
@@ -167,7 +166,7 @@ _UNORDERED: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 
 
 
 class _First:
-    """The first error of a job. No job begins after it; those that have begun end: backends do not like to be torn."""
+    """The first error of a job. After it no job starts; running ones finish: backends do not stop them cleanly."""
 
     error: Exception | None = None
 
@@ -175,16 +174,16 @@ class _First:
         self.error = self.error or error
 
     def until(self, order: Iterable[int]) -> Iterator[int]:
-        """The indices of ``order``, as long as there is no error."""
+        """The indices of ``order``, until there is an error."""
         return takewhile(lambda _: self.error is None, list(order))
 
 
 class _Lost(Exception):
-    """The machinery failed, not a job."""
+    """A backend failed, not a job."""
 
 
 class _Versions(NamedTuple):
-    """What results depend on, besides the job."""
+    """Versions on which results depend, in addition to the job."""
 
     cerwu_onnx: str
     numpy: str
@@ -194,7 +193,7 @@ class _Versions(NamedTuple):
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes that start here do not hear of Ctrl-C: this one does, and ends them."""
+    """Start processes that ignore Ctrl-C: this process receives it, and ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -206,7 +205,7 @@ def _deaf() -> Iterator[None]:
 
 
 def _next(found: Iterator[Any]) -> Any:
-    """The next item, None at the end. Each backend names the loss of a worker in its own way."""
+    """The next item, None at the end. Each backend raises another error when it loses a worker."""
     try:
         return next(found, None)
     except Exception as error:
@@ -215,7 +214,7 @@ def _next(found: Iterator[Any]) -> Any:
 
 
 def _here(context: Context, function: Callable[[J], R], load: Callable[[int], J], index: int) -> tuple[int, _Found]:
-    """A job on a thread of this process, whose warnings are collected where the caller's are."""
+    """Run a job on a thread of this process; its warnings go to the caller's list."""
     try:
         return index, (context.run(lambda: function(load(index))), None, ())
     except Exception as error:
@@ -223,7 +222,7 @@ def _here(context: Context, function: Callable[[J], R], load: Callable[[int], J]
 
 
 def _packed(function: Callable[[J], R], load: Callable[[int], J], index: int) -> bytes | Exception:
-    """A job as it travels; what went wrong instead, for here an error would be one of the backend's."""
+    """Pickle a job. An error is returned, not raised: raised here, it would look like an error of the backend."""
     import cloudpickle
 
     try:
@@ -234,7 +233,7 @@ def _packed(function: Callable[[J], R], load: Callable[[int], J], index: int) ->
 
 
 def _away(index: int, packed: bytes | Exception) -> tuple[int, _Found]:
-    """A job in another process."""
+    """Run a job in another process."""
     messages: list[str] = []
     try:
         if isinstance(packed, Exception):
@@ -249,7 +248,7 @@ def _away(index: int, packed: bytes | Exception) -> tuple[int, _Found]:
 
 
 def _portable(error: Exception) -> Exception:
-    """An exception that survives pickling."""
+    """The exception, or one that survives pickling."""
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error):  # noqa: S301 - our own
             return error
@@ -262,7 +261,7 @@ def _versions() -> _Versions:
 
 
 def _cores() -> int:
-    """Jobs at a time that nobody has asked otherwise for."""
+    """The default number of jobs at a time."""
     from joblib import cpu_count
 
     return asked_threads() or int(cpu_count())
@@ -272,7 +271,7 @@ def _parsed(cluster: str) -> tuple[str, str]:
     """Kind and ``host:port`` of a cluster.
 
     Raises:
-        UsageError: it is no such URL.
+        UsageError: it is not such a URL.
     """
     with suppress(ValueError):
         url = urlsplit(cluster)
@@ -283,12 +282,12 @@ def _parsed(cluster: str) -> tuple[str, str]:
 
 @contextmanager
 def _dask(address: str) -> Iterator[dict[str, Any]]:
-    """Settings of joblib for the workers of a dask scheduler."""
+    """Connect to a dask scheduler, and yield the settings of joblib for its workers."""
     try:
         from dask import distributed
     except ImportError:
         raise _missing("dask") from None
-    connect: Any = distributed.Client  # which has no types
+    connect: Any = distributed.Client  # it has no types
     try:
         client = connect(f"tcp://{address}", timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -305,7 +304,7 @@ def _dask(address: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _ray(address: str) -> Iterator[dict[str, Any]]:
-    """Settings of joblib for the workers of a ray cluster."""
+    """Connect to a ray cluster, and yield the settings of joblib for its workers."""
     try:
         import ray
         from ray.util.joblib import register_ray
@@ -313,7 +312,7 @@ def _ray(address: str) -> Iterator[dict[str, Any]]:
         raise _missing("ray") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error says it all
+            warnings.simplefilter("ignore")  # the error tells everything
             ray.init(f"ray://{address}", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise _silent(f"ray://{address}", "ray start --head", error) from None
@@ -329,6 +328,6 @@ def _missing(extra: str) -> UsageError:
 
 
 def _silent(cluster: str, command: str, error: Exception) -> WorkerError:
-    """An address that does not answer."""
+    """The error for an address that does not answer."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return WorkerError(f"{cluster} does not answer ({reason}): is `{command}` running there?")

@@ -1,4 +1,4 @@
-"""What the stages tell their caller: how far they are, how long they took, and what they warn of."""
+"""Tell the caller about the stages: progress, seconds per stage, and the warnings logged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Progress = Callable[[str, int, int | None, str], None]
 
 
 _open: ContextVar[tuple[list[str], ...]] = ContextVar("_open", default=())
-"""Where warnings are collected, of this thread or the one that it works for."""
+"""Lists that collect warnings, of this thread or of the one for which it works."""
 
 
 def silent(stage: str, done: int, total: int | None, item: str) -> None:
-    """The progress of callers that want none."""
+    """Show no progress."""
 
 
 class Clock:
-    """Wall seconds by stage."""
+    """Measures wall seconds by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -39,7 +39,7 @@ class Clock:
 def logged_warnings() -> Iterator[list[str]]:
     """Collect the warnings that the library logs inside a ``with`` block.
 
-    Not those of other threads, unless they run in a copy of this one's context.
+    Warnings of other threads count only if these run in a copy of this thread's context.
     """
     messages: list[str] = []
 
@@ -49,7 +49,7 @@ def logged_warnings() -> Iterator[list[str]]:
                 messages.append(record.getMessage())
 
     handler = Collector(logging.WARNING)
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger("cerwu_onnx")
     logger.addHandler(handler)
     token = _open.set((*_open.get(), messages))
     try:

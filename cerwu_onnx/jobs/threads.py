@@ -1,4 +1,4 @@
-"""How many threads matrix products and onnxruntime take."""
+"""Set how many threads matrix products and onnxruntime use."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 LARGE = 1024
-"""Columns from which a Hessian's products and factors gain from more than one thread.
+"""Products and factors of Hessians of at least so many columns gain from more than one thread.
 
-Threads of smaller ones wait for each other more than they compute, twenty times as long where other processes hold a
+With smaller ones, threads wait for each other more than they compute, and twenty times as long if other processes use a
 core.
 """
 
 
 def blas_threads(columns: int) -> AbstractContextManager[object]:
-    """Until the end of the context one thread, if matrices have fewer than :data:`LARGE` columns."""
+    """A context with one thread if matrices have fewer than :data:`LARGE` columns."""
     limits: AbstractContextManager[object] = _libraries().limit(limits=1 if columns < LARGE else None, user_api="blas")
     return limits
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within such contexts, which may overlap in several threads, products and sessions of this process take one each.
+    """A context with one thread for each product and session of this process; contexts may overlap in several threads.
 
-    What is computed then does not depend on the number of cores, and workers do not take them from each other.
+    Results then do not depend on the number of cores, and workers do not take cores from each other.
     """
     _single.enter()
     try:
@@ -51,9 +51,9 @@ def asked_threads() -> int | None:
 
 
 class _Single:
-    """Who has entered :func:`one_thread`. The limit belongs to the process: the first sets it, the last lifts it.
+    """Counts the contexts of :func:`one_thread`: the first sets the process's limit, the last lifts it.
 
-    threadpoolctl lets no thread lift what another one has set and may still use; then the limit stays.
+    threadpoolctl lets no thread lift a limit that another one has set and may still use; then the limit stays.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ _single = _Single()
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those of numpy and scipy. To look for them takes a millisecond."""
+    """The thread pools of numpy and scipy. Finding them takes a millisecond."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -1,6 +1,6 @@
-"""What follows a layer's product and belongs to it: its bias, and a BatchNormalization of its outputs.
+"""Find the bias of a layer, and the BatchNormalization of its outputs.
 
-Only constants that a single node reads, once, count: whatever is done to them shows at the outputs of that layer alone.
+A constant counts only if a single node reads it, once: then its changes show at the outputs of that layer only.
 The two biases that a recurrent operator keeps in one tensor count as the bias of its input weight. Transposed
 convolutions, whose rows are not output channels, have none.
 """
@@ -26,13 +26,13 @@ _Reader: TypeAlias = "tuple[onnx.NodeProto, int]"
 
 
 def with_parameters(model: onnx.ModelProto, layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """The layers, each with the bias and the normalisation that were found for it."""
+    """Give each layer the bias and the normalisation that belong to it."""
     search = _Search(model)
     return tuple(search.complete(layer) for layer in layers)
 
 
 class _Search:
-    """A model's constants and who reads what."""
+    """Searches a model for the parameters of layers, by its constants and the readers of each value."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.tensors = constant_tensors(model)
@@ -72,7 +72,7 @@ class _Search:
         return replace(layer, bias=bias, norm=norm)
 
     def recurrent_bias(self, node: onnx.NodeProto) -> Bias | None:
-        """Both halves of B, which add up at the same outputs: the error of their sum has twice the variance."""
+        """The bias B of a recurrent node: its halves add up, so the error of their sum has twice the variance."""
         name = node.input[3] if len(node.input) > 3 else ""
         tensor = self.tensors.get(name)
         if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:
@@ -80,7 +80,7 @@ class _Search:
         return Bias(name, math.sqrt(2))
 
     def only_reader(self, name: str) -> _Reader | None:
-        """The node that reads a tensor and the number of that input, if nothing else does."""
+        """The node that reads a tensor and the index of that input, if there is no other reader."""
         readers = self.readers[name]
         return readers[0] if len(readers) == 1 and name not in self.pinned else None
 
@@ -92,7 +92,7 @@ class _Search:
         return Bias(name, factor)
 
     def norm(self, node: onnx.NodeProto, channels: int) -> Norm | None:
-        """The BatchNormalization (inference form) that a node's output goes to, if all its parameters qualify."""
+        """The BatchNormalization (inference form) that reads a node's output, if all its parameters qualify."""
         after = self.only_reader(node.output[0])
         if after is None or not _is(after[0], "BatchNormalization") or after[1] != 0 or self.opset < 7:
             return None
@@ -106,12 +106,12 @@ class _Search:
         return Norm(scale, shift, mean, variance, float(attributes.get("epsilon", 1e-5)))
 
     def is_vector(self, name: str, channels: int, axis: int) -> bool:
-        """Whether a float constant that one node reads has an entry per output channel and varies along nothing else.
+        """Whether a float constant with a single reader has one entry per output channel, and no other axis.
 
         Args:
-            name: of the tensor, constant or not.
-            channels: how many outputs, more than one.
-            axis: where they stand, counted from the end.
+            name: name of the tensor, constant or not.
+            channels: number of outputs, more than one.
+            axis: the axis of the channels, counted from the end.
         """
         tensor = self.tensors.get(name)
         if tensor is None or tensor.data_type not in FLOATS or self.only_reader(name) is None:

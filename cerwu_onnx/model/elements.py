@@ -1,4 +1,4 @@
-"""Number formats of ONNX tensors: where their elements are, bit for bit, and floats of any type as float32 and back."""
+"""Read and write the elements of ONNX tensors: as raw bytes, bit for bit, or floats of any type as float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLOATS: dict[int, np.dtype[Any]] = {
     _T.DOUBLE: np.dtype("<f8"),
     _T.BFLOAT16: np.dtype("<u2"),
 }
-"""Element types that are quantised, and how their bits are held; bfloat16 as uint16."""
+"""Element types that are quantised, and the numpy type that holds their bits; bfloat16 as uint16."""
 
 INTEGERS = {
     _T.INT8: "<i1",
@@ -35,17 +35,17 @@ INTEGERS = {
     _T.BOOL: "<u1",
     **dict.fromkeys((17, 18, 19, 20, 24), "<u1"),  # floats of 8 bits, of which older versions of onnx know fewer
 }
-"""Element types of at least a byte that are coded as integers; tiny floats as their bits."""
+"""Element types of at least one byte that are coded as integers; 8-bit floats count by their bits."""
 
 _WIDE = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
-"""Where elements are that do not stand in ``raw_data``."""
+"""Fields that hold elements which are not in ``raw_data``."""
 
 UNLOADED = "keeps its data in another file: load it into the model first (onnx.load does so)"
-"""What is wrong with a tensor of a model that :mod:`cerwu_onnx.model.loading` has not read."""
+"""Message for a tensor of a model that :mod:`cerwu_onnx.model.loading` has not read."""
 
 
 def storage_dtype(element: int) -> np.dtype[Any] | None:
-    """How numpy holds the elements of a float or integer type bit for bit; None for types that it has not."""
+    """The numpy type that holds the elements of a float or integer type bit for bit; None if numpy has none."""
     integers = element in INTEGERS and element < _T.FLOAT8E4M3FN and element != _T.BOOL
     return np.dtype(INTEGERS[element]) if integers else FLOATS.get(element)
 
@@ -63,16 +63,16 @@ def loaded(tensor: onnx.TensorProto) -> onnx.TensorProto:
 
 
 def where(tensor: onnx.TensorProto) -> tuple[str, int, int]:
-    """Path of the file that holds a tensor's elements, the offset there, and how many bytes they are."""
+    """Path of the file that holds a tensor's elements, their offset there, and their size in bytes."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     return entries["location"], int(entries["offset"]), int(entries["length"])
 
 
 def raw_bytes(tensor: onnx.TensorProto) -> bytes:
-    """The elements of a tensor as ``raw_data`` has them, wherever they are; not of strings.
+    """The elements of a tensor in the form of ``raw_data``, also if they are in a file; not for strings.
 
     Raises:
-        ModelError: they are in a file that is gone or was never found.
+        ModelError: they are in a file that is missing or was never found.
     """
     if tensor.HasField("raw_data"):
         return tensor.raw_data

@@ -1,4 +1,4 @@
-"""Tensors that must come back bit for bit: where they take fewest bytes.
+"""Decide where a tensor that must come back bit for bit takes the fewest bytes: directory, graph section or coded.
 
 Floats are raw tensors of the directory, unless the deflated graph section holds them in fewer bytes (masks, constant
 tables). Integers are part of the graph section, unless the entropy coders need fewer bytes than deflate: the weights of
@@ -17,20 +17,20 @@ from cerwu_onnx.model.placeholders import MAX_SYMBOL, placeholder, tables
 from cerwu_onnx.types import QuantizedTensor
 
 LEAST = 64
-"""Bytes below which a tensor is not worth a record of its own."""
+"""A tensor of fewer bytes is not worth a record of its own."""
 
 GAIN = 0.9
-"""Deflated size, relative to the size, at which floats leave the directory."""
+"""Floats leave the directory if deflate brings them to at most this share of their size."""
 
 SAMPLE = 1 << 20
-"""Bytes from which the deflated size is judged."""
+"""Bytes of a tensor from which its deflated size is estimated."""
 
 ENTRY = 12
-"""Bytes, about, of a tensor's name and frame in the graph section."""
+"""About how many bytes a tensor's name and frame take in the graph section."""
 
 
 def deflated_size(raw: bytes) -> int:
-    """About how many bytes deflate makes of a tensor's."""
+    """About how many bytes a tensor's raw bytes take after deflate."""
     if len(raw) <= SAMPLE:
         return len(zlib.compress(raw, 9))
     middle = (len(raw) - SAMPLE) // 2
@@ -38,7 +38,7 @@ def deflated_size(raw: bytes) -> int:
 
 
 def is_redundant(tensor: onnx.TensorProto) -> bool:
-    """Whether deflate finds enough in a tensor of floats to keep it in the graph section."""
+    """Whether deflate makes a tensor of floats so small that it should stay in the graph section."""
     raw = raw_bytes(tensor)
     return len(raw) >= LEAST and deflated_size(raw) + ENTRY < GAIN * len(raw)
 
@@ -46,13 +46,14 @@ def is_redundant(tensor: onnx.TensorProto) -> bool:
 def coded_table(
     name: str, tensor: onnx.TensorProto, coder: str, *, weights_only: bool
 ) -> tuple[writer.Encoded, onnx.TensorProto] | None:
-    """A tensor of integers by the entropy coders, and its placeholder; None if deflate does as well.
+    """Code a tensor of integers, with its placeholder; None if deflate does as well.
 
     Args:
-        name: of the tensor.
-        tensor: of any type, not empty.
+        name: name of the tensor.
+        tensor: the tensor, of any type, not empty.
         coder: one of :data:`cerwu_onnx.config.CODERS`.
-        weights_only: the file has no graph to fall back on, nor to say that symbols are not the integers themselves.
+        weights_only: the file has no graph section that could hold the tensor, or say that symbols are not the
+            integers.
     """
     if tensor.data_type == onnx.TensorProto.STRING:
         return None

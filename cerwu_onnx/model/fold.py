@@ -39,15 +39,15 @@ TOLERANCE = 1e-3
 def fold_batch_norm(model: onnx.ModelProto, exact: Collection[str] = ()) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Fold every BatchNormalization (inference form) that directly follows a Conv or Gemm.
 
-    The layer's weight and bias must be float32 constants that nothing else reads, and its output must go
-    nowhere but into the BatchNormalization. The arithmetic is float64. Other nodes stay as they are.
+    The layer's weight and bias must be float32 constants that nothing else reads, and only the BatchNormalization may
+    read its output. The arithmetic is float64. Other nodes stay as they are.
 
     Args:
-        model: treat it as read-only.
-        exact: names of tensors that must not change or go away.
+        model: it is not changed.
+        exact: names of tensors that must not change or disappear.
 
     Returns:
-        A folded copy, or the model itself if there is nothing to fold, and the names of the nodes that are gone (their
+        A folded copy (the model itself if there is nothing to fold), and the names of the removed nodes (their
         first outputs where they have no name).
     """
     if not any(node.op_type == "BatchNormalization" for node in model.graph.node):
@@ -64,7 +64,7 @@ def fold_batch_norm(model: onnx.ModelProto, exact: Collection[str] = ()) -> tupl
 
 
 class _Folding:
-    """One pass over a model that may be changed."""
+    """Folds the nodes of a model, which it changes in place."""
 
     def __init__(self, model: onnx.ModelProto, exact: Collection[str]) -> None:
         self.model, self.exact = model, exact
@@ -80,7 +80,7 @@ class _Folding:
         self.orphans: set[str] = set()
 
     def fold(self, norm: onnx.NodeProto) -> bool:
-        """Fold one BatchNormalization if all conditions hold; True if it is gone."""
+        """Fold one BatchNormalization if all conditions hold; True if it was folded."""
         layer = self.producers.get(norm.input[0])
         if layer is None or self.uses[norm.input[0]] != 1 or norm.input[0] in self.replaceable:
             return False
@@ -111,7 +111,7 @@ class _Folding:
         return True
 
     def _folded(self, layer: onnx.NodeProto, scale: Array, beta: Array, mean: Array) -> tuple[Array, Array] | None:
-        """New weight and bias in float32, None if the layer's form or the values do not allow it."""
+        """New weight and bias in float32; None if the layer's form or the values do not allow it."""
         attributes = attributes_of(layer)
         if layer.domain not in ("", "ai.onnx") or layer.op_type not in ("Conv", "Gemm"):
             return None
@@ -161,7 +161,7 @@ class _Folding:
         self.uses[name] = 1
 
     def clean_up(self) -> None:
-        """Remove the constants that only folded nodes read, and types of names that are gone."""
+        """Remove constants that only folded nodes read, and types of names that no longer exist."""
         graph = self.model.graph
         gone = {name for name in self.orphans if self.uses[name] <= 0}
         keep(graph.initializer, lambda tensor: tensor.name not in gone)
@@ -178,7 +178,7 @@ class _Folding:
         return np.asarray(floats_of(tensor), np.float64)
 
     def _own(self, name: str) -> Array | None:
-        """Likewise, if a single node reads it, once."""
+        """Such a constant, if only a single node reads it, once."""
         return self._floats(name) if self.uses[name] == 1 else None
 
     def _fresh_name(self, wanted: str) -> str:
@@ -201,7 +201,7 @@ def check_folding(
     Args:
         original: the model before folding.
         folded: the model after it.
-        feeds: one feed or several; random ones if None.
+        feeds: one feed or several; a random one if None.
 
     Returns:
         The largest difference relative to the largest value of the same output.
@@ -230,7 +230,7 @@ def check_folding(
 
 
 def _relative_error(reference: Array, value: Array) -> float:
-    """Outputs that are not floats (an argmax may flip at a tie) count as equal."""
+    """Largest difference relative to the largest value; 0 for outputs that are not floats (argmax may flip at ties)."""
     if reference.dtype.kind != "f":
         return 0.0
     if reference.shape != value.shape or not np.array_equal(np.isfinite(reference), np.isfinite(value)):
@@ -263,7 +263,7 @@ def _run(session: ort.InferenceSession, feed: Feed) -> dict[str, Array]:
 
 
 def _random_feed(inputs: Iterable[InputInfo]) -> Feed:
-    """Normal floats, zeros and ones for integers; free axes have length 1."""
+    """A feed of normal floats, of zeros and ones for integers; free axes have length 1."""
     rng = np.random.default_rng(0)
     feed = {}
     for info in inputs:

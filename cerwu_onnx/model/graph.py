@@ -1,4 +1,4 @@
-"""Which weights of a model can be quantised, where they are used, and why other constants are kept."""
+"""Analyse a model: the weights that can be quantised, where they are used, and why other constants stay exact."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A model and what was found in it.
+    """A model and the result of its analysis.
 
     Attributes:
-        model: the model itself; treat it as read-only.
+        model: the model itself; do not change it.
         layers: its quantisable weights, initializers first, then Constant nodes, in the model's order.
-        kept: all other constants, likewise, then those inside bodies and local functions. The biases and
-            normalisation parameters of layers are among them.
+        kept: all other constants in the same order, then those inside bodies and local functions. They include the
+            biases and normalisation parameters of layers.
         tensors: the main graph's dense constants by name.
 
     Raises:
@@ -84,7 +84,7 @@ class Graph:
 
     @property
     def observed(self) -> onnx.ModelProto:
-        """The model that computes the activations of all sites: a copy that returns more, or the model itself."""
+        """The model that computes the activations of all sites: a copy with more outputs, or the model itself."""
         return with_hidden_states(self.model)
 
     @property
@@ -94,7 +94,7 @@ class Graph:
 
 
 def analyse(model: onnx.ModelProto) -> Graph:
-    """Find every quantisable weight of the main graph and a reason for every other constant.
+    """Find every quantisable weight of the main graph, and the reason why every other constant stays exact.
 
     Raises:
         ModelError: two constants share a name.
@@ -124,7 +124,7 @@ def analyse(model: onnx.ModelProto) -> Graph:
 
 
 def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:
-    """The weights of some layers, as float32 (all by default), each in the shape of its ONNX tensor.
+    """The weights of some layers (default: all), as float32, each in the shape of its ONNX tensor.
 
     Raises:
         UsageError: a name is not one of the layers.

@@ -1,7 +1,7 @@
-"""One flat graph: weights move from the bodies of nodes and from local functions to where layers are looked for.
+"""Move weights from the bodies of nodes and from local functions to the main graph, where layers are looked for.
 
-What the model computes stays the same. A body (If, Loop, Scan) reads the main graph's values by name, so its constants
-may as well be the main graph's. A local function cannot; where one holds or is given weights, all are inlined.
+The model computes the same as before. A body (If, Loop, Scan) reads the main graph's values by name, so its constants
+can move to the main graph. Those of a local function cannot; if one holds or receives weights, all are inlined.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from cerwu_onnx.model.tensors import all_messages, bodies, constant_tensors, val
 log = logging.getLogger(__name__)
 
 LEAST = 64
-"""Elements from which on a constant counts as a weight here."""
+"""A constant of at least so many elements counts as a weight here."""
 
 _STANDARD = ("", "ai.onnx")
 
 
 def flattened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its weights in the main graph; it is changed, or replaced, if there are any elsewhere."""
+    """Move all weights to the main graph; the model is changed, or replaced, if there are any elsewhere."""
     if model.functions and _functions_hold_weights(model):
         try:
             model = _inlined(model)
         except Exception as error:  # the inliner's exceptions have no common base but this
-            log.warning("local functions cannot be inlined, what they hold stays as it is: %s", first_line(error))
-    if model.ir_version >= 4:  # before, an initializer had to be an input as well
+            log.warning("local functions cannot be inlined, so their tensors stay as they are: %s", first_line(error))
+    if model.ir_version >= 4:  # before version 4, an initializer had to be an input as well
         _hoist(model)
     return model
 
@@ -43,7 +43,7 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
 
 
 def _functions_hold_weights(model: onnx.ModelProto) -> bool:
-    """Whether a function has a constant that counts as a weight, or some call of one reads such a constant."""
+    """Whether a function has a constant that counts as a weight, or a call of a function reads such a constant."""
     for function in model.functions:
         for message in all_messages(function):
             if isinstance(message, onnx.TensorProto) and _is_weight(message):
@@ -59,7 +59,7 @@ def _functions_hold_weights(model: onnx.ModelProto) -> bool:
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without functions. Constants that calls repeat become one initializer."""
+    """The model with all functions inlined. Constants that several calls repeat become one initializer."""
     before = {node.output[0] for node in model.graph.node if value_of(node) is not None}
     result = inliner.inline_local_functions(model)
     if result.ir_version < 4:
@@ -88,7 +88,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _hoist(model: onnx.ModelProto) -> None:
-    """Move the weights of bodies to the main graph, under names that nothing else has."""
+    """Move the weights of bodies to the main graph, under names that are not used."""
     holders = [node for node in model.graph.node if any(bodies(node))]
     if not any(_is_weight(t) for node in holders for t in all_messages(node) if isinstance(t, onnx.TensorProto)):
         return
@@ -145,7 +145,7 @@ def _remove(body: onnx.GraphProto, names: dict[str, str]) -> None:
 
 
 def _rename(nodes: Iterable[onnx.NodeProto], names: dict[str, str]) -> None:
-    """Let nodes, and what is inside them, read other names, except where a body defines the old one itself."""
+    """Rename what nodes and their bodies read, except where a body defines the old name itself."""
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
         for body in bodies(node):

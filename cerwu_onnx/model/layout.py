@@ -1,6 +1,6 @@
-"""How an operator's constant operand is seen as a stack of matrices ``(G, M, N)``.
+"""Lay out an operator's constant operand as a stack of matrices ``(G, M, N)``: one function per operator.
 
-One function per operator; the table in docs/design.md, "The canonical layer", is the summary. No onnx here.
+The table in docs/architecture.md, "The canonical layer", is the summary. This module does not import onnx.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _AS_IS = (0, 1, 2)
 _TRANSPOSED = (0, 2, 1)
 
 _NEIGHBOURS = 128
-"""Columns at most of a matrix of whose inputs nothing is known."""
+"""The most columns of a matrix if nothing is known of its inputs."""
 
 _NARROW = 16
-"""Columns from which on it is worth dividing rows."""
+"""Rows of at least so many columns are worth dividing."""
 
 
 def conv_layout(shape: tuple[int, ...], groups: int) -> MatrixLayout:
@@ -123,7 +123,7 @@ def einsum_layout(shape: tuple[int, ...], labels: str, operand: str, result: str
 
     Args:
         shape: as stored.
-        labels: one letter per axis.
+        labels: letters of the constant's axes.
         operand: letters of the variable operand.
         result: letters of the result.
 
@@ -160,16 +160,16 @@ def gather_layout(shape: tuple[int, ...]) -> MatrixLayout:
 
 
 def operand_layout(shape: tuple[int, ...]) -> MatrixLayout:
-    """Layout of a tensor that is no factor of a product: rows of neighbours, at most 128 of them."""
+    """Layout of a tensor that is no factor of a product: rows of at most 128 neighbouring elements."""
     size = math.prod(shape)
     columns = _divisor(size)
     return _stack(shape, (1, size // columns, columns), transposed=False)
 
 
 def narrowed(layout: MatrixLayout) -> MatrixLayout:
-    """A layout for a weight of whose inputs nothing is known: its rows in pieces of at most 128 columns.
+    """Layout of a weight if nothing is known of its inputs: its rows in pieces of at most 128 columns.
 
-    Where each row is a single number (a table), the pieces are of neighbours in the tensor instead.
+    Where each row is a single number (a table), the pieces hold neighbouring elements of the tensor instead.
     """
     length = layout.cols
     if length == 1 and layout.perm == tuple(range(len(layout.perm))):
@@ -181,7 +181,7 @@ def narrowed(layout: MatrixLayout) -> MatrixLayout:
 
 
 def _divisor(size: int) -> int:
-    """The largest divisor of at most :data:`_NEIGHBOURS`."""
+    """The largest divisor that is at most :data:`_NEIGHBOURS`."""
     return next(width for width in range(min(size, _NEIGHBOURS), 0, -1) if size % width == 0)
 
 
@@ -193,20 +193,20 @@ class Move:
     perm: tuple[int, ...] | None = None
 
     def apply(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape afterwards."""
+        """The shape after the move."""
         return tuple(shape[axis] for axis in self.perm) if self.shape is None and self.perm else self.shape or ()
 
 
 def moved_layout(layout: MatrixLayout, shape: tuple[int, ...], moves: Sequence[Move]) -> MatrixLayout:
-    """The layout of a tensor which only after some moves is what ``layout`` describes.
+    """The layout of a tensor that ``layout`` describes only after some moves.
 
     Args:
-        layout: of the tensor after the moves.
-        shape: of the tensor before them.
-        moves: in their order.
+        layout: layout of the tensor after the moves.
+        shape: shape of the tensor before the moves.
+        moves: the moves, in order.
 
     Returns:
-        A layout that makes the same matrices of the tensor before the moves.
+        A layout that makes the same matrices from the tensor before the moves.
 
     Raises:
         ValueError: a reshape mixes axes in a way that no reshape and transpose of the tensor can express.
@@ -222,12 +222,12 @@ def moved_layout(layout: MatrixLayout, shape: tuple[int, ...], moves: Sequence[M
 
 
 class _Parts:
-    """A tensor's elements as a mixed radix, divided into places as transposes need them.
+    """The index of a tensor's elements as a mixed radix, divided into the places that transposes need.
 
     Attributes:
-        sizes: of each place, by number.
-        original: places in the order of the tensor's elements.
-        moved: places in their order after the moves so far.
+        sizes: size of each place, by number.
+        original: the places in the order of the tensor's elements.
+        moved: the places in their order after the moves so far.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -256,7 +256,7 @@ class _Parts:
         return axes
 
     def _divide(self, part: int, size: int) -> tuple[int, int]:
-        """Divide a place into one of ``size`` and the rest of it; their numbers."""
+        """Divide a place into one of ``size`` and one for the rest; return their numbers."""
         if self.sizes[part] % size:
             raise ValueError("a reshape on the way mixes its axes")
         new = len(self.sizes), len(self.sizes) + 1
@@ -267,7 +267,7 @@ class _Parts:
 
 
 def _stack(shape: tuple[int, ...], split: tuple[int, int, int], *, transposed: bool) -> MatrixLayout:
-    """Reshape to ``split`` = (groups, first, second); the second axis is the rows when ``transposed``."""
+    """Reshape to ``split`` = (groups, first, second); with ``transposed``, the second axis is the rows."""
     groups, first, second = split
     rows, cols = (second, first) if transposed else (first, second)
     perm = _TRANSPOSED if transposed else _AS_IS

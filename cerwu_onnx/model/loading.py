@@ -1,4 +1,4 @@
-"""Reading an ONNX file: checked, with weights in the main graph, and large external data left where it is."""
+"""Read and check an ONNX file: weights move to the main graph, and large external data stays in its file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cerwu_onnx.model.inline import flattened
 from cerwu_onnx.model.tensors import MAX_BYTES, all_messages, all_tensors, tensor_bytes, without_initializers
 
 LAZY = 1 << 16
-"""Bytes from which on external data stays in its file until it is needed."""
+"""External data of at least so many bytes stays in its file until it is needed."""
 
 _LARGE = 1 << 20
-"""Bytes from which on a tensor is not shown to onnx.checker, which would copy it."""
+"""Tensors of at least so many bytes are hidden from onnx.checker, which would copy them."""
 
 
 def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """Read and check an ONNX file.
 
     Weights inside bodies and local functions become initializers of the main graph
-    (:mod:`cerwu_onnx.model.inline`). Tensors stored beside the file become part of the result if they are small; large
-    initializers stay where they are, with absolute paths, and :func:`cerwu_onnx.model.elements.raw_bytes` reads them.
+    (:mod:`cerwu_onnx.model.inline`). Small tensors stored beside the file become part of the result; large initializers
+    stay where they are, with absolute paths, and :func:`cerwu_onnx.model.elements.raw_bytes` reads them.
 
     Raises:
         UsageError: there is no such file.
@@ -41,7 +41,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not file.is_file():
         raise UsageError(f"{file}: is not a file (give the .onnx file itself)")
     if file.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{file}: an ONNX file of 2 GB and more cannot be: save the model with external data")
+        raise ModelError(f"{file}: ONNX files cannot have 2 GB and more: save the model with external data")
     model = onnx.ModelProto()
     content = file.read_bytes()
     try:
@@ -61,7 +61,7 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
 
 def model_size(path: str | os.PathLike[str]) -> int:
-    """Bytes of a valid ONNX file and of the data beside it that it refers to."""
+    """Bytes of a valid ONNX file and of the external data that it refers to."""
     model = onnx.ModelProto()
     model.ParseFromString(Path(path).read_bytes())
     outside = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
@@ -69,17 +69,17 @@ def model_size(path: str | os.PathLike[str]) -> int:
 
 
 def _check_messages(model: onnx.ModelProto, file: Path) -> None:
-    """Refuse what protobuf lets through, and some versions of onnx.checker: texts that are no UTF-8, odd tensors."""
+    """Refuse faults that protobuf and some versions of onnx.checker accept: texts that are not UTF-8, odd tensors."""
     for message in all_messages(model):
         if isinstance(message, onnx.TensorProto) and (fault := _fault(message)):
             raise ModelError(f"{file}: tensor {message.name!r} has {fault}")
         for word in _words(message):
             if isinstance(word, bytes):
-                raise ModelError(f"{file}: {word[:80]!r} is no UTF-8: the file is damaged")
+                raise ModelError(f"{file}: {word[:80]!r} is not UTF-8: the file is damaged")
 
 
 def _fault(tensor: onnx.TensorProto) -> str:
-    """What a tensor has that none may have; empty if it is sound."""
+    """The fault of a tensor, in words; empty if it has none."""
     if tensor.data_type not in onnx.TensorProto.DataType.values():
         return f"the element type {tensor.data_type}, which ONNX does not know"
     if any(size < 0 for size in tensor.dims):
@@ -90,8 +90,8 @@ def _fault(tensor: onnx.TensorProto) -> str:
 
 
 def _words(message: Any) -> Iterator[str | bytes]:
-    """The texts of a message; bytes where they are no UTF-8."""
-    if isinstance(message, onnx.TensorProto):  # asking for all of its fields would copy its elements
+    """The texts of a message; as bytes if they are not UTF-8."""
+    if isinstance(message, onnx.TensorProto):  # reading all of its fields would copy its elements
         yield message.name
         return
     for field, value in message.ListFields():
@@ -100,7 +100,7 @@ def _words(message: Any) -> Iterator[str | bytes]:
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
-    """Have onnx.checker look at everything but the elements of large initializers, whose number is checked here."""
+    """Check everything with onnx.checker but the elements of large initializers; their number is checked here."""
     if model.ir_version > onnx.IR_VERSION:
         raise ModelError(
             f"{file}: written in ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} "
@@ -122,11 +122,11 @@ def _check(model: onnx.ModelProto, file: Path) -> None:
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
     except ValueError as error:
-        raise ModelError(f"{file}: more than 2 GB that are no initializers cannot be read") from error
+        raise ModelError(f"{file}: more than 2 GB outside of initializers cannot be read") from error
 
 
 def _find_external(model: onnx.ModelProto, file: Path) -> None:
-    """Find all external data, only in files below the model's folder, and load what is small."""
+    """Find all external data, which must be below the model's folder, and load the small tensors."""
     folder = file.resolve().parent
     for tensor in all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -145,7 +145,7 @@ def _find_external(model: onnx.ModelProto, file: Path) -> None:
 
 
 def _may_wait(tensor: onnx.TensorProto) -> bool:
-    """Whether an initializer is worth leaving in its file."""
+    """Whether an initializer may stay in its file."""
     return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
 
 
@@ -160,7 +160,7 @@ def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, i
     try:
         source = (folder / location).resolve()
         is_file = source.is_file()
-    except (OSError, ValueError, RuntimeError):  # a name too long, a NUL, links in a circle
+    except (OSError, ValueError, RuntimeError):  # a name that is too long or holds a NUL, links in a circle
         raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
     if not location or not source.is_relative_to(folder):
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")

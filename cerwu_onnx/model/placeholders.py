@@ -1,4 +1,4 @@
-"""What stands in a graph section for coded tensors, and what it makes of their values (docs/format.md).
+"""Placeholders: tensors of the graph section that stand for coded tensors, and how values fill them (docs/format.md).
 
 Weights of any float type are quantised as float32 values, which are rounded to their type here. Tables of integers are
 coded without loss: their symbols are the integers.
@@ -21,12 +21,12 @@ _T = onnx.TensorProto
 Array = npt.NDArray[Any]
 
 _PARTS = {21: (4, False), 22: (4, True), 23: (4, False), 25: (2, False), 26: (2, True)}
-"""Element types of which several share a byte, the first in its lowest bits: bits of one, and whether it is signed.
+"""Element types with several elements in a byte, the first in its lowest bits: bits of one, and whether it is signed.
 
 UINT4, INT4, FLOAT4E2M1, UINT2, INT2, by number: older versions of onnx do not know all names."""
 
 NIBBLE = 4
-"""Bits of one of two numbers that share a byte of an uint8 tensor."""
+"""Bits of each number where two share a byte of a uint8 tensor."""
 
 MAX_SYMBOL = 2047
 """Largest magnitude of a coded tensor's symbols (docs/format.md)."""
@@ -34,11 +34,11 @@ MAX_SYMBOL = 2047
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Integers to be coded without loss as ``symbols``, which differ from them by ``offset``.
+    """Integers that are coded without loss as ``symbols``; the integers are ``symbols + offset``.
 
     Attributes:
         symbols: int32, in the tensor's shape, or flat, two for each element, if ``nibbles``.
-        offset: the most frequent integer, so that the most frequent symbol is 0; the one in the middle if others are
+        offset: the most frequent integer, so that the most frequent symbol is 0; the middle of the range if others are
             too far from that.
         nibbles: the symbols are halves of bytes, the low one first.
     """
@@ -49,7 +49,7 @@ class Table:
 
 
 def tables(tensor: onnx.TensorProto) -> list[Table]:
-    """The ways to code a tensor that is not empty as integers; none if its type or range forbids it."""
+    """The ways to code a tensor that is not empty as integers; empty if its type or range forbids it."""
     kind = tensor.data_type
     raw = np.frombuffer(raw_bytes(tensor), np.uint8) if kind in INTEGERS or kind in _PARTS else np.empty(0, np.uint8)
     if not raw.size:
@@ -68,19 +68,19 @@ def tables(tensor: onnx.TensorProto) -> list[Table]:
 
 
 def placeholder(tensor: onnx.TensorProto, table: Table | None = None) -> onnx.TensorProto:
-    """What stands in a graph section for a coded tensor: :func:`fill_coded` undoes it.
+    """Make the placeholder of a coded tensor; :func:`fill_coded` is the inverse.
 
     Args:
         tensor: the tensor, or one of its type and shape.
         table: how it is coded if it holds integers.
     """
-    mark = _T(data_location=_T.EXTERNAL)
+    result = _T(data_location=_T.EXTERNAL)
     if tensor.data_type != _T.FLOAT:
-        mark.data_type = tensor.data_type
+        result.data_type = tensor.data_type
     if table is not None:
-        mark.int64_data.extend([table.offset] if table.offset else [])
-        mark.dims.extend(tensor.dims if table.nibbles else [])
-    return mark
+        result.int64_data.extend([table.offset] if table.offset else [])
+        result.dims.extend(tensor.dims if table.nibbles else [])
+    return result
 
 
 def _table(values: Array, *, nibbles: bool = False) -> Table | None:
@@ -97,18 +97,18 @@ def _table(values: Array, *, nibbles: bool = False) -> Table | None:
 
 
 def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> bytes:
-    """What a placeholder makes of the decoded float32 values of a coded tensor (docs/format.md).
+    """Fill a placeholder with the decoded float32 values of a coded tensor (docs/format.md).
 
     Args:
         tensor: the placeholder: ``data_type`` is that of the elements, ``int64_data`` may hold an offset, and ``dims``
-            the shape of bytes of which each value is one half. Becomes the tensor, nameless and without elements.
-        values: decoded, in the shape of the record.
+            the shape in bytes if each value is half a byte. It becomes the tensor, without name and elements.
+        values: decoded values, in the shape of the record.
 
     Returns:
-        The elements, to be the tensor's ``raw_data``.
+        The elements, for the tensor's ``raw_data``.
 
     Raises:
-        ValueError: the values are none of this type, or the placeholder is malformed.
+        ValueError: the values do not fit the type, or the placeholder is malformed.
     """
     kind, dims = tensor.data_type, list(tensor.dims)
     offset = sum(tensor.int64_data)
@@ -153,14 +153,14 @@ def _integers(values: FloatArray, kind: int, offset: int, dims: list[int]) -> by
 
 
 def _unpacked(raw: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """The numbers of so many bits, low ones first."""
+    """Unpack the numbers of so many bits in each byte, the lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts: npt.NDArray[np.uint8] = (raw[:, None] >> shifts & np.uint8(2**bits - 1)).ravel()
     return parts
 
 
 def _packed(parts: npt.NDArray[np.uint8], bits: int) -> bytes:
-    """Invert :func:`_unpacked`; missing ones at the end are 0."""
+    """The inverse of :func:`_unpacked`; missing numbers at the end are 0."""
     each = 8 // bits
     whole = np.zeros(-(-parts.size // each) * each, np.uint8)
     whole[: parts.size] = parts

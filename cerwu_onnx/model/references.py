@@ -1,4 +1,4 @@
-"""Names of values as short references, and the way back: docs/format.md, "Graph section"."""
+"""Replace the names of values by short references, and restore them (docs/format.md, "Graph section")."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _rename(model: onnx.ModelProto, change: Callable[[str], str]) -> None:
     """Pass every name that the skeleton codes through ``change``, in the order of docs/format.md.
 
     These are the inputs and outputs of nodes, of functions, and of the bodies of standard operators, which all
-    bind by position. Empty names stand for nothing and stay.
+    bind by position. Empty names stay: they mean that there is no value.
     """
 
     def values(infos: Iterable[onnx.ValueInfoProto]) -> None:
@@ -53,12 +53,12 @@ def _rename(model: onnx.ModelProto, change: Callable[[str], str]) -> None:
 
 
 def _ends(model: onnx.ModelProto) -> list[str]:
-    """The names known before the first node: outputs, then inputs of the main graph, each once."""
+    """The names that are known before the first node: outputs, then inputs of the main graph, each once."""
     return list(dict.fromkeys(value.name for value in (*model.graph.output, *model.graph.input)))
 
 
 def strings_of(model: onnx.ModelProto) -> set[str]:
-    """Every string in the model, whatever it means; not those of string tensors.
+    """Every string in the model, whatever it means, without those of string tensors.
 
     Raises:
         UnicodeError: one is not UTF-8.
@@ -79,8 +79,8 @@ def strings_of(model: onnx.ModelProto) -> set[str]:
 def shorten_names(model: onnx.ModelProto, initializers: Sequence[str]) -> None:
     """Replace names by references, as docs/format.md describes them.
 
-    The references follow the names alone, never what they mean where: equal names have equal references resolved to
-    equal names, in whatever scopes they stand, so that no rule of ONNX about scopes needs to be known here.
+    References depend only on names, not on what these mean: equal names have equal references, and equal references are
+    resolved to equal names, in all scopes. So this code needs to know no rule of ONNX about scopes.
     """
     others = onnx.ModelProto()
     others.CopyFrom(model)
@@ -124,12 +124,12 @@ def name_bytes(model: onnx.ModelProto) -> int:
 def restore_names(
     model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodeProto, str]], strings: set[str], most: int
 ) -> None:
-    """Replace references by names; names that were lost become operator and number.
+    """Replace references by names; lost names become operator and number.
 
     Args:
         model: the skeleton with all else restored.
-        constants: the Constant nodes that define a tensor of the directory, and its name.
-        strings: those of the skeleton.
+        constants: the Constant nodes that define a tensor of the directory, with its name.
+        strings: the strings of the skeleton.
         most: bytes of names that all references together may stand for.
 
     Raises:
@@ -140,7 +140,7 @@ def restore_names(
     known, last = len(names), -1
 
     def identify(reference: str) -> str:
-        """A reference that does not depend on where it stands: a number, that of an initializer with a sign."""
+        """Make a reference independent of its place: a number; that of an initializer has a sign."""
         nonlocal known, last
         if reference.startswith("'"):
             return reference
@@ -151,10 +151,12 @@ def restore_names(
         if sign:
             last += int(sign + (change or "1"))
             if not 0 <= last < len(initializers):
-                raise CorruptFileError("the graph section refers to an initializer it has not: the file is damaged")
+                raise CorruptFileError(
+                    "the graph section refers to an initializer that it does not have: the file is damaged"
+                )
             return f"+{last}"
         if int(back) > known:
-            raise CorruptFileError("the graph section refers to a name it has not: the file is damaged")
+            raise CorruptFileError("the graph section refers to a name that it does not have: the file is damaged")
         known += back == "0"
         return str(known - (int(back) or 1))
 
@@ -185,7 +187,7 @@ def restore_names(
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, lengthened until it is not among those taken."""
+    """The name, made longer until it is not taken."""
     while name in taken:
         name += "_"
     return name

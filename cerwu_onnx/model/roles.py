@@ -1,4 +1,4 @@
-"""What the readers of a constant make of it: a layer, or the reason why it stays exact."""
+"""Decide from the readers of a constant whether it is a layer, or why it stays exact."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ _OPERANDS: dict[str, tuple[int, ...] | None] = {
     "PRelu": (1,),
     "Where": (1, 2),
 }
-"""Operators whose outputs an error of such an input changes as little as itself, and these inputs; None: all."""
+"""Operators whose output changes no more than one of these inputs does, and these inputs; None: all inputs."""
 
 LEAST_OPERAND = 256
-"""Elements from which on a tensor is quantised that no product reads."""
+"""A tensor that no product reads is quantised if it has at least so many elements."""
 
 ORDERLY = 0.5
-"""Deflated size, relative to the size, below which such a tensor is not quantised: masks, tables of few values."""
+"""Such a tensor is not quantised if deflate brings it below this share of its size: masks, tables of few values."""
 
 
 def reason_by_value(name: str, tensor: onnx.TensorProto) -> str | None:
-    """Why the tensor is kept whoever reads it."""
+    """Why the tensor stays exact, whoever reads it; None if nothing in its values says so."""
     kind = type_name(tensor.data_type)
     if tensor.data_type not in FLOATS:
         return f"{kind} tensor (shape, index or flag)" if kind in ("int64", "int32", "bool") else f"{kind} tensor"
@@ -76,7 +76,7 @@ def reason_by_value(name: str, tensor: onnx.TensorProto) -> str | None:
 
 
 def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str]) -> Layer | str:
-    """The layer of a float tensor, or the reason why it is none."""
+    """The layer of a float tensor, or the reason why it is not a layer."""
     shape = tuple(tensor.dims)
     products: list[Product] = []
     readers: list[Reader] = []
@@ -98,9 +98,9 @@ def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str
         return f"also: {reasons[0]}" if products else reasons[0]
     if not products:
         if deflated_size(raw_bytes(tensor)) < ORDERLY * tensor_bytes(tensor):
-            return "no factor of a product, and so regular that deflate does better"
+            return "not a factor of a product, and so regular that deflate does better"
         return Layer(name, operand_layout(shape), (), readers=tuple(readers))
-    # Rows of a table that are looked up say less about it than the product whose other operand is known.
+    # A product whose other operand is known tells more about a table than the lookup of its rows.
     first = min(products, key=lambda product: (not product.sites, any(site.op == "Gather" for site in product.sites)))
     same = [product for product in products if product.layout == first.layout]
     readers += [Reader(s.node, s.op) for product in products if product not in same for s in product.sites]
@@ -111,7 +111,7 @@ def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str
 def _product(use: Use, shape: tuple[int, ...], constants: set[str]) -> Product | str:
     """How a node multiplies a tensor of this shape, or the reason why it does not.
 
-    Inside bodies the activations are out of reach: then there are no sites.
+    Inside bodies the activations cannot be computed, so there are no sites.
     """
     try:
         found = find_product(use.node, use.index, use.shape or shape)
@@ -129,13 +129,13 @@ def _product(use: Use, shape: tuple[int, ...], constants: set[str]) -> Product |
 
 
 def _is_operand(use: Use) -> bool:
-    """Whether the reader does nothing to the tensor that makes small errors large."""
+    """Whether the reader does not make small errors of the tensor large."""
     inputs = _OPERANDS.get(use.node.op_type, ()) if use.node.domain in _STANDARD else ()
     return inputs is None or use.index in inputs
 
 
 def _reason_by_use(use: Use) -> str:
-    """Why a reader outside the table of products keeps a tensor exact."""
+    """Why a reader that is not in the table of products keeps a tensor exact."""
     node, label = use.node, node_label(use.node)
     roles = _PARAMETERS.get(node.op_type, ()) if node.domain in _STANDARD else ()
     if use.index < len(roles):

@@ -1,4 +1,4 @@
-"""onnxruntime sessions of models of any size: large tensors are handed over where they are, not inside the model."""
+"""Open onnxruntime sessions of models of any size: large tensors are passed beside the model, not inside it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cerwu_onnx.model.elements import elsewhere, storage_dtype, where
 from cerwu_onnx.model.tensors import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
 
 _LARGE = 1 << 16
-"""Bytes of a tensor that is taken out of a model which is too large."""
+"""A tensor of at least so many bytes is taken out of a model that is too large."""
 
 _ROOM = 1 << 24
-"""Bytes for everything that is no initializer."""
+"""Bytes reserved for everything that is not an initializer."""
 
 
 def new_session(
@@ -26,13 +26,13 @@ def new_session(
     elements: Mapping[str, bytes] | None = None,
     **keywords: Any,
 ) -> ort.InferenceSession:
-    """A session on the CPU, unless the keywords say otherwise, of as many threads as ``session_threads`` says.
+    """Open a session, on the CPU unless the keywords name another provider, with ``session_threads`` threads.
 
     Args:
-        model: as :mod:`cerwu_onnx.model.loading` gives it, or a part of that.
-        options: may be changed.
-        elements: of initializers that lack them, by name, as ``raw_data`` has them.
-        keywords: for ``InferenceSession``.
+        model: from :mod:`cerwu_onnx.model.loading`, or a part of such a model.
+        options: they may be changed.
+        elements: elements of initializers that have none, by name, in the form of ``raw_data``.
+        keywords: arguments for ``InferenceSession``.
     """
     options = options or ort.SessionOptions()
     threads = session_threads()
@@ -47,23 +47,23 @@ def new_session(
         *({*n.input, *subgraph_reads(n)} for n in model.graph.node)
     )
     values = []
-    outside = {name: found for name, found in outside.items() if name in read}  # onnxruntime wants no others
+    outside = {name: found for name, found in outside.items() if name in read}  # onnxruntime refuses others
     for tensor, array in outside.values():
-        mark = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        mark.data_location = onnx.TensorProto.EXTERNAL
-        mark.external_data.add(key="location", value="in memory")
-        bare.graph.initializer.append(mark)
+        reference = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        reference.data_location = onnx.TensorProto.EXTERNAL
+        reference.external_data.add(key="location", value="in memory")
+        bare.graph.initializer.append(reference)
         values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type))
     options.add_external_initializers(list(outside), values)
     session = ort.InferenceSession(bare.SerializeToString(), options, **keywords)
-    session._cerwu_arrays = [array for _, array in outside.values()]  # the session reads them as long as it lives
+    session._cerwu_arrays = [array for _, array in outside.values()]  # the session reads them while it lives
     return session
 
 
 def _outside(
     model: onnx.ModelProto, elements: Mapping[str, bytes]
 ) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
-    """The initializers that are in files or given apart, or too large for one message together, and their elements."""
+    """The initializers that are not in the model message (in files, given apart, or too large), and their elements."""
     tensors = list(model.graph.initializer)
     inside = sum(tensor_bytes(tensor) for tensor in tensors if not elsewhere(tensor))
     found: dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]] = {}

@@ -1,4 +1,7 @@
-"""How a node multiplies a constant with an activation: the rows of docs/design.md, "The canonical layer"."""
+"""Find how a node multiplies a constant with an activation, one function per operator.
+
+The table is in docs/architecture.md, "The canonical layer".
+"""
 
 from __future__ import annotations
 
@@ -27,27 +30,27 @@ _Shape = tuple[int, ...]
 
 
 class Product(NamedTuple):
-    """A constant operand as matrices, and the activations that they multiply."""
+    """A constant operand as matrices, and the sites with the activations that they multiply."""
 
     sites: tuple[Site, ...]
     layout: MatrixLayout
 
 
 def node_label(node: onnx.NodeProto) -> str:
-    """``Conv 'conv1'``: how messages call a node; one without a name goes by its first output."""
+    """``Conv 'conv1'``: a node in messages; a node without a name is called by its first output."""
     return f"{node.op_type} {node_name(node)!r}"
 
 
 def find_product(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> Product | None:
-    """What a node does with the tensor at one of its inputs; None if it does not multiply it as a matrix.
+    """The product that a node computes with the tensor at an input; None if it does not use it as a matrix.
 
     Args:
         node: a node of a model that :func:`with_hidden_states` returned.
-        index: number of the input.
-        shape: of the tensor there.
+        index: index of the input.
+        shape: shape of the tensor there.
 
     Raises:
-        ValueError: the shape or an attribute is wrong, or outside what is supported.
+        ValueError: the shape or an attribute is wrong or not supported.
     """
     found = _PRODUCTS.get((node.op_type, index)) if node.domain in _STANDARD else None
     return found(node, attributes_of(node), shape) if found else None
@@ -56,8 +59,8 @@ def find_product(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> Pr
 def with_hidden_states(model: onnx.ModelProto) -> onnx.ModelProto:
     """A model in which each LSTM, GRU and RNN of the main graph returns its hidden states Y.
 
-    Where some node leaves that output out, this is a copy in which it has a name that nothing else has, the same at
-    every call; else it is the model itself.
+    Where a node leaves that output out, this is a copy in which the output has an unused name, the same at every call;
+    else it is the model itself.
     """
     missing = [index for index, node in enumerate(model.graph.node) if _is_recurrent(node) and not any(node.output[:1])]
     if not missing:
@@ -97,10 +100,10 @@ def _conv(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Pr
 
 
 def _conv_transpose(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
-    """Every input pixel is multiplied by all taps: those of a convolution with kernel 1.
+    """All taps multiply every input pixel, like the rows of a convolution with kernel 1.
 
-    Exact as long as the outputs of different taps count as rows of their own: that they are added where they overlap,
-    and cut off at the border by ``pads``, is ignored.
+    This is exact if outputs of different taps are rows of their own. It ignores that they are added where they overlap,
+    and cut off at the border by ``pads``.
     """
     rank = _spatial_rank(shape)
     groups = int(attributes.get("group", 1))
@@ -111,14 +114,14 @@ def _conv_transpose(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Sh
 
 
 def _gemm_a(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
-    """A is constant: columns of B, or its rows if it is transposed."""
+    """A is constant: its inputs are columns of B, or rows of B if it is transposed."""
     patch = MatMulPatch(axis=-1 if attributes.get("transB", 0) else -2)
     layout = gemm_layout(shape, "A", bool(attributes.get("transA", 0)))
     return Product((_site(node, node.input[1], patch),), layout)
 
 
 def _gemm_b(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
-    """B is constant: rows of A, or its columns if it is transposed."""
+    """B is constant: its inputs are rows of A, or columns of A if it is transposed."""
     patch = MatMulPatch(axis=-2 if attributes.get("transA", 0) else -1)
     layout = gemm_layout(shape, "B", bool(attributes.get("transB", 0)))
     return Product((_site(node, node.input[0], patch),), layout)
@@ -135,16 +138,16 @@ def _matmul_right(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shap
 
 
 def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, index: int) -> Product | None:
-    """Two operands; what is summed over stands in both. An ellipsis may stand in the variable one.
+    """Two operands; both must have all letters that are summed over. The variable one may have an ellipsis.
 
     Raises:
-        ValueError: another form.
+        ValueError: the equation has another form.
     """
     equation = attributes["equation"].decode().replace(" ", "")
     left, arrow, result = equation.partition("->")
     operands = left.split(",")
     if not arrow or len(operands) != 2:
-        raise ValueError(f"the equation {equation!r} has not two operands and a result")
+        raise ValueError(f"the equation {equation!r} does not have two operands and a result")
     labels, operand = operands[index], operands[1 - index]
     before, _, after = operand.partition("...")
     if "." in labels + before + after or ("..." in operand) != ("..." in result):
@@ -165,16 +168,16 @@ def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, ind
 
 
 def _gather(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product | None:
-    """An embedding: rows along the first axis. Numbers and other axes are no matrices."""
+    """An embedding: rows along the first axis. Lookups of single numbers or along other axes are not products."""
     if len(shape) < 2 or int(attributes.get("axis", 0)) not in (0, -len(shape)):
         return None
     return Product((_site(node, node.input[1], GatherPatch(-1, shape[:1])),), gather_layout(shape))
 
 
 def _input_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
-    """W multiplies the input of each step, the same one in all directions.
+    """W multiplies the input of each step, which all directions share.
 
-    Steps beyond a sequence's length (``sequence_lens``) count as well: they hold whatever the caller pads with.
+    Steps beyond a sequence's length (``sequence_lens``) count as well: they hold the caller's padding.
     """
     layout = recurrent_layout(shape, "W")
     _check_recurrent(node, attributes, shape, int(attributes.get("hidden_size", shape[1] // _GATES[node.op_type])))
@@ -182,10 +185,10 @@ def _input_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shap
 
 
 def _recurrence_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
-    """R multiplies the hidden state that a step begins with: that of the step before, or the initial one.
+    """R multiplies the hidden state at the beginning of a step: that of the step before, or the initial one.
 
-    Initial states that are absent are zero and tell nothing; constant ones are left out. With ``linear_before_reset``
-    = 0 the hidden gate of GRU multiplies the state times the reset gate, which is taken for the state itself here.
+    Absent initial states are zero, and constant ones are left out. With ``linear_before_reset`` = 0, the hidden gate of
+    GRU multiplies the state times the reset gate; the state itself is taken here.
     Steps beyond a sequence's length count as the zeros that Y holds there.
     """
     layout = recurrent_layout(shape, "R")
@@ -196,7 +199,7 @@ def _recurrence_weight(node: onnx.NodeProto, attributes: dict[str, Any], shape: 
 
 
 def _check_recurrent(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, hidden: int) -> tuple[bool, ...]:
-    """For each direction, whether it runs backwards.
+    """For each direction, whether it runs backwards through the sequence.
 
     Raises:
         ValueError: the weight has not as many directions and rows as the attributes say.
@@ -214,7 +217,7 @@ def _conv_patch(attributes: dict[str, Any], shape: _Shape) -> ConvPatch:
     """The attributes of Conv with their defaults.
 
     Raises:
-        ValueError: they do not fit the weight, or are outside what is supported.
+        ValueError: they do not fit the weight, or are not supported.
     """
     rank = _spatial_rank(shape)
     strides = tuple(attributes.get("strides", (1,) * rank))

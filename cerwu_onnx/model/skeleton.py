@@ -1,4 +1,4 @@
-"""A model without its tensors, and the way back: docs/format.md, "Graph section" (before compression)."""
+"""Take the tensors out of a model (its skeleton remains), and put them back (docs/format.md, "Graph section")."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STANDARD = ("", "ai.onnx")
 
 
 def container_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """The float tensors that may stand in the directory by name, in the order of their placeholders.
+    """The float tensors that the directory may hold, by name, in the order of their placeholders.
 
     These are the main graph's float constants (float32, float16, float64, bfloat16) that :func:`fits_directory`:
     initializers, then Constant nodes.
@@ -35,7 +35,7 @@ def container_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def fits_directory(name: str, tensor: onnx.TensorProto) -> bool:
-    """Whether the directory can express a tensor: not empty, of rank 8 at most, with a name of at most 1024 bytes."""
+    """Whether the directory can hold a tensor: not empty, rank at most 8, a name of at most 1024 bytes."""
     return (
         len(tensor.dims) <= _MAX_RANK
         and 0 < math.prod(tensor.dims) < 2**31
@@ -45,7 +45,7 @@ def fits_directory(name: str, tensor: onnx.TensorProto) -> bool:
 
 
 def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
-    """A float tensor as the directory stores it exactly.
+    """A float tensor in the exact form of the directory.
 
     Returns:
         The element type (a number of ``TensorProto.DataType``) and the values, little-endian, bit for bit;
@@ -60,40 +60,41 @@ def stored_tensor(tensor: onnx.TensorProto) -> tuple[int, npt.NDArray[Any]]:
 
 
 def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx.TensorProto] | None = None) -> bytes:
-    """Serialize the model with placeholders instead of some of its tensors.
+    """Serialize the model with placeholders in place of some of its tensors.
 
-    What a program needs neither to run the model nor to address it is left out everywhere: documentation, inferred
+    Whatever programs do not need to run the model or to address its values is left out: documentation, inferred
     types (``value_info``), the producer, names of graphs, nodes and tensors inside attributes. The names of tensors
-    become short references; :func:`join` restores those of inputs, outputs, initializers, the constants taken out, and
-    all that the model mentions elsewhere (quantization annotations, sharding, bodies of custom operators), and invents
-    the others. Attributes are sorted by name. Equal models give equal bytes.
+    become short references. :func:`join` restores the names of inputs, outputs, initializers, the constants taken out,
+    and all that the model mentions elsewhere (quantization annotations, sharding, bodies of custom operators); it makes
+    up the other names. Attributes are sorted by name. Equal models give equal bytes.
 
     Args:
         model: the model; it is not changed.
         names: constants of the main graph, initializers first, in the model's order.
-        coded: placeholders (:func:`cerwu_onnx.model.placeholders.placeholder`) of those not stored as they are.
+        coded: placeholders (:func:`cerwu_onnx.model.placeholders.placeholder`) of the tensors that are coded.
 
     Raises:
-        UsageError: a name is unknown, twice or out of order.
-        ModelError: the model's own tensors carry the mark of placeholders, or a name is not UTF-8.
+        UsageError: a name is unknown, given twice or out of order.
+        ModelError: the model's own tensors look like placeholders, or a name is not UTF-8.
     """
     given = list(names)
-    marks = dict.fromkeys(given, placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))) | dict(coded or {})
-    order = [name for name in constant_tensors(model) if name in marks]
+    exact = placeholder(onnx.TensorProto(data_type=onnx.TensorProto.FLOAT))
+    placeholders = dict.fromkeys(given, exact) | dict(coded or {})
+    order = [name for name in constant_tensors(model) if name in placeholders]
     if order != given:
         raise UsageError("the tensors to take out must be constants of the main graph, each once, in its order")
     initializers = [tensor.name for tensor in model.graph.initializer]
     skeleton = without_initializers(model, initializers)
     for tensor in model.graph.initializer:
-        skeleton.graph.initializer.add().CopyFrom(onnx.TensorProto() if tensor.name in marks else loaded(tensor))
+        skeleton.graph.initializer.add().CopyFrom(onnx.TensorProto() if tensor.name in placeholders else loaded(tensor))
     for tensor in all_tensors(skeleton):
         if tensor.data_location == _EXTERNAL:
             tensor.CopyFrom(loaded(tensor))
             if tensor.data_location == _EXTERNAL:
                 raise ModelError(f"tensor {tensor.name!r} {UNLOADED}")
     for name, tensor, _ in _places(skeleton, initializers):
-        if name in marks:
-            tensor.CopyFrom(marks[name])
+        if name in placeholders:
+            tensor.CopyFrom(placeholders[name])
     _strip(skeleton)
     try:
         shorten_names(skeleton, initializers)
@@ -109,19 +110,20 @@ def join(
     *,
     section: int | None = None,
 ) -> onnx.ModelProto:
-    """Put tensors back in the place of the placeholders.
+    """Put tensors back in place of the placeholders.
 
     Args:
         skeleton: from :func:`split`.
         tensors: name, element type and values (dtypes of :func:`stored_tensor`) in the order of the
-            placeholders; coded ones as float32. They are asked for one after the other.
-        keep: called with each initializer and its elements; true if it has put them elsewhere. (Protobuf gives memory
-            of fields back with the message only.)
-        section: bytes of the file that the skeleton takes, which bound what may come of it; None if it is not deflated.
+                placeholders; coded ones as float32. The iterator is read one tensor at a time.
+        keep: called with each initializer and its elements; true if it has stored them elsewhere. (Protobuf frees the
+            memory of fields only together with the message.)
+        section: bytes that the skeleton takes in the file, which bound what may become of it; None if it is not
+            deflated.
 
     Raises:
-        CorruptFileError: the bytes are no model, its placeholders or references do not match the tensors, it
-            refers to files, or exceeds a limit of docs/format.md.
+        CorruptFileError: the bytes are not a model, its placeholders or references do not match the tensors, it
+            refers to files, or it exceeds a limit of docs/format.md.
     """
     section = len(skeleton) if section is None else section
     check_fields(skeleton, section)
@@ -159,7 +161,7 @@ def join(
 
 
 def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> bytes:
-    """Make a placeholder a tensor without elements; these are returned."""
+    """Turn a placeholder into a tensor without elements, and return the elements."""
     dtype = FLOATS.get(element)
     if dtype is None or values.dtype.itemsize != dtype.itemsize:
         raise CorruptFileError(f"tensor {name!r}: {values.dtype} values do not fit element type {element}")
@@ -184,9 +186,9 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
 def _places(
     model: onnx.ModelProto, initializers: Iterable[str] | None = None
 ) -> Iterator[tuple[str, onnx.TensorProto, onnx.NodeProto | None]]:
-    """Where placeholders may stand, in order: name, tensor, the Constant node it sits in.
+    """All places where placeholders may stand, in order: name, tensor, and the Constant node around it.
 
-    ``initializers`` are names that take the places of those that tensors may have lost.
+    ``initializers`` are names for initializers that may have lost their own.
     """
     tensors = model.graph.initializer
     for name, tensor in zip([t.name for t in tensors] if initializers is None else initializers, tensors, strict=True):

@@ -1,4 +1,4 @@
-"""What a model's protobuf messages hold: its tensors by name, and its inputs."""
+"""Look up and change the tensors, nodes' attributes and inputs in a model's protobuf messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cerwu_onnx.model.elements import FLOATS, float_tensor, loaded
 Array: TypeAlias = npt.NDArray[Any]
 
 MAX_BYTES = 2**31 - 1
-"""Largest model: protobuf cannot serialise more in one message."""
+"""Bytes of the largest model: protobuf cannot serialise more in one message."""
 
 _BITS = {
     2: 8,
@@ -42,11 +42,11 @@ _BITS |= dict.fromkeys((17, 18, 19, 20, 24), 8) | dict.fromkeys((21, 22, 23), 4)
 
 @dataclass(frozen=True, slots=True)
 class InputInfo:
-    """An input a caller must feed.
+    """An input that a caller must feed.
 
     Attributes:
         name: the graph input's name.
-        dtype: what onnxruntime expects; object for strings.
+        dtype: the numpy type that onnxruntime expects; object for strings.
         shape: one entry per axis, an int where the model fixes it, else the symbol's name or None; None if
             the model does not even say how many axes there are.
     """
@@ -75,7 +75,7 @@ def _inside(message: Any) -> Iterator[Any]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every dense tensor, wherever it is: initializers, attributes, bodies, local functions."""
+    """Every dense tensor: in initializers, attributes, bodies and local functions."""
     return (message for message in all_messages(model) if isinstance(message, onnx.TensorProto))
 
 
@@ -93,7 +93,7 @@ def type_name(elem_type: int) -> str:
 
 
 def without_initializers(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy of a model that lacks some initializers of its main graph; what they hold is not copied on the way."""
+    """A copy of a model without some initializers of its main graph; their elements are never copied."""
     copy = onnx.ModelProto()
     _copy_fields(copy, model, "graph")
     _copy_fields(copy.graph, model.graph, "initializer")
@@ -164,7 +164,7 @@ def subgraph_reads(node: onnx.NodeProto) -> set[str]:
 
 
 def _free_names(body: onnx.GraphProto) -> set[str]:
-    """Names a body reads (or returns) without defining them."""
+    """Names that a body reads or returns without defining them."""
     defined = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
     defined |= {sparse.values.name for sparse in body.sparse_initializer}
     read = {value.name for value in body.output}
@@ -189,9 +189,9 @@ def get_tensor(model: onnx.ModelProto, name: str) -> Array:
 
 
 def with_tensors(model: onnx.ModelProto, values: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy of the model in which some constants have other values, of the same type and shape.
+    """A copy of the model with new values of some constants, of the same type and shape.
 
-    Floats of other types may be given as float32, which is rounded.
+    Values of any float type may be given as float32, which is rounded.
 
     Raises:
         UsageError: a name is unknown, or a value's shape or dtype differs from the tensor's.
@@ -223,7 +223,7 @@ def set_tensor(tensor: onnx.TensorProto, value: Array) -> None:
 
 
 def model_inputs(model: onnx.ModelProto) -> tuple[InputInfo, ...]:
-    """The graph inputs a caller must feed: those that no initializer gives a value.
+    """The graph inputs that a caller must feed: those without an initializer.
 
     Raises:
         ModelError: an input is not a tensor.

@@ -1,4 +1,4 @@
-"""Who reads a constant: directly, through nodes that only move its elements, or inside the bodies of other nodes."""
+"""Find the nodes that read a constant: directly, behind nodes that only move its elements, or inside bodies."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Use:
 
     Attributes:
         node: the reader.
-        index: number of its input.
-        shape: of the constant as the reader sees it.
-        moves: what has been done to the constant on the way.
-        inside: label of the main graph's node in whose bodies the reader is; None in the main graph itself.
+        index: index of the input.
+        shape: shape of the constant as the reader sees it.
+        moves: reshapes and transposes of the constant on the way to the reader.
+        inside: label of the main graph's node whose body holds the reader; None for a reader in the main graph itself.
     """
 
     node: onnx.NodeProto
@@ -45,7 +45,7 @@ class Uses:
     """The readers of a model's values.
 
     Args:
-        model: its main graph is searched, and the bodies of its nodes for what they read of it.
+        model: the model; its main graph is searched, and bodies of nodes for what they read of the main graph.
         tensors: the main graph's dense constants by name.
     """
 
@@ -62,18 +62,18 @@ class Uses:
                 self._search(body, node_label(node), set())
 
     def returned(self, name: str) -> str | None:
-        """Which output a value itself is, if it is one."""
+        """The name of the output that a value is; None if it is not an output."""
         if name in self._outputs:
             return "is also an output of the model"
         return self._returned.get(name)
 
     def of(self, name: str, shape: _Shape, moves: tuple[Move, ...] = ()) -> Iterator[Use]:
-        """The readers of a constant; nodes that only move its elements stand back for those behind them.
+        """The readers of a constant; a node that only moves its elements is replaced by the readers behind it.
 
         Args:
-            name: of the constant.
+            name: name of the constant.
             shape: its dimensions.
-            moves: what has been done to it so far.
+            moves: reshapes and transposes of it so far.
         """
         for node, index in self._readers[name]:
             move = self._move(node, index, shape)
@@ -86,7 +86,7 @@ class Uses:
             yield Use(use.node, use.index, shape, moves, use.inside)
 
     def _move(self, node: onnx.NodeProto, index: int, shape: _Shape) -> Move | None:
-        """What a node does that only moves the elements of its first input."""
+        """The move of a node that only moves the elements of its first input; None for other nodes."""
         if index or node.domain not in _STANDARD or len(node.output) != 1:
             return None
         attributes = attributes_of(node)
@@ -114,7 +114,7 @@ class Uses:
         return [int(value) for value in np.frombuffer(raw_bytes(tensor), "<i8")]
 
     def _search(self, body: onnx.GraphProto, inside: str, hidden: set[str]) -> None:
-        """Note what the nodes of a body read of the graphs around it, which ``hidden`` names are not."""
+        """Note what the nodes of a body read of the graphs around it; ``hidden`` names are the body's own."""
         own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
         own |= {sparse.values.name for sparse in body.sparse_initializer}
         own |= {name for node in body.node for name in node.output}

@@ -1,1 +1,1 @@
-"""Quantisation of one layer: matrices, Hessians and rates in; symbols on a grid out. No onnx here."""
+"""Quantise one layer: from matrices, Hessians and code lengths to symbols on a grid. No module here imports onnx."""

@@ -1,8 +1,8 @@
-"""Hessians in blocks: columns that are quantised as if their inputs had nothing to do with those of other blocks.
+"""Cut matrices into blocks of columns that are quantised as if inputs of different blocks were uncorrelated.
 
-A Hessian ``(G, N, N)`` of B blocks is kept as its diagonal blocks ``(G * B, n, n)`` with ``n = N / B``, which takes one
-B-th of the memory, and one B-th squared of the time to factorise. Statistics say how many blocks they have
-(:attr:`cerwu_onnx.types.LayerStats.blocks`); what needs matrices to fit cuts them here.
+A Hessian ``(G, N, N)`` of B blocks is kept as its diagonal blocks ``(G * B, n, n)`` with ``n = N / B``. That takes a
+B-th of the memory, and a B^2-th of the time to factorise. Statistics tell their number of blocks
+(:attr:`cerwu_onnx.types.LayerStats.blocks`); code that needs matching matrices cuts them here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from cerwu_onnx.types import Float64Array
 
 
 def cut(matrix: Float64Array, blocks: int) -> Float64Array:
-    """Matrices ``(G, M, N)`` as ``(G * B, M, n)``, the blocks of each group one after another; a view of one block."""
+    """Cut matrices ``(G, M, N)`` to ``(G * B, M, n)``, the blocks of a group one after another; one block is a view."""
     groups, rows, columns = matrix.shape
     parts = matrix.reshape(groups, rows, blocks, columns // blocks).transpose(0, 2, 1, 3)
     stacked: Float64Array = parts.reshape(groups * blocks, rows, columns // blocks)
@@ -19,7 +19,7 @@ def cut(matrix: Float64Array, blocks: int) -> Float64Array:
 
 
 def joined(parts: Float64Array, blocks: int) -> Float64Array:
-    """Invert :func:`cut`."""
+    """The inverse of :func:`cut`."""
     count, rows, columns = parts.shape
     apart = parts.reshape(count // blocks, blocks, rows, columns).transpose(0, 2, 1, 3)
     matrix: Float64Array = apart.reshape(count // blocks, rows, blocks * columns)
@@ -27,6 +27,6 @@ def joined(parts: Float64Array, blocks: int) -> Float64Array:
 
 
 def summed(parts: Float64Array, blocks: int) -> Float64Array:
-    """Sums over the blocks of each group of what there is for each, ``(G * B, ...)``, as ``(G, ...)``."""
+    """Sum values of blocks ``(G * B, ...)`` over the blocks of each group, to ``(G, ...)``."""
     sums: Float64Array = parts.reshape(len(parts) // blocks, blocks, *parts.shape[1:]).sum(axis=1)
     return sums

@@ -1,4 +1,4 @@
-"""The least rate at which a layer's distortion can be had: the Gaussian rate-distortion function of its weights.
+"""The lower bound on a layer's rate at a given distortion: the Gaussian rate-distortion function of its weights.
 
 For independent Gaussian components of variances ``v`` and squared error, reverse water-filling gives (Cover & Thomas,
 Elements of Information Theory, theorem 10.3.3; for linear layers Gao et al., arXiv 1810.06401)
@@ -8,12 +8,11 @@ Elements of Information Theory, theorem 10.3.3; for linear layers Gao et al., ar
 The error ``tr(E H E^T)`` is a plain square in the eigenbasis of ``H = V diag(lambda) V^T``: component (i, k), row i
 along eigenvector k, has variance ``lambda_k sigma_i^2``, where ``sigma_i^2`` is the second moment of row i about zero.
 
-One number per row is a source that a decoder can be told of for next to nothing. Second moments along the eigenvectors
-describe the weights better and give a lower curve, but they are as many as the columns of all groups, estimated from M
-rows: in a depthwise layer one for each weight, which would no longer be a bound on anything that has to be transmitted.
-
-Nor is this one a law for real weights. A Gaussian is the hardest source with its moments, and rows whose energy
-avoids the strong eigenvectors lie below: a coder may beat it, above all below one bit per weight.
+A decoder could be told one number per row at nearly no cost. Second moments along the eigenvectors
+describe the weights better and give a lower curve. But there are as many of them as columns of all groups, estimated
+from M rows: in a depthwise layer one for each weight, which would bound nothing that has to be transmitted.
+This bound is no law for real weights, either. A Gaussian is the hardest source with its moments, and rows whose energy
+avoids the strong eigenvectors lie below it: a coder may beat the bound, above all below one bit per weight.
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ def gaussian_rate(matrix: Float64Array, hessian: Float64Array, distortion: float
         distortion: ``sum_g tr(E H E^T)`` of the error E, in the squared units of the layer's output.
 
     Returns:
-        0 from the source's whole energy ``sum lambda_k sigma_i^2`` on; infinity for a distortion of 0 below it.
+        0 if the distortion is at least the source's whole energy ``sum lambda_k sigma_i^2``; infinity for a distortion
+        of 0
 
     Raises:
         ValueError: the distortion is negative or NaN.
@@ -49,8 +49,8 @@ def gaussian_rate(matrix: Float64Array, hessian: Float64Array, distortion: float
         return 0.0
     if distortion == 0:
         return math.inf
-    above = np.arange(variances.size - 1, -1, -1)  # components that exceed each one
-    first = int(np.searchsorted(sums + above * variances, distortion))  # D(mu) at mu = v, rising; all before it drown
+    above = np.arange(variances.size - 1, -1, -1)  # for each component, how many are larger
+    first = int(np.searchsorted(sums + above * variances, distortion))  # D(mu) at mu = v rises; all before are below mu
     drowned = float(sums[first - 1]) if first else 0.0
     level = (distortion - drowned) / (variances.size - first)
     return float(np.log2(variances[first:] / level).sum()) / 2 / variances.size

@@ -1,8 +1,8 @@
-"""How far calibration statistics can be trusted: damping chosen by cross-validation.
+"""Choose the damping of Hessians by cross-validation, and repair weights for the errors of earlier layers.
 
-A Hessian from few or correlated samples has directions that look empty and are not; feedback and repair then put errors
-there that other data brings to light. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does
-best on samples it has not seen.
+A Hessian from few or correlated samples has directions that look empty but are not. Feedback and repair then put errors
+there, which show on other data. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does
+best on samples that were left out.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from cerwu_onnx.quantize.hessian import damped, inverse_factor
 from cerwu_onnx.types import Float64Array, PairStats
 
 DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""What is tried, relative to the mean diagonal."""
+"""The dampings to try, relative to the mean diagonal."""
 
 
 def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
-    """The damping under which the OBS update leaves the least error on other samples.
+    """Choose the damping with which the OBS update leaves the least error on other samples.
 
     Args:
         folds: statistics of disjoint samples.
 
     Returns:
-        One of :data:`DAMPINGS`; None with fewer than two folds, or if nothing factorises.
+        One of :data:`DAMPINGS`; None with fewer than two folds, or if no Hessian factorises.
     """
     if len(folds) < 2:
         return None
@@ -35,17 +35,17 @@ def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
 
 
 def fed(matrix: Float64Array, other: Float64Array) -> float:
-    """The loss that is left under another Hessian where errors are fed back by this one.
+    """The loss under one Hessian if errors are fed back by another one.
 
-    With errors of equal variance before the update, whatever they are, row j of the unit upper factor ``U_jk / U_jj``
-    is what an error in column j does to the columns behind it; its energy under ``other`` is the loss.
+    The errors before the update are assumed to have equal variance. Row j of the unit upper factor ``U_jk / U_jj``
+    tells what an error in column j does to later columns; its energy under ``other`` is the loss.
 
     Args:
-        matrix: ``(G, N, N)``, damped.
-        other: ``(G, N, N)``.
+        matrix: ``(G, N, N)``, the damped Hessian of the feedback.
+        other: ``(G, N, N)``, the Hessian of the loss.
 
     Raises:
-        numpy.linalg.LinAlgError: the first one is not positive definite.
+        numpy.linalg.LinAlgError: ``matrix`` is not positive definite.
     """
     unit = inverse_factor(matrix)
     unit /= np.einsum("gnn->gn", unit)[:, :, None].copy()
@@ -53,14 +53,14 @@ def fed(matrix: Float64Array, other: Float64Array) -> float:
 
 
 def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float | None:
-    """The damping under which :func:`repaired` weights come closest to the float model's outputs on other samples.
+    """Choose the damping with which :func:`repaired` weights come closest to the float outputs on other samples.
 
     Args:
         matrix: ``(G, M, N)`` float weights.
         folds: statistics of disjoint samples.
 
     Returns:
-        One of :data:`DAMPINGS`; None if leaving the weights as they are does better, or with fewer than two folds.
+        One of :data:`DAMPINGS`; None if the unchanged weights do better, or with fewer than two folds.
     """
     if len(folds) < 2:
         return None
@@ -91,7 +91,7 @@ def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64A
 
 
 def _missing(matrix: Float64Array, stats: PairStats) -> Float64Array:
-    """``W (C - H~)``: how what is missing from ``W x~`` correlates with ``x~``."""
+    """``W (C - H~)``: the correlation of the missing part of ``W x~`` with ``x~``."""
     return matrix @ (stats.cross - stats.hessian)
 
 
@@ -102,11 +102,11 @@ def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float
 
 
 def downhill(values: Sequence[float], loss: Callable[[float], float]) -> tuple[float | None, float]:
-    """The value of least loss, by steps from the middle one to whichever neighbour has less.
+    """Find the value of least loss: start in the middle, and step to the neighbour with less loss while there is one.
 
     Args:
         values: in ascending order.
-        loss: has one valley among them; infinity, NaN or a LinAlgError where there is none.
+        loss: has one minimum among them; infinity, NaN or a LinAlgError where it is not defined.
 
     Returns:
         The value and its loss; None and infinity if there is no finite one.

@@ -1,7 +1,7 @@
-"""Biases and BatchNormalization parameters on uniform grids, as coarse as the error of the weights leaves room for.
+"""Quantise biases and BatchNormalization parameters to grids as coarse as the error of their layer's weights allows.
 
 Quantising a layer's weights has already put an error into its outputs. A parameter that acts on the same outputs gets
-the step at which it adds a small share, eta, of that error: ``docs/design.md``, "Float parameters".
+the step with which it adds a small share, eta, of that error: ``docs/method.md``, "Float parameters".
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cerwu_onnx.quantize.methods import MAX_SYMBOL
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, Norm, PairStats, QuantizedTensor
 
 ETA = 0.002
-"""Mean squared error that one parameter may add to a layer's outputs, relative to what the weights have added."""
+"""Mean squared error that one parameter may add to a layer's outputs, relative to the error of the weights."""
 
 WALKED_ETA = 0.05
-"""The same for a bias, where later layers see the error and take it up."""
+"""The same for a bias in a walk, where later layers see its error and make up for it."""
 
 MAX_VARIANCE_CHANGE = 0.1
-"""Relative change of ``variance + epsilon`` that is allowed in any channel."""
+"""The largest relative change of ``variance + epsilon`` in any channel."""
 
 
 def quantize_floats(
@@ -34,14 +34,15 @@ def quantize_floats(
     *,
     walked: bool = False,
 ) -> dict[str, QuantizedTensor]:
-    """Quantise the float parameters of a layer; those that are missing in the result stay exact.
+    """Quantise the float parameters of a layer; those missing in the result stay exact.
 
     Args:
         layer: the weight and what goes with it.
         tensors: the original float32 values of the weight and of ``layer.parameters``.
-        stats: input statistics; without data (no positions) nothing says how large the outputs are: all stay exact.
+        stats: input statistics; without data (no positions) the size of outputs is unknown, and all parameters stay
+            exact.
         quantized: what became of the weight.
-        walked: later layers are quantised on what this one gives.
+        walked: later layers are quantised on the outputs of this one.
     """
     if not stats.positions or not quantized.distortion > 0:
         return {}
@@ -58,9 +59,9 @@ def quantize_floats(
 def centred(
     layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, quantized: QuantizedTensor
 ) -> dict[str, FloatArray]:
-    """Parameters that take up the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
+    """Move a parameter so that it makes up for the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
 
-    Its bias, or the mean of what normalises it. Nothing where the layer has neither, or saw no data.
+    This is the bias, or the mean of the normalisation; no parameter if the layer has neither, or saw no data.
 
     Args:
         layer: the weight and what goes with it.
@@ -95,12 +96,12 @@ def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> Qu
 
     Args:
         values: float32, finite or not.
-        variance: bound on the mean squared error; the step, of three bits of mantissa, shrinks a little where few
-            values miss it by chance.
+        variance: bound on the mean squared error; the step has a mantissa of three bits, and shrinks a little if few
+            values happen to exceed the bound.
         coarsest: bound on the step.
 
     Returns:
-        None when there is no such grid within the format's range of symbols.
+        The tensor; None if no such grid fits the format's range of symbols.
     """
     exact = values.astype(np.float64)
     if not np.isfinite(exact).all() or not 0 < variance < np.inf:
@@ -123,8 +124,8 @@ def _norm(
 ) -> dict[str, QuantizedTensor | None]:
     """The four parameters of BatchNormalization ``y = s (u - m) / sqrt(v + eps) + t``.
 
-    To first order y changes by the error of a parameter times 1 for t, ``g = s / d`` for m, ``z = (u - m) / d`` for s
-    and ``g z / (2 d)`` for v, where ``d^2 = v + eps``.
+    To first order, an error of a parameter changes y by the error times 1 for t, ``g = s / d`` for m, ``z = (u - m) /
+    d`` for s and ``g z / (2 d)`` for v, where ``d^2 = v + eps``.
     """
     s, m, v = (tensors[name].astype(np.float64) for name in (norm.scale, norm.mean, norm.variance))
     d2 = v + norm.epsilon
@@ -132,7 +133,7 @@ def _norm(
         return {}
     first, second, error = _moments(layer, tensors, stats, quantized)
     gain2 = s**2 / d2
-    # A channel that calibration leaves dark counts as one with the variance that training saw.
+    # A channel that is constant in calibration counts with the variance that training saw.
     z2 = np.maximum((second - 2 * m * first + m**2) / d2, 1.0)
     room = ETA * float((gain2 * error).mean())
     found = {
@@ -149,7 +150,7 @@ def _norm(
 def _moments(
     layer: Layer, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Per output: mean and mean square (bias included), and mean squared error by the weights' quantisation."""
+    """Mean and mean square of each output (bias included), and mean squared error from quantising the weights."""
     weight = tensors[layer.weight].astype(np.float64)
     matrix = layer.layout.to_matrix(weight)
     error = matrix - layer.layout.to_matrix(quantized.values())
@@ -160,7 +161,7 @@ def _moments(
 
 
 def _squares(matrix: Float64Array, stats: LayerStats) -> Float64Array:
-    """Per output, the mean square of what a matrix ``(G, M, N)`` makes of the inputs."""
+    """Mean square of each output of a matrix ``(G, M, N)``."""
     parts = cut(matrix, stats.blocks)
     squares: Float64Array = summed(((parts @ stats.hessian) * parts).sum(-1), stats.blocks)
     return squares.ravel()

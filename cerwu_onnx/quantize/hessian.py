@@ -1,4 +1,4 @@
-"""Damping and factorisation of the layer Hessian ``H = E[x x^T]``."""
+"""Damp and factorise the layer Hessian ``H = E[x x^T]``."""
 
 from __future__ import annotations
 

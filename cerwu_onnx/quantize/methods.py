@@ -1,4 +1,4 @@
-"""The named methods: settings of one kernel. ``docs/design.md`` has the table."""
+"""The methods of the papers, by name: settings of one kernel (table in ``docs/method.md``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_SYMBOL = 2047
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What a method does.
+    """The settings of one method.
 
     Attributes:
         feedback: move later columns against the error of earlier ones (the OBS update).

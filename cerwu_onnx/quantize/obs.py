@@ -1,7 +1,8 @@
-"""The kernel: one Optimal-Brain-Surgeon pass over the columns of a layer with a rate-aware decision.
+"""The kernel of the papers' methods: one Optimal-Brain-Surgeon pass over a layer's columns, with priced decisions.
 
 OBS: Hassibi & Stork 1993; column order and lazy blocks: Frantar et al., GPTQ (arXiv 2210.17323); rate in the decision
-and its quadratic part in the Hessian: Conzelmann & Bamler, CERWU (arXiv 2505.18758). All is in units of the step.
+and its quadratic part in the Hessian: Conzelmann & Bamler, CERWU (arXiv 2505.18758). All values are in units of the
+step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from cerwu_onnx.types import Float64Array
 
 BLOCK = 128
-"""Columns between two lazy updates of all the columns to come."""
+"""Columns between two lazy updates of all later columns."""
 
 TOWARD_ZERO = (0, 1, 2, -1)
 """Candidates beside zero: the nearest integer moved by so many steps toward zero (-1: one away from it)."""
@@ -21,11 +22,11 @@ TOWARD_ZERO = (0, 1, 2, -1)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Code lengths used by a decision.
+    """Code lengths and price that a decision uses.
 
     Attributes:
         price: lambda, in units of distortion per bit.
-        bits: ``(2R + 1,)`` code length of the symbols ``-R ... R``; symbols outside cost what the ends cost.
+        bits: ``(2R + 1,)`` code lengths of the symbols ``-R ... R``; other symbols cost as much as the nearest end.
         gamma: coefficient of the quadratic part ``gamma / 2 q^2`` that the Hessian already holds.
     """
 
@@ -65,7 +66,7 @@ def decide(w: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64A
 
 
 def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64Array:
-    """Quantise the columns in order, each time moving the columns to come against the error made so far.
+    """Quantise the columns in order; after each one, move the later columns to make up for its error.
 
     Args:
         w: ``(G, M, N)`` weights in steps (``w H H'^-1`` where a rate ridge is used).
@@ -77,7 +78,7 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
         Symbols ``(G, M, N)``, integer-valued float64.
     """
     columns = w.shape[2]
-    rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): a column of all rows is contiguous
+    rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): each column, over all rows, is contiguous
     symbols = np.empty_like(rest)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)

@@ -1,15 +1,15 @@
-"""The project's own method, one layer at a time: the step follows from what the layer's errors and bits cost.
+"""The default method for one layer: the step follows from the cost of the layer's errors and the price of a bit.
 
-High-rate theory ties them together. A step ``d`` leaves ``D = n d^2 / 12 * a`` behind in a layer of n weights, where
-``a`` is the mean curvature ``1 / U_jj^2`` that the OBS update sees; one bit per weight more divides D by four. Spending
-bits until the last one lowers the loss at the model's outputs by no more than its price gives every layer
+High-rate theory relates them. A step ``d`` leaves a distortion ``D = n d^2 / 12 * a`` in a layer of n weights, where
+``a`` is the mean curvature ``1 / U_jj^2`` in the OBS update. One more bit per weight divides D by four. Bits are spent
+until the last one lowers the loss at the model's outputs by just its price, which gives every layer
 
     d^2 = 6 price / (ln 2 * sensitivity * a)
 
-with the sensitivity the loss per unit of D (Lagrangian allocation; cf. Gao et al. 2019, arXiv 1810.06401).
+where the sensitivity is the loss per unit of D (Lagrangian allocation; cf. Gao et al. 2019, arXiv 1810.06401).
 
-Where the Fisher matrix F of a layer's outputs is known, D is ``tr(F E H E^T)`` for an error E: rows that matter less
-take more of it, and each row makes up for the errors of those before it (:mod:`cerwu_onnx.quantize.rows`).
+Where the Fisher matrix F of a layer's outputs is known, D is ``tr(F E H E^T)`` for an error E. Rows that matter less
+then take more error, and each row makes up for the errors of those before it (:mod:`cerwu_onnx.quantize.rows`).
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ DECISION = 0.03
 A quarter of what high-rate theory asks: a higher price shrinks outputs, and shrinkage compounds from layer to layer."""
 
 ROOM = 0.98
-"""Share of the format's range that the weights may fill; feedback moves them a little further."""
+"""Share of the format's range of symbols that the weights may fill; feedback moves them a little further."""
 
 FINE = 1 << 14
-"""Weights from which a step is worth four bytes more than a short one takes: those are off by 0.002 bits per weight."""
+"""For so many weights, an exact step is worth four more bytes than a short one, which costs 0.002 bits per weight."""
 
 PLENTY = 2
-"""Positions for each column from which on a damping that suits most layers does."""
+"""With so many positions per column, a fixed damping does well for most layers."""
 
 LEAST, MOST = 2 * LEAST_STEP, 1e30
-"""Steps, halved on a trellis: what is stored goes down to the smallest normal float32, because not every machine has
-smaller ones."""
+"""Bounds of the step; a trellis halves it. What is stored reaches down to the smallest normal float32, because not all
+machines have smaller ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a layer is worth, and the range that its symbols may have.
+    """The cost of a layer's errors and bits, and the range of its symbols.
 
     Attributes:
         noise: loss at the model's outputs per unit of variance of white noise on each weight.
-        price: loss that one bit must save.
+        price: loss that one more bit must save.
         fishers: ``(G, M, M)`` Fisher matrices of the layer's outputs, each from a part of the samples, of any scale;
-            none if all rows count alike.
+            empty if all rows count alike.
         largest: magnitude that no symbol may exceed.
     """
 
@@ -78,23 +78,24 @@ def quantize(
     name: str,
     dampings: tuple[float, float] | None = None,
 ) -> tuple[QuantizedTensor, float]:
-    """Quantise one weight, aiming at what its layer would have to be to make up for the errors of earlier ones.
+    """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
 
     Args:
         tensor: in the shape of the ONNX tensor.
         layout: how it forms ``(G, M, N)``.
         stats: its inputs in both models, with folds where there are enough samples.
-        cost: of errors and bits.
-        columns: ``(N,)`` the matrix's columns in the order in which a row is stored, which the trellis follows; None if
-            rows are not stored in one piece: then each weight has the same uniform grid. So it does where the step
-            asked for is finer than the trellis can have: its two grids share the range of symbols.
+        cost: the cost of errors and bits.
+        columns: ``(N,)`` the matrix's columns in the order in which a row is stored, which the trellis follows. None if
+            the elements of a row are not stored one after the other: then all weights have one uniform grid. So they
+            have if the wanted step is finer than a trellis allows, because its two grids share the range of symbols.
         damping: relative damping of the Hessian where cross-validation cannot choose it.
-        passes: how often code lengths are estimated anew.
+        passes: how often code lengths are estimated again.
         name: for warnings.
-        dampings: of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation chooses them.
+        dampings: those of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation
+            chooses.
 
     Returns:
-        The weight on its grid, and its distortion with rows weighed as their cost says, by one on average.
+        The weight on its grid, and its distortion; the weights of its rows by their cost are 1 on average.
     """
     target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
     given = dampings if stats.positions >= PLENTY * layout.cols else None
@@ -105,7 +106,7 @@ def quantize(
     hessian = stats.hessian
     order = natural = np.arange(layout.cols)
     if columns is not None and not np.array_equal(columns, natural):
-        order, columns = (columns, columns) if blocks == 1 else (natural, None)  # a path would leave its block
+        order, columns = (columns, columns) if blocks == 1 else (natural, None)  # a trellis path would leave its block
     ordered = hessian if order is natural else hessian[:, order[:, None], order]
     feedback = given[0] if given else feedback_damping(stats.folds)
     found = factorise(ordered, feedback or damping, 0.0, name)
@@ -128,7 +129,7 @@ def quantize(
     w = target[:, :, order] / step
     if not plain:
         values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
-        plain = bool(np.abs(values).max(initial=0) > cost.largest)  # moved there by feedback
+        plain = bool(np.abs(values).max(initial=0) > cost.largest)  # feedback has moved values there
     if plain:
         values = _uniform(w, factor, curvature, price, passes, cost.largest)
     else:
@@ -148,18 +149,18 @@ def quantize(
 
 
 def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
-    """Whether the error that coding a weight leaves costs less than the bits that it could save at most.
+    """Whether the error of a coded weight costs less than the bits that coding can save at most.
 
-    Not so only where the format's range kept the step far above the one asked for; a smaller range is the user's
-    wish. Without a price, rate is ignored.
+    This fails only if the format's range of symbols made the step much larger than wanted; a smaller range is the
+    user's wish. Without a price, rate is ignored.
 
     Args:
-        distortion: of the weight on its grid, as :func:`quantize` returns it.
-        weights: how many elements it has.
-        hessian: ``(G, N, N)`` of its inputs.
-        rows: M.
-        cost: of errors and bits.
-        bits: of an element that stays exact.
+        distortion: distortion of the weight on its grid, from :func:`quantize`.
+        weights: number of its elements.
+        hessian: ``(G, N, N)`` Hessian of its inputs.
+        rows: number of rows M.
+        cost: the cost of errors and bits.
+        bits: bits of an element that stays exact.
     """
     asked = cost.largest < MAX_SYMBOL
     return asked or not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights

@@ -1,11 +1,11 @@
-"""How a layer's rows share their errors: the other half of the OBS update.
+"""Feedback between a layer's rows: the OBS update with the Fisher matrix of its outputs.
 
 The loss at the model's outputs sees a layer's error E as ``tr(F E H E^T)``, with H of its inputs and the Fisher matrix
-F of its outputs (K-FAC: Martens & Grosse 2015, arXiv 1503.05671). What OBS does between columns with H it can do
-between rows with F, as Tseng et al. do for language models (2025, arXiv 2505.22988): once a row is quantised, those to
-come move by ``-V_rk / V_rr`` times its error, where ``F^-1 = V^T V``; from then on its own error counts ``1 / V_rr^2``.
+F of its outputs (K-FAC: Martens & Grosse 2015, arXiv 1503.05671). OBS works between columns with H; it can work between
+rows with F in the same way, as Tseng et al. do for language models (2025, arXiv 2505.22988). Once a row is quantised,
+later rows move by ``-V_rk / V_rr`` times its error, where ``F^-1 = V^T V``; its own error then counts ``1 / V_rr^2``.
 
-F rests on few samples and on a quadratic model of the loss. It is damped like a Hessian, with what generalises best.
+F comes from few samples and a quadratic model of the loss. It is damped like a Hessian, as generalises best.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.types import Float64Array
 
 DAMPINGS = (0.1, 0.3, 1.0, 3.0)
-"""What is tried, relative to the mean diagonal. Less trusts the quadratic model too far, whatever other samples say."""
+"""The dampings to try, relative to the mean diagonal. Smaller ones trust the quadratic model too far on all data."""
 
 UNKNOWN = 1.0
-"""The damping where there is nothing to choose it by."""
+"""The damping if there is nothing to choose it by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How rows count.
+    """The weights of rows, and their feedback.
 
     Attributes:
-        fisher: ``(G, M, M)`` as measured, of mean diagonal 1.
-        factor: ``(G, M, M)`` upper V with ``F^-1 = V^T V`` for the damped F, of mean diagonal 1 too.
-        curvature: mean of ``1 / V_rr^2``, at most 1: what a row's error counts after feedback.
+        fisher: ``(G, M, M)`` as measured, scaled to a mean diagonal of 1.
+        factor: ``(G, M, M)`` upper V with ``F^-1 = V^T V`` for the damped F, also of mean diagonal 1.
+        curvature: mean of ``1 / V_rr^2``, at most 1: the weight of a row's error after feedback.
         damping: relative to the mean diagonal.
     """
 
@@ -51,13 +51,13 @@ class Rows:
 
 
 def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
-    """Damping and factorisation of a layer's Fisher matrix.
+    """Damp and factorise a layer's Fisher matrix.
 
     Args:
         fishers: ``(G, M, M)`` positive semidefinite, each from a part of the samples, at least one.
 
     Returns:
-        None where nothing reaches the outputs.
+        The rows; None if they do not reach the outputs.
     """
     fisher = _normalised(np.sum(fishers, axis=0))
     if fisher is None:
@@ -68,7 +68,7 @@ def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
 
 
 def _damping(parts: list[Float64Array]) -> float:
-    """The damping under which feedback leaves the least error on other samples, by F of each part."""
+    """Choose the damping with which feedback leaves the least error on other samples, by F of each part."""
     if len(parts) < 2:
         return UNKNOWN
     pairs = list(permutations(parts, 2))
@@ -82,6 +82,6 @@ def _normalised(fisher: Float64Array) -> Float64Array | None:
 
 
 def _damped(fisher: Float64Array, damping: float) -> Float64Array:
-    """Of mean diagonal 1, before and after. Unlike dead inputs, dead rows stay what counts least."""
+    """Damp, keeping the mean diagonal of 1. Unlike dead inputs, dead rows keep the least weight."""
     damped: Float64Array = (fisher + damping * np.eye(fisher.shape[1])) / (1 + damping)
     return damped

@@ -1,16 +1,16 @@
 """Trellis-coded quantisation with the Optimal-Brain-Surgeon update: a Viterbi search along each row.
 
 A trellis gives each weight one of two grids that together are twice as fine: the even multiples of the step, or the odd
-ones and zero. Which of them holds next depends on the parities of the indices so far, so the decoder knows it and the
-encoder chooses among paths. The union of the grids is what the weights see, one grid alone is what the entropy coder
-pays for; that gains up to a quarter bit per weight over a uniform grid (Marcellin & Fischer 1990, IEEE Trans. Commun.
+ones and zero. The parities of the indices so far decide which grid comes next, so the decoder knows it, and the encoder
+chooses among paths. The weights see the union of the grids, but the entropy coder pays for one grid only. That gains up
+to a quarter bit per weight over a uniform grid (Marcellin & Fischer 1990, IEEE Trans. Commun.
 38(1); with two grids that share the zero: Joshi, Crump & Fischer 1995, IEEE Trans. Commun. 43(2)). ``docs/format.md``,
-"Trellis", is what decoders do.
+"Trellis", tells what decoders do.
 
-Every survivor of the search carries the row's remaining weights, moved against the errors of its own path: the OBS
-update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a row that is done moves those to come.
+Every survivor of the search carries the row's remaining weights, moved to make up for the errors of its own path: the
+OBS update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a finished row moves the later rows.
 
-What is written here is the readable form, and the one that runs where the library was built without a C compiler;
+This is the readable form, which also runs where the library was built without a C compiler;
 :func:`cerwu_onnx.native.search_trellis` does the same.
 """
 
@@ -27,10 +27,10 @@ from cerwu_onnx.types import Float64Array
 
 STATES = 16
 BLOCK = 64
-"""Columns after which each row settles for one path, and the columns to come are updated at once."""
+"""After so many columns, each row settles for one path, and all later columns are updated at once."""
 
 AHEAD = 24
-"""Columns that the search looks beyond those: without them the paths end too early, which costs 0.02 bit per weight."""
+"""Columns that the search looks beyond these: otherwise the paths end too early, which costs 0.02 bit per weight."""
 
 MAX_INDEX = 1023
 """Indices are clipped to this magnitude, values to twice as much."""
@@ -41,7 +41,7 @@ IntpArray = npt.NDArray[np.intp]
 _STATE = np.arange(STATES)
 _NEXT = [_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)]
 SUCCESSOR = np.stack(_NEXT, axis=1).astype(np.uint8)
-"""``(16, 2)`` the state behind each state, by the parity of the index."""
+"""``(16, 2)`` the state after each state, by the parity of the index."""
 
 _BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
 _FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state
@@ -52,12 +52,12 @@ _FAR = np.float32(1e30)
 
 @dataclass(frozen=True, slots=True)
 class TrellisRate:
-    """Code lengths used by the search.
+    """Code lengths and price that the search uses.
 
     Attributes:
         price: lambda, in units of distortion per bit.
-        bits: ``(2, R + 1)`` code length of an index of magnitude ``0 ... R`` on each grid, sign included; larger ones
-            cost what R costs.
+        bits: ``(2, R + 1)`` code lengths of indices of magnitude ``0 ... R`` on each grid, sign included; larger ones
+            cost as much as R.
     """
 
     price: float
@@ -71,24 +71,24 @@ def trellis_obs(
     rate: TrellisRate,
     row_factor: Float64Array | None = None,
 ) -> Float64Array:
-    """Quantise rows along the trellis, moving the columns to come against the errors made so far.
+    """Quantise rows along the trellis, and move later columns to make up for the errors made so far.
 
     The distortion of an error ``E`` is ``tr(E H E^T)``, or ``tr(F E H E^T)`` where rows depend on each other. Then its
-    row r counts with ``1 / V_rr^2``, and moves the rows k to come by ``-V_rk / V_rr`` times its error.
+    row r counts with ``1 / V_rr^2``, and moves each later row k by ``-V_rk / V_rr`` times its error.
 
     Args:
         w: ``(G, M, N)`` weights in steps.
         factor: ``(G, N, N)`` upper ``U`` with ``H^-1 = U^T U``, ``H`` in steps too; ``(G * B, n, n)`` where H consists
             of B blocks of n columns (:mod:`cerwu_onnx.quantize.blocks`).
         weight: ``(G, N)`` curvature of the distortion, ``1 / U_jj^2`` for the exact loss.
-        rate: what indices cost.
-        row_factor: ``(G, M, M)`` upper ``V`` with ``F^-1 = V^T V``; None if all rows count alike and by themselves.
+        rate: code lengths and price of indices.
+        row_factor: ``(G, M, M)`` upper ``V`` with ``F^-1 = V^T V``; None if all rows count alike and are independent.
 
     Returns:
         Values ``(G, M, N)`` on the union of the grids, integer-valued float64. Every row starts in state 0.
     """
     groups, rows, columns = w.shape
-    unity = float(weight.mean()) or 1.0  # costs in its units suit float32, whatever those of the outputs are
+    unity = float(weight.mean()) or 1.0  # in this unit, costs fit float32, whatever the units of the outputs
     unit = (factor / np.einsum("gnn->gn", factor)[:, :, None]).astype(np.float32).reshape(groups, columns, -1)
     scaled, bits = (weight / unity).astype(np.float32), rate.bits.astype(np.float32)
     between, price = None, np.full((groups, rows), np.float32(rate.price / unity))
@@ -125,7 +125,7 @@ def _search_matrix(
 
 
 def _search_rows(w: Float64Array, feedback: Float32Array, weight: Float32Array, bits: Float32Array) -> Float64Array:
-    """Rows of one matrix that do not depend on each other, a block of columns after another."""
+    """Search the independent rows of one matrix, one block of columns after another."""
     rest, values = w.copy(), np.empty_like(w)
     columns, block = feedback.shape
     state = np.zeros(len(w), np.intp)
@@ -152,15 +152,15 @@ def _search_rows(w: Float64Array, feedback: Float32Array, weight: Float32Array, 
 def _search(
     w: Float32Array, unit: Float32Array, weight: Float32Array, bits: Float32Array, state: IntpArray, settled: int
 ) -> tuple[Float32Array, Float32Array, IntpArray]:
-    """The best path of each row through some columns, from a state ``(M,)``.
+    """Find the best path of each row through some columns, from a state ``(M,)``.
 
     Returns:
-        Values and errors of the first ``settled`` columns ``(M, settled)``, and the state behind them.
+        Values and errors of the first ``settled`` columns ``(M, settled)``, and the state after them.
     """
     rows, columns = w.shape
     cost = np.full((rows, STATES), _FAR, np.float32)
     np.put_along_axis(cost, state[:, None], 0, axis=1)
-    paths = np.repeat(w[:, None, :], STATES, axis=1)  # what is left of the row on each survivor's path
+    paths = np.repeat(w[:, None, :], STATES, axis=1)  # the rest of the row on each survivor's path
     came = np.empty((columns, rows, STATES), np.uint8)
     value = np.empty((columns, rows, STATES), np.float32)
     error = np.empty_like(value)
@@ -179,7 +179,7 @@ def _search(
         paths = np.take_along_axis(paths[:, :, 1:], source[:, :, None], axis=1)
         paths -= error[j][:, :, None] * unit[j, j + 1 :]
         if j % 16 == 15:
-            cost -= cost.min(axis=1, keepdims=True)  # float32 keeps its digits
+            cost -= cost.min(axis=1, keepdims=True)  # so that float32 keeps its precision
     best = cost.argmin(axis=1)[:, None]
     path, errors = (np.empty((rows, settled), np.float32) for _ in range(2))
     for j in reversed(range(columns)):
@@ -193,7 +193,7 @@ def _search(
 
 
 def _branches(x: Float32Array, weight: np.float32, bits: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """For each survivor the best index of either parity, and its cost, both ``(M, STATES, 2)``.
+    """For each survivor, the best index of either parity, and its cost, both ``(M, STATES, 2)``.
 
     Candidates are the index next to the weight toward zero, its two neighbours, and zero.
     """
@@ -223,14 +223,14 @@ def _branches(x: Float32Array, weight: np.float32, bits: Float32Array) -> tuple[
 
 
 def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:
-    """Code lengths of indices by their empirical distribution on each grid, and the bits they sum to.
+    """Code lengths of indices by their empirical distribution on each grid, and the sum of bits.
 
     Args:
-        values: ``(G, M, N)`` as :func:`trellis_obs` returns them.
+        values: ``(G, M, N)``, from :func:`trellis_obs`.
 
     Returns:
-        ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (what does not occur
-        counts as half an occurrence), and the ideal size of all of them.
+        ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (indices that do not occur
+        count as half an occurrence), and the ideal size of all indices in bits.
     """
     index, grid = to_indices(values.astype(np.int32), values.shape[-1])
     reach = int(np.abs(index).max(initial=0)) + 1
@@ -244,7 +244,7 @@ def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:
 
 
 def first_lengths(w: Float64Array) -> Float64Array:
-    """Code lengths to begin with, for weights in steps: those of rounding to one grid."""
+    """The first code lengths, for weights in steps: those after rounding to one grid."""
     counts = np.bincount(np.minimum(np.rint(np.abs(w.ravel()) / 2), MAX_INDEX).astype(np.intp))
     lengths: Float64Array = np.stack([_lengths(np.append(counts, 0))] * 2)
     return lengths

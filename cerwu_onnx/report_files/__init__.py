@@ -1,6 +1,6 @@
-"""Reports of a compression as files: JSON, Markdown or a self-contained HTML page, by suffix.
+"""Write the report of a compression to a file: JSON, Markdown or a self-contained HTML page, by its suffix.
 
-``compress`` knows all of it; :func:`describe` reads from a .cwb file what that says.
+``compress`` reports everything; :func:`describe` reports what a .cwb file tells.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from cerwu_onnx.report_files.page import Page, describe, page_of
 __all__ = ["FORMATS", "Page", "check_paths", "describe", "page_of", "to_html", "to_json", "to_markdown", "write"]
 
 FORMATS: dict[str, Callable[[Page], str]] = {".json": to_json, ".md": to_markdown, ".html": to_html}
-"""Suffix of a report -> what writes it."""
+"""Suffix of a report -> the function that makes its text."""
 
 
 def check_paths(paths: Iterable[Path], *, overwrite: bool, sources: Iterable[Path] = ()) -> None:
     """Check before long work that reports can be written.
 
     Raises:
-        UsageError: a suffix is unknown, a path cannot be written, or is named twice or one of ``sources``.
+        UsageError: a suffix is unknown, or a path cannot be written, is given twice or is one of ``sources``.
     """
     taken = {path.resolve() for path in sources}
     for path in paths:
         if path.suffix.lower() not in FORMATS:
-            raise UsageError(f"report {path}: the suffix says what to write, one of {', '.join(FORMATS)}")
+            raise UsageError(f"report {path}: the suffix must be one of {', '.join(FORMATS)}")
         if path.resolve() in taken:
             raise UsageError(f"report {path} would overwrite another file of this run: give another name")
         check_target(path, overwrite=overwrite)
@@ -41,7 +41,7 @@ def write(page: Page, paths: Iterable[Path], *, overwrite: bool) -> None:
     """Write a report to each path, in the format of its suffix.
 
     Raises:
-        UsageError: see :func:`check_paths`.
+        UsageError: as for :func:`check_paths`.
     """
     paths = list(paths)
     check_paths(paths, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""How the weights of a tensor spread over their grid."""
+"""Histograms of a tensor's weights on the points of its grid."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container
 
 BARS = 64
-"""A histogram has at most so many bars; a wider grid has several points to a bar."""
+"""The most bars of a histogram; with a wider grid, each bar counts several points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Weights counted by grid point.
+    """Numbers of weights by grid point.
 
     Attributes:
         step: the grid's step.
         lowest: grid point where the first bar begins, in steps.
-        points: grid points to a bar.
-        counts: weights in each bar.
+        points: number of grid points in a bar.
+        counts: number of weights in each bar.
     """
 
     step: float
@@ -37,13 +37,13 @@ class Histogram:
 
 
 def grid_points(container: Container, record: f.Record) -> npt.NDArray[np.int32]:
-    """A coded tensor in units of its step: int32 in the shape of the ONNX tensor, decoded in C where that was built.
+    """Decode a coded tensor in units of its step: int32 in the shape of the ONNX tensor; in C if that was built.
 
     Raises:
         CorruptFileError: a check fails.
     """
     values = container.decode(record)
-    if not np.isfinite(values).all():  # steps near the largest float32
+    if not np.isfinite(values).all():  # the step is near the largest float32
         return record.order.restore(container.symbols(record), record.shape)
     steps: npt.NDArray[np.int32] = np.rint(values / np.float64(record.step)).astype(np.int32)
     return steps
@@ -53,6 +53,6 @@ def histogram(symbols: npt.NDArray[np.int32], step: float) -> Histogram:
     """Count grid points; ``symbols`` is int32 of any shape, not empty."""
     low, high = int(symbols.min()), int(symbols.max())
     points = -(-(high - low + 1) // BARS)
-    low = points * (low // points)  # zero begins a bar, so that bars of two tensors agree
+    low = points * (low // points)  # a bar begins at zero, so that bars of two tensors agree
     counts = np.bincount((symbols.ravel() - low) // points)
     return Histogram(step, low, points, tuple(counts.tolist()))

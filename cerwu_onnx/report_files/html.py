@@ -1,4 +1,4 @@
-"""The report as one HTML page: no network, no dependencies, light and dark, one column on a telephone."""
+"""The report as one HTML page: without network or dependencies, light and dark, one column on a telephone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cerwu_onnx.report_files.page import Page
 from cerwu_onnx.types import Kept
 
 COLOURS = 6
-"""Classes p0 ... p5 of the style sheet, for the parts of a file."""
+"""Number of the classes p0 ... p5 of the style sheet, for the parts of a file."""
 
 
 def to_html(page: Page) -> str:
     """The whole page.
 
-    Names are escaped, and a content security policy allows nothing but the page's own style and script.
+    Names are escaped, and the content security policy allows only the page's own style and script.
     """
     style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}"
@@ -47,7 +47,7 @@ def to_html(page: Page) -> str:
 
 
 def _digest(content: str) -> str:
-    """A source expression of the content security policy."""
+    """The source expression of some content for the content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
@@ -70,7 +70,7 @@ def _head(page: Page) -> str:
 
 
 def _size(page: Page) -> str:
-    """Before and after to the same scale, then what the file is made of."""
+    """The bars of the model and of the file, to the same scale, and the parts of the file."""
     report, parts = page.report, text.parts(page.report)
     whole = max(report.model_bytes, report.file_bytes)
     shares = [(f"p{index % COLOURS}", float(size)) for index, size in enumerate(parts.values())]
@@ -90,7 +90,7 @@ def _size(page: Page) -> str:
 
 
 def _search(report: Report) -> str:
-    """What was tried to meet a target: accuracy, or else lambda, against size."""
+    """The curve of what was tried to meet a target: accuracy, or else lambda, against size."""
     if not report.search:
         return ""
     scored = [(point.file_bytes, point.score) for point in report.search if point.score is not None]
@@ -108,7 +108,7 @@ def _search(report: Report) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A sortable column: its heading, what a cell shows, and the number to sort by (None: the text)."""
+    """A sortable column: its heading, the text of a cell, and the number to sort by (None: the text)."""
 
     head: str
     show: Callable[[LayerReport], str]
@@ -204,7 +204,7 @@ def _tiles(page: Page) -> str:
 
 
 def _zeros(counted: Histogram, layer: LayerReport) -> str:
-    """The share of zeros, which only bars of a single point tell."""
+    """The share of zeros, which can be told only if bars are single points."""
     place = -counted.lowest
     if counted.points > 1 or not 0 <= place < len(counted.counts):
         return _weights(layer.weights)

@@ -10,12 +10,12 @@ from cerwu_onnx.report_files.page import Page
 
 
 def to_json(page: Page) -> str:
-    """The report as one JSON object; what is not known, not a number or infinite is null."""
+    """The report as one JSON object; unknown values, NaN and infinity are null."""
     return json.dumps(strict(page.report.to_dict() | {"output": page.output}), indent=2) + "\n"
 
 
 def strict(value: Any) -> Any:
-    """``value`` in the words that JSON has: tuples become lists, NaN and infinity null."""
+    """``value`` in JSON's types: tuples become lists, NaN and infinity null."""
     if isinstance(value, dict):
         return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

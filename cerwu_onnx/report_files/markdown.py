@@ -10,11 +10,11 @@ from cerwu_onnx.report_files import text
 from cerwu_onnx.report_files.page import Page
 
 ROWS = 100
-"""Layers shown, the largest first; CI systems bound the size of a summary."""
+"""The most layers that are shown, the largest first: CI systems limit the size of a summary."""
 
 
 def to_markdown(page: Page) -> str:
-    """Size, layers, and what stays exact."""
+    """The text: size, layers, and tensors that stay exact."""
     report = page.report
     before = "decompressed" if page.from_file else "before"
     parts = [
@@ -80,7 +80,7 @@ def _table(heads: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> s
 
 
 def plain(value: str) -> str:
-    """Text of unknown origin that Markdown shows as it is."""
+    """Escape text of unknown origin so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>#+!|~&$@^]|(?<=:)/|(?<=www)\.)", r"\\\1", text.printable(value))
 
 

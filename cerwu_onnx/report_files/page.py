@@ -1,4 +1,4 @@
-"""What a report shows: the report of a compression and the histograms of the file's weights."""
+"""The content of a report: the numbers of a compression, or of a .cwb file, and histograms of its weights."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
 from cerwu_onnx.types import Kept
 
 UNKNOWN = math.nan
-"""What a file does not say about a layer."""
+"""Stands for a number that a file does not tell about a layer."""
 
 NOT_SMALLER = "its coded form would not be smaller than exact floats"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is to be shown.
+    """The content of a report.
 
     Attributes:
-        output: path of the .cwb file, as it was given.
-        report: what was done.
-        histograms: of each quantised weight, by name.
+        output: path of the .cwb file, as the user gave it.
+        report: the numbers.
+        histograms: histogram of each quantised weight, by name.
         from_file: the report was read from the .cwb file: errors are unknown, and ``model_bytes`` is the size of the
             model that it decompresses to (of its float tensors, if it holds weights only).
     """
@@ -50,10 +50,10 @@ class Page:
 
 
 def page_of(report: Report, output: str | Path) -> Page:
-    """The report of a compression that has just written ``output``.
+    """Make the content for a compression that has just written ``output``.
 
     Raises:
-        UsageError, CorruptFileError: the file is not there any more, or not as it was written.
+        UsageError, CorruptFileError: the file has gone, or has changed since it was written.
     """
     container = read(output)
     records = {record.name: record for record in container.tensors}
@@ -64,7 +64,7 @@ def page_of(report: Report, output: str | Path) -> Page:
 
 
 def describe(path: str | Path) -> Page:
-    """What a .cwb file says of the compression that made it.
+    """Make the content from what a .cwb file tells of its compression.
 
     Raises:
         UsageError: it cannot be read.
@@ -140,7 +140,7 @@ def _parameter(record: f.Record, layer: str) -> ParameterReport:
 
 
 def _kept(container: Container, graph: Graph | None) -> tuple[Kept, ...]:
-    """The exact tensors; why they are exact, the graph tells, if there is one."""
+    """The exact tensors, with reasons from the graph if there is one."""
     tables = coded_tables(container)
     exact = {record.name: record for record in container.tensors if not record.is_coded or record.name in tables}
     if graph is None:
@@ -155,7 +155,7 @@ def _exact(record: f.Record, reason: str) -> Kept:
 
 
 def _other_bytes(container: Container, layers: list[LayerReport], parameters: list[ParameterReport]) -> dict[str, int]:
-    """As ``compress`` counts: names belong to the graph, what is left to the directory."""
+    """Other bytes as ``compress`` counts them: names belong to the graph, and the rest to the directory."""
 
     def size(*kinds: f.Kind) -> int:
         return sum(record.size for record in container.records if record.kind in kinds)

@@ -36,7 +36,7 @@ def schema() -> dict[str, Any]:
 
 
 def _object(kind: Any) -> dict[str, Any]:
-    """A dataclass, every property and field of which is present."""
+    """The schema of a dataclass, with all properties and fields required."""
     about = _attributes(kind)
     hints = {}
     for name, value in vars(kind).items():
@@ -68,14 +68,14 @@ def _type(hint: Any) -> dict[str, Any]:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """The sentences of a docstring's section ``Attributes``, without the markup."""
+    """The sentences in the section ``Attributes`` of a docstring, without markup."""
     _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
     found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
     return {name: re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`|`+", r"\1", " ".join(text.split())) for name, text in found}
 
 
 def text() -> str:
-    """The schema as docs/schema/report.json has it."""
+    """The text of docs/schema/report.json."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The pictures of the HTML report, as SVG text. Colours come from the classes of the page's style sheet."""
+"""The pictures of the HTML report as SVG text; their colours come from the classes of the page's style sheet."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TILE_WIDTH, TILE_HEIGHT = 240, 72
 
 
 def bar(shares: Sequence[tuple[str, float]], whole: float, label: str) -> str:
-    """Parts side by side in a bar that is ``whole`` wide.
+    """A bar ``whole`` wide, with parts side by side.
 
     Args:
-        shares: class and size of each part, not negative.
+        shares: CSS class and size of each part, not negative.
         whole: size of the full width, at least the sum of the parts.
-        label: what screen readers say.
+        label: text for screen readers.
     """
     out, x = [], 0.0
     for name, size in shares:
@@ -35,7 +35,7 @@ def bar(shares: Sequence[tuple[str, float]], whole: float, label: str) -> str:
 
 
 def tile(counted: Histogram, label: str) -> str:
-    """A histogram: a bar per grid point or group of them, ticks for the grid, the longest one marks zero."""
+    """A histogram: one bar for each grid point or group of points, and ticks for the grid; the longest marks zero."""
     width, base = TILE_WIDTH / len(counted.counts), TILE_HEIGHT - 8
     top = max(counted.counts)
     gap = 1 if width >= 3 else 0
@@ -55,7 +55,7 @@ def tile(counted: Histogram, label: str) -> str:
 
 
 def curve(points: Sequence[tuple[float, float]], chosen: tuple[float, float], x_label: str, y_label: str) -> str:
-    """Points ``(x, y)``, finite, joined in order of x, of which the chosen one is marked."""
+    """A curve of finite points ``(x, y)``, joined in order of x, with the chosen point marked."""
     seen = sorted(points)
     x_ticks, y_ticks = (ticks(axis) for axis in zip(*seen, strict=True))
 
@@ -88,10 +88,10 @@ def curve(points: Sequence[tuple[float, float]], chosen: tuple[float, float], x_
 
 
 def ticks(values: Sequence[float], most: int = 5) -> list[float]:
-    """Round numbers around finite ``values``, at most ``most`` + 2, in steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers that cover finite ``values``, at most ``most`` + 2, in steps of 1, 2 or 5 times a power of ten."""
     low, high = min(values), max(values)
     spread = (high - low) or abs(high)
-    spread = spread if spread > 1e-300 else 1.0  # below, a tenth of it may be zero
+    spread = spread if spread > 1e-300 else 1.0  # a tenth of a smaller one may be zero
     power = 10.0 ** math.floor(math.log10(spread / most))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * most >= spread)
     first, last = math.floor(low / step), math.ceil(high / step)

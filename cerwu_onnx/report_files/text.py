@@ -1,4 +1,4 @@
-"""Numbers and names as all reports write them."""
+"""Format numbers and names for all reports."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from cerwu_onnx.report import LayerReport, Report
 from cerwu_onnx.types import Kept
 
 NOTHING = "–"
-"""Stands where a number is not known."""
+"""Stands for a number that is not known."""
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters escaped, and whatever else is not seen: nobody vouches for names in files."""
+    """``text`` with control and invisible characters escaped: names in files may be hostile."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits; a dash for None, NaN and infinity."""
+    """A number with so many significant digits; a dash for None, NaN and infinity."""
     return f"{value:.{digits}g}" if value is not None and math.isfinite(value) else NOTHING
 
 
@@ -44,7 +44,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def change(report: Report) -> str:
-    """How the file's size compares with the model's."""
+    """The file's size compared with the model's."""
     if not report.model_bytes:
         return NOTHING
     times = report.model_bytes / report.file_bytes
@@ -52,12 +52,12 @@ def change(report: Report) -> str:
 
 
 def parts(report: Report) -> dict[str, int]:
-    """Bytes of the file by what they hold."""
+    """Bytes of the file by content."""
     return {"weights": report.weight_bytes} | {name: size for name, size in report.other_bytes.items() if size}
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """What holds for the whole compression."""
+    """Facts about the whole compression: name and text of each."""
     levels = "" if report.levels is None else f", {report.levels} levels"
     lines = [
         ("method", f"{report.method or 'unknown'}, lambda {number(report.lambda_)}{levels}"),
@@ -106,17 +106,17 @@ def has_bounds(layers: Iterable[LayerReport]) -> bool:
 
 
 def has_losses(layers: Iterable[LayerReport]) -> bool:
-    """Whether it is known what layers cost at the outputs."""
+    """Whether the losses of layers at the outputs are known."""
     return any(layer.loss_share is not None for layer in layers)
 
 
 def share(value: float | None) -> str:
-    """A share of 1, in percent."""
+    """A share (0 to 1) in percent."""
     return f"{100 * value:.3g} %" if value is not None and math.isfinite(value) else NOTHING
 
 
 def by_reason(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
-    """Exact tensors by why they are, the reason that keeps most bytes first; names of nodes are left out of reasons."""
+    """Exact tensors by reason, the one with most bytes first; names of nodes are left out of reasons."""
     found: dict[str, list[Kept]] = {}
     for tensor in kept:
         reason = re.sub(r"\b([A-Z]\w*) (['\"]).*?\2", r"\1", tensor.reason)

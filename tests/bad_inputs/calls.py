@@ -163,7 +163,7 @@ CASES = [
     Case("the output's folder is not there", 2, "does not exist: create it", to("nowhere/out.cwb")),
     Case("the output's folder is a file", 2, "calib.npz", to("calib.npz/out.cwb")),
     Case("an output name of 300 letters", 2, "cannot write|cannot be a file|name", to("o" * 300)),
-    Case("the output is a pipe", 2, "out.cwb is no regular file", to_pipe),
+    Case("the output is a pipe", 2, "out.cwb is not a regular file", to_pipe),
     Case("the output's folder cannot be written", 2, "/proc", to("/proc/out.cwb")),
     Case("verify of a model", 4, "model.onnx", lambda p: ["verify", p.model]),
     Case("decompress of a model", 4, "model.onnx", lambda p: ["decompress", p.model, f"{p.out}.onnx"]),

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cerwu_onnx.compress.pipeline import compress
+from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Settings, Target
 
 from .models import SAMPLES

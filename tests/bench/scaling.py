@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cerwu_onnx.cli.batch import compress_all
-from cerwu_onnx.compress.layer_job import LayerJob, quantize_layer
-from cerwu_onnx.compress.sweep import sweep
+from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer
+from cerwu_onnx.compression.sweep import sweep
 from cerwu_onnx.config import Settings
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.threads import one_thread

@@ -22,8 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cerwu_onnx.compress.model_quantizer import quantize_layers, statistics
-from cerwu_onnx.compress.pipeline import prepare
+from cerwu_onnx.compression.model_quantizer import quantize_layers, statistics
+from cerwu_onnx.compression.pipeline import prepare
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import writer
 from cerwu_onnx.entropy import trellis

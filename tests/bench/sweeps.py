@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 from cerwu_onnx.calibration import noise_sensitivity
-from cerwu_onnx.compress.storage_order import Storage
+from cerwu_onnx.compression.storage_order import Storage
 from cerwu_onnx.container.format import Order
 from cerwu_onnx.types import FloatArray
 
@@ -71,7 +71,7 @@ VARIANTS = {
     "max": Variant(LAMBDAS, {"effort": "max"}),
     "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.rows_of": lambda *_: None}),
     "no trellis": Variant(
-        LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}
+        LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}
     ),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(
@@ -81,10 +81,12 @@ VARIANTS = {
             "cerwu_onnx.quantize.priced.repair_damping": lambda *_: 0.01,
         },
     ),
-    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.centred": lambda *_: {}}),
-    "sensitivities by noise": Variant(LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.sensitivities": by_noise}),
+    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.centred": lambda *_: {}}),
+    "sensitivities by noise": Variant(
+        LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.sensitivities": by_noise}
+    ),
     "equal sensitivities": Variant(
-        LAMBDAS, without={"cerwu_onnx.compress.walk_quantizer.sensitivities": equal_sensitivities}
+        LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.sensitivities": equal_sensitivities}
     ),
     "cerwu": Variant(GRID, {"method": "cerwu"}),
     "cerwu-gamma0": Variant(GRID, {"method": "cerwu-gamma0"}),

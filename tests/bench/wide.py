@@ -31,7 +31,7 @@ GIGABYTES = 1.5
 WALK = """
 import resource, sys
 import numpy as np
-from cerwu_onnx.compress import memory_budget
+from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.calibration import model_inputs, open_source, walk
 from cerwu_onnx.model.graph import analyse, load_model
 graph, memory = memory_budget.with_blocks(analyse(load_model(sys.argv[1])), int(sys.argv[2])), int(sys.argv[2])

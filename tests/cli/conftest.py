@@ -121,7 +121,7 @@ def calib(_calib: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _cwb(tmp_path_factory: pytest.TempPathFactory, _calib: Path) -> Path:
-    from cerwu_onnx.compress.pipeline import compress
+    from cerwu_onnx.compression.pipeline import compress
 
     folder = tmp_path_factory.mktemp("cwb")
     onnx.save(small_model(), folder / "model.onnx")

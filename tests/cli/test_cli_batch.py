@@ -62,7 +62,7 @@ def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path) -> None:
         ((model, "o.cwb", "-j", "0"), "jobs 0 is out of range"),
         ((model, "--out-dir", tmp_path / "d", "-j", "0"), "jobs 0 is out of range"),
         ((model, "--out-dir", tmp_path / "file"), "--out-dir"),
-        ((model, tmp_path / "sub" / "model.onnx", "--out-dir", tmp_path / "d"), "would both become"),
+        ((model, tmp_path / "sub" / "model.onnx", "--out-dir", tmp_path / "d"), "would both give"),
         ((model, "--out-dir", tmp_path / "d", "--report", "x.html"), "--report is for a single model"),
     ):
         result = run("compress", *arguments)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cerwu_onnx.cli import console, tables
+from cerwu_onnx.cli import text as texts
 
 
 def draw(renderable: object, width: int) -> list[str]:
@@ -29,14 +30,14 @@ def draw(renderable: object, width: int) -> list[str]:
     ],
 )
 def test_names_are_cut_in_the_middle(text: str, width: int, expected: str) -> None:
-    assert tables.shorten(text, width) == expected
+    assert texts.shorten(text, width) == expected
 
 
 def test_names_are_cut_where_they_stay_different() -> None:
     names = [f"network/conv_{index}/BiasAdd_weights_fused_bn" for index in range(9)]
-    assert tables.shorten_all(names, 24)[4] == "network/conv_4…_fused_bn"
-    assert tables.shorten_all(["a" * 30, "short"], 8) == ["aaa…aaaa", "short"]
-    assert tables.shorten_all([], 8) == []
+    assert texts.shorten_all(names, 24)[4] == "network/conv_4…_fused_bn"
+    assert texts.shorten_all(["a" * 30, "short"], 8) == ["aaa…aaaa", "short"]
+    assert texts.shorten_all([], 8) == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_names_are_cut_where_they_stay_different() -> None:
     ],
 )
 def test_percentages(share: float, expected: str) -> None:
-    assert tables.percent(share) == expected
+    assert texts.percent(share) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,12 @@ def test_percentages(share: float, expected: str) -> None:
     ],
 )
 def test_sizes(count: int, expected: str) -> None:
-    assert tables.size(count) == expected
+    assert texts.size(count) == expected
 
 
 def test_shapes_and_counts() -> None:
-    assert [tables.dims(shape) for shape in ((), (3,), (16, 3, 3, 3))] == ["scalar", "3", "16x3x3x3"]
-    assert [tables.counted(n, "layer") for n in (0, 1, 1000)] == ["0 layers", "1 layer", "1,000 layers"]
+    assert [texts.dims(shape) for shape in ((), (3,), (16, 3, 3, 3))] == ["scalar", "3", "16x3x3x3"]
+    assert [texts.counted(n, "layer") for n in (0, 1, 1000)] == ["0 layers", "1 layer", "1,000 layers"]
 
 
 def test_only_flexible_columns_give_way() -> None:

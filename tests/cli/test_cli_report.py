@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from cerwu_onnx import Settings
-from cerwu_onnx.compress.pipeline import compress
+from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.evaluate.culprits import find_culprits
 
 from .conftest import Run, small_model

@@ -56,10 +56,10 @@ def test_a_target_beyond_all_need(run: Run, model: Path, calib: Path, tmp_path: 
     assert report["output_loss"] < 1e-5
     assert report["file_bytes"] < report["model_bytes"] / 2
     assert report["warnings"] == [result.err.removeprefix("warning: ").rstrip()]
-    assert "more than the model needs: with" in result.err
+    assert "larger than the model needs: with" in result.err
     result = run(*words, "--target-bpw", "30", "-f", "--json")
     assert 1 < len(json.loads(result.out)["search"]) < 6
-    assert "more than the model needs" in result.err
+    assert "larger than the model needs" in result.err
 
 
 def test_bits_per_weight_are_met(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ BLIND_PRICE, PRICE = 1e-7, 2e-8
 """Lambda without and with calibration data: rates so high that errors above a thousandth are a fault.
 
 No weight costs more loss than all its bits are worth, 32 lambda over all layers together. Without data a relative
-squared error counts thirtyfold (:data:`cerwu_onnx.compress.walk_quantizer.BLIND`)."""
+squared error counts thirtyfold (:data:`cerwu_onnx.compression.walk_quantizer.BLIND`)."""
 
 
 LARGEST_SHARE = 0.05

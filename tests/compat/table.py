@@ -18,12 +18,12 @@ PACKAGES = ("onnx", "onnxruntime", "torch", "onnxscript", "skl2onnx", "scikit-le
 
 TEXT = """# Compatibility
 
-Every graph below went through the whole tool three times: without calibration data at lambda {blind:g}, with it at
-lambda {price:g}, and at the default lambda. `make bench-compat` does so again, writes this page and
-`benchmarks/compat.json`, and fails if a graph does.
+Every graph below went through the whole tool three times: without calibration data at lambda {blind:g}, with data at
+lambda {price:g}, and with data at the default lambda. `make bench-compat` repeats this, writes this page and
+`benchmarks/compat.json`, and fails if a graph fails.
 
     python -m tests.compat --list                 # the names of all graphs
-    python -m tests.compat --only "Conv 2-D"      # those whose names contain a text; prints them, writes nothing
+    python -m tests.compat --only "Conv 2-D"      # graphs whose names contain this text; prints a table, writes nothing
 
 Each time
 
@@ -36,15 +36,17 @@ Each time
   rates that includes all biases; at the others, biases and normalisation parameters of quantised layers may move.
 
 **Errors** are those of the worst output: root of squared error over energy, summed over all feeds; NaN and infinity
-must stay where they are. Of labels, flags and text it is the share of entries that differ, which counts where there is
-no other output and may not exceed {share:g}. At both high rates errors must stay below 0.001; where onnxruntime's tools
-have put a rounding of activations to 8 bits into the graph, below 0.01, because a hair's breadth there can be a step.
-At the default lambda errors are shown for orientation: all but the last models have random weights, so nothing is as
-robust as training makes it, and logits near zero make relative errors look large.
+must stay where they are. For labels, flags and text the error is the share of entries that differ; it counts if there
+is no other output, and may not exceed {share:g}. At both high rates errors must stay below 0.001. Where onnxruntime's
+tools have put a rounding of activations to 8 bits into the graph, they must stay below 0.01, because the smallest
+difference can become a whole step there. At the default lambda errors are shown for orientation only. All models but
+the last ones have random weights, which are not as robust as trained ones, and logits near zero make relative errors
+look large.
 
-A weight that the format cannot hold as finely as lambda asks stays exact ([design.md](design.md)), so it is not the
-size of the errors that counts here, but that nothing is lost. **Coded** is the share of the elements of float tensors
-that are on a grid at the default lambda. Integer tensors of models that are quantised already are not counted.
+The size of the errors is not what counts here, for a weight that the format cannot hold as finely as lambda asks stays
+exact ([method.md](method.md#the-step)); what counts is that nothing is lost. **Coded** is the share of the elements of
+float tensors that are on a grid at the default lambda. Integer tensors of models that are quantised already are not
+counted.
 
 {versions}.
 
@@ -117,10 +119,8 @@ def _by_operator(rows: Iterable[Row]) -> str:
         errors = [max((e for e in column if e is not None), default=None) for column in columns]
         weights = sum(row.weights for row in group)
         table.append([name, str(len(group)), f"{weights:,}", _share(group), _errors(errors), "; ".join(wrong) or "ok"])
-    text = (
-        "One line per operator; each graph has its own in `benchmarks/compat.json`. In brackets there stand the inputs "
-    )
-    return f"{text}that were\nturned into initializers.\n\n{_table(table)}"
+    text = "One line per operator; `benchmarks/compat.json` has a line for each graph. Brackets hold the inputs that\n"
+    return f"{text}were turned into initializers.\n\n{_table(table)}"
 
 
 def _share(rows: Iterable[Row]) -> str:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cerwu_onnx.compress import pipeline
+from cerwu_onnx.compression import pipeline
 
 from ..models import conv_net
 from . import forms, layers, quantised, table, values

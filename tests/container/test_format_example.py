@@ -100,7 +100,9 @@ def test_the_steps_of_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = re.findall(r"^\| (?:bit\(\d, \d\)|sign) \| (\w+) \| (\w+) \| (\w+) \| (\d) \|$", EXAMPLE, re.MULTILINE)
     assert [tuple(int(cell, 0) for cell in row) for row in rows] == took[: len(rows)]
     assert len(rows) == 5
-    found = re.search(r"0x(\w{4}) has c = (\d), t = (\d), z = (\d+), g = (\d+), s = (\d+), h = (\d+)", EXAMPLE)
+    found = re.search(
+        r"0x(\w{4}) has c = (\d), t = (\d), z = (\d+), g = (\d+), s = (\d+), h = (\d+)", " ".join(EXAMPLE.split())
+    )
     assert found is not None
     word = int(found[1], 16)
     assert adaptive.Header.parse(word) == adaptive.Header(*map(int, found.groups()[1:]))

@@ -273,7 +273,7 @@ def test_decoder_files_are_those_of_the_repository() -> None:
 
 def test_compressed_models_export(tmp_path: Path) -> None:
     """From ONNX to C: the array alone opens and holds every tensor of the .cwb file."""
-    from ..compress.test_storage_order import every_kind_of_weight
+    from ..compression.test_storage_order import every_kind_of_weight
 
     (tmp_path / "m.onnx").write_bytes(every_kind_of_weight().SerializeToString())
     for weights_only in (True, False):

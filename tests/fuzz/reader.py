@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from cerwu_onnx.compress.encode import encode
+from cerwu_onnx.compression.encode import encode
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate

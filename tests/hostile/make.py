@@ -335,7 +335,7 @@ def cases() -> Iterator[Case]:
         "a reference to a name that is not there",
         seal(packed_graph(graph(field(1, field(1, b"99") + field(2, b"0") + field(4, b"Relu"))))),
         "OK",
-        "refers to a name it has not",
+        "refers to a name that it does not have",
     )
     chain = b"".join(field(1, field(4, b"Relu") + field(2, b"'input_0" + b"_" * i)) for i in range(400))
     uses = field(1, field(4, b"Sum") + field(1, b"0") + field(1, b"1") * 4000)

@@ -10,7 +10,8 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import LayerRule, Report, Settings, Target
-from cerwu_onnx.compress import model_quantizer, walk_quantizer
+from cerwu_onnx.compression import model_quantizer, walk_quantizer
+from cerwu_onnx.jobs import cache
 from cerwu_onnx.jobs.cache import Cache, digest, open_cache
 
 from ..models import build, normal, value
@@ -142,3 +143,24 @@ def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
 def test_texts_are_told_apart_by_where_they_end() -> None:
     assert digest("ab", "c") != digest("a", "bc")
     assert digest(b"ab") == digest("ab")
+
+
+def test_a_change_in_any_room_makes_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def code() -> str:
+        cache._code.cache_clear()
+        return cache._code()
+
+    for room in ("quantize", "model"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "module.py").write_text("ONE = 1\n")
+    assert {path.parent.name for path in cache._PACKAGE.rglob("*.py")} > {"quantize", "model", "calibration"}
+    monkeypatch.setattr(cache, "_PACKAGE", tmp_path)
+    try:
+        seen = {code()}
+        for room in ("quantize", "model"):
+            (tmp_path / room / "module.py").write_text("ONE = 2\n")
+            seen.add(code())
+        assert len(seen) == 3
+    finally:
+        monkeypatch.undo()
+        cache._code.cache_clear()

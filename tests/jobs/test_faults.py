@@ -312,11 +312,11 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        "compress.pipeline.load_model",
-        "compress.pipeline.ModelQuantizer",
-        "compress.walk_quantizer.walk",
-        "compress.walk_quantizer.priced.quantize",
-        "compress.pipeline.encode",
+        "compression.pipeline.load_model",
+        "compression.pipeline.ModelQuantizer",
+        "compression.walk_quantizer.walk",
+        "compression.walk_quantizer.priced.quantize",
+        "compression.pipeline.encode",
         "jobs.files.os.fsync",
     ],
 )

@@ -67,5 +67,5 @@ def test_a_link_stays(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
 def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         files.write_atomic(tmp_path / "pipe", b"", overwrite=True)

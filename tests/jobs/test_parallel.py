@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_info
 
 import cerwu_onnx
 from cerwu_onnx.cli.batch import ONE_THREAD
-from cerwu_onnx.compress import model_quantizer, walk_quantizer
+from cerwu_onnx.compression import model_quantizer, walk_quantizer
 from cerwu_onnx.config import Settings, Target
 from cerwu_onnx.errors import CalibrationError, ModelError, UsageError, WorkerError
 from cerwu_onnx.jobs import parallel, threads
@@ -276,7 +276,7 @@ def test_the_command_sweep(run: Run, chain: Path, tmp_path: Path, monkeypatch: p
     assert run(*words, "-f", "-q").out == ""
     for arguments, message in (
         (("sweep", chain, "--out-dir", "d"), "Missing option '--lambda'"),
-        (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--lambda", "1.0000001"), "would both become"),
+        (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--lambda", "1.0000001"), "would both give"),
         (("sweep", chain, "--out-dir", "cerwu.toml", "--lambda", "1"), "folder cerwu.toml"),
         (("sweep", chain, "--out-dir", "e", "--lambda", "1", "--method", "rtn"), "no lambda to sweep"),
         (("sweep", chain, "--out-dir", "e", "--lambda", "-1"), "lambda -1.0 is out of range"),

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from cerwu_onnx.compress import encode as encoder
+from cerwu_onnx.compression import encode as encoder
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CorruptFileError, ModelError

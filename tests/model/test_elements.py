@@ -22,7 +22,7 @@ from cerwu_onnx.model.skeleton import join, split
 from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.report_files.page import describe
 
-from ..compress.test_walk_quantizer import dense_net, rows, squeeze
+from ..compression.test_walk_quantizer import dense_net, rows, squeeze
 from ..models import build, constant, normal, run, value
 
 INTEGERS = (2, 3, 4, 5, 6, 7, 9, 12, 13)

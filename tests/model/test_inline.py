@@ -15,7 +15,7 @@ from cerwu_onnx.model.inline import flattened
 from cerwu_onnx.model.loading import load_model
 from cerwu_onnx.model.tensors import constant_tensors
 
-from ..compress.test_walk_quantizer import squeeze
+from ..compression.test_walk_quantizer import squeeze
 from ..models import build, constant, normal, run, value
 
 NODE = helper.make_node

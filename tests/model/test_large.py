@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx import runtime
 from cerwu_onnx.calibration.collect import open_session, run_session
-from cerwu_onnx.compress.model_quantizer import quantize_layers, statistics
-from cerwu_onnx.compress.spilled_tensors import SpilledTensors
+from cerwu_onnx.compression.model_quantizer import quantize_layers, statistics
+from cerwu_onnx.compression.spilled_tensors import SpilledTensors
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as container_format
 from cerwu_onnx.errors import CheckFailed, ModelError, UsageError
@@ -24,7 +24,7 @@ from cerwu_onnx.model.loading import load_model, model_size
 from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.types import QuantizedTensor
 
-from ..compress.test_walk_quantizer import dense_net, rows
+from ..compression.test_walk_quantizer import dense_net, rows
 from ..models import build, normal, value
 
 MODEL = dense_net(24, 48, 32, 10)

@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cerwu_onnx import Settings
-from cerwu_onnx.compress.pipeline import compress
+from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.reader import read

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cerwu_onnx import Settings
-from cerwu_onnx.compress.pipeline import compress
+from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Target
 from cerwu_onnx.report_files import page_of, to_html
 

@@ -1,7 +1,7 @@
-"""Reverse-mode differentiation of an ONNX model: the gradients are computed by another ONNX model.
+"""Reverse-mode differentiation of an ONNX model: another ONNX model, its adjoint, computes the gradients.
 
-onnxruntime has no gradients for inference. Behind the nodes of the model stand those of its adjoint, which
-:mod:`rules <cerwu_onnx.calibration.adjoint.rules>` append, from the outputs back to the activations asked for.
+onnxruntime computes no gradients for inference. The adjoint therefore has the nodes of the model, and then nodes that
+:mod:`rules <cerwu_onnx.calibration.adjoint.rules>` append, from the outputs back to the wanted activations.
 """
 
 from __future__ import annotations

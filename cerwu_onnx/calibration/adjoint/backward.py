@@ -1,4 +1,4 @@
-"""The backward pass over a graph: from outputs to activations, one rule per node."""
+"""Build the adjoint of a model: visit its nodes from the outputs back to activations, with one rule per node."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 _STANDARD = ("", "ai.onnx")
 _OPSET = 16
-"""The rules are written for this one and later ones."""
+"""The rules are written for this opset and later ones."""
 
 _ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear")
-"""Operators that give integers, but are meant to be passed by gradients."""
+"""Operators that give integers, but that gradients should pass (straight through)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Adjoint:
 
     Attributes:
         model: its inputs are those of the differentiated model and the seeds, its outputs the gradients.
-        seeds: for each output that depends on a target, the input that takes its seed: an array of the output's shape
+        seeds: for each output that depends on a target, the input for its seed: an array of the output's shape
             and type.
         gradients: for each target, the output that gives its gradient.
-        unsupported: for each target whose gradient would have to pass what cannot be differentiated, that node. Targets
-            that no output depends on are in neither.
+        unsupported: for each target whose gradient would have to pass a node that cannot be differentiated, that node.
+            Targets on which no output depends are neither here nor in ``gradients``.
     """
 
     model: onnx.ModelProto
@@ -51,8 +51,9 @@ class Adjoint:
 def adjoint(model: onnx.ModelProto, outputs: Sequence[str], targets: Iterable[str]) -> Adjoint:
     """Differentiate a model's outputs with respect to some of its activations.
 
-    Integers and truth values have no gradient: what depends on a target through them alone is constant. At kinks the
-    derivative is one of those beside it; Max and Min, which reach ties more often, give each input all of it.
+    Integers and truth values have no gradient: what depends on a target only through them counts as constant. At a kink
+    the derivative is that of one side; Max and Min, which reach ties more often, give each of the tied inputs the whole
+    gradient.
 
     Args:
         model: the model. Only its main graph is differentiated; nodes with bodies, of other domains and calls of local
@@ -91,7 +92,7 @@ class _Backward:
         return Value(self._tape, name, *self._types.get(name, (0, None)))
 
     def _depending(self, targets: Iterable[str]) -> set[str]:
-        """The names of floats, or of unknown types, that depend on targets through such alone."""
+        """Names of floats, or of values of unknown type, that depend on targets only through such values."""
         active = set(targets)
         for node in self._model.graph.node:
             if not active.isdisjoint(_reads(node)):
@@ -100,7 +101,7 @@ class _Backward:
         return active
 
     def run(self) -> None:
-        """Visit the nodes in reverse order, so that what reads a node's outputs has been visited before it."""
+        """Visit the nodes in reverse order, so that all readers of a node's outputs come before the node."""
         for node in reversed(self._model.graph.node):
             reads = [name for name in dict.fromkeys(_reads(node)) if name in self._active]
             outputs = [name for name in node.output if name in self._active]
@@ -139,7 +140,7 @@ class _Backward:
             self._parts[name].append(value)
 
     def _gradient(self, name: str) -> Value | None:
-        """The sum over all that has been added to a gradient; None if that is nothing."""
+        """The sum of all contributions to a gradient; None if there are none."""
         parts = self._parts.get(name)
         if not parts:
             return None
@@ -148,7 +149,7 @@ class _Backward:
         return parts[0]
 
     def result(self) -> Adjoint:
-        """The model, without what no gradient needs."""
+        """The adjoint, without nodes that no gradient needs."""
         found = {name: self._gradient(name) for name in self._targets if name not in self._blocked}
         gradients = {}
         for name, value in found.items():
@@ -171,7 +172,7 @@ class _Backward:
 
 
 def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in opset 16 or later."""
+    """Convert a model to opset 16, if it is older."""
     version = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=1)
     if version >= _OPSET:
         return model
@@ -182,19 +183,19 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """What a node and its bodies read of the main graph."""
+    """Names of the main graph that a node and its bodies read."""
     return [name for name in node.input if name] + sorted(subgraph_reads(node))
 
 
 def _names(message: object) -> list[str]:
-    """The names that a message of a graph gives or uses."""
+    """All names that a message of a graph defines or uses."""
     if isinstance(message, onnx.NodeProto):
         return [*message.input, *message.output]
     return [str(getattr(message, "name", ""))]
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[onnx.NodeProto]:
-    """The nodes that some names depend on, in their order."""
+    """The nodes on which some names depend, in order."""
     wanted, kept = set(names), []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.output):

@@ -1,4 +1,4 @@
-"""Nodes of the graph that is differentiated, as the rules see them."""
+"""The node that a rule differentiates: its inputs, outputs, attributes and gradients; and helpers to write rules."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cerwu_onnx.calibration.adjoint.values import Blocked, Tape, Value
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A node of the forward graph as its rule sees it.
+    """A node of the forward graph, as its rule sees it.
 
     Attributes:
-        tape: where the rule appends nodes.
+        tape: the nodes to which the rule appends.
         node: the node.
         attributes: its attributes as Python values.
-        inputs: None where an optional one is absent.
-        outputs: likewise.
+        inputs: its inputs; None for an optional one that is absent.
+        outputs: its outputs; None for an optional one that is absent.
         gradients: with respect to each output; None where it is zero.
     """
 
@@ -36,10 +36,10 @@ class Call:
         return self.inputs[index] if index < len(self.inputs) else None
 
     def input(self, index: int) -> Value:
-        """An input that must be there.
+        """An input that must be present.
 
         Raises:
-            Blocked: it is not.
+            Blocked: it is absent.
         """
         value = self.optional(index)
         if value is None:
@@ -71,7 +71,7 @@ class Call:
         return first
 
     def text(self, name: str, default: str) -> str:
-        """An attribute of text."""
+        """An attribute that is text."""
         value = self.attributes.get(name, b"").decode()
         return value or default
 
@@ -80,27 +80,27 @@ class Call:
         return float(self.attributes.get(name, default))
 
     def some(self, *names: str) -> dict[str, Any]:
-        """Those of these attributes that are given."""
+        """Those of the named attributes that the node has."""
         return {name: self.attributes[name] for name in names if name in self.attributes}
 
     def fit(self, gradient: Value, index: int) -> Value:
-        """A gradient in the shape of the output, summed to the shape of an input that was broadcast to it."""
+        """Sum a gradient from the shape of the output to the shape of an input that was broadcast to it."""
         dims = self.input(index).dims
         known = dims is not None and "" not in dims
         return gradient if known and dims == self.y.dims else gradient.sum_to(self.input(index))
 
 
 Rule: TypeAlias = Callable[[Call, int], Value]
-"""The gradient with respect to the input of this index. Raises Blocked where there is none."""
+"""A rule computes the gradient with respect to the input of this index. It raises Blocked where there is none."""
 
 
 def elementwise(formula: Callable[[Value, Value, Value], Value]) -> Rule:
-    """The rule of an operator of one input, from a formula in g, x and y."""
+    """The rule of an operator with one input, from a formula in g, x and y."""
     return lambda call, index: formula(call.g, call.x, call.y)
 
 
 def first_only(rule: Callable[[Call], Value]) -> Rule:
-    """A rule for the first input; others have none."""
+    """A rule for the first input; the others have no gradient."""
 
     def checked(call: Call, index: int) -> Value:
         if index:

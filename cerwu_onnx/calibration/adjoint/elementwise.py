@@ -1,4 +1,4 @@
-"""Rules of operators that compute every number of the output from one number of each input."""
+"""Rules of element-wise operators: each number of the output comes from one number of each input."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ def add(call: Call, index: int) -> Value:
 
 
 def sub(call: Call, index: int) -> Value:
-    """Of a - b."""
+    """Sub: a - b."""
     return call.fit(-call.g if index else call.g, index)
 
 
 def mean(call: Call, index: int) -> Value:
-    """(a + b + ...) / n."""
+    """Mean: (a + b + ...) / n."""
     return call.fit(call.g / len(call.inputs), index)
 
 
 def mul(call: Call, index: int) -> Value:
-    """Of a * b: each times the other."""
+    """Mul: a * b, the gradient of each times the other."""
     return call.fit(call.g * call.input(1 - index), index)
 
 
 def div(call: Call, index: int) -> Value:
-    """Of a / b."""
+    """Div: a / b."""
     quotient = call.g / call.input(1)
     return call.fit(-(quotient * call.y) if index else quotient, index)
 
 
 def extreme(call: Call, index: int) -> Value:
-    """Max, Min: to whichever input the output is."""
+    """Max, Min: the gradient goes to every input that equals the output."""
     return call.fit(call.g * call.y.equals(call.input(index)), index)
 
 
 def power(call: Call) -> Value:
-    """x^p: p x^(p - 1)."""
+    """Pow: x^p, whose derivative is p x^(p - 1)."""
     p = call.input(1).cast(call.x.dtype)
     return call.fit(call.g * (p * call.tape.emit("Pow", call.x, p - 1)), 0)
 
 
 def where(call: Call, index: int) -> Value:
-    """To the input that was chosen."""
+    """Where: the gradient goes to the input that was chosen."""
     chosen = (call.g, 0) if index == 1 else (0, call.g)
     return call.fit(call.tape.emit("Where", call.input(0), *chosen), index)
 
@@ -55,33 +55,33 @@ def where(call: Call, index: int) -> Value:
 
 
 def leaky_relu(call: Call) -> Value:
-    """Slope alpha below 0."""
+    """LeakyRelu: slope alpha below 0."""
     return call.g.where(call.g * call.number("alpha", 0.01), call.x.above(0))
 
 
 def p_relu(call: Call) -> Value:
-    """Slope from the second input below 0."""
+    """PRelu: the slope below 0 is the second input."""
     return call.g.where(call.g * call.input(1), call.x.above(0))
 
 
 def elu(call: Call) -> Value:
-    """The function alpha (e^x - 1) below 0, whose derivative is y + alpha."""
+    """Elu: alpha (e^x - 1) below 0, whose derivative is y + alpha."""
     return call.g.where(call.g * (call.y + call.number("alpha", 1.0)), call.x.above(0))
 
 
 def hard_sigmoid(call: Call) -> Value:
-    """A line between 0 and 1: y (1 - y) is positive on its slope, 0 beyond."""
+    """HardSigmoid: a line between 0 and 1; y (1 - y) is positive on its slope, and 0 elsewhere."""
     return call.g * (call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign"))
 
 
 def hard_swish(g: Value, x: Value, y: Value) -> Value:
-    """The product x h(x) with the line h(x) = x / 6 + 1/2 between 0 and 1."""
+    """HardSwish: the product x h(x) with h(x) = x / 6 + 1/2, limited to 0 and 1."""
     h = g.tape.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5)
     return g * (h + x * (h * (1 - h)).apply("Sign") / 6)
 
 
 def gelu(call: Call) -> Value:
-    """The product x P(x), P the normal distribution or its approximation by tanh."""
+    """Gelu: the product x P(x), with P the normal distribution or its approximation by tanh."""
     x = call.x
     if call.text("approximate", "none") == "tanh":
         scale = math.sqrt(2 / math.pi)
@@ -92,14 +92,14 @@ def gelu(call: Call) -> Value:
 
 
 def cast(call: Call) -> Value:
-    """Back to the type of the input."""
+    """Cast: the gradient is cast back to the type of the input."""
     if not call.x.dtype:
         raise Blocked("its element type is unknown")
     return call.g.cast(call.x.dtype)
 
 
 def clip(call: Call) -> Value:
-    """To what was left as it is."""
+    """Clip: the gradient goes to the elements that were not clipped."""
     return call.g * call.y.equals(call.x)
 
 

@@ -1,4 +1,4 @@
-"""A model cut in two, so that what does not depend on some of its inputs runs once for many values of these."""
+"""Cut a model in two: the first half does not depend on some inputs, so it runs once for many values of these."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cerwu_onnx.model.tensors import constant_tensors, subgraph_reads, without_i
 
 
 def halves(model: onnx.ModelProto, late: Collection[str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """The part of a model that does not depend on some inputs, and the rest.
+    """Cut a model into the part that does not depend on some inputs, and the rest.
 
     Args:
         model: the model.
         late: names of inputs.
 
     Returns:
-        A model without these inputs, which gives what the other one reads; and the other one, whose inputs are these
-        and what it reads: outputs or inputs of the first. Constants, and what is computed from constants alone, are in
+        The first model lacks these inputs and returns what the second one reads of it. The second model has these
+        inputs, and reads outputs or inputs of the first. Constants, and what is computed from constants only, are in
         both.
 
     Raises:
@@ -55,7 +55,7 @@ def _part(
     inputs: Iterable[onnx.ValueInfoProto],
     outputs: Iterable[str],
 ) -> onnx.ModelProto:
-    """A model of some of a model's nodes."""
+    """Make a model of some nodes of a model."""
     part = without_initializers(model, ())
     for field in (part.graph.node, part.graph.input, part.graph.output):
         del field[:]
@@ -70,7 +70,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 
 def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
-    """Some names and all that depends on them."""
+    """Some names, and all names that depend on them."""
     found = set(names)
     for node in nodes:
         if not found.isdisjoint(_reads(node)):

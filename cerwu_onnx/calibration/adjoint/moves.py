@@ -21,13 +21,13 @@ def identity(call: Call) -> Value:
 
 
 def transpose(call: Call) -> Value:
-    """Axes in the order they had before."""
+    """Transpose: the axes go back to their order."""
     perm = call.attributes.get("perm", [])
     return call.g.transpose(*sorted(range(len(perm)), key=lambda axis: perm[axis]))
 
 
 def concat(call: Call, index: int) -> Value:
-    """The input's part of the output."""
+    """Concat: the input's part of the gradient."""
     axis = call.attributes["axis"]
     begin = call.tape.constant([0], [1], TensorProto.INT64)
     for before in range(index):
@@ -37,7 +37,7 @@ def concat(call: Call, index: int) -> Value:
 
 
 def split(call: Call) -> Value:
-    """The parts side by side; zero where one is not used."""
+    """Split: the parts side by side, with zeros for a part that is not used."""
     parts = []
     for y, g in zip(call.outputs, call.gradients, strict=True):
         if y is None:
@@ -47,12 +47,12 @@ def split(call: Call) -> Value:
 
 
 def expand(call: Call) -> Value:
-    """The sum over copies."""
+    """Expand: the sum over all copies."""
     return call.g.sum_to(call.x)
 
 
 def max_pool(call: Call) -> Value:
-    """To the element that was the largest."""
+    """MaxPool: the gradient goes to the element that was the largest."""
     if call.attributes.get("storage_order", 0):
         raise Blocked("storage_order is 1")
     found = call.tape.emit("MaxPool", call.x, dtype=TensorProto.INT64, output=1, **call.attributes)
@@ -60,11 +60,11 @@ def max_pool(call: Call) -> Value:
 
 
 def moved(call: Call) -> Value:
-    """Operators that only move, repeat or drop elements: where each comes from is what they do to numbers 1, 2, ..."""
+    """Operators that only move, repeat or drop elements: applied to 1, 2, 3, ... they show where each comes from."""
     if call.node.op_type == "Resize" and call.text("mode", "nearest") != "nearest":
         raise Blocked("it interpolates")
     tape, x, op = call.tape, call.x, call.node.op_type
-    # Types that onnxruntime's kernels take.
+    # Types that onnxruntime's kernels accept.
     dtype = {"Resize": TensorProto.INT32, "DepthToSpace": TensorProto.DOUBLE, "SpaceToDepth": TensorProto.DOUBLE}
     first, step = (tape.constant([1], [], TensorProto.INT64) for _ in range(2))
     numbers = tape.emit("Range", first, x.size + 1, step).reshape(x.shape).cast(dtype.get(op, TensorProto.INT64))
@@ -76,8 +76,8 @@ def moved(call: Call) -> Value:
 
 
 def _put_back(g: Value, origin: Value, x: Value) -> Value:
-    """Sums of the gradients of all that came from an element of x, which ``origin`` counts from 1; 0 is nowhere."""
-    dtype = TensorProto.DOUBLE if g.dtype == TensorProto.DOUBLE else TensorProto.FLOAT  # halves cannot be scattered
+    """Sum the gradients of all copies of each element of x; ``origin`` counts these elements from 1, and 0 is none."""
+    dtype = TensorProto.DOUBLE if g.dtype == TensorProto.DOUBLE else TensorProto.FLOAT  # float16 cannot be scattered
     zeros = g.tape.constant([0], [1], dtype).expand(x.size.reshape([1]) + 1)
     flat = (origin.reshape([-1]), g.cast(dtype).reshape([-1]))
     summed = g.tape.emit("ScatterElements", zeros, *flat, dtype=dtype, axis=0, reduction="add")

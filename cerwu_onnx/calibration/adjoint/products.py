@@ -1,4 +1,4 @@
-"""Rules of matrix products, convolutions, and the pooling that is one."""
+"""Rules of matrix products, of convolutions, and of average pooling, which is a convolution with ones."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def mat_mul(call: Call, index: int) -> Value:
 
 
 def _swapped(rank: int) -> list[int]:
-    """All axes, the last two exchanged."""
+    """The order of all axes, with the last two exchanged."""
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
 def conv(call: Call) -> Value:
-    """The transposed convolution."""
+    """Conv: its gradient is a transposed convolution."""
     return _spread(call, call.g, call.input(1), call.x)
 
 
@@ -61,7 +61,7 @@ def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
     if max(strides, default=1) == 1 and not auto_pad.startswith("SAME"):
         attributes |= {"pads": pads} if pads else {}
         return call.tape.emit("ConvTranspose", g, weight, **attributes)
-    # Strides may leave input behind the last window, and SAME depends on the size: cropped and padded at run time.
+    # Strides may leave input behind the last window, and SAME depends on the size: so crop and pad at run time.
     full = call.tape.emit("ConvTranspose", g, weight, **attributes)
     excess = full.shape - like.shape
     if auto_pad.startswith("SAME"):
@@ -74,14 +74,14 @@ def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
 
 
 def conv_transpose(call: Call) -> Value:
-    """The convolution."""
+    """ConvTranspose: its gradient is a convolution."""
     if call.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or "output_shape" in call.attributes:
         raise Blocked("its padding is computed from the output's shape")
     return call.tape.emit("Conv", call.g, call.input(1), **call.some("strides", "dilations", "group", "pads"))
 
 
 def average_pool(call: Call) -> Value:
-    """A convolution of each channel with ones, over the number of elements in the window."""
+    """AveragePool: a convolution of each channel with ones, divided by the number of elements in the window."""
     same = call.text("auto_pad", "NOTSET").startswith("SAME")
     if call.attributes.get("ceil_mode", 0) or (same and max(call.attributes.get("dilations", [1])) > 1):
         raise Blocked("how it pads is not certain")
@@ -95,7 +95,7 @@ def average_pool(call: Call) -> Value:
 
 
 def _one_channel(value: Value) -> Value:
-    """Channels as samples of their own."""
+    """Make each channel a sample of one channel."""
     spatial = value.tape.emit("Slice", value.shape, [2], [1 << 30], [0], dtype=TensorProto.INT64)
     return value.reshape(joined([value.tape.constant([-1, 1], [2], TensorProto.INT64), spatial], 0))
 

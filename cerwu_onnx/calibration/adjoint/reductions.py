@@ -1,4 +1,4 @@
-"""Rules of reductions, and of the normalisations that contain them."""
+"""Rules of reductions, of softmax, and of normalisations."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from cerwu_onnx.calibration.adjoint.values import Blocked, Value
 
 
 def reduce_sum(call: Call) -> Value:
-    """To every element."""
+    """ReduceSum: every element gets the gradient."""
     return _kept(call, call.g).expand(call.x.shape)
 
 
 def reduce_mean(call: Call) -> Value:
-    """ReduceMean, GlobalAveragePool: to every element, over their number."""
+    """ReduceMean, GlobalAveragePool: every element gets the gradient, divided by their number."""
     return _kept(call, call.g / (call.x.size / call.y.size).cast(call.g.dtype)).expand(call.x.shape)
 
 
 def reduce_extreme(call: Call) -> Value:
-    """To the elements that are the largest or smallest, in equal shares."""
+    """ReduceMax, ReduceMin: the elements that are the largest or smallest share the gradient equally."""
     y = _kept(call, call.y)
     chosen = call.x.equals(y)
     return chosen * (_kept(call, call.g) / chosen.sum_to(y))
 
 
 def _kept(call: Call, value: Value) -> Value:
-    """A value in the shape of a reduction's output, with the axes that were reduced if these were dropped."""
+    """Give a value in the shape of a reduction's output the reduced axes again, if the reduction dropped them."""
     axes = call.attributes.get("axes") or call.optional(1)
     return value if call.attributes.get("keepdims", 1) or axes is None else value.unsqueeze(axes)
 
 
 def softmax(call: Call) -> Value:
-    """Of the exponentials over their sum: y (g - sum g y)."""
+    """Softmax: y (g - sum g y)."""
     axis = [call.attributes.get("axis", -1)]
     return call.y * (call.g - (call.g * call.y).sum(axis))
 
 
 def log_softmax(call: Call) -> Value:
-    """Of the logarithm of that: g - e^y sum g."""
+    """LogSoftmax: g - e^y sum g."""
     return call.g - call.y.apply("Exp") * call.g.sum([call.attributes.get("axis", -1)])
 
 
 def batch_norm(call: Call) -> Value:
-    """Scaled as in the forward direction, without the shifts."""
+    """BatchNormalization: the gradient is scaled as in the forward direction, without the shifts."""
     if call.attributes.get("training_mode", 0):
         raise Blocked("it is in training mode")
     scale, average, variance = call.input(1), call.input(3), call.input(4)
@@ -52,20 +52,20 @@ def batch_norm(call: Call) -> Value:
 
 
 def layer_norm(call: Call) -> Value:
-    """Normalised over the last axes, from ``axis`` on, then scaled."""
+    """LayerNormalization: over the last axes, from ``axis`` on, then scaled."""
     axis = call.attributes.get("axis", -1)
     axes = range(axis, 0 if axis < 0 else call.x.rank)
     return _normalised(call, call.g * call.input(1), axes)
 
 
 def instance_norm(call: Call) -> Value:
-    """Normalised over all axes but the first two, then scaled by channel."""
+    """InstanceNormalization: over all axes but the first two, then scaled by channel."""
     axes = range(2, call.x.rank)
     return _normalised(call, call.g * call.input(1).unsqueeze([axis - 1 for axis in axes]), axes)
 
 
 def _normalised(call: Call, g: Value, axes: Sequence[int]) -> Value:
-    """(x - mean) / deviation over some axes: what g has in common with constants and with the result is lost."""
+    """The gradient of (x - mean) / deviation over some axes: g without its mean and its part along the result."""
     x = call.x
     total = x.sum(axes)
     count = (x.size / total.size).cast(x.dtype)

@@ -1,4 +1,4 @@
-"""How gradients pass through ONNX operators, from outputs to one input: the table of all rules.
+"""The table of all differentiation rules, one for each ONNX operator: gradient of the output in, of an input out.
 
 A rule is a formula in :class:`~cerwu_onnx.calibration.adjoint.values.Value`: ``g`` is the gradient with respect to the
 output ``y``, ``x`` the first input, all of them tensors of the graph under construction.
@@ -10,4 +10,4 @@ from cerwu_onnx.calibration.adjoint import elementwise, moves, products, reducti
 from cerwu_onnx.calibration.adjoint.calls import Rule
 
 RULES: dict[str, Rule] = {**elementwise.RULES, **products.RULES, **reductions.RULES, **moves.RULES}
-"""By operator of the standard domain, opset 16 or later."""
+"""Rules by operator of the standard domain, opset 16 or later."""

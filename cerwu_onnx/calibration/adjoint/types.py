@@ -1,4 +1,4 @@
-"""Types of a graph's values, as far as ONNX can tell."""
+"""Infer the element types and dimensions of a graph's values, as far as ONNX can."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def value_types(model: onnx.ModelProto) -> Types:
     """Element types and dimensions of the main graph's values by name; 0 and None where they are unknown.
 
     Raises:
-        ModelError: the types contradict each other, or the model is too large to be looked at.
+        ModelError: the types contradict each other, or the model is too large for ONNX's type inference.
     """
     try:
         graph = shape_inference.infer_shapes(model, data_prop=True).graph

@@ -1,7 +1,7 @@
-"""Tensors of an ONNX graph under construction: arithmetic on them appends nodes.
+"""Tensors of an ONNX graph under construction: arithmetic on them appends nodes to the graph.
 
-What :mod:`cerwu_onnx.calibration.adjoint.rules` is written in. Operators are those of opset 16, whose forms later ones
-kept. No onnxruntime here.
+The rules of :mod:`cerwu_onnx.calibration.adjoint.rules` are written with them. Operators are those of opset 16, whose
+forms later opsets kept. This module does not import onnxruntime.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from onnx import TensorProto, helper
 
 Dims: TypeAlias = "tuple[int | str, ...]"
 Operand: TypeAlias = "Value | float | Sequence[int] | None"
-"""A tensor; a number, in the type of the tensors beside it; integers, as an int64 vector; or nothing."""
+"""A tensor; a number, which takes the type of the tensors beside it; integers, as an int64 vector; or nothing."""
 
 
 class Blocked(Exception):
-    """What cannot be differentiated; the message says why."""
+    """A node cannot be differentiated; the message says why."""
 
 
 class Tape:
-    """Nodes in the making.
+    """A list of nodes to which arithmetic appends.
 
     Args:
         taken: names that new tensors must not have.
 
     Attributes:
-        nodes: what has been appended so far, in topological order.
+        nodes: the nodes appended so far, in topological order.
     """
 
     def __init__(self, taken: Collection[str]) -> None:
@@ -37,7 +37,7 @@ class Tape:
         self._taken = set(taken)
 
     def fresh(self, wanted: str) -> str:
-        """A name that nothing has yet."""
+        """A name that is not used yet."""
         name, number = wanted, 1
         while name in self._taken:
             number += 1
@@ -88,7 +88,7 @@ class Value:
     """A tensor.
 
     Attributes:
-        tape: where what is computed from it is appended.
+        tape: the list to which operations on this tensor append nodes.
         name: its name.
         dtype: its ONNX element type; 0 if unknown.
         dims: lengths or symbols of its axes, "" where neither is known; None if not even their number is.
@@ -118,14 +118,14 @@ class Value:
         return self.tape.emit("Mul", other, self)
 
     def __truediv__(self, other: Value | float) -> Value:
-        """The quotient; of integers, towards zero."""
+        """The quotient; for integers, rounded towards zero."""
         return self.tape.emit("Div", self, other)
 
     def __neg__(self) -> Value:
         return self.tape.emit("Neg", self)
 
     def apply(self, op: str) -> Value:
-        """An operator of one input and no attributes."""
+        """Apply an operator with one input and no attributes."""
         return self.tape.emit(op, self)
 
     @property
@@ -133,7 +133,7 @@ class Value:
         """How many axes it has.
 
         Raises:
-            Blocked: that is unknown.
+            Blocked: the number is unknown.
         """
         if self.dims is None:
             raise Blocked("its shape is unknown")
@@ -162,28 +162,28 @@ class Value:
         return self.tape.emit("Reshape", self, shape, dtype=self.dtype)
 
     def transpose(self, *perm: int) -> Value:
-        """The same elements with axes in another order; reversed if none is given."""
+        """The same elements with axes in another order; in reverse order if none is given."""
         attributes: dict[str, Any] = {"perm": perm} if perm else {}
         return self.tape.emit("Transpose", self, **attributes)
 
     def unsqueeze(self, axes: Value | Sequence[int]) -> Value:
-        """The same elements with more axes, of length 1."""
+        """The same elements with additional axes of length 1."""
         return self.tape.emit("Unsqueeze", self, axes, dtype=self.dtype)
 
     def expand(self, shape: Value) -> Value:
-        """Repeated along the axes in which a shape is longer."""
+        """Repeat the tensor along the axes in which ``shape`` is longer."""
         return self.tape.emit("Expand", self, shape, dtype=self.dtype)
 
     def filled(self, number: float) -> Value:
-        """The same number everywhere, in the same shape and type."""
+        """A tensor of the same shape and type, with one number everywhere."""
         return self.tape.constant([number], [], self.dtype).expand(self.shape)
 
     def sum(self, axes: Value | Sequence[int]) -> Value:
-        """Sums over some axes, which stay with length 1; over none, the value itself."""
+        """Sums over some axes, which stay with length 1; without axes, the value itself."""
         return self.tape.emit("ReduceSum", self, axes, dtype=self.dtype, keepdims=1, noop_with_empty_axes=1)
 
     def sum_to(self, like: Value) -> Value:
-        """Sums over the axes along which ``like`` would be repeated to have this value's shape, in that of ``like``."""
+        """Sum to the shape of ``like``, over the axes along which broadcasting repeats ``like``."""
         lacking = self.shape.shape - like.shape.shape  # axes; a vector of one element
         ends = self.tape.constant([0], [1], TensorProto.INT64)
         padded = self.tape.emit("Pad", like.shape, joined([lacking, ends], 0), 1)
@@ -192,7 +192,7 @@ class Value:
         return self.sum(axes).reshape(like.shape)
 
     def above(self, other: Value | float) -> Value:
-        """Where it is larger: truth values."""
+        """Truth values: where it is larger than another value."""
         return self.tape.emit("Greater", self, other, dtype=TensorProto.BOOL)
 
     def equals(self, other: Value) -> Value:
@@ -205,5 +205,5 @@ class Value:
 
 
 def joined(values: Sequence[Value], axis: int) -> Value:
-    """Values one after the other along an axis."""
+    """Concatenate values along an axis."""
     return values[0].tape.emit("Concat", *values, axis=axis)

@@ -1,4 +1,4 @@
-"""A quantised model as the bytes of a file, and what is to be said about each part of them."""
+"""Encode a quantised model as the bytes of a .cwb file, with a report on each of its tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cerwu_onnx.compress.storage_order import fits_element, raw_cost, stored_order
+from cerwu_onnx.compression.storage_order import fits_element, raw_cost, stored_order
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
@@ -28,12 +28,20 @@ from cerwu_onnx.report import LayerReport, ParameterReport
 from cerwu_onnx.types import Kept, Layer, QuantizedTensor
 
 _SECTIONS = 8
-"""Records that are no tensors, at most."""
+"""The most records of a file that are not tensors."""
 
 
 @dataclass(slots=True)
 class Coded:
-    """A file ready to write, and what is to be said about it."""
+    """The bytes of a file, and the parts of the report that describe them.
+
+    Attributes:
+        content: the whole file.
+        layers: one report for each coded weight.
+        parameters: one report for each coded bias or normalisation parameter.
+        kept: constants that stay exact.
+        other_bytes: bytes of everything that is not a coded weight, by kind.
+    """
 
     content: bytes
     layers: tuple[LayerReport, ...]
@@ -44,31 +52,31 @@ class Coded:
 
 @dataclass(slots=True)
 class _File:
-    """The tensors of a file, while it is filled.
+    """The tensors of a file that is being put together.
 
     Attributes:
-        places: what is in the directory, by name.
-        marks: what stands in the graph section for those that are coded.
-        coded: names by what is coded: weights, their parameters, tables of integers.
+        parts: tensors of the directory, by name.
+        placeholders: what stands in the graph section for each coded tensor, by name.
+        coded: names of coded tensors by kind: weights, their parameters, tables of integers.
     """
 
-    places: dict[str, writer.Encoded] = field(default_factory=dict)
-    marks: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    parts: dict[str, writer.Encoded] = field(default_factory=dict)
+    placeholders: dict[str, onnx.TensorProto] = field(default_factory=dict)
     coded: dict[str, set[str]] = field(default_factory=lambda: {"weights": set(), "parameters": set(), "tables": set()})
 
-    def put(self, name: str, part: writer.Encoded, mark: onnx.TensorProto | None = None, kind: str = "") -> None:
-        """Add a tensor, with the placeholder and the kind of a coded one."""
-        self.places[name] = part
-        if mark is not None:
-            self.marks[name] = mark
+    def put(self, name: str, part: writer.Encoded, stand_in: onnx.TensorProto | None = None, kind: str = "") -> None:
+        """Add a tensor; a coded one comes with its placeholder and its kind."""
+        self.parts[name] = part
+        if stand_in is not None:
+            self.placeholders[name] = stand_in
             self.coded[kind].add(name)
 
     def limit(self, most: int) -> None:
-        """Leave the smallest exact tensors to the graph section, as many as there are more than that."""
-        exact = [name for name, part in self.places.items() if part.record.kind is f.Kind.RAW]
-        exact.sort(key=lambda name: self.places[name].record.size)
-        for name in exact[: max(0, len(self.places) - most)]:
-            del self.places[name]
+        """Keep at most so many tensors in the directory: the smallest exact ones stay in the graph section instead."""
+        exact = [name for name, part in self.parts.items() if part.record.kind is f.Kind.RAW]
+        exact.sort(key=lambda name: self.parts[name].record.size)
+        for name in exact[: max(0, len(self.parts) - most)]:
+            del self.parts[name]
 
 
 def encode(
@@ -79,8 +87,13 @@ def encode(
 ) -> Coded:
     """Code tensors, graph and metadata. A tensor whose coded form is not smaller than its float form stays exact.
 
-    So do the parameters of a weight that stays exact: there is no error beside which theirs would be small. Of the
-    ``settings`` (the defaults when None), those that concern the file count.
+    The parameters of a weight that stays exact stay exact too: their error would not be small beside an error of 0.
+
+    Args:
+        graph: the graph to write.
+        quantized: weights and parameters on their grids, by name.
+        metadata: JSON-ready.
+        settings: those that concern the file are used; the defaults when None.
     """
     settings = settings or Settings()
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
@@ -113,8 +126,8 @@ def encode(
             file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
     if not settings.weights_only:
         file.limit(f.MAX_RECORDS - _SECTIONS)
-    names = [name for name in candidates if name in file.places]
-    parts = [file.places[name] for name in names]
+    names = [name for name in candidates if name in file.parts]
+    parts = [file.parts[name] for name in names]
     for key, kind in (("params", "parameters"), ("tables", "tables")):
         if file.coded[kind]:
             mask = sum(1 << index for index, name in enumerate(names) if name in file.coded[kind])
@@ -124,7 +137,7 @@ def encode(
     if settings.weights_only:
         graph_part = writer.names_section(names)
     else:
-        graph_part = _graph_section(names, split(graph.model, names, file.marks), name_bytes(graph.model))
+        graph_part = _graph_section(names, split(graph.model, names, file.placeholders), name_bytes(graph.model))
     metadata_part = writer.metadata_section(metadata)
     sections = [graph_part, metadata_part]
     if settings.in_place:
@@ -158,7 +171,7 @@ def _graph_section(names: list[str], skeleton: bytes, spelled: int) -> writer.En
 
 
 def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:
-    """What is to be said about one quantised weight."""
+    """The report on one coded weight."""
     symbols = quantized.symbols
     return LayerReport(
         name=layer.weight,
@@ -178,7 +191,7 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
 
 
 def _parameter_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> ParameterReport:
-    """What is to be said about one coded float parameter."""
+    """The report on one coded float parameter."""
     return ParameterReport(
         name=part.record.name,
         layer=layer.weight,

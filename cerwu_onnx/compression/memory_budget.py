@@ -1,7 +1,8 @@
-"""What a bound on memory is spent on, and what gives way where it does not suffice.
+"""How ``--memory`` is shared out, and what is done in another way where it does not suffice.
 
-An eighth is for activations between segments, or for layers side by side where there are none; half for what one layer
-needs at a time; the rest for onnxruntime's weights and buffers, the batch at hand and what is already quantised.
+One eighth goes to the activations between segments (or, where there are none, to layers quantised side by side), half
+to the Hessians of one layer. The rest is for onnxruntime's weights and buffers, the current batch and the tensors that
+are already quantised.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from cerwu_onnx.types import Layer
 log = logging.getLogger(__name__)
 
 HESSIANS = 12
-"""Matrices as large as its Hessian that exist at once, at most, while a layer is quantised: those of both models, of
-all samples and two folds of them, and what it takes to factorise one. ``python -m tests.bench wide`` shows it."""
+"""The most matrices of the Hessian's size that exist at once while a layer is quantised: Hessians of both models, of
+all samples and of two folds, and work space to factorise one. ``python -m tests.bench wide`` measures it."""
 
 WHOLE = 8
-"""Copies of all weights, as float32, that exist at once while gradients are measured, about: of the file, onnxruntime's
-for the model and its gradients, and with noise on them."""
+"""About how many float32 copies of all weights exist at once while gradients are measured: the file's, onnxruntime's
+for the model and for its gradients, and those with noise."""
 
 NAMED = 3
-"""Layers that a warning names; of others it tells how many they are."""
+"""A warning names at most so many layers, and counts the others."""
 
 
 def activations(memory: int) -> int:
@@ -38,12 +39,12 @@ def side_by_side(memory: int) -> int:
 
 
 def symbols(memory: int) -> int:
-    """Bytes of symbols, of layers that are done, that stay in memory."""
+    """Bytes of the symbols of finished layers that stay in memory."""
     return memory // 32
 
 
 def fits_whole(graph: Graph, memory: int) -> bool:
-    """Whether there is room for all weights at once, several times, and for what gradients say about their rows."""
+    """Whether there is room for :data:`WHOLE` copies of all weights, and for the Fisher matrices of their rows."""
     weights = sum(4 * layer.layout.size for layer in graph.layers)
     fishers = (layer.layout.groups * layer.layout.rows**2 for layer in graph.layers)
     needed = WHOLE * weights + sum(FOLDS * 8 * size for size in fishers if size <= LARGEST)
@@ -59,7 +60,7 @@ def fits_whole(graph: Graph, memory: int) -> bool:
 
 
 def with_blocks(graph: Graph, memory: int) -> Graph:
-    """The graph with layers in blocks where whole Hessians would not fit, which costs bits: a warning names them."""
+    """Split layers into blocks of columns where whole Hessians would not fit. That costs bits: a warning names them."""
     layers = tuple(replace(layer, blocks=blocks(layer, memory)) for layer in graph.layers)
     if cut := sorted((layer for layer in layers if layer.blocks > 1), key=_needed, reverse=True):
         shown = ", ".join(
@@ -78,7 +79,7 @@ def with_blocks(graph: Graph, memory: int) -> Graph:
 
 
 def blocks(layer: Layer, memory: int) -> int:
-    """In how many blocks a layer's Hessians fit: the least number that divides its columns."""
+    """The least number of blocks in which a layer's Hessians fit and that divides its columns."""
     layout = layer.layout
     least = _needed(layer) / (memory // 2)
     return next(
@@ -87,5 +88,5 @@ def blocks(layer: Layer, memory: int) -> int:
 
 
 def _needed(layer: Layer) -> int:
-    """Bytes for whole Hessians."""
+    """Bytes for a layer's whole Hessians."""
     return HESSIANS * 8 * layer.layout.groups * layer.layout.cols**2

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx import LayerRule, Settings, UsageError
-from cerwu_onnx.compress.pipeline import prepare
+from cerwu_onnx.compression.pipeline import prepare
 
 from ..cli.conftest import small_model
 from ..models import build, conv_net, normal, value
@@ -139,8 +139,8 @@ def test_parameters_of_a_normalisation_stay_together(tmp_path: Path) -> None:
     [
         (LayerRule("fc.wieght", skip=True), r"the rule for 'fc\.wieght' matches no tensor .* 'fc\.weight'\?"),
         (LayerRule("nothing*"), "matches no tensor of the model; `cerwu-onnx inspect` lists them"),
-        (LayerRule("fc.bias", price=0.5), r"'fc\.bias': price and bits are for weights that are quantised"),
-        (LayerRule("fc.bias", bits=8), r"'fc\.bias': price and bits are for weights that are quantised"),
+        (LayerRule("fc.bias", price=0.5), r"'fc\.bias': price and bits are only for quantised weights"),
+        (LayerRule("fc.bias", bits=8), r"'fc\.bias': price and bits are only for quantised weights"),
     ],
 )
 def test_rules_that_match_nothing(model: Path, rule: LayerRule, message: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import Settings, Target
-from cerwu_onnx.compress import walk_quantizer
+from cerwu_onnx.compression import walk_quantizer
 
 from ..calibration.test_sequential import residual_net
 from ..cli.conftest import Run, run
@@ -79,7 +79,7 @@ def stopped(model: Path, seen: list[str], after: int, calib: object = None, **op
 
 KILLED = """
 import os, signal, sys
-from cerwu_onnx.compress import walk_quantizer
+from cerwu_onnx.compression import walk_quantizer
 from cerwu_onnx.cli.app import run
 quantize, left = walk_quantizer.priced.quantize, [2]
 def until(*arguments, **keywords):

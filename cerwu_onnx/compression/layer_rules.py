@@ -1,6 +1,7 @@
-"""What the user asks of single layers: globs over the names of tensors -> exact, another price, a range of symbols.
+"""Rules for single layers: find the tensors that their globs match, and apply them to the graph.
 
-Of several rules that match a tensor the last one counts.
+A rule keeps a tensor exact, or gives a weight another price or fewer bits per symbol. If several rules match a tensor,
+the last one counts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cerwu_onnx.types import Kept, Layer
 
 
 def rules_of(names: Iterable[str], rules: Sequence[LayerRule]) -> dict[str, LayerRule]:
-    """The rule of each tensor that one matches.
+    """Find the rule of each tensor that a rule matches.
 
     Raises:
         UsageError: a glob matches no tensor.
@@ -34,13 +35,14 @@ def rules_of(names: Iterable[str], rules: Sequence[LayerRule]) -> dict[str, Laye
 
 
 def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
-    """The graph whose layers are what the rules leave of them.
+    """Apply the rules to the layers of a graph.
 
-    A weight that stays exact is no layer any more; biases and normalisation parameters that do belong to none.
+    A weight that stays exact is no longer a layer; a bias or normalisation parameter that stays exact no longer belongs
+    to one.
 
     Args:
         graph: the analysed model.
-        rules: by name of the tensor, as :func:`rules_of` gives them.
+        rules: by name of the tensor, from :func:`rules_of`.
 
     Raises:
         UsageError: a rule has a price or bits, but matches no weight that is quantised.
@@ -50,7 +52,7 @@ def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
     for rule in rules.values():
         if not rule.skip and rule.glob not in of_weights:
             raise UsageError(
-                f"{rule.where} {rule.glob!r}: price and bits are for weights that are quantised, and this is none"
+                f"{rule.where} {rule.glob!r}: price and bits are only for quantised weights, and this is not one"
                 f"{_like(rule.glob, list(layers))}"
             )
     skipped = {name: rule for name, rule in rules.items() if rule.skip}
@@ -75,7 +77,7 @@ def apply_rules(graph: Graph, rules: Mapping[str, LayerRule]) -> Graph:
 
 
 def _bare(layer: Layer, skipped: Mapping[str, LayerRule]) -> Layer:
-    """A layer without the parameters that stay exact; those of a normalisation are coded together or not at all."""
+    """Take the parameters that stay exact from a layer; those of a normalisation stay exact all together."""
     if layer.bias is not None and layer.bias.name in skipped:
         layer = replace(layer, bias=None)
     if layer.norm is not None and any(name in skipped for name in layer.parameters if name != _bias(layer)):
@@ -92,6 +94,6 @@ def _reason(rule: LayerRule) -> str:
 
 
 def _like(glob: str, names: Sequence[str]) -> str:
-    """A name that may have been meant."""
+    """End of an error message: a similar name that the user may have meant."""
     similar = get_close_matches(glob, names, 1)
     return f": did you mean {similar[0]!r}?" if similar else "; `cerwu-onnx inspect` lists them"

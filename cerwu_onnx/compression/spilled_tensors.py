@@ -1,4 +1,4 @@
-"""Quantised tensors of a model that may be larger than memory."""
+"""A mapping of quantised tensors that keeps symbols in temporary files beyond a budget of memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WIDTHS = (np.int8, np.int16, np.int32)
 
 
 class SpilledTensors(Mapping[str, QuantizedTensor]):
-    """Quantised tensors by name, symbols in the smallest integers that hold them.
+    """Quantised tensors by name; symbols are kept in the smallest integer type that holds them.
 
     Args:
-        memory: bytes of symbols that stay in memory; the others are in temporary files as long as this object lives.
+        memory: bytes of symbols that stay in memory. The others are in temporary files while this object lives.
     """
 
     def __init__(self, memory: int) -> None:
@@ -29,20 +29,20 @@ class SpilledTensors(Mapping[str, QuantizedTensor]):
         weakref.finalize(self, self._spill.close)
 
     def put(self, name: str, tensor: QuantizedTensor) -> None:
-        """Keep a tensor."""
+        """Add a tensor."""
         self._tensors[name] = replace(tensor, symbols=np.empty(0, np.int32)), self._spill.put(narrow(tensor.symbols))
 
     def arrange(self, names: Iterable[str]) -> None:
-        """Order what is there as in ``names``, which may name more."""
+        """Order the tensors as in ``names``; names of other tensors are ignored."""
         self._tensors = {name: self._tensors[name] for name in names if name in self._tensors}
 
     def __getitem__(self, name: str) -> QuantizedTensor:
-        """A tensor as it was put."""
+        """A tensor, equal to the one that was put."""
         tensor, held = self._tensors[name]
         return replace(tensor, symbols=self._spill.get(held).astype(np.int32))
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is such a tensor; nothing is read."""
+        """Whether there is a tensor of this name; no file is read."""
         return name in self._tensors
 
     def __iter__(self) -> Iterator[str]:
@@ -55,6 +55,6 @@ class SpilledTensors(Mapping[str, QuantizedTensor]):
 
 
 def narrow(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.integer[Any]]:
-    """Symbols in the smallest integers that hold them."""
+    """Symbols in the smallest integer type that holds them."""
     largest = int(np.abs(symbols).max(initial=0))
     return symbols.astype(next(dtype for dtype in _WIDTHS if largest <= np.iinfo(dtype).max))

@@ -1,4 +1,4 @@
-"""In which order a file stores a weight, whether a trellis can follow its rows there, and whether coding it pays."""
+"""The order in which a file stores a weight's elements, and whether coding a tensor makes the file smaller."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cerwu_onnx.model.layout import conv_layout
 from cerwu_onnx.types import Layer, QuantizedTensor
 
 SURE = 64
-"""Bytes that a tensor must save against twice its size in symbols of fixed length, for there to be no need to code it:
-no coder takes so much."""
+"""A tensor pays for sure if symbols of fixed length, twice over, and so many bytes take less than its exact form: no
+coder takes more, so it need not be coded to find out."""
 
 _OVERFLOW = {ElementType.FLOAT16: 65520.0, ElementType.BFLOAT16: 3.39e38}
-"""Values from which on rounding gives infinity."""
+"""The least values that rounding to the type turns into infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Storage:
     """How a weight is stored.
 
     Attributes:
-        order: the file's code for it.
-        columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if rows
-            are not stored in one piece.
+        order: the order's code in the file.
+        columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if the
+            elements of a row are not stored one after the other, so that a trellis cannot follow them.
     """
 
     order: Order
@@ -37,7 +37,7 @@ class Storage:
 
 
 def storage(layer: Layer, weight_layout: str) -> Storage:
-    """Where a layer's weights go.
+    """The order in which a layer's weight is stored.
 
     Args:
         layer: the weight.
@@ -62,14 +62,14 @@ def pays(
     order: Order = Order.ROW_MAJOR,
     element: ElementType = ElementType.FLOAT32,
 ) -> bool:
-    """Whether a tensor is smaller coded than exact, and its values are finite; if not, the file holds it exactly.
+    """Whether a tensor is smaller coded than exact, with finite values; if not, the file holds it exactly.
 
     Args:
-        name: of the tensor.
+        name: name of the tensor.
         quantized: the tensor on its grid.
         coder: one of :data:`cerwu_onnx.config.CODERS`.
-        order: in which it would be stored.
-        element: what its values will be rounded to.
+        order: the order in which it would be stored.
+        element: the type to which its values will be rounded.
     """
     if not fits_element(quantized, element):
         return False
@@ -80,7 +80,7 @@ def pays(
 
 
 def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
-    """Bytes that a file grows by with an exact tensor: record and payload."""
+    """Bytes that an exact tensor adds to a file: record and payload."""
     size = math.prod(shape) * item_size(element)
     return size + len(Record(Kind.RAW, 0, size, 0, element, shape).to_bytes())
 
@@ -92,12 +92,12 @@ def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
 
 
 def stored_order(layer: Layer, weight_layout: str, run: int) -> Order:
-    """The order of a quantised weight: that of :func:`storage`, but ONNX's own where neither trellis nor kernel asks.
+    """The order of a quantised weight: ONNX's own where neither a trellis nor a kernel needs that of :func:`storage`.
 
     Args:
         layer: the weight.
         weight_layout: as for :func:`storage`.
-        run: elements between two restarts of the weight's trellis, 0 without one.
+        run: elements between two restarts of the weight's trellis, 0 without a trellis.
     """
     return Order.ROW_MAJOR if weight_layout == "onnx" and not run else storage(layer, weight_layout).order
 

@@ -1,4 +1,4 @@
-"""One layer by itself, from arrays alone: what any thread, process or machine can do without the model."""
+"""The job of quantising one layer by itself: it holds only arrays, so any thread, process or machine can run it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cerwu_onnx.calibration import identity_stats
-from cerwu_onnx.compress.storage_order import storage
-from cerwu_onnx.compress.walk_quantizer import BLIND
+from cerwu_onnx.compression.storage_order import storage
+from cerwu_onnx.compression.walk_quantizer import BLIND
 from cerwu_onnx.config import Settings
 from cerwu_onnx.entropy.step import storable
 from cerwu_onnx.quantize import methods, priced
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LayerJob:
-    """All that quantising a layer depends on.
+    """Everything that quantising one layer needs.
 
     Attributes:
         layer: the layer.
         tensors: float32 values of its weight and parameters, by name.
         stats: its input statistics; None without data.
         settings: method, lambda and the rest.
-        weights: of all layers together, over which a price is spread.
-        bits: of an element that stays exact.
+        weights: number of weights of all layers together; lambda is divided by it.
+        bits: bits of one element of the weight if it stays exact.
     """
 
     layer: Layer
@@ -48,8 +48,8 @@ class LayerResult:
     """A quantised layer.
 
     Attributes:
-        tensors: weight and parameters on their grids, by name; what is better left exact is missing.
-        bound: bits per weight by the rate-distortion function of the weight, at its distortion.
+        tensors: weight and parameters on their grids, by name; tensors that are better left exact are missing.
+        bound: bits per weight that the weight's rate-distortion function gives at its distortion.
     """
 
     tensors: dict[str, QuantizedTensor] = field(default_factory=dict)
@@ -57,10 +57,10 @@ class LayerResult:
 
 
 def quantize_layer(job: LayerJob) -> LayerResult:
-    """Quantise a layer by the method of the settings: one of the papers', or any without data."""
+    """Quantise a layer by the method of the settings: a method of the papers, or the default method without data."""
     layer, settings = job.layer, job.settings
     stats = identity_stats(layer) if job.stats is None else job.stats
-    result = _blind(job, stats) if settings.method == "trellis" else _by_paper(job, stats)
+    result = _without_data(job, stats) if settings.method == "trellis" else _by_paper(job, stats)
     if result is None:
         return LayerResult()
     found = {layer.weight: result}
@@ -71,27 +71,30 @@ def quantize_layer(job: LayerJob) -> LayerResult:
 
 
 def work(layer: Layer, stats: LayerStats) -> float:
-    """Multiplications of the updates of the columns to come and of the Hessian's factors: what a layer takes."""
+    """Estimate the work for a layer: the multiplications of its column updates and of factorising its Hessians."""
     matrices, columns, _ = stats.hessian.shape
     return float(matrices * columns**2 * (layer.layout.rows + columns))
 
 
 def _by_paper(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
-    """A weight by a method of the literature; None if it is better left exact."""
+    """Quantise the weight by a method of the papers; None if it is better left exact."""
     layer, settings = job.layer, job.settings
     own = replace(settings, lambda_=settings.price * layer.price)
     weight = job.tensors[layer.weight].astype(np.float64)
     result = methods.quantize(weight, layer.layout, stats, own, layer.weight, layer.largest)
     if storable(result.step):
         return result
-    log.warning("layer %s: weights of this size need a step beyond the format's; they stay exact", layer.weight)
+    log.warning(
+        "layer %s: weights of this size need a larger or smaller step than the format allows; they stay exact",
+        layer.weight,
+    )
     return None
 
 
-def _blind(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
-    """A weight by the default method without data: every layer's relative error counts the same, and much.
+def _without_data(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
+    """Quantise the weight by the default method without data: relative errors of all layers cost the same, and much.
 
-    None if its error would cost more than its bits (:func:`priced.worth`).
+    None if its error would cost more than the bits that it saves (:func:`priced.worth`).
     """
     layer, settings, weight = job.layer, job.settings, job.tensors[job.layer.weight]
     square = float(np.square(weight, dtype=np.float64).mean())

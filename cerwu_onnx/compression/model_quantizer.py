@@ -1,4 +1,4 @@
-"""A model by the method of the settings, at any price: what the pipeline's search calls, statistics collected once."""
+"""Quantise a whole model at any price (lambda), with statistics that are collected once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from cerwu_onnx.calibration import Source, collect, identity_stats
-from cerwu_onnx.compress import memory_budget
-from cerwu_onnx.compress.layer_job import LayerJob, quantize_layer, work
-from cerwu_onnx.compress.spilled_tensors import SpilledTensors
-from cerwu_onnx.compress.walk_quantizer import WalkQuantizer
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
+from cerwu_onnx.compression.spilled_tensors import SpilledTensors
+from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import ModelError
@@ -25,11 +25,11 @@ from cerwu_onnx.types import Kept, LayerStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
-BYTES = 60
-"""Of memory, roughly, for each weight of a layer while it is quantised."""
+BYTES_PER_WEIGHT = 60
+"""Rough bytes of memory for each weight of a layer while it is quantised."""
 
 HERE = Pool(1)
-"""One layer after the other."""
+"""Runs one layer after the other in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class QuantizedModel:
     """A quantised model.
 
     Attributes:
-        graph: the graph to write: that of the float model but for float parameters that moved; its layers are those
-            that are quantised.
+        graph: the graph to write: the float model's, with new values of float parameters that are on no grid; its
+            layers are those that are quantised.
         quantized: weights and parameters on their grids, by name.
-        bounds: bits per weight by the rate-distortion function of each weight, at its distortion.
-        samples: calibration samples, 0 without data.
-        loss: at the model's outputs on the calibration data; None where the method does not measure it.
-        losses: what each weight's error alone would cause of it, likewise.
+        bounds: bits per weight that each weight's rate-distortion function gives at its distortion, by name.
+        samples: number of calibration samples, 0 without data.
+        loss: loss at the model's outputs on the calibration data; None where the method does not measure it.
+        losses: loss that the error of each weight alone would cause, by name; empty where it is not measured.
     """
 
     graph: Graph
@@ -55,7 +55,7 @@ class QuantizedModel:
 
 
 class ModelQuantizer:
-    """A model by the method of ``settings`` at any price; statistics are collected once.
+    """Quantises a model by the method of ``settings`` at any price; statistics are collected once, here.
 
     Args:
         graph: the analysed model.
@@ -63,8 +63,8 @@ class ModelQuantizer:
         settings: everything but lambda.
         progress: called as the stages advance.
         clock: counts seconds by stage.
-        cache: keeps what takes long.
-        pool: where layers are quantised that do not depend on each other.
+        cache: keeps results that take long.
+        pool: where layers that do not depend on each other are quantised.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ModelQuantizer:
     ) -> None:
         self._cache, self._pool = cache, pool
         self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
-        self._allocator: WalkQuantizer | None = None
+        self._walk: WalkQuantizer | None = None
         self._stats: dict[str, LayerStats] = {}
         self._samples = 0
         if not graph.layers:
@@ -89,11 +89,11 @@ class ModelQuantizer:
         except ModelError as error:
             if source is None:
                 raise
-            log.warning("the calibration data is of no use: %s", error)
+            log.warning("the calibration data cannot be used: %s", error)
             self._measure(None)
 
     def _measure(self, source: Source | None) -> None:
-        """Collect what quantising at any price needs."""
+        """Collect the statistics that quantising at any price needs."""
         settings, progress = self.settings, self.progress
         if source is None and settings.weight_layout == "onnx":  # small identities do as well as large ones
             layers = (replace(layer, layout=narrowed(layer.layout)) for layer in self.graph.layers)
@@ -101,7 +101,7 @@ class ModelQuantizer:
         graph = self.graph = memory_budget.with_blocks(self.graph, settings.memory)
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
-                self._allocator = WalkQuantizer(graph, source, settings, progress, self._cache)
+                self._walk = WalkQuantizer(graph, source, settings, progress, self._cache)
         else:
             cache = NO_CACHE if source is None else self._cache
             with self.clock("calibrate"):
@@ -115,20 +115,20 @@ class ModelQuantizer:
     @property
     def settles(self) -> bool:
         """Whether :meth:`settle` does anything."""
-        return self._allocator is not None and EFFORTS[self.settings.effort].rounds > 0
+        return self._walk is not None and EFFORTS[self.settings.effort].rounds > 0
 
     def settle(self, price: float) -> None:
-        """Measure again, around the model at this price, what all later results rest on."""
-        if self._allocator is not None:
+        """Measure the sensitivities again around the model quantised at this price, for later calls of :meth:`at`."""
+        if self._walk is not None:
             with self.clock("quantize"):
-                self._allocator.settle(price)
+                self._walk.settle(price)
 
     def at(self, price: float) -> QuantizedModel:
         """Quantise at a price (lambda)."""
         graph = self.graph
         with self.clock("quantize"):
-            if self._allocator is not None:
-                found = self._allocator.quantize(price)
+            if self._walk is not None:
+                found = self._walk.quantize(price)
                 exact = {name: values for name, values in found.values.items() if name not in found.quantized}
                 moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
                 graph = _without_exact(moved, found.quantized)
@@ -139,8 +139,8 @@ class ModelQuantizer:
 
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:
-    """The graph with the layers that are not quantised among what is kept."""
-    reason = "no grid of the format is fine enough for this lambda"
+    """Move the layers that are not quantised to the graph's ``kept``."""
+    reason = "the format has no grid that is fine enough for this lambda"
     exact = [layer.weight for layer in graph.layers if layer.weight not in quantized]
     kept = tuple(
         Kept(name, tuple(tensor.dims), type_name(tensor.data_type), tensor_bytes(tensor), reason)
@@ -158,7 +158,7 @@ def quantize_model(graph: Graph, source: Source | None, settings: Settings) -> Q
 
 
 def _packed(stats: Mapping[str, LayerStats], samples: int) -> Entry:
-    """Statistics as a cache keeps them."""
+    """Statistics in the form that the cache keeps."""
     positions = {name: found.positions for name, found in stats.items()}
     return (samples, positions), [array for found in stats.values() for array in (found.hessian, found.mean)]
 
@@ -185,15 +185,15 @@ def statistics(
 def quantize_layers(
     graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent, pool: Pool = HERE
 ) -> tuple[SpilledTensors, dict[str, float]]:
-    """Quantise every layer by itself, with given statistics: the papers' methods, or any without data.
+    """Quantise every layer by itself, with given statistics: the papers' methods, or the default one without data.
 
-    Layers run side by side, as many as fit into the memory of the settings (on a cluster, as many as it has workers),
-    each on one thread: neither their number nor the machine's cores change a result.
+    As many layers run side by side as fit into the memory of the settings (on a cluster, as many as it has workers),
+    each on one thread: neither their number nor the number of cores changes a result.
 
     Returns:
-        The weights on their grids, and the biases and normalisation parameters where ``settings`` and the error
-        allow it, by name; a weight that is better left exact is missing. And each weight's bits per weight by its
-        rate-distortion function.
+        The tensors on their grids, by name: weights that are not better left exact, and their biases and normalisation
+        parameters where ``settings`` and the error allow it. Then the bits per weight that each weight's
+        rate-distortion function gives, by name.
     """
     layers = graph.layers
     weights = sum(layer.layout.size for layer in layers)
@@ -220,6 +220,11 @@ def quantize_layers(
 
 
 def _at_once(sizes: Sequence[int], memory: int) -> int:
-    """How many layers of so many weights, the largest first, can be quantised in so many bytes: at least one."""
-    needed = accumulate(BYTES * size for size in sorted(sizes, reverse=True))
+    """How many of the layers, even the largest, fit into so many bytes at once (at least one).
+
+    Args:
+        sizes: weights of each layer.
+        memory: bytes.
+    """
+    needed = accumulate(BYTES_PER_WEIGHT * size for size in sorted(sizes, reverse=True))
     return max(1, sum(total <= memory for total in needed))

@@ -1,12 +1,12 @@
-"""The price at which a file has the size, or a model the accuracy, that was asked for.
+"""Search for the price (lambda) at which the file meets a target size, or the model a target accuracy.
 
-Both fall as lambda grows. High-rate theory says how fast the size does: half a bit per weight for every doubling, so
-that a step from one measured size lands near the target and the secants after it converge. Of the accuracy only its
-direction is known, and that only up to chance: it is bisected, and then, because the score of one file scatters around
-that of its neighbours, smaller ones are tried for some way on. What is measured is always the file itself.
+Size and accuracy both fall as lambda grows. High-rate theory says how fast the size falls: half a bit per weight for
+each doubling of lambda. A step from one measured size therefore lands near the target, and secants converge from there.
+Of the accuracy only the direction is known, and chance can reverse even that. So the search bisects; then, because the
+scores of files with nearly the same lambda scatter, it also tries some smaller files. Each trial measures a whole file.
 
-A search has two parts where sensitivities can be measured at the point of operation: one to get near it without, and,
-after they have been, one to get there.
+Where sensitivities can be measured around the quantised model, a search has two parts: the first gets near the target,
+then the sensitivities are measured there, and the second part ends at the target.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ BITS_PER_DOUBLING = 0.5
 """Bits per weight that a doubled lambda saves, by high-rate theory."""
 
 LEAST, MOST = 2.0**-20, 2.0**12
-"""No lambda beyond these is tried."""
+"""The search tries no lambda outside these bounds."""
 
 WITHIN = 0.01
-"""A size is met when the file is at most this share below it."""
+"""A size target is met by a file that is at most this share below it."""
 
-BYTES = 0.03
-"""An accuracy is met when a file that is smaller by at most this share loses too much."""
+WITHIN_ACCURACY = 0.03
+"""An accuracy target is met when a file that is smaller by at most this share loses too much."""
 
 NEAR_SIZE, NEAR_ACCURACY = 0.12, 0.2
-"""The same for the first of two parts; a size may also be above."""
+"""The same two shares in the first part of a search; the size may there also be above its target."""
 
 TRIALS = 10
-"""At most so many files in one part of a search."""
+"""The most files that one part of a search tries."""
 
 GIVE_UP = 4
-"""So many files without an accuracy that holds end the search for one; strides then span almost 5 bits per weight."""
+"""A search for accuracy ends if none of so many files holds it; its strides then span almost 5 bits per weight."""
 
 STRIDE, SHORT_STRIDE = 2.0, 0.5
-"""First step in log2 lambda while an accuracy is not bracketed, in the first part and in the second; then longer."""
+"""First step in log2 lambda of a search for accuracy, in its first and its second part; the next steps are longer."""
 
 LONGER = 1.5
-"""Growth of those steps."""
+"""Factor by which those steps grow."""
 
 BEYOND, SCAN = 3, 0.25
-"""So many files in a row that lose too much, each this far in log2 lambda from the last, end a search for accuracy."""
+"""A search for accuracy ends after so many files in a row that lose too much, this far apart in log2 lambda."""
 
 
 class Search(Generic[T]):
@@ -55,14 +55,14 @@ class Search(Generic[T]):
 
     Args:
         attempt: ``lambda -> (point, result)``.
-        settle: ``lambda -> None``, measures again at a point of operation what all later attempts rest on; None where
-            there is nothing to measure.
-        ample: whether a result loses next to nothing, so that a larger one is not looked for.
+        settle: ``lambda -> None``, measures sensitivities around the model quantised at that lambda, for all later
+            attempts; None where there is nothing to measure.
+        ample: whether a result loses next to nothing, so that a larger file need not be tried.
 
     Attributes:
-        points: everything tried, in that order.
-        best: the best result so far with its point; there is one after the first attempt.
-        ended: whether a search for a size ended with a result that is ample, well below it.
+        points: all trials, in order.
+        best: the best result so far with its point; it exists after the first attempt.
+        ended: whether a search for a size ended below its target because the result there is ample.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Search(Generic[T]):
         """Search for the largest size that is not above a target.
 
         Args:
-            size: what of a point is meant.
-            target: in its units.
+            size: the size of a point: bytes, or bits per weight.
+            target: in the same units.
             start: first lambda.
-            doubling: by how much a doubled lambda shrinks it, roughly.
+            doubling: roughly how much the size shrinks when lambda doubles.
         """
         self._rank = lambda point: (1, size(point)) if size(point) <= target else (0, -size(point))
         aim = target * (1 - WITHIN / 2)
@@ -99,7 +99,7 @@ class Search(Generic[T]):
         self._fit(size, target * (1 - WITHIN), aim, target, start, doubling)
 
     def to_accuracy(self, least: float, start: float) -> None:
-        """Search for the smallest file with a score of surely at least ``least``, beginning at lambda ``start``."""
+        """Search for the smallest file whose score is surely at least ``least``, beginning at lambda ``start``."""
         self._rank = lambda point: (
             (1, -point.file_bytes) if _score(point) >= least else (0, _score(point), -point.file_bytes)
         )
@@ -110,7 +110,7 @@ class Search(Generic[T]):
                 return
             self._settle(near.lambda_)
             start = near.lambda_
-        self._bracket(least, start, SHORT_STRIDE if self._settle else STRIDE, BYTES)
+        self._bracket(least, start, SHORT_STRIDE if self._settle else STRIDE, WITHIN_ACCURACY)
         self._scan(least)
 
     def at(self, price: float) -> Point:
@@ -125,9 +125,11 @@ class Search(Generic[T]):
     def _fit(
         self, size: Callable[[Point], float], low: float, aim: float, high: float, start: float, doubling: float
     ) -> None:
-        """Secants in log2 lambda until a size is within ``[low, high]`` or ample, no lambda is left, or chance decides.
+        """Take secant steps in log2 lambda until the size is within ``[low, high]`` or the result is ample.
 
-        Between two points that enclose ``aim``, regula falsi; an end that stays twice counts half (Illinois).
+        Also stop where the bounds of lambda are reached, the size does not change any more, or two lambdas around
+        ``aim`` are nearly the same. Between two points that enclose ``aim``, the step is regula falsi; an end that
+        stays twice counts half (Illinois).
         """
         x, least = math.log2(start), 0.02
         above: tuple[float, float] | None = None  # log2 lambda and size - aim, of the nearest on either side
@@ -167,7 +169,7 @@ class Search(Generic[T]):
             x = following
 
     def _bracket(self, least: float, start: float, stride: float, tolerance: float) -> None:
-        """Double and halve lambda until a file holds and one that does not is hardly smaller."""
+        """Bisect log2 lambda until one file holds the accuracy, and another one that does not is hardly smaller."""
         x = math.log2(start)
         holds: tuple[float, int] | None = None  # log2 lambda and bytes
         fails: tuple[float, int] | None = None
@@ -190,7 +192,7 @@ class Search(Generic[T]):
             x, stride = following, stride * LONGER
 
     def _scan(self, least: float) -> None:
-        """Go on from the smallest file that holds, where some do not, until :data:`BEYOND` in a row do not."""
+        """Try smaller files than the smallest that holds, until :data:`BEYOND` in a row do not; not if all hold."""
         held, failed = self.best[0], 0
         if _score(held) < least or all(_score(point) >= least for point in self.points):
             return
@@ -202,7 +204,10 @@ class Search(Generic[T]):
 
 
 def _slope(left: tuple[float, float] | None, right: tuple[float, float] | None, usual: float) -> float:
-    """Fall of the size per doubling of lambda between two points, if that is credible; else the usual one."""
+    """Fall of the size per doubling of lambda between two points, kept within credible bounds.
+
+    It is ``usual`` where a point is missing or the points are not in order.
+    """
     if left is None or right is None or right[0] <= left[0]:
         return usual
     return min(max((left[1] - right[1]) / (right[0] - left[0]), usual / 8), usual * 4)
@@ -214,11 +219,11 @@ def _clipped(x: float) -> float:
 
 
 def _rounded(x: float) -> float:
-    """Lambda from its log2, with four digits: what a file records and a user types."""
+    """Lambda from its log2, rounded to four digits, as a file records it and a user types it."""
     return float(f"{2.0**x:.4g}")
 
 
 def _score(point: Point) -> float:
-    """What counts: the score that is sure, or else the one that was measured."""
+    """The score that counts: the lower bound if there is one, else the measured score."""
     score = point.score if point.low is None else point.low
     return -math.inf if score is None else score

@@ -1,4 +1,4 @@
-"""``compress``: the stages in order. Each stage is a function of its own, so that sweeps can reuse what they share."""
+"""``compress``: run all stages in order, from an ONNX file to a .cwb file and its report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
-from cerwu_onnx.compress.dequantize import with_float_weights
-from cerwu_onnx.compress.encode import Coded, encode
-from cerwu_onnx.compress.fingerprint import data_digest, model_digest
-from cerwu_onnx.compress.layer_rules import apply_rules, rules_of
-from cerwu_onnx.compress.model_quantizer import ModelQuantizer, QuantizedModel
-from cerwu_onnx.compress.target_search import BITS_PER_DOUBLING, Search
+from cerwu_onnx.compression.dequantize import with_float_weights
+from cerwu_onnx.compression.encode import Coded, encode
+from cerwu_onnx.compression.fingerprint import data_digest, model_digest
+from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
+from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
+from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
@@ -37,10 +37,11 @@ from cerwu_onnx.runtime import CompressedModel, write_onnx
 log = logging.getLogger(__name__)
 
 NOTHING = 1e-5
-"""Loss at the outputs that nobody will find, 1e-5 nats or 0.3 % of root mean square: a size is not filled beyond it."""
+"""Loss at the outputs that nobody will notice, 1e-5 nats or 0.3 % of root mean square: below it, a search for a size
+does not try larger files."""
 
 LOST = 0.5
-"""Root-mean-square output error, relative, above which a layer is worth a warning."""
+"""A warning names layers whose relative root-mean-square output error is above this."""
 
 
 def compress(
@@ -60,8 +61,9 @@ def compress(
 ) -> Report:
     """Compress an ONNX file into a .cwb file.
 
-    A ``target`` of size or accuracy replaces lambda: it is searched for, with statistics collected once. A file above a
-    limit of size is not written; one that loses too much is, and ``missed`` of the report says so.
+    A ``target`` of size or accuracy replaces lambda: a search finds lambda, with statistics collected once. A file
+    above a limit of size is not written. A file that loses too much accuracy is written, and ``missed`` of the report
+    says so.
 
     Args:
         model: path of the ONNX model.
@@ -69,20 +71,20 @@ def compress(
         calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an
             iterable of feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
-        target: what the file is meant for; nothing but ``settings`` when None.
+        target: targets and limits of size and accuracy; none when None.
         images: how a directory of images becomes inputs.
-        cache: folder in which what was measured and quantised is kept, for runs with the same model and data, or a
-            cache that is open; None keeps nothing.
-        jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all without
-            data); None takes OMP_NUM_THREADS or all cores.
-        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise them instead.
-        resume: go on where an earlier run with the same arguments was interrupted: without a ``cache``, one of its own
-            stands in the folder ``OUTPUT.resume`` until the file is written. Nothing is kept without ``calib``.
+        cache: folder that keeps measurements and quantised layers for runs with the same model and data, or an open
+            cache; None keeps nothing.
+        jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all methods
+            without data); None takes OMP_NUM_THREADS or all cores.
+        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise these layers instead.
+        resume: go on where an earlier run with the same arguments was interrupted. Without a ``cache``, the folder
+            ``OUTPUT.resume`` serves as one until the file is written. Nothing is kept without ``calib``.
         force: overwrite ``output``.
         progress: called as the stages advance.
 
     Returns:
-        What was done, layer by layer.
+        The report, layer by layer.
 
     Raises:
         UsageError: a path cannot be read or written, or the method has no lambda to search.
@@ -143,8 +145,8 @@ def compress(
         point, (done, coded) = search.best
         if search.ended:
             log.warning(
-                "the target is more than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
-                "%.1g; give a smaller one, or --lambda instead",
+                "the target is larger than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
+                "%.1g; give a smaller target, or --lambda instead",
                 f"{point.file_bytes:,}",
                 point.lambda_,
                 done.loss,
@@ -187,7 +189,7 @@ def compress(
 
 
 def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[LayerReport, ...]:
-    """Layers with what only quantising knew."""
+    """Add to the layers' reports what only the quantiser knows: bounds and losses."""
     losses = {layer.name: done.losses[layer.name] for layer in layers if layer.name in done.losses}
     total = sum(losses.values()) or 1.0
     return tuple(
@@ -203,7 +205,7 @@ def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[L
 
 @dataclass(slots=True)
 class _Trials:
-    """What a search tries: quantise and encode at a price, and score where accuracy is the target."""
+    """One trial of a search: quantise and encode at a price, and score the file where accuracy is the target."""
 
     quantizer: ModelQuantizer
     metadata: Mapping[str, Any]
@@ -213,7 +215,7 @@ class _Trials:
     count: int = 0
 
     def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
-        """Try a lambda."""
+        """Try one lambda."""
         done = self.quantizer.at(price)
         coded = self._encode(price, done, self.quantizer.settings)
         weights = sum(layer.weights for layer in coded.layers)
@@ -226,7 +228,7 @@ class _Trials:
         return point, (done, coded)
 
     def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
-        """A point with the score of the model that its file gives back."""
+        """Add to a point the score of the model that its file decompresses to."""
         coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
         with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
@@ -256,7 +258,7 @@ def _look(
     float_score: float,
     model_bytes: int,
 ) -> None:
-    """Search for what the target asks; without one, try the lambda of the settings."""
+    """Search for the size or accuracy of the target; without one, try only the lambda of the settings."""
     weights = sum(layer.layout.size for layer in quantizer.graph.layers)
     if target.size is not None:
         doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
@@ -272,7 +274,11 @@ def _look(
 
 
 def _check_size(point: Point, coded: Coded, target: Target) -> None:
-    """Refuse a file that is larger than it may be."""
+    """Refuse a file that is larger than the target or limit allows.
+
+    Raises:
+        CheckFailed: it is larger.
+    """
     size, rest = len(coded.content), sum(coded.other_bytes.values())
     if target.size is not None and size > target.size:
         raise CheckFailed(
@@ -292,7 +298,7 @@ def _check_size(point: Point, coded: Coded, target: Target) -> None:
 
 
 def _missed(scores: Scores, target: Target) -> tuple[str, ...]:
-    """A sentence about each limit of accuracy that is not held."""
+    """One sentence for each limit of accuracy that the file does not hold."""
     lost = f"{scores.metric} falls from {scores.float_score:.6g} to {scores.score:.6g}, by {100 * scores.drop:.3g} %"
     found = []
     if target.max_drop is not None and not (scores.score if scores.low is None else scores.low) >= _least(
@@ -311,7 +317,11 @@ def _least(score: float, drop: float) -> float:
 
 
 def _check_samples(before: Measured, target: Target) -> None:
-    """Refuse a largest drop that so few samples could not show to hold, even if they all got the same answers."""
+    """Refuse a largest drop that so few samples could not confirm, even if both models gave the same answers.
+
+    Raises:
+        CalibrationError: there are too few samples.
+    """
     if target.max_drop is None or before.answers is None:
         return
     share = least_share(before.answers, before.answers, target.confidence)
@@ -328,7 +338,7 @@ def prepare(
 ) -> tuple[Graph, tuple[str, ...], Source | None]:
     """Load the model, open the calibration data, fold BatchNormalization if asked, and find the layers.
 
-    What was folded by default only, and cannot be checked by running both models, is left as it was.
+    If folding was not asked for explicitly and running both models cannot confirm it, nothing is folded.
 
     Returns:
         The graph as the rules of the settings leave it, the names of the folded BatchNormalization nodes, and the
@@ -341,7 +351,7 @@ def prepare(
     if settings.requantize:
         loaded, requantized = with_float_weights(loaded)
         if not requantized:
-            log.warning("nothing is quantised anew: no DequantizeLinear of the model reads constants alone")
+            log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
     rules = rules_of(constant_tensors(loaded), settings.rules)
@@ -360,7 +370,11 @@ def prepare(
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:
-    """In strict mode, end where something was done with less than was asked for: all of that is warned of."""
+    """In strict mode, end at the first warning: each one says that something was done with less than was asked for.
+
+    Raises:
+        ModelError: the settings are strict, and there was a warning.
+    """
     if settings.strict and warnings:
         more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
         raise ModelError(f"strict, so nothing was written: {warnings[0]}{more}")
@@ -376,7 +390,7 @@ def _digest(path: Path) -> str:
 
 
 def _warn_if_lost(coded: Coded, settings: Settings) -> None:
-    """Name the layers that lose most of their output."""
+    """Warn of each layer that loses most of its output."""
     if settings.method == "trellis":
         return
     for layer in coded.layers:

@@ -93,14 +93,14 @@ def immeasurable_later(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: Any) -> Any:
         raise CalibrationError("infinite")
 
-    monkeypatch.setattr("cerwu_onnx.compress.walk_quantizer.noise_sensitivity", measure)
+    monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer.noise_sensitivity", measure)
 
 
 def lossless_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(*_: Any) -> float:
         raise CalibrationError("infinite")
 
-    monkeypatch.setattr("cerwu_onnx.compress.walk_quantizer.final_losses", compare)
+    monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer.final_losses", compare)
 
 
 FAST, MAX = {"effort": "fast"}, {"effort": "max"}
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], Any, dict[str, Any], Patch
         DATA,
         {"effort": "max"},
         immeasurable_later,
-        "what errors cost is measured at the float model alone",
+        "what errors cost is measured only at the float model",
     ),
     "layers without rows": (starved, DATA, {"method": "optq"}, nothing, "layer 'u' saw no calibration data"),
     "samples left over": (of_a_fixed_batch, DATA, FAST, nothing, "the last 8 of 40 calibration samples are not used"),

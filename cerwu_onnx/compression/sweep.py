@@ -1,4 +1,4 @@
-"""One model at many lambdas: measured once, then quantised at all of them side by side."""
+"""``sweep``: compress one model at many lambdas side by side, with measurements that are made once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
-from cerwu_onnx.compress.fingerprint import data_digest, model_digest
-from cerwu_onnx.compress.model_quantizer import ModelQuantizer
-from cerwu_onnx.compress.pipeline import compress, prepare
+from cerwu_onnx.compression.fingerprint import data_digest, model_digest
+from cerwu_onnx.compression.model_quantizer import ModelQuantizer
+from cerwu_onnx.compression.pipeline import compress, prepare
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs.cache import Cache, Entry, digest, open_cache
@@ -27,16 +27,16 @@ from cerwu_onnx.report import Report
 log = logging.getLogger(__name__)
 
 MEASURED = ("noise", "statistics")
-"""Entries of a cache that no lambda changes."""
+"""Cache entries that do not depend on lambda."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """A file of a sweep.
+    """One file of a sweep.
 
     Attributes:
-        path: of the .cwb file.
-        report: what was done.
+        path: path of the .cwb file.
+        report: the report of its compression.
     """
 
     path: Path
@@ -64,25 +64,26 @@ def sweep(
 
     Args:
         model: path of the ONNX model; workers of a cluster read it, and data in files, under the same path.
-        folder: of the files; made if it is not there.
-        lambdas: prices of rate, each once.
+        folder: where the files go; it is made if it does not exist.
+        lambdas: prices of rate, all different.
         calib: as for :func:`~cerwu_onnx.compress`.
-        settings: all but lambda.
-        target: a metric and its data, to score each file; nothing else.
+        settings: all settings but lambda.
+        target: a metric and its data to score each file; it may hold nothing else.
         images: how a directory of images becomes inputs.
-        cache: folder in which what was measured is kept, and on this machine what was quantised.
+        cache: folder that keeps what was measured and, where this machine does the work, what was quantised.
         jobs: lambdas at a time, each in a process of its own; None takes OMP_NUM_THREADS or all cores.
-        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers do them instead.
+        cluster: ``dask://host:port`` or ``ray://host:port``, whose workers do the work instead.
         force: overwrite files.
         progress: called as the stages advance.
 
     Returns:
-        What was done, in the order of ``lambdas``.
+        The files with their reports, in the order of ``lambdas``.
 
     Raises:
-        UsageError: a lambda stands there twice, a target would search or limit, a path cannot be read or written.
-        ModelError: as of :func:`~cerwu_onnx.compress`.
-        CalibrationError: likewise.
+        UsageError: a lambda is given twice, the target has a limit or something to search, or a path cannot be read or
+            written.
+        ModelError: as for :func:`~cerwu_onnx.compress`.
+        CalibrationError: as for :func:`~cerwu_onnx.compress`.
         WorkerError: the cluster does not answer, or workers were lost again and again.
     """
     settings, target, progress = settings or Settings(), target or Target(), progress or silent
@@ -115,12 +116,12 @@ def sweep(
 
 @dataclass(frozen=True, slots=True)
 class _Measured(Cache):
-    """A cache that has what was measured in memory, with the warnings that came with it, and so travels with a job."""
+    """A cache that holds the measurements in memory, with their warnings, so that they travel with a job."""
 
     entries: dict[str, tuple[Entry, tuple[str, ...]]] = field(default_factory=dict)
 
     def get(self, what: str, depends: Any, compute: Callable[[], Entry]) -> Entry:
-        """A result, from memory, from the folder, or computed."""
+        """Get a result from memory or from the folder, or compute it."""
         if what not in MEASURED:
             return Cache.get(self, what, depends, compute)
         key = digest(what, json.dumps(depends, sort_keys=True))
@@ -137,12 +138,13 @@ class _Measured(Cache):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A compression.
+    """The compression at one lambda.
 
     Attributes:
         model, calib, settings, target, images: as for :func:`~cerwu_onnx.compress`.
-        measured: what is known beforehand.
-        scratch: folder for temporary files, which outlives a process that is killed; None takes the system's.
+        measured: the measurements that all lambdas share.
+        scratch: folder for temporary files; the parent removes it even if this process is killed. None takes the
+            system's.
     """
 
     model: Any
@@ -155,7 +157,7 @@ class _Job:
 
 
 def _compress(job: _Job) -> tuple[Report, bytes]:
-    """Compress; the file's bytes go back to the one who asked."""
+    """Compress, and return the report and the bytes of the file."""
     with _temporary(job.scratch), tempfile.TemporaryDirectory(prefix="cerwu-") as folder:
         output = Path(folder) / "model.cwb"
         report = compress(
@@ -173,7 +175,7 @@ def _compress(job: _Job) -> tuple[Report, bytes]:
 
 @contextmanager
 def _temporary(folder: str | None) -> Iterator[None]:
-    """Let temporary files of this process be in a folder."""
+    """Make this process put its temporary files into a folder."""
     before = tempfile.tempdir
     if folder is not None:
         tempfile.tempdir = folder
@@ -191,7 +193,7 @@ def _measure(
     cache: str | Path | None,
     progress: Progress,
 ) -> _Measured:
-    """What no lambda changes; by one thread, so that it is the same on any machine of this kind."""
+    """Measure what does not depend on lambda, on one thread: the number of cores then changes nothing."""
     if calib is None:
         return _Measured()
     with one_thread():
@@ -208,7 +210,7 @@ def _measure(
 def _paths(
     model: Path, folder: Path, lambdas: Sequence[float], settings: Settings, target: Target, *, force: bool
 ) -> list[Path]:
-    """The file of each lambda, in the folder, which is made if it is not there."""
+    """The path of each lambda's file; the folder is made if it does not exist."""
     if settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to sweep: its size follows from --levels alone")
     if target.searches or target.fail_above is not None or target.fail_drop is not None:
@@ -218,7 +220,7 @@ def _paths(
     paths = [folder / f"{model.stem}-{replace(settings, lambda_=float(price)).price:g}.cwb" for price in lambdas]
     for path in paths:
         if paths.count(path) > 1:
-            raise UsageError(f"two lambdas would both become {path}: give each once, apart in six digits")
+            raise UsageError(f"two lambdas would both give {path}: give each once, apart in six digits")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -229,7 +231,7 @@ def _paths(
 
 
 def _absolute(spec: Any) -> Any:
-    """What names a file by its absolute path: workers have working directories of their own."""
+    """Make a path, or the path inside ``file.py:function``, absolute: workers have other working directories."""
     if not isinstance(spec, str | Path):
         return spec
     path, colon, function = str(spec).rpartition(":")

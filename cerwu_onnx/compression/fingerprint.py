@@ -1,4 +1,4 @@
-"""What a model and its data are, as short texts that differ when they do: keys of the cache."""
+"""Digests of a model and of its calibration data, from which the keys of the cache are made."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BATCH = 64
 
 
 def model_digest(graph: Graph) -> str:
-    """Of the model, with the tensors in other files, and of its layers, whatever their prices and bits."""
+    """Digest of the model, its tensors in other files, and its layers; their prices and bits do not count."""
     layers = [repr(replace(layer, price=1.0, bits=MAX_BITS)) for layer in graph.layers]
     outside = (digest(raw_bytes(tensor)) for tensor in graph.model.graph.initializer if elsewhere(tensor))
     return digest(graph.model.SerializeToString(deterministic=True), *outside, *layers)
 
 
 def data_digest(source: Source) -> str:
-    """Of all feeds in their order."""
+    """Digest of all feeds, in their order."""
     feeds = (
         digest(name, str(array.dtype), str(array.shape), _content(array))
         for feed in source.batches(_BATCH)
@@ -33,5 +33,5 @@ def data_digest(source: Source) -> str:
 
 
 def _content(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
-    """The elements; of strings, which numpy holds by reference, as Python writes them."""
+    """The bytes of the elements; strings, which numpy holds by reference, as Python prints them."""
     return repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerwu_onnx.compress.target_search import BEYOND, BITS_PER_DOUBLING, TRIALS, Search
+from cerwu_onnx.compression.target_search import BEYOND, BITS_PER_DOUBLING, TRIALS, Search
 from cerwu_onnx.report import Point
 
 WEIGHTS = 80_000

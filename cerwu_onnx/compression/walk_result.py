@@ -1,4 +1,4 @@
-"""A model as the default method quantised it, layer by layer: in memory, spilled to files, and in the cache."""
+"""The result of a walk over all layers, whole and layer by layer, and the cache entries from which a walk resumes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.compress.spilled_tensors import SpilledTensors, narrow
+from cerwu_onnx.compression.spilled_tensors import SpilledTensors, narrow
 from cerwu_onnx.jobs.cache import Cache, Entry
 from cerwu_onnx.types import FloatArray, Layer, QuantizedTensor
 
 
 @dataclass(frozen=True, slots=True)
 class WalkedLayer:
-    """What quantising one layer gives.
+    """The result of quantising one layer.
 
     Attributes:
-        quantized: its weight and float parameters on their grids, by name. A weight whose code would not pay is there,
-            but stays as it was; one whose error would cost more than its bits is not.
+        quantized: its weight and float parameters on their grids, by name. A weight that coding would not make smaller
+            is here, but does not change; a weight whose error would cost more than its bits is missing.
         changed: names of the tensors that differ from the float model's.
-        moved: new values, as float32, of those that are on no grid.
-        variance: of white noise on the weight that would cause its distortion.
+        moved: new values, as float32, of the changed tensors that are on no grid.
+        variance: variance of white noise on the weight that would cause its distortion.
         bound: bits per weight by the Gaussian rate-distortion function at that distortion; None if it was not computed.
-        loss: at the model's outputs that its distortion alone would cause, by its sensitivity; None if it stays exact.
+        loss: loss at the model's outputs that its distortion alone would cause, by its sensitivity; None if it stays
+            exact.
     """
 
     quantized: dict[str, QuantizedTensor] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class WalkedLayer:
         return _values(self.changed, self.moved, self.quantized)
 
     def pack(self) -> Entry:
-        """As a cache keeps it."""
+        """The layer in the form that the cache keeps."""
         quantized = {
             name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
             for name, tensor in self.quantized.items()
@@ -60,19 +61,19 @@ class WalkedLayer:
 
 
 class WalkResult:
-    """A quantised model.
+    """A model that a walk has quantised.
 
     Args:
         memory: bytes of symbols that stay in memory; others are in files.
 
     Attributes:
         quantized: weights and float parameters on their grids, by name.
-        variance: of :class:`WalkedLayer`, by weight.
-        bounds: likewise, of weights that are quantised.
-        losses: likewise.
-        moved: new values of tensors that change and are on no grid.
-        loss: at the model's outputs, on the calibration data; None if they cannot be compared.
-        samples: calibration samples.
+        variance: ``variance`` of each :class:`WalkedLayer`, by weight.
+        bounds: ``bound`` of each quantised weight, by weight.
+        losses: ``loss`` of each quantised weight, by weight.
+        moved: new values of tensors that change and are on no grid, by name.
+        loss: loss at the model's outputs, on the calibration data; None if they cannot be compared.
+        samples: number of calibration samples.
     """
 
     def __init__(self, memory: int) -> None:
@@ -85,40 +86,40 @@ class WalkResult:
         self.samples = 0
         self._changed: list[str] = []
 
-    def add(self, weight: str, part: WalkedLayer) -> None:
-        """Put a layer to those that are there."""
-        for name, tensor in part.quantized.items():
+    def add(self, weight: str, layer: WalkedLayer) -> None:
+        """Add a layer."""
+        for name, tensor in layer.quantized.items():
             self.quantized.put(name, tensor)
-        self._changed += part.changed
-        self.moved |= part.moved
-        self.variance[weight] = part.variance
-        if part.bound is not None:
-            self.bounds[weight] = part.bound
-        if part.loss is not None:
-            self.losses[weight] = part.loss
+        self._changed += layer.changed
+        self.moved |= layer.moved
+        self.variance[weight] = layer.variance
+        if layer.bound is not None:
+            self.bounds[weight] = layer.bound
+        if layer.loss is not None:
+            self.losses[weight] = layer.loss
 
     @property
     def values(self) -> dict[str, FloatArray]:
-        """All tensors that differ from the float model's, as float32, all in memory."""
+        """All tensors that differ from the float model's, as float32; all are loaded into memory."""
         return _values(self._changed, self.moved, self.quantized)
 
 
 def _values(
     names: Iterable[str], moved: Mapping[str, FloatArray], quantized: Mapping[str, QuantizedTensor]
 ) -> dict[str, FloatArray]:
-    """New values of tensors that moved, or are on a grid."""
+    """New values of the named tensors: those that moved, or else those of the grid."""
     return {name: moved[name] if name in moved else quantized[name].values() for name in names}
 
 
 class Checkpoints:
-    """The layers of one walk in a cache: a walk that was interrupted finds there what it had done.
+    """The cache entries of one walk: a walk that was interrupted finds its finished layers there.
 
     Args:
-        cache: where they are.
-        depends: JSON-ready; what the walk depends on.
+        cache: the cache.
+        depends: JSON-ready; everything that the walk depends on.
 
     Attributes:
-        used: how many layers were found.
+        used: number of layers that were taken from the cache.
     """
 
     def __init__(self, cache: Cache, depends: object) -> None:
@@ -127,7 +128,7 @@ class Checkpoints:
         self.used = 0
 
     def have(self, layers: Iterable[Layer]) -> bool:
-        """Whether all of these layers are there."""
+        """Whether the cache has all of these layers; :meth:`layer` then returns them."""
         for layer in layers:
             entry = self._cache.find("layer", self._key(layer.weight))
             if entry is None:
@@ -135,13 +136,13 @@ class Checkpoints:
             self._found[layer.weight] = WalkedLayer.unpack(entry)
         return True
 
-    def part(self, layer: Layer, compute: Callable[[], WalkedLayer], *, keep: bool) -> WalkedLayer:
-        """A layer, computed unless :meth:`have` has found it. What came with warnings is not kept.
+    def layer(self, layer: Layer, compute: Callable[[], WalkedLayer], *, keep: bool) -> WalkedLayer:
+        """Get a layer; it is computed unless :meth:`have` has found it. A result with warnings is not kept.
 
         Args:
             layer: the layer.
             compute: quantises it.
-            keep: whether it may be kept at all.
+            keep: whether the cache may keep it at all.
         """
         found = self._found.pop(layer.weight, None)
         if found is not None:
@@ -152,7 +153,7 @@ class Checkpoints:
         return WalkedLayer.unpack(self._cache.get("layer", self._key(layer.weight), lambda: compute().pack()))
 
     def whole(self, memory: int) -> WalkResult | None:
-        """The model, if the walk came to its end and all its layers are there."""
+        """The whole result, if the walk was finished and the cache has all its layers; else None."""
         summary = self._cache.find("quantize", self._depends)
         if summary is None:
             return None
@@ -166,7 +167,7 @@ class Checkpoints:
         return found
 
     def finish(self, found: WalkResult) -> None:
-        """The walk has come to its end, without a warning."""
+        """Note in the cache that the walk is finished; call it only if there was no warning."""
         self._cache.keep("quantize", self._depends, ((list(found.variance), found.loss, found.samples), []))
 
     def _key(self, weight: str) -> object:

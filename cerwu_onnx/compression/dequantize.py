@@ -1,4 +1,4 @@
-"""Weights of a model that is quantised already, as floats: to be quantised anew, at the rate that is asked for."""
+"""Turn the weights of an already quantised model back into floats, so that ``compress`` can quantise them anew."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from cerwu_onnx.model.tensors import Array, constant_tensors, keep, set_tensor, 
 
 
 def with_float_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Put floats where DequantizeLinear makes them of constants; activations stay as they are.
+    """Replace each DequantizeLinear that reads only constants by the floats it computes.
 
-    onnxruntime computes them, so that any axis, block size and integer type is read as it reads it. Weights inside
-    operators that multiply integers themselves (QLinearConv, MatMulNBits) are none of these.
+    onnxruntime computes these floats, so that every axis, block size and integer type means what it means there.
+    DequantizeLinear nodes on activations stay, and so do weights inside operators that multiply integers themselves
+    (QLinearConv, MatMulNBits).
 
     Args:
-        model: treat it as read-only.
+        model: it is not changed.
 
     Returns:
-        A copy, or the model itself if there is nothing to do, and the names of the new initializers, which are those
-        of the nodes' outputs.
+        A changed copy (the model itself if there is nothing to replace), and the names of the new initializers: those
+        of the replaced nodes' outputs.
 
     Raises:
-        ModelError: onnxruntime cannot compute them.
+        ModelError: onnxruntime cannot compute the floats.
     """
     constants = constant_tensors(model)
     shown = {value.name for value in model.graph.output}
@@ -58,7 +59,7 @@ def _makes(node: onnx.NodeProto, names: set[str]) -> bool:
 def _computed(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
 ) -> dict[str, Array]:
-    """The outputs of some nodes that read constants alone."""
+    """Compute the outputs of nodes that read only constants."""
     small = onnx.ModelProto(ir_version=model.ir_version)
     small.opset_import.extend(model.opset_import)
     small.graph.name = "weights"

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import cerwu_onnx
 from cerwu_onnx import Settings
 from cerwu_onnx.calibration.collect import open_session
-from cerwu_onnx.compress.dequantize import with_float_weights
+from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.model.tensors import get_tensor
 
@@ -102,4 +102,4 @@ def test_a_word_where_there_is_nothing(tmp_path: Path) -> None:
     report = cerwu_onnx.compress(
         tmp_path / "m.onnx", tmp_path / "m.cwb", calib={"x": normal(50, 24)}, settings=Settings(requantize=True)
     )
-    assert any("nothing is quantised anew" in warning for warning in report.warnings)
+    assert any("nothing is quantised again" in warning for warning in report.warnings)

@@ -1,11 +1,12 @@
-"""The project's own method over a whole model: sequential calibration, under one price for a bit of any layer.
+"""The default method with calibration data: quantise all layers in one walk, at one price for a bit of any layer.
 
 1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
-2. Layers are quantised in topological order on the inputs that the quantised layers before them produce
-   (:mod:`calibration.sequential`), each aiming at the float model's outputs (:mod:`quantize.priced`); its bias then
-   takes up the mean error that is left.
-3. With ``--effort max`` noise on each layer's weights, as large as its own error, tells the same around that model
-   (:mod:`calibration.sensitivity`), because errors measured alone do not add up; and layers are quantised once more.
+2. Layers are quantised in topological order. The input of each comes from the quantised layers before it
+   (:mod:`calibration.sequential`), and its aim is the float model's output (:mod:`quantize.priced`); its bias then
+   makes up for the mean error that is left.
+3. With ``--effort max``, the costs are measured again around that model, by noise on each layer's weights as large as
+   its own error (:mod:`calibration.sensitivity`), because errors measured alone do not add up. Then all layers are
+   quantised once more.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from cerwu_onnx.calibration import (
 )
 from cerwu_onnx.calibration.output import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
-from cerwu_onnx.compress import memory_budget
-from cerwu_onnx.compress.storage_order import pays, storage, stored_order
-from cerwu_onnx.compress.walk_result import Checkpoints, WalkedLayer, WalkResult
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.storage_order import pays, storage, stored_order
+from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError
@@ -49,24 +50,24 @@ from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairSt
 log = logging.getLogger(__name__)
 
 NOISE = 0.02
-"""Energy of the first noise, relative to that of the weights."""
+"""Energy of the first noise, as a share of the energy of the weights."""
 
 SURPRISE = 20.0
-"""A loss of so many times lambda says that sensitivities were wrong. High-rate theory expects less than lambda."""
+"""A loss of so many times lambda shows that the sensitivities were wrong: high-rate theory expects less than lambda."""
 
 BLIND = 30.0
-"""Without data: loss at the outputs per relative squared error of a layer. A guess on the safe side."""
+"""Guess without data, on the safe side: loss at the outputs per relative squared error of a layer."""
 
 
 class WalkQuantizer:
-    """A model whose sensitivities are known, to be quantised at any price: one walk over the layers for each.
+    """Measures the sensitivities of a model once, then quantises it at any price: one walk over its layers per price.
 
     Args:
         graph: the analysed model.
         source: calibration data.
         settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
-        cache: keeps what was measured, and quantised models by price.
+        cache: keeps measurements, and quantised models by price.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -89,26 +90,34 @@ class WalkQuantizer:
         else:
             depends |= {"batch": settings.batch_size, "memory": settings.memory}
             entry = cache.get("level", depends, self._measure_level)
-        (self._measurable, self._noise, rows), parts = entry
+        (self._measurable, self._sensitivities, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
         self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
 
     def _measure(self) -> Entry:
-        """What errors cost at the float model's outputs: whether that can be said, of each layer, of its rows."""
+        """Measure what errors cost at the float model's outputs.
+
+        Returns:
+            Whether it could be measured, the sensitivity of each layer and the number of its Fisher matrices, by
+            weight; and those matrices, one layer after the other.
+        """
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
             noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
         except CalibrationError as error:
-            for _ in self._source.batches(1):  # if the data is at fault, it says so again, and that is the end
+            for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
-            return (False, self._blind(), {}), []
+            return (False, self._guessed(), {}), []
         rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
         return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
 
     def _measure_level(self) -> Entry:
-        """The same of a model too large for that: noise on all layers at once, along a walk, sets their level."""
+        """Like :meth:`_measure`, for a model too large for gradients: all relative errors cost the same.
+
+        A walk with noise on all layers at once measures how much that is.
+        """
         generator, loss = np.random.default_rng(0), 0.0
         settings, memory = self._settings, memory_budget.activations(self._settings.memory)
         steps = walk(self._graph, self._source, batch_size=settings.batch_size, memory=memory, known=lambda _: True)
@@ -121,11 +130,11 @@ class WalkQuantizer:
                 try:
                     loss = _loss(step.outputs, settings.output_loss)
                 except CalibrationError as error:
-                    log.warning("the level of what errors cost is a guess: %s", error)
-        return (False, self._blind(loss) if 0 < loss < np.inf else self._blind(), {}), []
+                    log.warning("how much errors cost is a guess: %s", error)
+        return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
 
     def _output_loss(self) -> OutputLoss:
-        """Made when something is measured: a cache may know it all."""
+        """The loss, made at first use: if the cache has all measurements, it is never needed."""
         if self._loss is None:
             self._loss = OutputLoss(self._graph, self._source, self._settings.output_loss)
         return self._loss
@@ -138,7 +147,7 @@ class WalkQuantizer:
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
                 return
-            self._noise, self._last = noise, None
+            self._sensitivities, self._last = noise, None
 
     def _around(self, price: float) -> dict[str, float] | None:
         """Sensitivities around the model quantised at a price; None if they cannot be measured."""
@@ -149,51 +158,52 @@ class WalkQuantizer:
         try:
             around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
         except CalibrationError as error:
-            log.warning("what errors cost is measured at the float model alone: %s", error)
+            log.warning("what errors cost is measured only at the float model: %s", error)
             return None
-        around = _levelled(around, self._noise, self._weights)
-        return {name: float(np.sqrt(value * self._noise[name])) for name, value in around.items()}
+        around = _levelled(around, self._sensitivities, self._weights)
+        return {name: float(np.sqrt(value * self._sensitivities[name])) for name, value in around.items()}
 
     def _state(self, price: float) -> dict[str, object]:
-        """All that a quantised model depends on, besides model and data."""
+        """Everything that a quantised model depends on, apart from model and data; JSON-ready."""
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         effort = self._effort.positions, self._effort.dampings, self._effort.passes
-        return {"lambda": price, "noise": self._noise, "rules": rules, "effort": effort, **settings}
+        return {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> WalkResult:
         """Quantise every layer.
 
         Args:
             price: lambda, loss at the outputs per (bit per weight).
-            bounds: compute how far each layer is from its rate-distortion bound.
+            bounds: also compute each layer's rate-distortion bound.
         """
         known = self._checkpoints(price, bounds).whole(memory_budget.symbols(self._settings.memory))
         self._last = price, known or self._quantize(price, bounds)
         return self._last[1]
 
     def _quantize(self, price: float, bounds: bool) -> WalkResult:
-        """The same, of what the cache does not have."""
+        """Quantise every layer; again with larger sensitivities if the loss shows that they were too small."""
         found = self._at(price, bounds)
         if price and found.loss is not None and found.loss > max(SURPRISE * price, 1e-6):
-            measured, self._noise = self._noise, {n: max(self._noise[n], value) for n, value in self._blind().items()}
+            measured = self._sensitivities
+            self._sensitivities = {name: max(measured[name], value) for name, value in self._guessed().items()}
             careful = self._at(price, bounds)
             if careful.loss is not None and careful.loss < found.loss / 2:
                 log.warning(
-                    "errors cost far more at the outputs than noise on the float model told (loss %.3g, with lambda "
+                    "errors cost far more at the outputs than noise on the float model showed (loss %.3g, with lambda "
                     "%.3g): every layer counts at least as without data",
                     found.loss,
                     price,
                 )
                 found = careful
             else:
-                self._noise = measured
+                self._sensitivities = measured
         return found
 
     def _at(self, price: float, bounds: bool) -> WalkResult:
         settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
-        costs = self._noise, self._fishers
+        costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
             found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
         if done.used:
@@ -205,13 +215,17 @@ class WalkQuantizer:
     def _checkpoints(self, price: float, bounds: bool) -> Checkpoints:
         return Checkpoints(self._cache, {"bounds": bounds, **self._state(price)})
 
-    def _blind(self, level: float = NOISE * BLIND) -> dict[str, float]:
-        """Sensitivities where every layer's relative error counts the same: by a loss that was measured, or much."""
+    def _guessed(self, level: float = NOISE * BLIND) -> dict[str, float]:
+        """Sensitivities with which relative errors of all layers cost the same.
+
+        Args:
+            level: loss at a relative energy of the error of :data:`NOISE`; the default is a guess on the safe side.
+        """
         return {name: level / (value or 1.0) for name, value in self._first.items()}
 
 
 class _Weights(Mapping[str, FloatArray]):
-    """The weights of a graph's layers as float32, by name, each read when it is asked for."""
+    """The weights of a graph's layers as float32, by name; each is read at every access."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph, self._names = graph, [layer.weight for layer in graph.layers]
@@ -229,9 +243,9 @@ class _Weights(Mapping[str, FloatArray]):
 def _levelled(
     noise: Mapping[str, float], level: Mapping[str, float], weights: Mapping[str, FloatArray]
 ) -> dict[str, float]:
-    """Sensitivities in the proportions of ``noise``, with the geometric mean over weights of ``level``.
+    """Scale the sensitivities ``noise`` so that their geometric mean over weights is that of ``level``.
 
-    Near a coarsely quantised model every error costs more; without this, a higher price would buy finer steps.
+    Around a coarsely quantised model every error costs more; without this, a higher price would lead to finer steps.
     """
     logs = [np.log(level[name] / noise[name]) for name in noise]
     factor = float(np.exp(np.average(logs, weights=[weights[name].size for name in noise])))
@@ -249,7 +263,7 @@ def _quantize(
     *,
     bounds: bool,
 ) -> WalkResult:
-    """One pass over the layers; those that the checkpoints have are only put in their places."""
+    """Walk over the layers once and quantise each, or take it from the checkpoints."""
     found = WalkResult(memory_budget.symbols(settings.memory))
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
     done = 0
@@ -266,19 +280,19 @@ def _quantize(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
-            part = checkpoints.part(
+            done_layer = checkpoints.layer(
                 layer,
                 partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
-            step.commit(part.values)
-            found.add(layer.weight, part)
+            step.commit(done_layer.values)
+            found.add(layer.weight, done_layer)
     progress("quantize", done, done, "")
     return found
 
 
 def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
-    """The sum over the outputs that can be compared."""
+    """The loss, summed over the outputs that can be compared."""
     names = comparable({name: reference for name, (reference, _) in outputs.items()})
     return sum(final_losses(*outputs[name], loss_kind(outputs[name][0], kind)) for name in names)
 
@@ -286,7 +300,7 @@ def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
 def _layer(
     graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> WalkedLayer:
-    """Quantise a layer and its parameters, with the statistics that were found for it."""
+    """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
         return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
 
@@ -334,7 +348,7 @@ def _quantized(
 
 
 def bound(graph: Graph, layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> float:
-    """Bits per weight by the rate-distortion function of a layer's weights, at their distortion."""
+    """Bits per weight that the rate-distortion function of a layer's weights gives at their distortion."""
     matrix: Float64Array = layer.layout.to_matrix(graph.array(layer.weight).astype(np.float64))
     with blas_threads(layer.layout.cols):
         return gaussian_rate(cut(matrix, stats.blocks), stats.hessian, quantized.distortion)

@@ -14,7 +14,7 @@ import cerwu_onnx
 from cerwu_onnx import LayerRule, ModelError, Settings, report_files
 from cerwu_onnx.calibration import model_inputs, open_source, sequential, walk
 from cerwu_onnx.calibration import sums as sums_module
-from cerwu_onnx.compress import memory_budget
+from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.types import MatMulPatch

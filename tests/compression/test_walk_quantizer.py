@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import comparable, final_losses, loss_kind
-from cerwu_onnx.compress import walk_quantizer
+from cerwu_onnx.compression import walk_quantizer
 from cerwu_onnx.config import EFFORTS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import CalibrationError
@@ -154,7 +154,7 @@ def test_at_a_high_rate_a_weight_is_coded_well_or_not_at_all(calibrated: bool, t
     done = squeeze(tmp_path, model, feed if calibrated else None, lambda_=5e-8 if calibrated else 5e-7)
     assert [layer.name for layer in done.report.layers] == ["fine"]
     assert [(kept.name, kept.reason) for kept in done.report.kept] == [
-        ("tailed", "no grid of the format is fine enough for this lambda")
+        ("tailed", "the format has no grid that is fine enough for this lambda")
     ]
     assert done.tensor("tailed").tobytes() == tailed.tobytes()
     step = np.float32(done.report.layers[0].step)
