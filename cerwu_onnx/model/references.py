@@ -174,9 +174,8 @@ def restore_names(
 
     def lengthen(identity: str) -> str:
         nonlocal size
-        literal = identity.startswith("'")
-        name = identity[1:] if literal else names.get(identity, "")
-        if not (name or literal):  # once: a file may make it collide with many others
+        name = identity[1:] if identity.startswith("'") else names.get(identity)
+        if name is None:  # once: a file may make it collide with many others
             name = names[identity] = _free(f"input_{identity}", taken)
         size += len(name) if name.isascii() else len(name.encode())
         if size > most:

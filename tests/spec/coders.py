@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from .refused import refuse_if
 
@@ -106,7 +107,7 @@ class Ans:
         frequencies = [1 + w * (4096 - n) // total if w else 0 for w in weights]
         frequencies[frequencies.index(max(frequencies))] += 4096 - sum(frequencies)
         slots = [i for i, f in enumerate(frequencies) for _ in range(f)]
-        first = [sum(frequencies[:i]) for i in range(len(frequencies) + 1)]
+        first = [0, *accumulate(frequencies)]
         return first, slots
 
     def symbol(self, grid: int, begins: bool) -> int:
