@@ -35,7 +35,7 @@ MAX_DECODED = 1 << 14
 """Elements of a tensor that the readers decode: exercise.h."""
 
 BATCH = 2000
-COLUMNS = ("mutants", "refused", "equal", "compared", "silent", "crash", "hang")
+COLUMNS = ("mutants", "refused", "compared", "equal", "silent", "crash", "hang")
 HANG = 1
 ORDERS = (0, 1, 2, 0, 0, 1, 2, 3)
 """cwb_order of each form."""
@@ -69,7 +69,7 @@ class Table:
         return bool(self.failures)
 
     def text(self) -> str:
-        """One line for each target: "equal" are those that C accepts, "compared" those that all three readers saw."""
+        """One line for each target: "refused" by C; of the "compared", which all three saw, "equal" are read by all."""
         targets = [kind for kind in structure.KINDS if self.counts[kind, "mutants"]]
         lines = [f"{'target':18}" + "".join(f"{name:>10}" for name in COLUMNS)]
         lines += [f"{kind:18}" + "".join(f"{self.counts[kind, name]:>10,}" for name in COLUMNS) for kind in targets]
@@ -79,10 +79,14 @@ class Table:
         return "\n".join(lines)
 
 
-def files() -> list[list[structure.Part]]:
+def sound_files() -> list[bytes]:
     """What is changed: small files, of which each byte counts."""
-    small = [*reader.files(), reader.nested_model(), seeds.nameless(), seeds.forms()]
-    return [structure.parts_of(data) for data in small]
+    return [*reader.files(), reader.nested_model(), seeds.nameless(), seeds.forms()]
+
+
+def files() -> list[list[structure.Part]]:
+    """The records of these files."""
+    return [structure.parts_of(data) for data in sound_files()]
 
 
 def build(folder: Path, *flags: str) -> Path:
@@ -190,8 +194,8 @@ def of_reader(data: bytes, file: spec.File | None) -> tuple[Any, ...]:
     return values, names, container.metadata(), margins and list(margins.values()), model
 
 
-def compare(verdict: Verdict) -> None:
-    """Hold the three against each other.
+def compare(verdict: Verdict) -> bool:
+    """Hold the three against each other; whether all of them read the whole file.
 
     Raises:
         Disagreement: with what they say.
@@ -217,12 +221,13 @@ def compare(verdict: Verdict) -> None:
     except CorruptFileError as error:
         if not refused:
             raise Disagreement(f"Python: {error}; the specification reads it") from None
-        return
+        return False
     if refused:
         raise Disagreement(f"Python reads it; the specification: {refused}")
     assert file is not None
     assert theirs is not None
     compare_contents(file, theirs, ours)
+    return True
 
 
 def compare_contents(file: spec.File, theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> None:
@@ -312,12 +317,12 @@ def judge(table: Table, mutant: structure.Mutant, verdict: Verdict, compared: bo
         table.failures.append(("too many basic blocks", mutant.data))
         return
     table.work = max(table.work, verdict.blocks / (len(mutant.data) + verdict.elements))
-    table.counts[target, "refused" if verdict.error else "equal"] += 1
+    table.counts[target, "refused"] += verdict.error != 0
     if not compared:
         return
     table.counts[target, "compared"] += 1
     try:
-        compare(verdict)
+        table.counts[target, "equal"] += compare(verdict)
     except Disagreement as error:
         table.counts[target, "silent"] += 1
         table.failures.append((f"{target}: {error}", verdict.data))
