@@ -75,7 +75,6 @@ class Table:
         lines += [f"{kind:18}" + "".join(f"{self.counts[kind, name]:>10,}" for name in COLUMNS) for kind in targets]
         lines.append(f"{'all':18}" + "".join(f"{self.total(name):>10,}" for name in COLUMNS))
         lines.append(f"\nmost basic blocks in C for each byte read and element decoded: {self.work:,.0f}")
-        lines += [f"\n{why}\n{data.hex()}" for why, data in self.failures[:10]]
         return "\n".join(lines)
 
 

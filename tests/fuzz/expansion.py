@@ -26,6 +26,9 @@ from cerwu_onnx.model import bounds
 
 from ..hostile import make
 
+SCALE = 2000
+"""Bytes of the files, more or less. The limits have constant parts: what a byte can do in larger files is less."""
+
 ENTRIES: dict[str, list[str]] = {
     "inspect": ["inspect", "FILE"],
     "inspect --json": ["inspect", "FILE", "--json"],
@@ -90,7 +93,7 @@ def bombs(scale: int) -> dict[str, bytes]:
     return {
         "empty nodes": make.seal(section(model(b"\x0a\0" * (fields - 50)), scale)),
         "nodes": make.seal(section(model(relus + ends), scale)),
-        "too many nodes": make.seal(make.record(make.GRAPH, make.empty_nodes(4 * scale))),
+        "too many nodes": make.seal(make.record(make.GRAPH, make.empty_nodes(2000 + 4 * scale))),
         "one name": make.seal(section(model(io_value(11, long) + io_value(12, b"y") + users), scale)),
         "too much of one name": make.seal(make.record(make.GRAPH, make.copied_name(scale // 4, scale // 4))),
         "zeros in the graph": make.seal(
@@ -155,7 +158,7 @@ def child(arguments: list[str]) -> None:
                 from cerwu_onnx.cli import main
 
                 sys.argv = ["cerwu-onnx", *arguments]
-                main()
+                code = main()
         except SystemExit as ended:
             code = int(ended.code or 0)
         except Exception:
