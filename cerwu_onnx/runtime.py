@@ -131,7 +131,7 @@ def coded_tables(container: reader.Container) -> frozenset[str]:
 def _marked(container: reader.Container, key: str) -> frozenset[str]:
     """Names of coded tensors by a mask of the metadata: bit i stands for tensor i."""
     try:
-        mask = int(str(container.metadata().get(key, "0")), 16)
+        mask = int(str(container.metadata().get(key, "0")), 16) & (1 << len(container.tensors)) - 1
     except ValueError:
         return frozenset()
     return frozenset(
