@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx
 import pytest
 from onnx import helper
@@ -14,6 +16,7 @@ from cerwu_onnx.model import bounds
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.references import name_bytes
 from cerwu_onnx.model.skeleton import join, split
+from cerwu_onnx.model.tensors import all_messages
 from cerwu_onnx.runtime import CompressedModel
 
 from ..models import build, conv_net, value
@@ -99,3 +102,29 @@ def test_a_model_of_endless_names_is_refused_when_it_is_written() -> None:
     model.graph.node[0].input.extend(["x" * 200_000] * 2000)
     with pytest.raises(ModelError, match="shorten those of its values"):
         coded(model)
+
+
+@pytest.mark.parametrize("reference", ["00", "01", "1" * 10, "+" + "1" * 10, "x", "-x", "1x"])
+def test_references_have_one_form(reference: str) -> None:
+    model = build([helper.make_node("Relu", [reference], ["1"])], [value("x")], [value("y")], {})
+    with pytest.raises(CorruptFileError, match="malformed name"):
+        join(model.SerializeToString(), [])
+
+
+def recursive(message: object) -> Iterator[object]:
+    yield message
+    for field, found in message.ListFields():
+        if field.message_type is not None:
+            for part in found if hasattr(found, "add") else [found]:
+                yield from recursive(part)
+
+
+def test_all_messages_are_visited_parents_first() -> None:
+    model = conv_net()
+    inner = model.graph
+    for _ in range(30):
+        node = helper.make_node("If", ["c"], ["d"])
+        node.attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH)
+        inner.node.append(node)
+        inner = inner.node[-1].attribute[0].g
+    assert [str(m) for m in all_messages(model)] == [str(m) for m in recursive(model)]
