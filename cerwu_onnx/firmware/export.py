@@ -19,7 +19,7 @@ from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
 from cerwu_onnx.jobs.files import check_target, write_atomic
 
-DECODER_FILES = ("include/cwb.h", "src/cwb.c")
+DECODER_FILES = ("cwb.h", "cwb.c")
 """The decoder, in the folder decoder_c of the package."""
 
 
@@ -80,8 +80,7 @@ def export(
         f"{name}.c": texts.source(name, data, arrays).encode(),
         "README.md": texts.readme(name, data, tensors, scratch, arrays).encode(),
     }
-    for path in DECODER_FILES if decoder else ():
-        files[path.rpartition("/")[2]] = decoder_file(path)
+    files |= {path: decoder_file(path) for path in DECODER_FILES if decoder}
     return Firmware(name, files, tensors, len(data), scratch)
 
 

@@ -118,7 +118,7 @@ class _Folding:
         weight = self._own(layer.input[1])
         bias_name = layer.input[2] if len(layer.input) > 2 else ""
         bias = self._own(bias_name) if bias_name else np.zeros(1)
-        if weight is None or bias is None or layer.input[1] == bias_name:
+        if weight is None or bias is None:
             return None
         if layer.op_type == "Conv":
             per_output = scale.reshape(-1, *[1] * (weight.ndim - 1))
