@@ -60,9 +60,11 @@ fuzz: $(TOOLS) ## the C decoder under libFuzzer, which goes on from what reaches
 	-@$(PIP) install --only-binary atheris 'atheris>=2.3'
 	@$(BIN)/python -m tests.fuzz --guided 600
 
-torture: $(TOOLS) ## every flipped bit, truncation and splice of small files, and a million at random, on C decoder and Python reader
+torture: $(TOOLS) ## damage small files: each bit, each length, a million times at random, a million times field by field
 	@$(BIN)/python -m tests.fuzz
 	@$(BIN)/python -m tests.fuzz --reader
+	@$(BIN)/python -m tests.fuzz --differential
+	@$(BIN)/python -m tests.fuzz --expansion
 
 coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)
 	@$(BIN)/coverage run --source=cerwu_onnx,cli -m pytest

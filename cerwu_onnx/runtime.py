@@ -96,7 +96,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
                 "compress without --weights-only (weights_only=True) for that"
             )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
-        return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
+        given = ((record.name, int(record.element), values) for record, values in tensors)
+        return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
 
     @property
     def onnx_bytes(self) -> int:
@@ -131,7 +132,7 @@ def coded_tables(container: reader.Container) -> frozenset[str]:
 def _marked(container: reader.Container, key: str) -> frozenset[str]:
     """Names of coded tensors by a mask of the metadata: bit i stands for tensor i."""
     try:
-        mask = int(str(container.metadata().get(key, "0")), 16)
+        mask = int(str(container.metadata().get(key, "0")), 16) & (1 << len(container.tensors)) - 1
     except ValueError:
         return frozenset()
     return frozenset(

@@ -26,8 +26,8 @@ from cerwu_onnx.errors import CorruptFileError, UsageError
 from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
-MAX_SECTION = 2**31 - 1
-"""Largest decompressed section: protobuf's own limit."""
+MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
+"""Largest content of deflated sections: for the graph it is protobuf's own limit."""
 
 AHEAD = 1 << 26
 """The most elements that are decoded before they are asked for."""
@@ -74,10 +74,14 @@ class Container:
             if record.kind == kind:
                 payload = self.payload(record)
                 try:
-                    return inflate(payload, MAX_SECTION) if kind.is_deflated else payload
+                    return inflate(payload, MAX_SECTION[kind]) if kind.is_deflated else payload
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
+
+    def section_size(self, kind: f.Kind) -> int:
+        """The bytes that a section takes in the file, compressed if its kind is deflated; 0 without one."""
+        return sum(record.size for record in self.records if record.kind == kind)
 
     @property
     def has_names(self) -> bool:
@@ -261,6 +265,11 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
         payloads += record.size
     if cursor.left or payloads != end:
         raise CorruptFileError("directory: records or payloads do not fill the file exactly")
+    elements, most = f.coded_elements(records), f.most_elements(end)
+    if elements > most:
+        raise CorruptFileError(
+            f"directory: {elements} coded elements exceed {most}, the limit in a file of {end} bytes: do not trust it"
+        )
     return tuple(records)
 
 

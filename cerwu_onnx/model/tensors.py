@@ -58,12 +58,20 @@ class InputInfo:
 
 def all_messages(message: Any) -> Iterator[Any]:
     """The message itself and every protobuf message inside it, parents first."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is None:
+    open_messages = [iter((message,))]
+    while open_messages:  # no recursion: work does not depend on the depth
+        found = next(open_messages[-1], None)
+        if found is None:
+            open_messages.pop()
             continue
-        for child in value if isinstance(value, Iterable) else (value,):
-            yield from all_messages(child)
+        yield found
+        open_messages.append(_inside(found))
+
+
+def _inside(message: Any) -> Iterator[Any]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            yield from value if isinstance(value, Iterable) else (value,)
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -352,6 +352,28 @@ def test_golden_file_decodes_for_ever() -> None:
     assert container.graph() == b"golden graph"
 
 
+def test_limits_of_metadata_and_elements_hold_for_writers_and_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = [
+        writer.encode_tensor(writer.CodedTensor(f"z{i}", quantized(np.zeros((2, 2**15))), "ans")) for i in range(3)
+    ]
+    metadata = writer.metadata_section({"a": "b" * 1000})
+    data = writer.assemble([*zeros, metadata])
+    assert len(reader.parse(data).tensors) == 3
+    monkeypatch.setattr(f, "CODED_ELEMENTS", 3 * 2**16 - 1)
+    monkeypatch.setattr(f, "CODED_ELEMENTS_PER_BYTE", 0)
+    with pytest.raises(ModelError, match="196608 elements"):
+        writer.assemble([*zeros, metadata])
+    with pytest.raises(CorruptFileError, match="196608 coded elements exceed 196607"):
+        reader.parse(data)
+    monkeypatch.setattr(f, "MAX_METADATA", 1007)
+    with pytest.raises(ModelError, match="the metadata take 1008 bytes"):
+        writer.metadata_section({"a": "b" * 1000})
+    monkeypatch.setitem(reader.MAX_SECTION, f.Kind.METADATA, 1007)
+    monkeypatch.setattr(f, "CODED_ELEMENTS_PER_BYTE", 2**15)
+    with pytest.raises(CorruptFileError, match="metadata section"):
+        reader.parse(data).metadata()
+
+
 class _Eager:
     """An executor that does each job at once, so that what was asked for can be counted."""
 

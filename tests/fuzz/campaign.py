@@ -53,17 +53,26 @@ def compile_c(output: Path, *arguments: object) -> Path:
 
 
 def build(folder: Path, *flags: str) -> Path:
-    """The driver, with the decoder's blocks counted. ``flags`` are those of both.
+    """campaign.c with the decoder. ``flags`` are those of both.
 
     Raises:
         BuildError: it does not compile, or what it makes does not run.
     """
-    decoder = compile_c(folder / "cwb.o", "-fsanitize-coverage=trace-pc", *flags, "-c", DECODER / "cwb.c")
-    sources = [HERE / name for name in ("campaign.c", "exercise.c", "mutate.c")]
-    program = compile_c(folder / "campaign", *flags, *sources, decoder)
+    program = build_driver(folder, "campaign.c", *flags)
     if subprocess.run([program], capture_output=True).returncode != 2:
         raise BuildError("programs made with sanitizers do not run here")
     return program
+
+
+def build_driver(folder: Path, main: str, *flags: str) -> Path:
+    """A driver, with the decoder's blocks counted.
+
+    Raises:
+        BuildError: it does not compile.
+    """
+    decoder = compile_c(folder / "cwb.o", "-fsanitize-coverage=trace-pc", *flags, "-c", DECODER / "cwb.c")
+    sources = [HERE / name for name in (main, "exercise.c", "mutate.c")]
+    return compile_c(folder / Path(main).stem, *flags, *sources, decoder)
 
 
 @dataclass
