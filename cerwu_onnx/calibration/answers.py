@@ -47,7 +47,7 @@ RARE = 50.0
 _SUM_TOLERANCE = 1e-3
 _LEAST = float(np.finfo(np.float32).tiny)
 _TELLING = 0.25
-_COMMON = 0.25, 0.7
+_COMMON = 0.25, 0.5
 _UNIT = 1e-3
 _SHORTEST = 8
 
@@ -104,7 +104,7 @@ class Answer:
         if len(self.variance) == 1:
             error = error.reshape(len(wide), -1).mean(axis=1, keepdims=True) if error.size else error.reshape(0, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(error > 0, error / self.variance, 0.0)
+            found = np.where(error == 0, 0.0, error / self.variance)
         return np.where(np.isnan(found), np.inf, found)
 
     def loss(self, reference: Batches, quantized: Batches) -> float:
@@ -256,7 +256,8 @@ class Answer:
         """Numbers as ``(rows, columns)``; of one column, as ``(samples, any)``."""
         if self.kind == "cosine":
             norm = np.linalg.norm(values, axis=-1, keepdims=True)
-            values = np.divide(values, norm, out=np.zeros_like(values), where=norm > 0)
+            with np.errstate(invalid="ignore"):
+                values = np.where(norm == 0, 0.0, values / np.where(norm == 0, 1.0, norm))
         if len(self.variance) == 1:
             return values.reshape(len(values) if values.ndim else 1, -1)
         return _rows(values, _column_axis(values))
@@ -384,8 +385,8 @@ def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
 
 
 def _class_axis(arrays: Batches) -> int | None:
-    """The axis along which logits lie: the last, or the second of more than two; None if along neither."""
-    axes = (-1, 1) if all(array.ndim > 2 and array.shape[1] > 1 for array in arrays) else (-1,)
+    """The axis along which logits lie: the last, or the second of more than three; None if along neither."""
+    axes = (-1, 1) if all(array.ndim > 3 and array.shape[1] > 1 for array in arrays) else (-1,)
     return next((axis for axis in axes if _are_logits(arrays, axis)), None)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.types import Float64Array
 
 BLOCK = 32
 """The most samples in a row that belong to the same half: neighbours may be alike."""
@@ -15,7 +15,7 @@ BLOCK = 32
 BLOCKS = 8
 """So many blocks at least, if there are enough samples."""
 
-NOISE = 0.1
+NOISE = 0.2
 """Standard deviation of the noise on an input, relative to that of the input."""
 
 
@@ -63,14 +63,15 @@ class Half:
 
 
 class Noisy:
-    """The samples of a source with white noise on every input of floating-point numbers.
+    """The samples of a source with noise on every input of floating-point numbers.
 
     Args:
         source: the samples.
+        natural: noise in the directions in which samples differ: the difference of two samples; otherwise white noise.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, *, natural: bool) -> None:
+        self._source, self._natural = source, natural
         self.samples = source.samples
 
     def first(self) -> Feed:
@@ -80,17 +81,42 @@ class Noisy:
     def batches(self, size: int) -> Iterator[Feed]:
         """One pass; the noise is the same in each pass with the same ``size``."""
         random = np.random.default_rng(0)
+        last: Feed = {}
         for feed in self._source.batches(size):
-            yield {name: _noisy(np.asarray(value), random) for name, value in feed.items()}
+            noise = _differences(feed, last, random) if self._natural else _white(feed, random)
+            yield {
+                name: (value + noise[name]).astype(value.dtype) if name in noise else value
+                for name, value in feed.items()
+            }
+            last = feed
 
     def count(self, feed: Feed) -> int:
         """Samples in a feed."""
         return self._source.count(feed)
 
 
-def _noisy(values: np.ndarray[Any, np.dtype[Any]], random: np.random.Generator) -> np.ndarray[Any, np.dtype[Any]]:
-    if values.dtype.kind != "f" or not values.size:
-        return values
-    deviation = NOISE * float(values.std(dtype=np.float64))
-    noisy: np.ndarray[Any, np.dtype[Any]] = (values + deviation * random.normal(size=values.shape)).astype(values.dtype)
-    return noisy
+def _white(feed: Feed, random: np.random.Generator) -> dict[str, Float64Array]:
+    """White noise for inputs of floating-point numbers."""
+    values = {name: np.asarray(value) for name, value in feed.items()}
+    return {
+        name: NOISE * float(value.std(dtype=np.float64)) * random.normal(size=value.shape)
+        for name, value in values.items()
+        if value.dtype.kind == "f" and value.size
+    }
+
+
+def _differences(feed: Feed, last: Feed, random: np.random.Generator) -> dict[str, Float64Array]:
+    """Differences between samples of a batch; of a batch of one sample, from the last batch."""
+    found = {}
+    for name, value in feed.items():
+        wide = np.asarray(value)
+        if wide.dtype.kind != "f" or not wide.ndim or not wide.size:
+            continue
+        if len(wide) > 1:
+            order = random.permutation(len(wide))
+            difference = wide[order].astype(np.float64) - wide[np.roll(order, 1)]
+        else:
+            other = np.asarray(last.get(name, wide))
+            difference = wide.astype(np.float64) - other if other.shape == wide.shape else np.zeros(wide.shape)
+        found[name] = NOISE / 2**0.5 * difference
+    return found

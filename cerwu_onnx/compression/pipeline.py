@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.calibration.trust import FEW, examine
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fidelity import Found
@@ -381,6 +384,8 @@ def prepare(
             log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
     source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
+    if source is not None and settings.method == "trellis":
+        source = _trusted(loaded, source)
     rules = rules_of(constant_tensors(loaded), settings.rules)
     if not settings.folds_bn:
         return apply_rules(analyse(loaded), rules), (), source
@@ -394,6 +399,22 @@ def prepare(
             log.warning("BatchNormalization is not folded: %s", error)
             folded, names = loaded, ()
     return apply_rules(analyse(folded), rules), names, source
+
+
+def _trusted(model: onnx.ModelProto, source: Source) -> Source | None:
+    """The calibration data, with a warning if it is thin; None, with one, if the model is better off without it."""
+    doubts = examine(model, source)
+    for warning in doubts.warnings:
+        log.warning("%s", warning)
+    if doubts.useless:
+        log.warning(
+            "%s: the model is quantised as without data; give at least %d different inputs of the kind that the model "
+            "was trained for",
+            doubts.useless,
+            FEW,
+        )
+        return None
+    return source
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:

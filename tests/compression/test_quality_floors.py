@@ -26,7 +26,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import Settings
-from cerwu_onnx.calibration.output import final_losses, loss_kind
+from cerwu_onnx.calibration import answer_of
 
 from ..models import run
 from ..test_sample_models import ROOT, load_eval
@@ -85,7 +85,7 @@ def test_no_file_is_larger_or_worse(name: str, tmp_path: Path) -> None:
     inputs = load_eval(folder).preprocess(np.load(folder / "test.npz")["inputs"])[:SAMPLES]
     feed = {original.graph.input[0].name: inputs}
     before, after = (run(model, feed)[:1] for model in (original, cerwu_onnx.decompress(tmp_path / "model.cwb")))
-    loss = final_losses(before, after, loss_kind(before))
+    loss = answer_of(before).loss(before, after)
     print(f"{name}: {report.file_bytes} bytes, loss {loss:.3g}")  # what pytest shows of a test that fails
     assert report.file_bytes <= floor.bytes
     assert loss <= floor.loss

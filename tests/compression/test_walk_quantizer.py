@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx import Report, Settings
-from cerwu_onnx.calibration import comparable, final_losses, loss_kind
+from cerwu_onnx.calibration import answer_of, comparable
 from cerwu_onnx.compression import walk_quantizer
 from cerwu_onnx.compression.walk_result import WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS
@@ -46,7 +46,7 @@ class Compressed:
         outputs = zip(run(self.before, feed), run(self.after, feed), strict=True)
         pairs = {name: ([x], [y]) for name, (x, y) in zip(names, outputs, strict=True)}
         chosen = [pairs[name] for name in comparable({name: pair[0] for name, pair in pairs.items()})]
-        return sum(final_losses(x, y, loss_kind(x)) for x, y in chosen)
+        return sum(answer_of(x).loss(x, y) for x, y in chosen)
 
 
 def squeeze(folder: Path, model: onnx.ModelProto, feed: object, **settings: object) -> Compressed:
@@ -410,7 +410,7 @@ def test_the_loss_that_is_asked_for(tmp_path: Path) -> None:
     for kind in ("auto", "kl", "mse"):
         done = squeeze(tmp_path, model, feed, output_loss=kind, lambda_=0.01)
         (reference,), (result,) = run(model, feed), run(done.after, feed)
-        expected = final_losses([reference], [result], "mse" if kind == "mse" else "kl")
+        expected = answer_of([reference], kind).loss([reference], [result])
         assert done.report.output_loss == pytest.approx(expected, rel=1e-3)
         files[kind] = done.file.read_bytes()
     assert files["auto"] == files["kl"] != files["mse"]

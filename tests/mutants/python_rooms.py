@@ -202,8 +202,8 @@ CALIBRATION = [
         ("            total[:, above, beside] += product", "            total[:, above, beside] = product"),
     ),
     *bugs(
-        "cerwu_onnx/calibration/output.py",
-        "tests/calibration/test_output.py",
+        "cerwu_onnx/calibration/answers.py",
+        "tests/calibration/test_answers.py",
         ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
         ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
     ),

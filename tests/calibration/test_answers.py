@@ -1,0 +1,312 @@
+"""What outputs answer, told by their values, and what errors in them cost: against definitions and awkward numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
+from scipy.stats import entropy
+
+from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
+from cerwu_onnx.calibration.answers import SURE, wanted_kinds
+from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
+from cerwu_onnx.errors import CalibrationError, UsageError
+
+from ..models import build, normal, value
+
+f32 = np.float32
+Array = npt.NDArray[np.floating]
+
+
+def loss(x: Array, y: Array, wanted: str = "auto") -> float:
+    return answer_of([x], wanted).loss([x], [y])
+
+
+def logits(*shape: int, seed: int = 0) -> Array:
+    """Rows of logits whose mean is zero, as those of trained models nearly are."""
+    rows = 3 * normal(*shape, seed=seed)
+    return rows - rows.mean(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arrays"),
+    [
+        pytest.param("kl", [logits(60, 10), logits(2, 10)], id="logits"),
+        pytest.param("kl", [softmax(logits(60, 10), axis=-1)], id="probabilities"),
+        pytest.param("kl", [softmax(logits(6, 3, 5), axis=-1)], id="probabilities at each position"),
+        pytest.param("kl", [softmax(logits(60, 10), axis=-1).astype(np.float16)], id="float16"),
+        pytest.param("kl", [np.zeros((0, 3), f32), softmax(logits(9, 3), axis=-1)], id="an empty batch"),
+        pytest.param("kl", [logits(20, 7, 12)], id="logits at each position"),
+        pytest.param("kl", [np.moveaxis(logits(20, 6, 7, 5), -1, 1)], id="logits along the second axis"),
+        pytest.param("kl", [np.where(logits(60, 10) > 4, -np.inf, logits(60, 10))], id="classes that are excluded"),
+        pytest.param("kl", [np.where(logits(60, 10) > 4, np.nan, logits(60, 10))], id="broken logits"),
+        pytest.param("kl", [np.stack([z := normal(50), -z], axis=1) * 4], id="two logits"),
+        pytest.param("binary", [expit(4 * normal(60, 10))], id="independent probabilities"),
+        pytest.param("binary", [expit(6 * normal(60, 20, 20))], id="a map of probabilities"),
+        pytest.param("mse", [normal(60, 3) + 3], id="ratings"),
+        pytest.param("mse", [normal(60, 3)], id="standardised numbers"),
+        pytest.param("mse", [np.abs(200 + 50 * normal(60, 1) + 5 * normal(60, 40))], id="Hertz, frame by frame"),
+        pytest.param("mse", [logits(60, 10) / 100], id="as logits all the same"),
+        pytest.param("mse", [np.clip(0.5 + 0.1 * normal(9, 3, 8, 8), 0, 1)], id="a picture"),
+        pytest.param("mse", [normal(6, 16, 96)], id="hidden states"),
+        pytest.param("mse", [normal(6, 1)], id="one number"),
+        pytest.param("mse", [normal(6)], id="no second axis"),
+        pytest.param("mse", [np.arange(6).reshape(2, 3)], id="integers"),
+        pytest.param("cosine", [(z := normal(9, 32)) / np.linalg.norm(z, axis=1, keepdims=True)], id="directions"),
+    ],
+)
+def test_kinds_by_value(kind: str, arrays: Sequence[Array]) -> None:
+    assert answer_of(arrays).kind == kind
+
+
+def test_a_kind_that_is_asked_for() -> None:
+    for array in (logits(60, 4), normal(6, 4) / 100, normal(2, 3, 5)):
+        assert (answer_of([array], "kl").kind, answer_of([array], "mse").kind) == ("kl", "mse")
+    assert answer_of([normal(6, 4)], "cosine").kind == "cosine"
+    assert answer_of([np.abs(normal(6, 4)) % 1], "binary").kind == "binary"
+    for array in (normal(6, 1), normal(6), np.arange(6).reshape(2, 3)):  # no classes
+        assert answer_of([array], "kl").kind == "mse"
+
+
+def test_kinds_by_the_name_of_the_output() -> None:
+    model = build(
+        [
+            onnx.helper.make_node(op, [x], [y])
+            for op, x, y in (("Abs", "x", "h"), ("Softmax", "h", "p"), ("Neg", "x", "n"))
+        ],
+        [value("x", ["N", 4])],
+        [value("p", ["N", 4]), value("n", ["N", 4])],
+        {},
+    )
+    values = {"h": [logits(60, 4)], "n": [normal(60, 4)]}
+    assert {name: one.kind for name, one in answers_of(values, model, "n=cosine").items()} == {"h": "kl", "n": "cosine"}
+    assert answers_of(values, model, "kl,n=mse")["n"].kind == "mse"
+    assert answers_of(values, model, "p=mse")["h"].kind == "mse"
+    with pytest.raises(UsageError, match="no output 'q', only"):
+        answers_of(values, model, "q=mse")
+    for wrong, said in (("l2", "'l2' is unknown"), ("a=kl,a=mse", "'a' has two"), ("a=", "'' is unknown")):
+        with pytest.raises(UsageError, match=said):
+            wanted_kinds(wrong)
+
+
+@pytest.mark.parametrize(
+    ("opset", "axis", "found"), [(17, -1, -1), (17, 2, -1), (17, 1, 1), (11, 2, -1), (11, 1, None)]
+)
+def test_logits_stand_for_their_softmax(opset: int, axis: int, found: int | None) -> None:
+    nodes = [onnx.helper.make_node("Neg", ["x"], ["h"]), onnx.helper.make_node("Softmax", ["h"], ["p"], axis=axis)]
+    model = build(nodes, [value("x", ["N", 3, 4])], [value("p", ["N", 3, 4])], {}, opset=opset)
+    assert softmax_inputs(model) == ({} if found is None else {"h": ("p", found)})
+    assert compared_values(model) == (["p"] if found is None else ["h"])
+    if found is not None:
+        assert answers_of({"h": [normal(5, 3, 4)]}, model)["h"].axis == found
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 8))
+@settings(deadline=None)
+def test_kl_is_its_definition(seed: int, samples: int, classes: int) -> None:
+    x, y = 3 * normal(samples, classes, seed=seed), 3 * normal(samples, classes, seed=seed + 1)
+    p, q = softmax(x.astype(np.float64), axis=1), softmax(y.astype(np.float64), axis=1)
+    expected = entropy(p, q, axis=1).mean()
+    plain, rows = Answer("kl"), Answer("kl", probabilities=True)
+    assert plain.loss([x], [y]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert rows.loss([p.astype(f32)], [q.astype(f32)]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert plain.loss([x], [x]) == 0
+    assert plain.loss([x], [(y + 50).astype(f32)]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    warm = Answer("kl", temperature=2.0)
+    warmer = [softmax(z.astype(np.float64) / 2, axis=1) for z in (x, y)]
+    assert warm.loss([x], [y]) == pytest.approx(4 * entropy(*warmer, axis=1).mean(), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["kl", "mse", "binary", "cosine"])
+def test_batches_do_not_matter(kind: str) -> None:
+    x, y = expit(normal(7, 5)), expit(normal(7, 5, seed=1))
+    answer = answer_of([x], kind)
+    whole = answer.loss([x], [y])
+    assert whole > 0
+    assert answer.loss([x[:1], x[1:1], x[1:]], [y[:1], y[1:1], y[1:]]) == pytest.approx(whole, rel=1e-12)
+
+
+def test_small_divergences_are_not_lost() -> None:
+    """To second order, KL = sum p (d - mean d)^2 / 2 for a small change d of the logits."""
+    x = normal(4, 10).astype(np.float64)
+    d = 1e-5 * normal(4, 10, seed=1).astype(np.float64)
+    p = softmax(x, axis=1)
+    expected = ((p * d**2).sum(axis=1) - (p * d).sum(axis=1) ** 2).mean() / 2
+    assert Answer("kl").loss([x], [x + d]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_certain_predictions() -> None:
+    one, other = np.array([[1, 0, 0]], f32), np.array([[0, 1, 0]], f32)
+    rows = Answer("kl", probabilities=True)
+    assert rows.loss([one], [one]) == pytest.approx(0, abs=1e-30)
+    assert rows.loss([one], [other]) == pytest.approx(-np.log(np.finfo(f32).tiny))
+    huge = np.array([[1e30, 0, -1e30]], f32)
+    assert Answer("kl").loss([huge], [huge]) == 0
+    assert Answer("kl").loss([huge], [huge[:, ::-1].copy()]) == pytest.approx(2e30)
+    masked = np.array([[0, 1, -np.inf]], f32)
+    assert Answer("kl").loss([masked], [masked]) == 0
+    assert Answer("kl").loss([np.array([[0, 1, -30]], f32)], [masked]) == np.inf
+
+
+def test_a_model_that_is_too_sure_gets_a_temperature() -> None:
+    """Where logits are hundreds apart, KL sees nothing until an answer changes; with a temperature it sees how near."""
+    x = 500 * np.eye(10, dtype=f32)[np.arange(40) % 10]
+    near, far = x + 5 * normal(40, 10), x + 50 * normal(40, 10)
+    answer = answer_of([x - x.mean()], "kl")
+    assert answer.temperature > 30
+    assert answer.entropy([x]) < 1e-12
+    assert Answer("kl").loss([x], [near]) < 1e-12
+    assert 50 < answer.loss([x], [far]) / answer.loss([x], [near]) < 200  # 100, were it quadratic so far
+    tempered = x / answer.temperature
+    p = softmax(tempered.astype(np.float64), axis=1)
+    assert entropy(p, axis=1).mean() == pytest.approx(SURE, rel=1e-3)
+    assert answer_of([logits(60, 10)]).temperature == 1
+    assert answer_of([logits(60, 10)]).temper([logits(60, 10)], 1e9).temperature < 1e6  # never beyond half of uniform
+
+
+def test_rare_classes_count_like_others() -> None:
+    """A detector in small: one position of a hundred holds an object; whether it is kept is half of the loss."""
+    x = np.tile(np.array([4.0, -4.0], f32), (20, 100, 1))
+    x[:, 7] = -4, 4
+    lost_object, lost_background = x.copy(), x.copy()
+    lost_object[:, 7] = 4, -4
+    lost_background[:, :50] = -4, 4
+    lost_background[:, 7] = x[:, 7]
+    answer = answer_of([x], "kl")
+    whole = answer.loss([x], [-x])
+    assert answer.loss([x], [lost_object]) == pytest.approx(whole / 2, rel=0.01)
+    assert answer.loss([x], [lost_background]) == pytest.approx(whole / 4, rel=0.03)
+    assert answer.weights(x.reshape(-1, 2)).mean() == pytest.approx(1)
+    yes = expit(2 * x[..., 1])
+    assert answer_of([yes]).loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
+
+
+def test_probabilities_of_little_precision() -> None:
+    """Rows that sum to 1 only roughly cannot make the divergence negative."""
+    p = softmax(normal(50, 20), axis=-1).astype(np.float16)
+    assert 0 <= Answer("kl", probabilities=True).loss([p], [p.astype(f32) * f32(1.0002)]) < 1e-12
+
+
+def test_binary_is_its_definition() -> None:
+    p, q = expit(3 * normal(30, 4).astype(np.float64)), expit(3 * normal(30, 4, seed=1).astype(np.float64))
+    expected = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    assert Answer("binary", probabilities=True).loss([p], [q]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_squared_error_over_variance() -> None:
+    """Each column by itself, however large its offset or its scale."""
+    x, y = normal(40, 3), normal(40, 3, seed=1)
+    x, y = (z * np.array([1, 100, 1e-3]) + np.array([0, 1e4, 7]) for z in (x, y))
+    expected = (((x - y) ** 2).mean(axis=0) / x.var(axis=0)).mean()
+    assert loss(x, y) == pytest.approx(expected, rel=1e-9)
+    rows = answer_of([x]).losses(x, y)
+    assert rows.shape == (40, 3)
+    assert rows.mean(axis=0) == pytest.approx(((x - y) ** 2).mean(axis=0) / x.var(axis=0))
+
+
+def test_variance_is_over_samples_not_positions() -> None:
+    """What every sample has in common (the grid of a detector's boxes) is no variation."""
+    anchors = 1000 * normal(1, 50, 4, seed=3)
+    x = anchors + normal(30, 50, 4)
+    answer = answer_of([x])
+    assert answer.kind == "mse"
+    assert answer.variance == pytest.approx(np.ones(4), rel=0.1)
+    picture = 1000 * normal(1, 3, 16, 16, seed=3) + normal(30, 3, 16, 16)
+    assert answer_of([picture]).variance == pytest.approx(np.ones(3), rel=0.1)
+    field = 1000 * normal(1, 200, 300, seed=3) + normal(30, 200, 300)
+    assert answer_of([field]).variance == pytest.approx(np.ones(1), rel=0.1)
+
+
+def test_columns_that_do_not_vary() -> None:
+    x = normal(20, 3)
+    x[:, 1], x[:, 2] = 5, 0
+    same = x.copy()
+    assert loss(x, same) == 0
+    same[:, 1] += 0.5
+    assert loss(x, same) == pytest.approx(0.01 / 3)  # relative to its energy
+    same[:, 2] += 1e-3
+    assert loss(x, same) == np.inf
+    assert answer_of([np.array([[2.0, 3.0]])]).loss([np.array([[2.0, 3.0]])], [np.array([[1.0, 3.0]])]) == 0.125
+
+
+def test_directions_know_no_length() -> None:
+    x = normal(40, 32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y = x + 0.02 * normal(40, 32, seed=1)
+    cosine = 1 - (x * y).sum(axis=1) / np.linalg.norm(y, axis=1)
+    spread = x.var(axis=0).sum()
+    assert loss(x, y) == pytest.approx(2 * cosine.mean() / spread, rel=1e-4)
+    assert loss(x, 3 * y, "cosine") == pytest.approx(loss(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["kl", "binary", "mse", "cosine"])
+@pytest.mark.parametrize("shape", [(12, 5), (6, 4, 5)])
+def test_seeds_are_the_root_of_the_second_derivative(kind: str, shape: tuple[int, ...]) -> None:
+    """The mean of squared seeds along a direction is what the loss grows by along it, to second order."""
+    x = expit(normal(*shape)) if kind == "binary" else normal(*shape).astype(np.float64)
+    answer = answer_of([x], kind)
+    if kind == "cosine":  # of rows that have unit length, as those of directions do
+        x /= np.linalg.norm(x, axis=-1, keepdims=True)
+        answer = answer_of([x], kind)
+    d = 1e-4 * normal(*shape, seed=1)
+    if kind == "cosine":
+        d -= x * (d * x).sum(axis=-1, keepdims=True)
+    rows, random = answer.rows_of(x), np.random.default_rng(0)
+    found = [float((draw * d).sum()) ** 2 for _ in range(4000) for draw in answer.seeds(x, rows**-0.5, 4, 1.0, random)]
+    growth = 2 * answer.loss([x], [x + d])
+    assert sum(found) / 4000 == pytest.approx(growth, rel=0.1)
+
+
+def test_choices_and_how_sure_they_are() -> None:
+    x = np.array([[2.0, 0, 0], [0, np.nan, 1], [0, 1, 5]])
+    answer = Answer("kl")
+    assert answer.chosen(x).tolist() == [0, -1, 2]  # type: ignore[union-attr]
+    assert answer.certain(x[[0, 2]]) == pytest.approx(softmax(x[[0, 2]], axis=1).max(axis=1))
+    flags = np.array([[0.2, 0.7]])
+    assert Answer("binary", probabilities=True).chosen(flags).tolist() == [0, 1]  # type: ignore[union-attr]
+    assert Answer("binary", probabilities=True).certain(flags) == pytest.approx([0.8, 0.7])
+    assert Answer("mse").chosen(flags) is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["kl", "binary", "mse", "cosine"])
+def test_values_that_are_no_numbers(bad: float, kind: str) -> None:
+    good = expit(normal(4, 3))
+    broken = good.copy()
+    broken[2, 1] = bad
+    answer = answer_of([good], kind)
+    assert answer.loss([good], [broken]) == np.inf
+    rows = softmax(good, axis=1)
+    assert answer_of([rows]).loss([rows], [np.where(np.isfinite(broken), rows, bad).astype(f32)]) == np.inf
+    with pytest.raises(CalibrationError, match="holds NaN or infinity"):
+        answer.loss([broken], [good])
+    with pytest.raises(CalibrationError, match="holds NaN or infinity"):
+        Answer("kl").loss([np.full((1, 3), -np.inf, f32)], [good[:1]])
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(CalibrationError, match=r"shape \(2, 3\), once quantised \(2, 4\)"):
+        Answer("kl").loss([normal(2, 3)], [normal(2, 4)])
+    with pytest.raises(CalibrationError, match="no values"):
+        Answer("mse").loss([np.zeros((0, 3), f32)], [np.zeros((0, 3), f32)])
+    with pytest.raises(CalibrationError, match="as many batches"):
+        Answer("mse").loss([normal(2, 3)], [])
+
+
+def test_what_can_be_compared() -> None:
+    """Scores where there are scores, else labels; never text or sequences."""
+    scores, labels = [np.ones((2, 3), np.float32)], [np.array([1, 2])]
+    text, maps = [np.array(["a", "b"], object)], [[{"a": 0.5}]]
+    assert comparable({"label": labels, "half": [np.ones(1, np.float16)], "scores": scores, "maps": maps}) == [
+        "half",
+        "scores",
+    ]
+    assert comparable({"text": text, "label": labels, "flag": [np.array([True])]}) == ["label", "flag"]
+    with pytest.raises(CalibrationError, match="no output of the model holds numbers"):
+        comparable({"text": text, "maps": maps})
