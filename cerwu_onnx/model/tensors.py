@@ -232,5 +232,11 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     if not tensor.HasField("shape"):
         return InputInfo(value.name, dtype, None)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
-    return InputInfo(value.name, dtype, shape)
+    return InputInfo(value.name, dtype, tuple(_length(dim) for dim in tensor.shape.dim))
+
+
+def _length(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """The length of an axis, its symbol, or None. Paddle writes -1 for an axis of free length, as onnxruntime reads it."""
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
+    return dim.dim_param or None
