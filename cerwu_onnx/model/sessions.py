@@ -60,6 +60,18 @@ def new_session(
     return session
 
 
+def loads(model: onnx.ModelProto) -> bool:
+    """Whether onnxruntime accepts a model. Nothing is optimised, so no node runs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        new_session(model, options)
+    except Exception:  # onnxruntime's exceptions have no common base but this
+        return False
+    return True
+
+
 def _outside(
     model: onnx.ModelProto, elements: Mapping[str, bytes]
 ) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
