@@ -254,7 +254,8 @@ def compare(
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
     """
-    from cerwu_onnx.calibration import model_inputs, open_source
+    from cerwu_onnx.calibration import open_data
+    from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
     from cerwu_onnx.model.sessions import new_session
 
@@ -267,9 +268,10 @@ def compare(
     if [i.name for i in theirs.get_inputs()] != [i.name for i in ours.get_inputs()]:
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
     totals = [_Total(name) for name in names]
-    for feeds in open_source(data, model_inputs(original), images=images).batches(batch_size):
-        for total, reference, value in zip(totals, theirs.run(None, feeds), ours.run(None, feeds), strict=True):
-            total.add(np.asarray(reference), np.asarray(value))
+    for feeds in open_data(data, original, images=images).batches(batch_size):
+        reference, value = run_session(theirs, names, feeds), run_session(ours, names, feeds)
+        for total in totals:
+            total.add(np.asarray(reference[total.name]), np.asarray(value[total.name]))
     return tuple(total.result() for total in totals)
 
 

@@ -6,6 +6,7 @@ from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.curvature import sensitivities
 from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
+from cerwu_onnx.calibration.opening import open_data
 from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
@@ -30,6 +31,7 @@ __all__ = [
     "loss_kind",
     "model_inputs",
     "noise_sensitivity",
+    "open_data",
     "open_source",
     "row_fishers",
     "sensitivities",

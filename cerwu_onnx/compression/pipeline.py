@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cerwu_onnx._version import __version__
-from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
@@ -353,7 +353,7 @@ def prepare(
         if not requantized:
             log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
-    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
+    source = None if calib is None else open_data(calib, loaded, images=images, limit=limit)
     rules = rules_of(constant_tensors(loaded), settings.rules)
     if not settings.folds_bn:
         return apply_rules(analyse(loaded), rules), (), source

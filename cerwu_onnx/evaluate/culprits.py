@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_source
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_data
 from cerwu_onnx.calibration.collect import choose_batch, open_session, run_session
 from cerwu_onnx.config import Target
 from cerwu_onnx.errors import CheckFailed
@@ -106,7 +106,7 @@ def find_culprits(
     compressed = open_cwb(file)
     graph = analyse(fold_batch_norm(original)[0] if compressed.metadata.get("folded") else original)
     values = _values(graph, compressed, file)
-    source = open_source(data, model_inputs(original), images=images)
+    source = open_data(data, original, images=images)
     errors = _errors(graph, source, values)
     metric, lost = _measure(model, graph, source, target, images)
     found = []
@@ -129,7 +129,7 @@ def _without_labels(data: CalibrationSpec, inputs: Collection[str], labels: str)
         with np.load(data, allow_pickle=False) as arrays:
             if labels in arrays.files:
                 return {name: arrays[name] for name in arrays.files if name != labels}
-    except (OSError, ValueError, zipfile.BadZipFile):  # open_source raises the error that says what is wrong
+    except (OSError, ValueError, zipfile.BadZipFile):  # open_data raises the error that says what is wrong
         pass
     return data
 

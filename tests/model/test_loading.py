@@ -53,7 +53,9 @@ def test_a_graph_without_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [layer_norm("NoSuchNormalization"), layer_norm(reverse=True), layer_norm("Relu")], ids=["op", "order", "in"]
+    "model",
+    [layer_norm("NoSuchNormalization"), layer_norm(reverse=True), layer_norm("Relu")],
+    ids=["op", "order", "in"],
 )
 def test_what_neither_takes_is_refused(tmp_path: Path, model: onnx.ModelProto) -> None:
     with pytest.raises(ModelError, match=r"onnx.checker refuses the model"):
