@@ -98,6 +98,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
 
     @property
+    def has_graph(self) -> bool:
+        """Whether the file has a graph, not weights only."""
+        return any(record.kind is f.Kind.GRAPH for record in self.container.records)
+
+    @property
     def onnx_bytes(self) -> int:
         """About how many bytes the tensors of the rebuilt model take."""
         return sum(record.count * f.item_size(record.element) for record in self.container.tensors)
@@ -108,7 +113,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         Raises:
             CorruptFileError: a check fails.
         """
-        if any(record.kind is f.Kind.GRAPH for record in self.container.records):
+        if self.has_graph:
             self.to_onnx(lambda tensor, raw: True)  # decodes every tensor and reads the metadata
             return len(self)
         for _ in self.container.decode_all():
@@ -250,6 +255,8 @@ def compare(
 ) -> tuple[OutputError, ...]:
     """Run the compressed and the original model on the same data.
 
+    A file of weights only runs with the graph of the original.
+
     Raises:
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
@@ -257,10 +264,15 @@ def compare(
     from cerwu_onnx.calibration import open_data
     from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
+    from cerwu_onnx.model.rebuilt import fold_again, with_directory
     from cerwu_onnx.model.sessions import new_session
 
     original = load_model(against)
-    ours = load_session(path)
+    compressed = open(path)
+    if compressed.has_graph:
+        ours = load_session(path)
+    else:
+        ours = new_session(with_directory(compressed.container, fold_again(original, compressed.container)))
     theirs = new_session(original)
     names = [output.name for output in theirs.get_outputs()]
     if names != [output.name for output in ours.get_outputs()]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
-from cerwu_onnx.model.loading import model_size
+from cerwu_onnx.model.loading import file_digest, model_size
 from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.report import LayerReport, Point, Report, Scores
 from cerwu_onnx.runtime import CompressedModel, write_onnx
@@ -115,7 +114,7 @@ def compress(
                 "method": settings.method,
                 "lambda": settings.price,
                 "calibration": "data" if source else "none",
-                "model": _digest(Path(model)),
+                "model": file_digest(model),
             }
             if folded:
                 metadata["folded"] = len(folded)
@@ -378,15 +377,6 @@ def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:
     if settings.strict and warnings:
         more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
         raise ModelError(f"strict, so nothing was written: {warnings[0]}{more}")
-
-
-def _digest(path: Path) -> str:
-    """The first 16 digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def _warn_if_lost(coded: Coded, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,24 @@ def model_size(path: str | os.PathLike[str]) -> int:
     model.ParseFromString(Path(path).read_bytes())
     outside = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
     return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """The first 16 digits of the SHA-256 of a valid ONNX file, and of the tensors that it keeps in other files."""
+    content = Path(path).read_bytes()
+    digest = hashlib.sha256(content)
+    if b"location" in content:  # the key that external data needs
+        model = onnx.ModelProto.FromString(content)
+        folder = Path(path).resolve().parent
+        for tensor in all_tensors(model):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                source, offset, size = _located(tensor, folder, f"{path}: tensor {tensor.name!r}")
+                with source.open("rb") as stream:
+                    stream.seek(offset)
+                    while size and (block := stream.read(min(size, 1 << 20))):
+                        digest.update(block)
+                        size -= len(block)
+    return digest.hexdigest()[:16]
 
 
 def _check_messages(model: onnx.ModelProto, file: Path) -> None:

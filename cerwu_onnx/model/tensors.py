@@ -236,7 +236,7 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
 
 
 def _length(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    """The length of an axis, its symbol, or None. Paddle writes -1 for an axis of free length, as onnxruntime reads it."""
+    """The length of an axis, its symbol, or None; -1, which Paddle writes, stands for any length."""
     if dim.HasField("dim_value"):
         return int(dim.dim_value) if dim.dim_value >= 0 else None
     return dim.dim_param or None

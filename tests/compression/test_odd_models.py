@@ -1,4 +1,4 @@
-"""Models that exporters write in unusual ways, compressed as a whole: what comes back is close, whatever they declare."""
+"""Models that exporters write in unusual ways, compressed as a whole: what comes back is close to them."""
 
 from __future__ import annotations
 
