@@ -15,6 +15,7 @@ from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
+from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
@@ -160,6 +161,7 @@ def compress(
             scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
+        warn_if_much_is_exact(quantizer.graph, coded.kept)
         _refuse_fallbacks(settings, warnings)
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
