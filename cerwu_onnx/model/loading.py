@@ -86,10 +86,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     digest = hashlib.sha256(content)
     if b"location" in content:  # the key that external data needs
         model = onnx.ModelProto.FromString(content)
-        folder = Path(path).resolve().parent
         for tensor in all_tensors(model):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                source, offset, size = _located(tensor, folder, f"{path}: tensor {tensor.name!r}")
+                source, offset, size = _located(tensor, Path(path), f"{path}: tensor {tensor.name!r}")
                 with source.open("rb") as stream:
                     stream.seek(offset)
                     while size and (block := stream.read(min(size, 1 << 20))):
@@ -173,10 +172,9 @@ def _is_sorted(graph: onnx.GraphProto) -> bool:
 
 def _find_external(model: onnx.ModelProto, file: Path) -> None:
     """Find all external data, which must be below the model's folder, and load the small tensors."""
-    folder = file.resolve().parent
     for tensor in all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            source, offset, size = _located(tensor, folder, f"{file}: tensor {tensor.name!r}")
+            source, offset, size = _located(tensor, file, f"{file}: tensor {tensor.name!r}")
             del tensor.external_data[:]
             for key, value in (("location", source), ("offset", offset), ("length", size)):
                 tensor.external_data.add(key=key, value=str(value))
@@ -195,22 +193,23 @@ def _may_wait(tensor: onnx.TensorProto) -> bool:
     return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
 
 
-def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, int, int]:
-    """File, offset and size of external data.
+def _located(tensor: onnx.TensorProto, file: Path, what: str) -> tuple[Path, int, int]:
+    """File, offset and size of external data of a model's file.
 
     Raises:
-        ModelError: there is no such data, or it lies outside the folder.
+        ModelError: there is no such data, or it lies outside the model's folder and its cache.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     try:
-        source = (folder / location).resolve()
-        is_file = source.is_file()
+        found = [(folder / location).resolve() for folder in (file.parent.resolve(), file.resolve().parent)]
+        inside = [source for source in found if location and _may_read(file, location, source)]
+        source = next((source for source in inside if source.is_file()), None)
     except (OSError, ValueError, RuntimeError):  # a name that is too long or holds a NUL, links in a circle
         raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
-    if not location or not source.is_relative_to(folder):
+    if not inside:
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
-    if not is_file:
+    if source is None:
         raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
     size = tensor_bytes(tensor)
     try:
@@ -224,3 +223,23 @@ def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, i
             f"length {length}, file of {source.stat().st_size} bytes)"
         )
     return source, offset, size
+
+
+def _may_read(file: Path, location: str, source: Path) -> bool:
+    """Whether a model's file may name a file as its external data.
+
+    That is one below its own folder, also by links. In a cache of Hugging Face, a snapshot's files are links to files
+    in the folder ``blobs`` beside ``snapshots``, and these may be read, too.
+
+    Args:
+        file: the model's file; if it is a link, the folder of its target counts as well.
+        location: what the model says.
+        source: where that leads in the end.
+    """
+    folder = file.parent.resolve()
+    if source.is_relative_to(folder) or source.is_relative_to(file.resolve().parent):
+        return True
+    if Path(location).is_absolute() or ".." in Path(location).parts:
+        return False
+    caches = (parent.parent for parent in (folder, *folder.parents) if parent.name == "snapshots")
+    return any(source.parent == cache / "blobs" for cache in caches)
