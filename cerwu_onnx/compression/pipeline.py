@@ -16,6 +16,7 @@ from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
 from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
+from cerwu_onnx.compression.lost_rows import warn_of_lost_rows
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
@@ -161,6 +162,8 @@ def compress(
             scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
+        if not done.samples:
+            warn_of_lost_rows(done.graph, done.quantized)
         warn_if_much_is_exact(quantizer.graph, coded.kept)
         _refuse_fallbacks(settings, warnings)
         with clock("encode"):
