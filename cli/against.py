@@ -47,6 +47,7 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         ModelError: it is not a valid ONNX model.
         CheckFailed: a coded tensor does not fit the original's.
     """
+    from cerwu_onnx.compression.dequantize import with_float_weights
     from cerwu_onnx.model.elements import FLOATS
     from cerwu_onnx.model.graph import load_model
     from cerwu_onnx.model.loading import file_digest
@@ -57,6 +58,10 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
     loaded, container = load_model(original), compressed.container
     recorded = compressed.metadata.get("model")
     same_file = None if recorded is None else recorded == file_digest(original)
+    coded = {record.name for record in container.tensors if record.is_coded} - compressed.tables
+    if coded - constant_tensors(loaded).keys():  # with --requantize; or folding has added them
+        anew, names = with_float_weights(loaded)
+        loaded = loaded if coded.isdisjoint(names) else anew
     model = fold_again(loaded, container)
     tensors = constant_tensors(model)
     problems: dict[str, str] = {}
@@ -66,10 +71,9 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
         unlike = _first_difference(whole.graph.node, model.graph.node)
     else:
         rebuilt, unlike = directory_tensors(container, model), ""
-    coded = {record.name for record in container.tensors if record.is_coded} - compressed.tables
     renamed = by_value(rebuilt, tensors)
-    movable = _movable(model, coded) if same_file is not False else set()
     counts = dict.fromkeys(("quantised", "parameters", "moved", "identical"), 0)
+    differ: list[str] = []
     known = tensors.keys() | set(renamed.values())
     problems |= {name: f"tensor {name!r} is not in {original}" for name in rebuilt if name not in known}
     for name, tensor in tensors.items():
@@ -83,13 +87,20 @@ def compare_tensors(compressed: CompressedModel, original: Path) -> Exactness:
             counts["parameters" if name in compressed.parameters else "quantised"] += 1
         elif content(ours) == content(tensor):
             counts["identical"] += 1
-        elif name in movable:
-            counts["moved"] += 1
         else:
-            problems[name] = f"tensor {name!r} is stored exactly and differs from the one in {original}"
-    before = constant_tensors(loaded)
-    changed = before.keys() ^ tensors.keys()
-    changed |= {name for name in before.keys() & tensors.keys() if content(before[name]) != content(tensors[name])}
+            differ.append(name)
+    movable = _movable(model, coded) if differ and same_file is not False else set()
+    counts["moved"] = len(movable.intersection(differ))
+    problems |= {
+        name: f"tensor {name!r} is stored exactly and differs from the one in {original}"
+        for name in differ
+        if name not in movable
+    }
+    changed: set[str] = set()
+    if model is not loaded:
+        before = constant_tensors(loaded)
+        changed = before.keys() ^ tensors.keys()
+        changed |= {name for name in before.keys() & tensors.keys() if content(before[name]) != content(tensors[name])}
     whole_file = [f"the graph differs from that of {original}: {unlike}"] if unlike else []
     if same_file is False:
         whole_file.append(

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
-from cerwu_onnx.calibration.collect import open_session, run_session
+from cerwu_onnx.calibration.collect import run_session
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.parts import Rows
 from cerwu_onnx.calibration.source import CalibrationSpec, Source, open_source
-from cerwu_onnx.errors import CalibrationError, ModelError
+from cerwu_onnx.errors import CalibrationError, ModelError, first_line
+from cerwu_onnx.model.sessions import new_session
 from cerwu_onnx.model.tensors import model_inputs
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def _reason_for_single(model: onnx.ModelProto, source: Rows) -> str:
         pair = next(source.batches(2))
         if source.count(pair) < 2:
             return ""
-        session = open_session(model)
+        session = _session(model)
         names = [output.name for output in session.get_outputs()]
         first, second = (
             run_session(session, names, {name: rows[index : index + 1] for name, rows in pair.items()})
@@ -84,6 +86,23 @@ def _reason_for_single(model: onnx.ModelProto, source: Rows) -> str:
     if not all(_is_close(first[name], again[name]) for name in names):
         return ""  # the outputs are random: they say nothing
     return f"the output {mixed!r} of a sample changes with the other samples of its batch"
+
+
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """A session for a few runs: weights stay where they are, rather than be arranged for faster products.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+    """
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4  # errors are raised, not printed
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        return new_session(model, options)
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 
 
 def _is_joined(both: Any, first: Any, second: Any) -> bool:

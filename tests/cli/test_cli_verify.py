@@ -413,3 +413,20 @@ def test_weights_alone_of_another_model(run: Run, model: Path, calib: Path, tmp_
     result = run("verify", file, "--against", model)
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "'conv.weight'" in result.err
+
+
+def test_integers_that_were_quantised_anew(run: Run, model: Path, tmp_path: Path) -> None:
+    """With --requantize the floats behind DequantizeLinear are what the file holds; verify computes them again."""
+    made = small_model()
+    random = np.random.default_rng(2)
+    parts = {"q": random.integers(-127, 128, (10, 432)).astype(np.int8), "scale": np.float32(0.01), "zero": np.int8(0)}
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in parts.items())
+    made.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", list(parts), ["fc.floats"]))
+    made.graph.node[-1].input[1] = "fc.floats"
+    onnx.save(made, model)
+    for options, quantised in (([], 1), (["--requantize"], 2)):
+        file = tmp_path / "m.cwb"
+        assert run("compress", model, file, "-f", "-q", *options).code == 0
+        result = run("verify", file, "--against", model, "--json")
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["quantised"] == quantised
