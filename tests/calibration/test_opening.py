@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -13,8 +12,10 @@ from onnx import helper
 
 from cerwu_onnx.calibration import open_data
 from cerwu_onnx.calibration.opening import TOLERANCE
-from cerwu_onnx.cli.app import run as run_app
 from cerwu_onnx.compression.pipeline import compress
+from cerwu_onnx.config import Settings, Target
+from cerwu_onnx.evaluate.culprits import find_culprits
+from cerwu_onnx.runtime import compare
 
 from ..models import build, constant, normal, value
 
@@ -86,7 +87,7 @@ def sizes(model: onnx.ModelProto, data: object = DATA, size: int = 8) -> list[in
     ids=["fixed", "centred", "pairwise"],
 )
 def test_models_of_single_samples(model: onnx.ModelProto, reason: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="cerwu_onnx")
     assert sizes(model) == [1] * 24
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "one sample at a time" in caplog.text
@@ -95,7 +96,7 @@ def test_models_of_single_samples(model: onnx.ModelProto, reason: str, caplog: p
 
 @pytest.mark.parametrize("model", [honest(), random()], ids=["honest", "random"])
 def test_other_models_get_batches_without_a_word(model: onnx.ModelProto, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="cerwu_onnx")
     assert sizes(model) == [8, 8, 8]
     assert not caplog.records
 
@@ -123,24 +124,18 @@ def test_feeds_are_given_as_they_are() -> None:
 
 @pytest.mark.parametrize("model", [fixed(), centred(), pairwise()], ids=["fixed", "centred", "pairwise"])
 @pytest.mark.parametrize("method", ["trellis", "cerwu"])
-def test_compressed_compared_and_verified(
-    tmp_path: Path, model: onnx.ModelProto, method: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path, file, data = tmp_path / "m.onnx", tmp_path / "m.cwb", tmp_path / "x.npz"
+def test_compressed_compared_and_verified(tmp_path: Path, model: onnx.ModelProto, method: str) -> None:
+    path, file = tmp_path / "m.onnx", tmp_path / "m.cwb"
     onnx.save(model, path)
-    np.savez(data, **DATA)
-    arguments = [path, file, "--calib", data, "--method", method, "--strict", "--batch-size", 8, "-q"]
-    assert run_app(["compress", *map(str, arguments)]) == 0
-    capfd.readouterr()
-    against = ["--against", path, "--data", data, "--max-error", "60%", "--json"]
-    assert run_app(["verify", str(file), *map(str, against)]) == 0
-    assert 0 < json.loads(capfd.readouterr().out)["outputs"][0]["relative"] < 0.6
-    assert run_app(["compare", str(path), str(file), "--data", str(data), "--json"]) == 0
-    assert {layer["name"] for layer in json.loads(capfd.readouterr().out)["layers"]} == {"W", "V"}
-    compared = ["compare", str(path), str(file), "--data", str(data), "--metric", "agreement", "--json"]
-    if model.graph.node[2].op_type != "Gemm":  # its rows are no samples
-        assert run_app(compared) == 0
-        assert 0 <= json.loads(capfd.readouterr().out)["lost"] < 0.5
+    report = compress(path, file, calib=DATA, settings=Settings(method=method, strict=True, batch_size=8))
+    assert {layer.name for layer in report.layers} == {"W", "V"}
+    assert report.calibration_samples == 24
+    assert 0 < compare(file, path, DATA)[0].relative < 0.6
+    target = Target(metric="agreement", metric_data=DATA)
+    for chosen in (None, target) if model.graph.node[2].op_type != "Gemm" else (None,):  # whose rows are no samples
+        found = find_culprits(path, file, DATA, target=chosen)
+        assert {layer.name for layer in found.layers} == {"W", "V"}
+        assert 0 <= found.lost < 0.5
 
 
 def test_initial_states_of_one_sample(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def test_what_onnxruntime_loads_goes_through(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="cerwu_onnx")
     path, data = saved(layer_norm(), tmp_path), {"x": normal(64, 16, seed=2)}
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(str(path))
