@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def recurrent() -> onnx.ModelProto:
     return build(nodes, [value("x", [5, "batch", 8])], [value("y")], tensors)
 
 
+def states() -> onnx.ModelProto:
+    """An LSTM as tf2onnx writes it: the batch axis comes first and is free, initial states have a batch of 1."""
+    zeros = np.zeros((1, 1, 16), np.float32)
+    nodes = [
+        helper.make_node("Reshape", ["x", "steps"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", "W", "r0", "", "", "h", "c"], ["", "last"], name="lstm", hidden_size=16),
+        helper.make_node("Squeeze", ["last", "axes"], ["s"]),
+        helper.make_node("MatMul", ["s", "V"], ["y"], name="head"),
+    ]
+    tensors = {"W": normal(1, 64, 8), "r0": normal(1, 64, 16, seed=1) / 4, "h": zeros, "c": zeros}
+    tensors |= {"V": normal(16, 10, seed=2), "axes": np.array([0], np.int64), "steps": np.array([-1, 5, 8], np.int64)}
+    return build(nodes, [value("x", ["batch", 40])], [value("y")], tensors)
+
+
 def centred() -> onnx.ModelProto:
     """The mean over the batch is subtracted."""
     mean = helper.make_node("ReduceMean", ["b"], ["m"], axes=[0], keepdims=1)
@@ -81,10 +97,11 @@ def sizes(model: onnx.ModelProto, data: object = DATA, size: int = 8) -> list[in
     ("model", "reason"),
     [
         (fixed(), "onnxruntime cannot run the model"),
+        (states(), "onnxruntime cannot run the model"),
         (centred(), "'y' of a sample changes"),
         (pairwise(), "'y' of a sample changes"),
     ],
-    ids=["fixed", "centred", "pairwise"],
+    ids=["fixed", "states", "centred", "pairwise"],
 )
 def test_models_of_single_samples(model: onnx.ModelProto, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="cerwu_onnx")
@@ -122,19 +139,20 @@ def test_feeds_are_given_as_they_are() -> None:
     assert sizes(fixed(), [{"x": normal(1, 40)}, {"x": normal(3, 40)}]) == [1, 3]
 
 
-@pytest.mark.parametrize("model", [fixed(), centred(), pairwise()], ids=["fixed", "centred", "pairwise"])
+@pytest.mark.parametrize("make", [fixed, states, centred, pairwise])
 @pytest.mark.parametrize("method", ["trellis", "cerwu"])
-def test_compressed_compared_and_verified(tmp_path: Path, model: onnx.ModelProto, method: str) -> None:
+def test_compressed_compared_and_verified(tmp_path: Path, make: Callable[[], onnx.ModelProto], method: str) -> None:
+    model = make()
     path, file = tmp_path / "m.onnx", tmp_path / "m.cwb"
     onnx.save(model, path)
     report = compress(path, file, calib=DATA, settings=Settings(method=method, strict=True, batch_size=8))
-    assert {layer.name for layer in report.layers} == {"W", "V"}
+    assert {layer.name for layer in report.layers} >= {"W", "V"}
     assert report.calibration_samples == 24
     assert 0 < compare(file, path, DATA)[0].relative < 0.6
     target = Target(metric="agreement", metric_data=DATA)
     for chosen in (None, target) if model.graph.node[2].op_type != "Gemm" else (None,):  # whose rows are no samples
         found = find_culprits(path, file, DATA, target=chosen)
-        assert {layer.name for layer in found.layers} == {"W", "V"}
+        assert {layer.name for layer in found.layers} >= {"W", "V"}
         assert 0 <= found.lost < 0.5
 
 
