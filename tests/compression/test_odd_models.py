@@ -10,8 +10,10 @@ import pytest
 from onnx import helper
 
 from cerwu_onnx.compression.pipeline import compress
+from cerwu_onnx.config import Settings
 from cerwu_onnx.runtime import compare, decompress
 
+from ..model.test_graph import carrying
 from ..models import build, normal, value
 
 
@@ -52,3 +54,18 @@ def test_an_axis_of_length_minus_one_is_free(
     assert [record.message[:19] for record in caplog.records] == ([] if calibrated else ["no calibration data"])
     rebuilt = decompress(tmp_path / "m.cwb")
     assert rebuilt.graph.input[0].type.tensor_type.shape.dim[0].dim_value == -1
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_weight_that_a_loop_carries(
+    tmp_path: Path, op: str, calibrated: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, file = saved(carrying(op), tmp_path), tmp_path / "m.cwb"
+    data = {"x": normal(32, 16, seed=7)} if op == "Loop" else {"x": normal(2, 16, seed=7)}  # Scan reads two rows
+    report = compress(path, file, calib=data if calibrated else None, settings=Settings(lambda_=1e-4))
+    assert [layer.name for layer in report.layers] == ["w"]
+    assert report.file_bytes < 0.8 * path.stat().st_size
+    assert all(error.relative < 0.05 for error in compare(file, path, data))
+    assert [record.message[:19] for record in caplog.records] == ([] if calibrated else ["no calibration data"])
+    assert decompress(file).graph.node[0].op_type == op
