@@ -9,10 +9,10 @@ PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
 STAMP  := $(VENV)/.stamp
 TOOLS  := $(VENV)/.tools
-INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/src/*.c decoder_c/host/*.[ch] decoder_c/include/*.h)
+INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat size fuzz torture coverage docs clean
+.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -50,21 +50,29 @@ bench: $(STAMP) ## measure sizes and speeds
 bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
 	@$(BIN)/python -m tests.compat
 
-size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers; writes docs/mcu.md and docs/benchmarks/size.json
+amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src
+	@$(PYTHON) decoder_c/amalgamate.py
+
+size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers, and what changed; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size
 
 fuzz: $(TOOLS) ## the C decoder under libFuzzer, which goes on from what reaches new code (ten minutes)
 	-@$(PIP) install --only-binary atheris 'atheris>=2.3'
 	@$(BIN)/python -m tests.fuzz --guided 600
 
-torture: $(TOOLS) ## every flipped bit, truncation and splice of small files, and a million at random, on C decoder and Python reader
+torture: $(TOOLS) ## damage small files: each bit, each length, a million times at random, a million times field by field
 	@$(BIN)/python -m tests.fuzz
 	@$(BIN)/python -m tests.fuzz --reader
+	@$(BIN)/python -m tests.fuzz --differential
+	@$(BIN)/python -m tests.fuzz --expansion
 
 coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)
 	@$(BIN)/coverage run --source=cerwu_onnx,cli -m pytest
 	@$(BIN)/coverage report --skip-covered
 	@$(BIN)/python -m tests.c.coverage
+
+mutants: $(TOOLS) ## plant some hundred bugs of one line, one at a time: do the tests find them? (half an hour)
+	@$(BIN)/python -m tests.mutants
 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs

@@ -58,11 +58,14 @@ CODERS = ("auto", "ans", "adaptive")
 WEIGHT_LAYOUTS = ("onnx", "cmsis")
 """Orders in which coded weights may be stored."""
 
-OUTPUT_LOSSES = ("auto", "kl", "mse")
-"""Losses at the model's outputs: chosen by their values, KL divergence, or relative squared error."""
+OUTPUT_LOSSES = ("auto", "kl", "binary", "mse", "cosine")
+"""Kinds of outputs: told by their values, or one of those that :mod:`cerwu_onnx.calibration.answers` defines."""
 
 FLOAT_PARAMS = ("auto", "exact")
 """Choices for biases and BatchNormalization parameters."""
+
+FIDELITY = 0.99
+"""Share of the expected score that a compression keeps unless something else is asked for."""
 
 MAX_LEVELS = 4096
 """The format's largest table (docs/format.md)."""
@@ -79,9 +82,11 @@ Metric: TypeAlias = "str | Callable[[str], float]"
 class Target:
     """Targets of size and accuracy, and limits that must hold in any case.
 
-    At most one of ``size``, ``bits_per_weight`` and ``max_drop`` may be given; it replaces lambda.
+    At most one of ``fidelity``, ``size``, ``bits_per_weight`` and ``max_drop`` may be given; it replaces lambda.
 
     Attributes:
+        fidelity: share of the float model's expected score to keep, judged on calibration samples that quantising did
+            not see (docs/fidelity.md). None: :data:`FIDELITY`, if nothing else says what the file is meant for.
         size: the most bytes of the file.
         bits_per_weight: the most bits of all quantised weights on average, steps and tables included.
         max_drop: share of the float model's score that may be lost; the smallest file found is taken.
@@ -98,6 +103,7 @@ class Target:
         UsageError: a value is out of range, or two contradict each other.
     """
 
+    fidelity: float | None = None
     size: int | None = None
     bits_per_weight: float | None = None
     max_drop: float | None = None
@@ -110,8 +116,12 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be met."""
-        if sum(aim is not None for aim in (self.size, self.bits_per_weight, self.max_drop)) > 1:
-            raise UsageError("a target size, target bits per weight and a largest drop exclude each other: give one")
+        if sum(aim is not None for aim in (self.fidelity, self.size, self.bits_per_weight, self.max_drop)) > 1:
+            raise UsageError(
+                "a fidelity, a target size, target bits per weight and a largest drop exclude each other: give one"
+            )
+        if self.fidelity is not None and not 0.5 <= self.fidelity < 1:
+            raise UsageError(f"fidelity {self.fidelity} is out of range: give a share from 0.5 up to, not including, 1")
         for name, limit in (("target size", self.size), ("fail above", self.fail_above)):
             if limit is not None and limit < 1:
                 raise UsageError(f"{name} {limit} is out of range: give at least 1 byte")

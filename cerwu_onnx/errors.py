@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+_NO_MEMORY = re.compile(
+    r"bad_alloc|bad allocation|Arena alloc failed|Failed to allocate memory|Failed to serialize proto"
+)
+"""What onnxruntime and protobuf say instead of raising MemoryError; the last one says no more than that it failed."""
+
 
 class CerwuError(Exception):
     """Base of every error raised on purpose. The message says what, where and what to do, in one line."""
@@ -45,6 +52,24 @@ class WorkerError(CerwuError):
     exit_code = 5
 
 
+class InputChangedError(CerwuError):
+    """A file that is read was replaced, written or removed before the run was done; nothing was written (exit 6)."""
+
+    exit_code = 6
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message that says something, or the exception's type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Call a lack of memory by its name; libraries in C++ have exceptions of their own for it.
+
+    Raises:
+        MemoryError: that is what the exception is about.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    if not isinstance(error, CerwuError) and _NO_MEMORY.search(str(error)):
+        raise MemoryError(first_line(error)[:200]) from error

@@ -140,6 +140,46 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Fidelity:
+    """What the compressed model is expected to keep on fresh data: judged on samples that quantising did not see.
+
+    Attributes:
+        asked: share of the float model's answers to keep.
+        kept: share that is expected to be kept: of the expected score, for classes and decisions; of the output's
+            variance, for numbers and directions.
+        error: standard error of ``kept``.
+        kind: "kl", "binary", "mse" or "cosine" (:mod:`cerwu_onnx.calibration.answers`), of the output that loses most.
+        output: name of that output.
+        same: share of the judged answers that are the float model's; None for numbers.
+        samples: number of judged samples.
+    """
+
+    asked: float
+    kept: float
+    error: float
+    kind: str
+    output: str
+    same: float | None
+    samples: int
+
+    @property
+    def headline(self) -> str:
+        """What is expected, in words."""
+        if self.same is None:
+            root = 100 * max(1 - self.kept, 0.0) ** 0.5
+            return f"error {root:.2g} % of the standard deviation of the output, on {self.samples:,} held-out samples"
+        return (
+            f"{100 * self.kept:.1f} % of the float model's (same answer on {100 * self.same:.1f} % of "
+            f"{self.samples:,} held-out samples)"
+        )
+
+    @property
+    def title(self) -> str:
+        """What :attr:`headline` is about."""
+        return "expected error" if self.same is None else "expected score"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A whole compression.
 
@@ -163,6 +203,7 @@ class Report:
         seconds: wall time by stage.
         search: the files that were tried to meet a target, in order.
         scores: scores by the metric; None without one.
+        fidelity: what is expected on fresh data; None where it was not judged.
         missed: one sentence for each target or limit of accuracy that the file misses.
     """
 
@@ -183,6 +224,7 @@ class Report:
     seconds: dict[str, float]
     search: tuple[Point, ...] = ()
     scores: Scores | None = None
+    fidelity: Fidelity | None = None
     missed: tuple[str, ...] = ()
 
     @property

@@ -14,6 +14,7 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CheckFailed, UsageError
 from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
+from cerwu_onnx.jobs.inputs import unchanged_inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -95,7 +96,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
                 "compress without --weights-only (weights_only=True) for that"
             )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
-        return join(skeleton, ((record.name, int(record.element), values) for record, values in tensors), keep)
+        given = ((record.name, int(record.element), values) for record, values in tensors)
+        return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
 
     @property
     def has_graph(self) -> bool:
@@ -135,7 +137,7 @@ def coded_tables(container: reader.Container) -> frozenset[str]:
 def _marked(container: reader.Container, key: str) -> frozenset[str]:
     """Names of coded tensors by a mask of the metadata: bit i stands for tensor i."""
     try:
-        mask = int(str(container.metadata().get(key, "0")), 16)
+        mask = int(str(container.metadata().get(key, "0")), 16) & (1 << len(container.tensors)) - 1
     except ValueError:
         return frozenset()
     return frozenset(
@@ -184,6 +186,10 @@ def write_onnx(
         write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
         return rebuilt
     data = Path(f"{output}.data")
+    try:
+        data.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{data}: the model holds this name, which is no UTF-8: give another output") from None
     with atomic(output, overwrite=force) as graph, atomic(data, overwrite=force) as stream:
         rebuilt = model.to_onnx(lambda tensor, raw: _append(tensor, raw, stream, data.name))
         graph.write(rebuilt.SerializeToString(deterministic=True))
@@ -214,6 +220,7 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
     Raises:
         UsageError: the file cannot be read or holds weights only.
         CorruptFileError: a check fails.
+        ModelError: onnxruntime cannot load the model that the file holds.
     """
     from cerwu_onnx.model.elements import FLOATS
     from cerwu_onnx.model.sessions import new_session
@@ -260,7 +267,18 @@ def compare(
     Raises:
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
+        InputChangedError: one of them was replaced or written while it was in use.
     """
+    with unchanged_inputs() as check_inputs:
+        found = _compared(path, against, data, images, batch_size)
+        check_inputs()
+    return found
+
+
+def _compared(
+    path: str | Path, against: str | Path, data: CalibrationSpec, images: ImageOptions | None, batch_size: int
+) -> tuple[OutputError, ...]:
+    """What :func:`compare` gives."""
     from cerwu_onnx.calibration import open_data
     from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
@@ -281,9 +299,9 @@ def compare(
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
     totals = [_Total(name) for name in names]
     for feeds in open_data(data, original, images=images).batches(batch_size):
-        reference, value = run_session(theirs, names, feeds), run_session(ours, names, feeds)
+        expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
         for total in totals:
-            total.add(np.asarray(reference[total.name]), np.asarray(value[total.name]))
+            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
     return tuple(total.result() for total in totals)
 
 

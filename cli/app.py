@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from cerwu_onnx import __version__
-from cerwu_onnx.errors import CerwuError, CorruptFileError
+from cerwu_onnx.errors import CerwuError, CorruptFileError, raise_if_out_of_memory
 
 from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, sweep, verify
 from .options import Verbose
@@ -34,6 +34,7 @@ EXIT_CODES = {
     3: "the model, the calibration data or the metric is invalid or unsupported; with --strict, any warning",
     4: "the .cwb file is damaged or too new",
     5: "a cluster does not answer, or its workers were lost again and again",
+    6: "an input (model, its external data, calibration or metric data) changed during the run; nothing was written",
     INTERNAL_ERROR: "a bug in cerwu-onnx, or out of memory",
     **signals.CODES,
     BROKEN_PIPE: "the reader of stdout went away (| head)",
@@ -104,7 +105,8 @@ def _naming_its_file(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def named(**arguments: Any) -> None:
         try:
-            command(**arguments)
+            with console.own_stdout():
+                command(**arguments)
         except CorruptFileError as error:
             path = str(arguments.get("file", ""))
             if path in str(error):
@@ -174,6 +176,10 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of the output has closed it, as in `| head`
         console.silence_stdout()
         return BROKEN_PIPE
+    try:
+        raise_if_out_of_memory(error)
+    except MemoryError as no_memory:
+        error = no_memory
     if isinstance(error, CerwuError):
         console.note("error", str(error))
         return error.exit_code

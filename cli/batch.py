@@ -39,6 +39,9 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 CRASHED = 70
 
+PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from cerwu_onnx.cli import main; sys.exit(main())"
+"""This program, run by ``python -c``: ``python -m`` would import modules of the working directory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -176,7 +179,7 @@ class _Children:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             output = Path(folder) / "model.cwb"
             command = ["compress", *run.options, "--json", "--", run.model, str(output)]
-            code, out, err = self._run([sys.executable, "-m", "cerwu_onnx.cli", *command], run.here)
+            code, out, err = self._run([sys.executable, "-c", PROGRAM, *command], run.here)
             return _Done(code, out, err, output.read_bytes() if output.exists() else None)
 
     def _run(self, command: list[str], here: str) -> tuple[int, str, str]:

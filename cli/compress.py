@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import EFFORTS, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
+from cerwu_onnx.config import EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
 from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
-from .config_file import aims, read_config, rules
+from .config_file import aims, read_config, refuse_unnamed, rules
 from .inspect import show_plans
 from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share, parse_size
 
@@ -65,10 +65,21 @@ def compress(
         typer.Option(
             "--lambda",
             metavar="NUMBER",
-            show_default=f"{_DEFAULT.price:g}, for the papers' methods {Settings(method='cerwu').price:g}",
-            help="Price of rate: a larger one makes the file smaller and the model less accurate.",
+            show_default=f"found by --fidelity; {_DEFAULT.price:g} without --calib, "
+            f"{Settings(method='cerwu').price:g} for the papers' methods",
+            help="Instead of --fidelity, the price of rate: a larger one makes the file smaller and the model less "
+            "accurate.",
         ),
     ] = _DEFAULT.lambda_,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P%",
+            show_default=f"{FIDELITY:.0%}",
+            help="The smallest file that is expected to keep this much of the float model's score on fresh data, or "
+            "of the variance of outputs that are numbers; judged on calibration samples that quantising did not see.",
+        ),
+    ] = None,
     target_size: Annotated[
         str | None,
         typer.Option(
@@ -135,9 +146,9 @@ def compress(
     output_loss: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="For trellis, how to measure the error at the model's outputs: auto (by their values), kl (for "
-            "classes on the last axis) or mse (relative squared error).",
+            metavar="KIND|NAME=KIND,...",
+            help="For trellis, what the model's outputs are: auto (told by their values), kl (classes), binary "
+            "(independent probabilities), mse (numbers), cosine (directions); NAME=KIND for single outputs.",
         ),
     ] = _DEFAULT.output_loss,
     levels: Annotated[
@@ -298,12 +309,20 @@ def compress(
     Prints the result for each layer. Long names are cut in the middle; --json has them whole.
     """
     aim = aims(
-        context, {"lambda_": lambda_, "target_size": target_size, "target_bpw": target_bpw, "max_drop": max_drop}
+        context,
+        {
+            "lambda_": lambda_,
+            "fidelity": fidelity,
+            "target_size": target_size,
+            "target_bpw": target_bpw,
+            "max_drop": max_drop,
+        },
     )
-    lambda_, target_size, target_bpw, max_drop = aim.values()
+    lambda_, fidelity, target_size, target_bpw, max_drop = aim.values()
     settings = replace(settings_of(context), lambda_=lambda_)
     target = replace(
         target_of(context),
+        fidelity=None if fidelity is None else parse_share(fidelity, "--fidelity"),
         size=None if target_size is None else parse_size(target_size),
         bits_per_weight=target_bpw,
         max_drop=None if max_drop is None else parse_share(max_drop, "--max-drop"),
@@ -361,7 +380,12 @@ def compress(
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """The settings of a command line, all but lambda."""
+    """The settings of a command line, all but lambda.
+
+    Raises:
+        UsageError: a value is out of range, or stands in a file that may not say it.
+    """
+    refuse_unnamed(context)
     chosen = context.params
     return Settings(
         **{name: chosen[name] for name in _PLAIN},

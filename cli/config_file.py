@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from cerwu_onnx.config import LayerRule
+from cerwu_onnx.config import METRICS, LayerRule
 from cerwu_onnx.errors import UsageError
 
 OWN, SHARED, TABLE = "cerwu.toml", "pyproject.toml", "cerwu-onnx"
@@ -29,10 +30,16 @@ COMMAND_LINE = (
 )
 """Options for a single run, which may not be in a file."""
 
-AIMS = ("lambda_", "target_size", "target_bpw", "max_drop")
+PLACES = ("cache",)
+"""Options that say where to write: of a file that was found, not named, they do not count."""
+
+CODE_OR_DATA = ("calib", "metric", "metric_data")
+"""Options that may name a function: of a file that was found, not named, only what is data counts."""
+
+AIMS = ("lambda_", "fidelity", "target_size", "target_bpw", "max_drop")
 """Options that exclude each other: one on the command line replaces those in the file."""
 
-_UNSWEPT = ("lambda", "target-size", "target-bpw", "max-drop", "confidence", "fail-above", "fail-drop")
+_UNSWEPT = ("lambda", "fidelity", "target-size", "target-bpw", "max-drop", "confidence", "fail-above", "fail-drop")
 """Keys for the targets and limits of a single file, which a sweep ignores."""
 
 _TYPES: dict[str | None, tuple[tuple[type, ...], str]] = {
@@ -48,12 +55,14 @@ _RULE_TYPES = {"skip": _TYPES[None], "price": _TYPES["NUMBER"], "bits": _TYPES["
 """Types of the values of a rule for layers."""
 
 _RULES = "cerwu_onnx.compression.layer_rules"
+_UNNAMED = "cerwu_onnx.config.unnamed"
 
 
 def read_config(context: typer.Context, given: Path | None) -> Path | None:
     """Take the defaults of the command line from a file; this is the callback of an eager option.
 
     Without ``--config``, the file is cerwu.toml or, if it has the table, pyproject.toml in the working directory.
+    Nobody vouches for such a file, which may have come with a clone: it neither runs code nor says where to write.
 
     Raises:
         UsageError: the file cannot be read, or it has an unknown key or a wrong value.
@@ -76,9 +85,32 @@ def read_config(context: typer.Context, given: Path | None) -> Path | None:
     for key in body:
         if key not in options:
             raise UsageError(f"{path}: unknown key {key!r}{_like(key, [*options, 'layers'])}")
-    context.default_map = {options[key].name: _value(path, key, body[key], options[key]) for key in body}
+    values = {options[key].name: _value(path, key, body[key], options[key]) for key in body}
+    context.default_map = values
     context.meta[_RULES] = _rules(path, layers)
+    context.meta[_UNNAMED] = path if given is None else None
     return path
+
+
+def refuse_unnamed(context: typer.Context) -> None:
+    """Refuse code to run and places to write that stand in a file which the user has not named.
+
+    What the command line says instead counts, and is not refused.
+
+    Raises:
+        UsageError: the file says so.
+    """
+    path = context.meta.get(_UNNAMED)
+    for option in context.command.params if path is not None else ():
+        name = str(option.name)
+        if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT_MAP":
+            continue
+        key, value = _key(option), context.params[name]
+        if fault := _needs_trust(name, str(value)):
+            raise UsageError(
+                f"{path}: {key} = {str(value)!r} {fault}, which a file may do only if you name it: "
+                f"add --config {path} if you trust it, or give --{key} yourself"
+            )
 
 
 def rules(context: typer.Context) -> tuple[LayerRule, ...]:
@@ -91,6 +123,29 @@ def aims(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
     """The :data:`AIMS`; those of the file count only if the command line has none."""
     typed = {name for name in AIMS if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     return {name: value if name in typed or not typed else None for name, value in values.items()}
+
+
+def _needs_trust(name: str, value: str) -> str:
+    """What a value does that only a file may ask for which the user names; empty if it is harmless."""
+    if name in PLACES:
+        return "says where to write"
+    if name not in CODE_OR_DATA or (name == "metric" and value in METRICS):
+        return ""
+    if name == "metric" or ":" in value:
+        return "runs code"
+    return "" if _is_inside(value) else "lies outside this folder"
+
+
+def _is_inside(value: str) -> bool:
+    """Whether data lies in the working directory or below, also by links; ``{stem}`` stands for any name."""
+    here, path = Path.cwd().resolve(), Path(value)
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    try:
+        found = here.glob(escape(value).replace("{stem}", "*")) if "{stem}" in value else [here / path]
+        return all(each.resolve().is_relative_to(here) for each in found)
+    except (OSError, ValueError, RuntimeError):  # a NUL, links in a circle
+        return False
 
 
 def _found() -> tuple[Path | None, dict[str, Any] | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -18,7 +20,7 @@ import typer
 
 from cerwu_onnx.errors import UsageError
 
-from .text import printable
+from .text import inert, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +32,9 @@ _HALF = 400
 """The fewest characters of a line that are shown before and after a cut."""
 
 _log = logging.getLogger("cerwu_onnx")
+
+_ours: TextIO | None = None
+"""Where :func:`write` writes while stdout is stderr for everybody else."""
 
 
 class _Handler(logging.Handler):
@@ -59,6 +64,50 @@ def start() -> None:
     warnings.showwarning = lambda message, *_args, **_kwargs: _log.warning("%s", message)
 
 
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """Within this context only :func:`write` writes to stdout.
+
+    What libraries print there, those in C++ as well, and functions of the user, goes to stderr.
+    """
+    global _ours
+    before, shown = sys.stdout, _apart(sys.stdout)
+    try:
+        _ours = shown
+        sys.stdout = sys.stderr
+        yield
+    finally:
+        _ours, sys.stdout = None, before
+        if shown is not before:
+            with suppress(Exception):  # Windows has no library of this kind, which would hold back what was printed
+                ctypes.CDLL(None).fflush(None)
+            os.dup2(shown.fileno(), _STDOUT)
+            shown.close()
+
+
+_STDOUT, _STDERR = 1, 2
+
+
+def _apart(stream: TextIO) -> TextIO:
+    """A stream to where stdout goes, whose own descriptor goes to stderr from now on; in tests it may be another."""
+    try:
+        stream.flush()
+        if stream.fileno() != _STDOUT:
+            return stream
+        kept = os.dup(_STDOUT)
+    except (OSError, ValueError):
+        return stream
+    try:
+        os.dup2(_STDERR, _STDOUT)
+    except OSError:  # closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    return open(kept, "w", encoding=stream.encoding, errors=stream.errors)
+
+
+def _stdout() -> TextIO:
+    return _ours or sys.stdout
+
+
 def set_verbose() -> None:
     """Show debug messages and tracebacks from now on."""
     _log.setLevel(logging.DEBUG)
@@ -86,12 +135,13 @@ def _cut(text: str) -> str:
 def say(line: str) -> None:
     """Print a line on stderr; a closed stderr is ignored."""
     with suppress(OSError):
-        typer.echo(line, err=True)
+        typer.echo(inert(line), err=True)
 
 
 def print_traceback() -> None:
     """Print the traceback of the current exception on stderr."""
-    say(traceback.format_exc().rstrip())
+    for line in traceback.format_exc().splitlines():
+        say(printable(line))
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -101,19 +151,19 @@ def is_terminal(stream: TextIO) -> bool:
 
 def silence_stdout() -> None:
     """Discard what is still buffered for a closed pipe; otherwise the interpreter prints an error at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout().fileno())
 
 
 def write(text: str) -> None:
-    """Print on stdout.
+    """Print on stdout; no line of it is a command to a system that runs builds.
 
     Raises:
         BrokenPipeError: the reader has closed it.
         UsageError: it cannot be written.
     """
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _stdout().write(inert(text))
+        _stdout().flush()
     except OSError as error:
         silence_stdout()
         if isinstance(error, BrokenPipeError):
@@ -138,16 +188,16 @@ class _Sheet(io.StringIO):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """The encoding of stdout, by which rich chooses box characters."""
-        return sys.stdout.encoding
+        return _stdout().encoding
 
     def isatty(self) -> bool:
         """Whether stdout is a terminal, by which rich chooses colours."""
-        return sys.stdout.isatty()
+        return _stdout().isatty()
 
 
 def show_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    write(json.dumps(_strict(value), indent=2) + "\n")
+    """Print one JSON object on stdout. Where :func:`write` would change a text, JSON has other words for the same."""
+    write(re.sub(r"#(?=#)", r"\\u0023", json.dumps(_strict(value), indent=2)) + "\n")
 
 
 def _strict(value: Any) -> Any:

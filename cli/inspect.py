@@ -116,9 +116,12 @@ def _show_container(path: Path, as_json: bool) -> None:
 def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
     """Show what ``compress`` would do with models by these settings; JSON is a list if there are several models."""
     from cerwu_onnx.compression.pipeline import prepare
+    from cerwu_onnx.jobs.inputs import unchanged_inputs
     from cerwu_onnx.model.loading import model_size
 
-    plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
+    with unchanged_inputs() as check_inputs:
+        plans = [(prepare(path, settings)[0], model_size(path), path) for path in paths]
+        check_inputs()
     if as_json:
         bodies = [_plan(*plan) for plan in plans]
         console.show_json(bodies if len(bodies) > 1 else bodies[0])
@@ -130,11 +133,14 @@ def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> N
 
 
 def _show_plan(path: Path, as_json: bool) -> None:
+    from cerwu_onnx.jobs.inputs import unchanged_inputs
     from cerwu_onnx.model.graph import analyse, load_model
     from cerwu_onnx.model.loading import model_size
 
-    graph = analyse(load_model(path))
-    size = model_size(path)
+    with unchanged_inputs() as check_inputs:
+        graph = analyse(load_model(path))
+        size = model_size(path)
+        check_inputs()
     if as_json:
         console.show_json(_plan(graph, size, path))
         return

@@ -139,6 +139,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.fidelity is not None:
+        lines.insert(0, (report.fidelity.title, report.fidelity.headline))
     if report.output_loss is not None:
         lines.append(("output loss", f"{report.output_loss:.3g} on calibration data"))
     if report.scores is not None:

@@ -29,6 +29,7 @@ SINGLE = (
     "lambda_",
     "target_size",
     "target_bpw",
+    "fidelity",
     "max_drop",
     "confidence",
     "fail_above",

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+
+_COMMAND = re.compile(
+    r"^(?P<before>[^\S\n]*)(?P<begin>:(?=:)|-(?=-- )|\+(?=\+\+ )|~(?=~~ )|\^(?=\^\^ ))|#(?=#\w*\[)", re.MULTILINE
+)
+"""What systems that run builds take for commands in a log: ``::name`` (GitHub), ``--- `` and its like (Buildkite) at
+the beginning of a line, ``##[name]`` (GitHub, Azure), ``##vso[name]``, ``##teamcity[name`` anywhere in it."""
 
 
 def printable(text: str) -> str:
-    """``text`` with every control character escaped: names in files may be hostile."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """``text`` as it may stand anywhere in a line: names come from files nobody vouches for.
+
+    Escaped are control characters, what turns the direction of text or is not seen, and what begins a command of a
+    system that runs builds.
+    """
+    return inert("".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text))
+
+
+def inert(lines: str) -> str:
+    """Lines without commands to systems that run builds: the first character of each is escaped."""
+    return _COMMAND.sub(_escaped, lines)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    first = match["begin"] or "#"
+    return f"{match['before'] or ''}\\x{ord(first):02x}"
 
 
 def shorten(text: str, width: int, head: int | None = None) -> str:

@@ -59,28 +59,31 @@ def verify(
     limit = None if max_error is None else parse_share(max_error, "--max-error")
 
     from cerwu_onnx import native, runtime
+    from cerwu_onnx.jobs.inputs import unchanged_inputs
 
-    with console.status("decoding", enabled=not quiet):
-        model = runtime.open(file)
-        model.verify()
-    body: dict[str, Any] = {
-        "file": str(file),
-        "file_bytes": len(model.container.data),
-        "tensors": len(model),
-        "decoder": "C" if native.available() else "Python",
-    }
-    exactness: Exactness | None = None
-    outputs: tuple[OutputError, ...] = ()
-    if against is not None:
-        from .against import compare_tensors
+    with unchanged_inputs() as check_inputs:
+        with console.status("decoding", enabled=not quiet):
+            model = runtime.open(file)
+            model.verify()
+        body: dict[str, Any] = {
+            "file": str(file),
+            "file_bytes": len(model.container.data),
+            "tensors": len(model),
+            "decoder": "C" if native.available() else "Python",
+        }
+        exactness: Exactness | None = None
+        outputs: tuple[OutputError, ...] = ()
+        if against is not None:
+            from .against import compare_tensors
 
-        with console.status("comparing tensors", enabled=not quiet):
-            exactness = compare_tensors(model, against)
-        body |= {"against": str(against), **asdict(exactness)}
-    if against is not None and data is not None:
-        with console.status("comparing outputs", enabled=not quiet):
-            outputs = runtime.compare(file, against, data, images=images)
-        body |= {"outputs": [asdict(output) for output in outputs], "max_error": limit}
+            with console.status("comparing tensors", enabled=not quiet):
+                exactness = compare_tensors(model, against)
+            body |= {"against": str(against), **asdict(exactness)}
+        if against is not None and data is not None:
+            with console.status("comparing outputs", enabled=not quiet):
+                outputs = runtime.compare(file, against, data, images=images)
+            body |= {"outputs": [asdict(output) for output in outputs], "max_error": limit}
+        check_inputs()
     problems = list(exactness.problems) if exactness else []
     if limit is not None:
         problems += [

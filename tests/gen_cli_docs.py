@@ -69,6 +69,11 @@ what one run does are not allowed: `config`, `skip`, `report`, `dry-run`, `out-d
 Options on the command line override the file. `sweep` reads the same files, and ignores lambda, targets and limits in
 them. An unknown key, a wrong type or a glob that matches nothing is an error.
 
+A file that the tool finds in the working directory may have come with a clone. So it may say data: numbers, names of
+methods, globs, and calibration or metric data below this folder. Functions (`calib`, `metric`, `metric-data`), data
+elsewhere and a `cache` count only in a file that you name with `--config`, or on the command line; otherwise one line
+says so (exit code 2).
+
 ```toml
 lambda = 0.1
 calib = "data/calib.npz"
@@ -97,8 +102,8 @@ lambda tried. A run with the same model, data and relevant settings finds them a
 with another lambda or target reuses the first measurements. The name of an entry depends on everything that its content
 depends on (contents, not paths; also the package's code, versions and number of threads). So an old entry is never
 wrong, and runs may share a folder. The tool computes a damaged entry again, with a warning. There is no cache unless
-you ask for one, on the command line or by `cache = "..."` in a configuration file. It takes some bytes for each weight
-and lambda tried, and only you delete it.
+you ask for one, on the command line or by `cache = "..."` in a file that `--config` names. It takes some bytes for each
+weight and lambda tried, and only you delete it.
 
 Each layer that `trellis` has quantised is an entry of its own, kept at once. So a run that was killed goes on where it
 was: the next run quantises the missing layers, on the activations of the layers before them, and the file is the same.
@@ -106,6 +111,9 @@ was: the next run quantises the missing layers, on the activations of the layers
 once the file is written. Give `--resume` to the first run and to the one that goes on; `-v` says how many layers were
 found. Together with `--cache` it changes nothing. For the papers' methods it keeps the statistics; without calibration
 data it keeps nothing.
+
+The tool believes the entries, so only you may write there: it refuses a folder that belongs to another user, or that
+others may write to (`chmod go-w FOLDER`). A folder that the tool makes is yours alone.
 
 ## Many models
 

@@ -145,7 +145,7 @@ class TestLibrary:
         path = native.library_path()
         assert path is not None
         assert path.is_file()
-        header = (ROOT / "decoder_c/include/cwb.h").read_text()
+        header = (ROOT / "decoder_c/cwb.h").read_text()
         assert f'#define CWB_VERSION "{native.version()}"' in header
         assert f"#define CWB_FORMAT_VERSION {native.FORMAT_VERSION} " in header
 

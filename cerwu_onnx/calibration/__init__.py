@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cerwu_onnx.calibration.answers import Answer, answer_of, answers_of, comparable
 from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.curvature import sensitivities
 from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
 from cerwu_onnx.calibration.opening import open_data
-from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
 from cerwu_onnx.calibration.sequential import Step, walk
@@ -16,19 +16,20 @@ from cerwu_onnx.calibration.sums import identity_stats
 from cerwu_onnx.model.tensors import InputInfo, model_inputs
 
 __all__ = [
+    "Answer",
     "CalibrationSpec",
     "ImageOptions",
     "InputInfo",
     "OutputLoss",
     "Source",
     "Step",
+    "answer_of",
+    "answers_of",
     "collect",
     "columns",
     "comparable",
-    "final_losses",
     "identity_stats",
     "iter_columns",
-    "loss_kind",
     "model_inputs",
     "noise_sensitivity",
     "open_data",

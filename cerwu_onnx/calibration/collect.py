@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.sums import Key, Sums, identity_stats, key, layer_stats
-from cerwu_onnx.errors import CalibrationError, ModelError, first_line
+from cerwu_onnx.errors import CalibrationError, first_line, raise_if_out_of_memory
 from cerwu_onnx.model.graph import Graph, model_inputs
 from cerwu_onnx.model.sessions import new_session
 from cerwu_onnx.model.tensors import constant_tensors, without_initializers
@@ -91,10 +91,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Spinning threads would take the cores away from the matrix products between two runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return new_session(model, options)
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+    return new_session(model, options)
 
 
 def run_session(session: ort.InferenceSession, names: Sequence[str], feed: Feed) -> dict[str, Any]:
@@ -108,6 +105,7 @@ def run_session(session: ort.InferenceSession, names: Sequence[str], feed: Feed)
     try:
         return dict(zip(names, session.run(list(names), dict(feed)), strict=True))
     except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise_if_out_of_memory(error)
         raise CalibrationError(f"onnxruntime cannot run the model on the data: {first_line(error)}") from error
 
 

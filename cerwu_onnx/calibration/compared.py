@@ -1,7 +1,8 @@
-"""Choose the values of a model by which it is compared: its outputs, or what feeds outputs of variable size.
+"""Choose the values of a model by which it is compared: its outputs, or values that feed them and say more.
 
 The number of boxes that non-maximum suppression leaves may change with any weight, so these boxes cannot be compared.
-The boxes and scores that go into it can.
+The boxes and scores that go into it can. What goes into a Softmax at the end says more than what comes out: float32
+rounds the probabilities of a model that is sure to 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
     """Names of the values of the main graph to compare, in its order: outputs, or what is computed before them.
 
     If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
-    are computed before the first of these operators and read by them, or by nodes behind them.
+    are computed before the first of these operators and read by them, or by nodes behind them. If an output is a
+    Softmax, its input takes its place (:func:`softmax_inputs`).
     """
     graph = model.graph
+    logits = {output: name for name, (output, _) in softmax_inputs(model).items()}
     uncounted: set[str] = set()
     known = {info.name for info in model_inputs(model)} | constant_tensors(model).keys()
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
@@ -40,11 +43,36 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
             continue
         seen.add(name)
         if name not in uncounted:
-            found[name] = None
+            found[logits.get(name, name)] = None
             continue
         node = writer[name]
         pending += sorted({*node.input, *subgraph_reads(node)} - {""} - known, reverse=True)
     return list(found)
+
+
+def softmax_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
+    """Logits of the model: values whose Softmax is an output; that output, and the axis of the classes, -1 if the last.
+
+    Before opset 13 Softmax flattens all axes from its own on: only those along the last axis count.
+    """
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.output if _has_rank(value)}
+    old = any(entry.domain in _STANDARD and entry.version < 13 for entry in model.opset_import)
+    known = {info.name for info in model_inputs(model)} | constant_tensors(model).keys()
+    found = {}
+    for node in model.graph.node:
+        if node.op_type not in ("Softmax", "LogSoftmax") or node.domain not in _STANDARD or node.input[0] in known:
+            continue
+        output, rank = node.output[0], ranks.get(node.output[0])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1 if old else -1)
+        if rank is not None and axis in (-1, rank - 1):
+            found[node.input[0]] = (output, -1)
+        elif rank is not None and axis == 1 and not old:
+            found[node.input[0]] = (output, 1)
+    return found
+
+
+def _has_rank(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.HasField("shape"))
 
 
 def ancestors(model: onnx.ModelProto, names: list[str]) -> frozenset[str]:

@@ -18,12 +18,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from scipy.special import softmax
 
 from cerwu_onnx.calibration.adjoint import adjoint, halves
+from cerwu_onnx.calibration.answers import Answer, answers_of
 from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.calibration.output import are_probabilities, comparable, loss_kind
 from cerwu_onnx.calibration.patches import columns, iter_columns, positions
 from cerwu_onnx.calibration.sensitivity import BATCH, SAMPLES, affordable_samples, first_feeds
 from cerwu_onnx.calibration.source import Source
@@ -81,13 +80,13 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
 
     This covers layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
     positions, ``tr(F E H E^T) / 2`` is what an error E adds to the loss of
-    :func:`~cerwu_onnx.calibration.output.final_losses`, summed over outputs, if positions are independent, and but for
+    :func:`~cerwu_onnx.calibration.answers.Answer.loss`, summed over outputs, if positions are independent, and but for
     the temperature of classes. White noise of variance v on the weights adds ``v energy / 2`` whether they are or not.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
-        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
+        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
         most: the most samples to use.
 
     Returns:
@@ -142,7 +141,9 @@ def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: 
     runs = [run_session(session, names, feed) for feed in feeds]
     values = {name: [run[name] for run in runs] for name in names}
     return {
-        name: _Output(values[name], samples, kind) for name in comparable(values) if any(map(np.size, values[name]))
+        name: _Output(values[name], samples, answer)
+        for name, answer in answers_of(values, model, kind).items()
+        if any(map(np.size, values[name]))
     }
 
 
@@ -318,58 +319,25 @@ def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
 
 
 class _Output:
-    """One output on all feeds, and gradients of the square root of its loss (its seeds).
+    """One output on all feeds, and gradients of the square root of its loss.
 
     Args:
         batches: its values, one array per feed.
         samples: how many samples these are.
-        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
+        answer: what it answers.
     """
 
-    def __init__(self, batches: Sequence[Array], samples: int, kind: str) -> None:
-        self._batches = batches
-        self._classes = loss_kind(batches, kind) == "kl"
-        self._probabilities = self._classes and are_probabilities(batches)
-        if self._classes:
-            self._scale = (samples / sum(array[..., 0].size for array in batches)) ** 0.5
-        else:
-            energy = sum(float(np.square(array, dtype=np.float64).sum()) for array in batches)
-            self._scale = (2 * samples / (energy or 1.0) / DRAWS) ** 0.5
+    def __init__(self, batches: Sequence[Array], samples: int, answer: Answer) -> None:
+        self._batches, self._answer = batches, answer
+        self._scale = (samples / max(sum(map(answer.rows_of, batches)), 1)) ** 0.5
 
     def zero(self, batch: int) -> Array:
-        """A seed of zeros: no gradient of this output."""
+        """A seed that asks for nothing."""
         return np.zeros_like(self._batches[batch])
 
     def seeds(self, batch: int, random: np.random.Generator) -> Iterator[Array]:
-        """Draw seeds whose squares add up to the second derivative of the loss, times the number of samples.
-
-        Rows (distributions, or single values) have random signs; without them the gradients of one row would add to
-        another's.
-        """
+        """Draws whose squares add up to the second derivative of the loss, times the number of samples."""
         output = self._batches[batch]
-        wide = output.astype(np.float64)
-        if not self._classes:
-            size = min(self._scale, float(np.finfo(output.dtype).max))  # outputs near zero have a scale near infinity
-            for _ in range(DRAWS):
-                yield (size * random.choice((-1.0, 1.0), size=wide.shape)).astype(output.dtype)
-            return
-        scale: Float64Array | float = self._scale
-        if self._probabilities:  # with respect to log p
-            least = float(np.finfo(np.float32).tiny)
-            scale = np.where(wide > least, scale / np.maximum(wide, least), 0.0)
-            wide = np.log(np.maximum(wide, least))
-        for draw in _draws(softmax(wide / TEMPERATURE, axis=-1), random):
-            yield (scale * draw).astype(output.dtype)
-
-
-def _draws(q: Float64Array, random: np.random.Generator) -> Iterator[Float64Array]:
-    """Gradients of log q_k with respect to logits, each times the root of q_k, or random sums of these."""
-    classes = np.arange(q.shape[-1])
-    if q.shape[-1] <= DRAWS:
-        for k in classes:
-            sign = random.choice((-1.0, 1.0), size=(*q.shape[:-1], 1))
-            yield sign * np.sqrt(q[..., k, None]) * ((classes == k) - q)
-        return
-    for _ in range(DRAWS):
-        signed = random.choice((-1.0, 1.0), size=q.shape) * np.sqrt(q / DRAWS)
-        yield signed - q * signed.sum(axis=-1, keepdims=True)
+        largest = float(np.finfo(output.dtype).max)  # outputs near zero have a scale near infinity
+        for draw in self._answer.seeds(output, self._scale, DRAWS, TEMPERATURE, random):
+            yield np.clip(draw, -largest, largest).astype(output.dtype)

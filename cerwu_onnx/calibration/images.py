@@ -12,6 +12,7 @@ import numpy as np
 from cerwu_onnx.calibration.feeds import Array, describe
 from cerwu_onnx.calibration.parts import FilePart, Part
 from cerwu_onnx.errors import CalibrationError, UsageError, first_line
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.tensors import InputInfo
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -90,6 +91,7 @@ def image_parts(files: Sequence[Path], info: InputInfo, options: ImageOptions) -
 
 
 def _part(path: Path, info: InputInfo, read: Any) -> FilePart:
+    reading(path)
     shape = tuple(dim if isinstance(dim, int) else 1 for dim in info.shape or ())
 
     def load() -> Mapping[str, Array]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cerwu_onnx.calibration.feeds import Array, check_dtype, check_keys, convert, describe, is_stacked
 from cerwu_onnx.errors import CalibrationError, first_line
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.tensors import InputInfo
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class FilePart:
             CalibrationError: it is not one.
         """
         headers = {}
+        reading(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.namelist():
@@ -103,6 +105,7 @@ class FilePart:
         Raises:
             CalibrationError: it is not one.
         """
+        reading(path)
         try:
             with path.open("rb") as stream:
                 shape, dtype = _header(stream, path.stat().st_size)

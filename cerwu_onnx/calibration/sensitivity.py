@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
-from cerwu_onnx.calibration.output import comparable, final_losses, loss_kind
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.model.elements import from_float32
 from cerwu_onnx.model.graph import Graph
@@ -45,17 +45,18 @@ FLOOR = 0.01
 class OutputLoss:
     """The loss at a model's outputs, against the float model, when some of its weights have other values.
 
-    The sum of :func:`~cerwu_onnx.calibration.output.final_losses` over the values that
-    :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.output.comparable`
+    The sum of :meth:`~cerwu_onnx.calibration.answers.Answer.loss` over the values that
+    :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.answers.comparable`
     choose, on the first calibration samples.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from.
-        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.output.loss_kind`.
+        kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
 
     Attributes:
         sees: names of all values on which the compared values depend.
+        answers: what the compared values answer, by name.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -69,13 +70,13 @@ class OutputLoss:
         self._session = open_session(_overridable(graph), self._names)
         self._feeds = first_feeds(source, affordable_samples(graph, source, SAMPLES))
         self._reference = self._outputs({})
-        self._names = comparable(self._reference)
-        self._kinds = {name: loss_kind(self._reference[name], kind) for name in self._names}
+        self.answers = answers_of(self._reference, graph.model, kind)
+        self._names = list(self.answers)
 
     def __call__(self, weights: Mapping[str, FloatArray]) -> float:
         """The loss with these float32 values of weights and parameters, by name; all others stay as they are."""
         outputs = self._outputs(weights)
-        return sum(final_losses(self._reference[name], outputs[name], self._kinds[name]) for name in self._names)
+        return sum(answer.loss(self._reference[name], outputs[name]) for name, answer in self.answers.items())
 
     def _outputs(self, weights: Mapping[str, FloatArray]) -> dict[str, list[FloatArray]]:
         fed = {name: self._fed(name, values) for name, values in weights.items()}

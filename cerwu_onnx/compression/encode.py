@@ -15,10 +15,13 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.in_place import margin
 from cerwu_onnx.entropy.trellis import coded_entropy
+from cerwu_onnx.errors import ModelError
+from cerwu_onnx.model.bounds import fits
 from cerwu_onnx.model.elements import FLOATS
 from cerwu_onnx.model.exact_tensors import coded_table, is_redundant
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.placeholders import placeholder
+from cerwu_onnx.model.references import name_bytes
 from cerwu_onnx.model.skeleton import fits_directory, split, stored_tensor
 from cerwu_onnx.model.tensors import tensor_bytes, type_name
 from cerwu_onnx.report import LayerReport, ParameterReport
@@ -134,7 +137,7 @@ def encode(
     if settings.weights_only:
         graph_part = writer.names_section(names)
     else:
-        graph_part = writer.graph_section(names, split(graph.model, names, file.placeholders))
+        graph_part = _graph_section(names, split(graph.model, names, file.placeholders), name_bytes(graph.model))
     metadata_part = writer.metadata_section(metadata)
     sections = [graph_part, metadata_part]
     if settings.in_place:
@@ -152,6 +155,19 @@ def encode(
     }
     other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
     return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
+
+
+def _graph_section(names: list[str], skeleton: bytes, spelled: int) -> writer.Encoded:
+    """The graph, whose nodes spell so many bytes of names; not compressed if that broke docs/format.md, "Limits".
+
+    Raises:
+        ModelError: the names break a limit in any case.
+    """
+    for compress in (True, False):
+        part = writer.graph_section(names, skeleton, compress=compress)
+        if fits(skeleton, spelled, part.record.size):
+            return part
+    raise ModelError(f"the names in the model's nodes take {spelled} bytes: shorten those of its values")
 
 
 def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded) -> LayerReport:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, count
 
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.fidelity import Found, Judgement, search
 from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
 from cerwu_onnx.compression.spilled_tensors import SpilledTensors
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
-from cerwu_onnx.errors import ModelError
+from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, silent
@@ -111,6 +113,33 @@ class ModelQuantizer:
                 )
             pairs = zip(arrays[::2], arrays[1::2], positions.items(), strict=True)
             self._stats = {name: LayerStats(hessian, mean, count) for hessian, mean, (name, count) in pairs}
+
+    def find_price(self, fidelity: float) -> Found | None:
+        """Search for the largest price that keeps this share of the answers.
+
+        None, after a warning, where that cannot be judged: without calibration data, or outputs to compare.
+        """
+        walk = self._walk
+        if walk is None:
+            return None
+        started, turns = time.monotonic(), count(1)
+
+        def judge(price: float, second: bool) -> Judgement:
+            turn = next(turns)
+            left = "" if turn == 1 else f", about {2 * (time.monotonic() - started) / (turn - 1):.0f} s to go"
+            self.progress("search", turn, None, f"lambda {price:.3g}{left}")
+            return walk.judge(price, second)
+
+        with self.clock("search"):
+            try:
+                return search(judge, 1 - fidelity)
+            except CalibrationError as error:
+                log.warning(
+                    "nobody knows what the file loses on fresh data (%s): lambda %g is a guess, --lambda sets another",
+                    error,
+                    self.settings.price,
+                )
+                return None
 
     @property
     def settles(self) -> bool:

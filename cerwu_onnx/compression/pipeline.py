@@ -13,26 +13,28 @@ from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
+from cerwu_onnx.compression.fidelity import Found
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
 from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
 from cerwu_onnx.compression.lost_rows import warn_of_lost_rows
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
-from cerwu_onnx.config import EFFORTS, UNPRICED, Settings, Target
+from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.evaluate.confidence import least_share
 from cerwu_onnx.evaluate.metrics import Measured, Scorer, open_scorer
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, open_cache
 from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.inputs import own_files, unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.loading import file_digest, model_size
 from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.report import LayerReport, Point, Report, Scores
+from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
 from cerwu_onnx.runtime import CompressedModel, write_onnx
 
 log = logging.getLogger(__name__)
@@ -93,13 +95,16 @@ def compress(
         CalibrationError: the calibration data does not fit the model, or the metric fails.
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
         WorkerError: the cluster does not answer, or its workers were lost again and again.
+        InputChangedError: the model or the data was replaced or written while it was in use.
     """
     settings, target = settings or Settings(), target or Target()
     progress = progress or silent
     if target.searches and settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
-    if target.searches and settings.lambda_ is not None:
+    if (target.searches or target.fidelity is not None) and settings.lambda_ is not None:
         raise UsageError("lambda and a target exclude each other: the search finds lambda")
+    if target.fidelity is not None and (settings.method != "trellis" or calib is None):
+        raise UsageError("a fidelity is judged on calibration data, by the method trellis: give --calib")
     if cluster is not None and settings.method == "trellis" and calib is not None:
         raise UsageError(
             "trellis with calibration data quantises a layer on what the layers before it give: a cluster can share "
@@ -107,10 +112,11 @@ def compress(
         )
     check_target(output, overwrite=force, source=model)
     clock = Clock()
-    with Pool(jobs, cluster) as pool, logged_warnings() as warnings:
+    with Pool(jobs, cluster) as pool, logged_warnings() as warnings, unchanged_inputs() as check_inputs:
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
+            model_bytes = model_size(model)
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
                 "method": settings.method,
@@ -142,7 +148,9 @@ def compress(
             quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
         )
         search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
-        _look(search, target, settings, quantizer, before.score, model_size(model))
+        found = _judged(settings, target, quantizer)
+        price = settings.price if found is None else found.price
+        _look(search, target, settings, quantizer, before.score, model_bytes, price)
         point, (done, coded) = search.best
         if search.ended:
             log.warning(
@@ -166,12 +174,13 @@ def compress(
             warn_of_lost_rows(done.graph, done.quantized)
         warn_if_much_is_exact(quantizer.graph, coded.kept)
         _refuse_fallbacks(settings, warnings)
+        check_inputs()
         with clock("encode"):
             write_atomic(output, coded.content, overwrite=force)
         if own is not None:
             kept.remove()
     return Report(
-        model_bytes=model_size(model),
+        model_bytes=model_bytes,
         file_bytes=len(coded.content),
         method=settings.method,
         lambda_=point.lambda_,
@@ -188,6 +197,7 @@ def compress(
         seconds=clock.seconds,
         search=tuple(search.points) if target.searches else (),
         scores=scores,
+        fidelity=_fidelity(found, target),
         missed=missed,
     )
 
@@ -234,7 +244,7 @@ class _Trials:
     def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
         """Add to a point the score of the model that its file decompresses to."""
         coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
-        with self.quantizer.clock("metric"), tempfile.TemporaryDirectory() as folder:
+        with self.quantizer.clock("metric"), own_files(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(CompressedModel(reader.parse(coded.content)), path)
             after = scorer.measure(path)
@@ -254,6 +264,22 @@ def _is_ample(result: tuple[QuantizedModel, Coded]) -> bool:
     return loss is not None and loss < NOTHING
 
 
+def _judged(settings: Settings, target: Target, quantizer: ModelQuantizer) -> Found | None:
+    """The price that keeps the fidelity of the target; None if something else says what the file is meant for."""
+    if target.searches or settings.lambda_ is not None:
+        return None
+    return quantizer.find_price(FIDELITY if target.fidelity is None else target.fidelity)
+
+
+def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
+    """What the report says of it."""
+    if found is None:
+        return None
+    one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
+    error = one.error * found.lost / one.lost if one.lost > 0 else one.error
+    return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, one.same, one.samples)
+
+
 def _look(
     search: Search[Any],
     target: Target,
@@ -261,8 +287,9 @@ def _look(
     quantizer: ModelQuantizer,
     float_score: float,
     model_bytes: int,
+    price: float,
 ) -> None:
-    """Search for the size or accuracy of the target; without one, try only the lambda of the settings."""
+    """Search for the size or accuracy of the target; without one, try only ``price``."""
     weights = sum(layer.layout.size for layer in quantizer.graph.layers)
     if target.size is not None:
         doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
@@ -273,8 +300,8 @@ def _look(
     elif target.max_drop is not None:
         search.to_accuracy(_least(float_score, target.max_drop), settings.price)
     else:
-        quantizer.settle(settings.price)
-        search.at(settings.price)
+        quantizer.settle(price)
+        search.at(price)
 
 
 def _check_size(point: Point, coded: Coded, target: Target) -> None:

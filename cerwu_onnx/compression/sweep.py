@@ -19,6 +19,7 @@ from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs.cache import Cache, Entry, digest, open_cache
 from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.inputs import unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Progress, logged_warnings, silent
 from cerwu_onnx.jobs.threads import one_thread
@@ -85,12 +86,14 @@ def sweep(
         ModelError: as for :func:`~cerwu_onnx.compress`.
         CalibrationError: as for :func:`~cerwu_onnx.compress`.
         WorkerError: the cluster does not answer, or workers were lost again and again.
+        InputChangedError: the model or the data was replaced or written while it was in use.
     """
     settings, target, progress = settings or Settings(), target or Target(), progress or silent
     paths = _paths(Path(model), Path(folder), lambdas, settings, target, force=force)
     if isinstance(calib, Iterator):
         calib = list(calib)  # every process reads all of it
-    with Pool(jobs, cluster) as pool, tempfile.TemporaryDirectory(prefix="cerwu-") as scratch:
+    scratch_folder = tempfile.TemporaryDirectory(prefix="cerwu-")
+    with Pool(jobs, cluster) as pool, scratch_folder as scratch, unchanged_inputs() as check_inputs:
         measured = _measure(model, calib, settings, images, cache, progress)
         job = _Job(
             model=_absolute(model),
@@ -108,6 +111,7 @@ def sweep(
 
         progress("sweep", 0, len(paths), "")
         for index, (report, content) in pool.results(_compress, load, [1.0] * len(paths), apart=True):
+            check_inputs()
             write_atomic(paths[index], content, overwrite=force)
             done[index] = Swept(paths[index], report)
             progress("sweep", len(done), len(paths), f"{lambdas[index]:g}: {len(content):,} bytes")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -21,17 +21,16 @@ import numpy as np
 from cerwu_onnx.calibration import (
     OutputLoss,
     Source,
-    comparable,
-    final_losses,
-    loss_kind,
+    answers_of,
     noise_sensitivity,
     row_fishers,
     sensitivities,
     walk,
 )
-from cerwu_onnx.calibration.output import Batches
+from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.fidelity import Judgement, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
@@ -128,7 +127,7 @@ class WalkQuantizer:
                 step.commit({layer.weight: noisy(weight, deviation * generator.normal(size=weight.shape))})
             if step.outputs:
                 try:
-                    loss = _loss(step.outputs, settings.output_loss)
+                    loss = _loss(self._graph, step.outputs, settings.output_loss)
                 except CalibrationError as error:
                     log.warning("how much errors cost is a guess: %s", error)
         return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
@@ -138,6 +137,28 @@ class WalkQuantizer:
         if self._loss is None:
             self._loss = OutputLoss(self._graph, self._source, self._settings.output_loss)
         return self._loss
+
+    def judge(self, price: float, second: bool) -> Judgement:
+        """Quantise at a price with one half of the samples and judge the result on the other.
+
+        Args:
+            price: lambda.
+            second: quantise with the second half; otherwise with the first.
+
+        Raises:
+            CalibrationError: there is no second half, or no output can be compared.
+        """
+        settings, costs = replace(self._settings, lambda_=price), (self._sensitivities, self._fishers)
+
+        def quantized(source: Source) -> dict[str, FloatArray]:
+            none = Checkpoints(NO_CACHE, None)
+            return _quantize(self._graph, source, settings, *costs, self._progress, none, bounds=False).values
+
+        def judged() -> Entry:
+            return asdict(judge_half(self._graph, self._source, settings, quantized, second=second)), []
+
+        found, _ = self._cache.get("judge", {"second": second, **self._state(price)}, judged)
+        return Judgement(**found)
 
     def settle(self, price: float) -> None:
         """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
@@ -273,7 +294,7 @@ def _quantize(
         found.samples = step.samples
         if step.outputs:
             try:
-                found.loss = _loss(step.outputs, settings.output_loss)
+                found.loss = _loss(graph, step.outputs, settings.output_loss)
             except CalibrationError as error:
                 log.warning("the loss at the model's outputs is unknown: %s", error)
         for layer in step.layers:
@@ -291,10 +312,10 @@ def _quantize(
     return found
 
 
-def _loss(outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
+def _loss(graph: Graph, outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
     """The loss, summed over the outputs that can be compared."""
-    names = comparable({name: reference for name, (reference, _) in outputs.items()})
-    return sum(final_losses(*outputs[name], loss_kind(outputs[name][0], kind)) for name in names)
+    answers = answers_of({name: reference for name, (reference, _) in outputs.items()}, graph.model, kind)
+    return sum(answer.loss(*outputs[name]) for name, answer in answers.items())
 
 
 def _layer(

@@ -73,9 +73,9 @@ DICTIONARY = zlib.decompress(base64.b85decode(_PACKED))
 """Bytes to which a deflate stream may refer as if they stood before the content."""
 
 
-def deflate(content: bytes) -> bytes:
-    """The content as a raw deflate stream (RFC 1951) that continues the dictionary."""
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+def deflate(content: bytes, level: int = 9) -> bytes:
+    """The content as a raw deflate stream (RFC 1951) that continues the dictionary; level 0 does not compress it."""
+    deflater = zlib.compressobj(level, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
     return deflater.compress(content) + deflater.flush()
 
 

@@ -23,9 +23,17 @@ HEADER = struct.Struct("<4sHHIII")
 CRC_SIZE = 4
 MAX_RECORDS = 16384
 MAX_RANK = 7
+MAX_NESTING = 64
+"""Most arrays and objects within each other in the metadata's JSON."""
 MAX_NAME = 1024
 MAX_ELEMENTS = 2**31 - 1
 MAX_FILE = 2**32 - 1
+MAX_METADATA = 2**20
+"""Most bytes of the metadata's JSON."""
+CODED_ELEMENTS, CODED_ELEMENTS_PER_BYTE = 2**27, 2**15
+"""Elements that the coded tensors of a file may have, all together, and how many more for each byte of the file.
+
+No coder makes more than 23,000 elements of a byte, tensors of zeros apart."""
 MAX_SYMBOL = 2047
 """Largest magnitude of a symbol."""
 MAX_INDEX = 1023
@@ -279,6 +287,16 @@ class Record:
     def grid_bytes(self) -> bytes:
         """The bytes of a coded tensor's record that describe its grid: step and largest symbol."""
         return step_bytes(self.step) + varint(self.reach)
+
+
+def coded_elements(records: Iterable[Record]) -> int:
+    """The elements of all coded tensors together."""
+    return sum(record.count for record in records if record.is_coded)
+
+
+def most_elements(size: int) -> int:
+    """How many elements the coded tensors of a file of so many bytes may have, all together."""
+    return CODED_ELEMENTS + CODED_ELEMENTS_PER_BYTE * size
 
 
 def varint(value: int) -> bytes:

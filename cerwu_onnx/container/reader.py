@@ -23,10 +23,11 @@ from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
-MAX_SECTION = 2**31 - 1
-"""Largest decompressed section: protobuf's own limit."""
+MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
+"""Largest content of deflated sections: for the graph it is protobuf's own limit."""
 
 AHEAD = 1 << 26
 """The most elements that are decoded before they are asked for."""
@@ -73,10 +74,14 @@ class Container:
             if record.kind == kind:
                 payload = self.payload(record)
                 try:
-                    return inflate(payload, MAX_SECTION) if kind.is_deflated else payload
+                    return inflate(payload, MAX_SECTION[kind]) if kind.is_deflated else payload
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
+
+    def section_size(self, kind: f.Kind) -> int:
+        """The bytes that a section takes in the file, compressed if its kind is deflated; 0 without one."""
+        return sum(record.size for record in self.records if record.kind == kind)
 
     @property
     def has_names(self) -> bool:
@@ -110,8 +115,8 @@ class Container:
             value = json.loads(content)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            raise CorruptFileError("metadata section: not a JSON object")
+        if not isinstance(value, dict) or _nests(value, f.MAX_NESTING):
+            raise CorruptFileError(f"metadata section: not a JSON object, or nested deeper than {f.MAX_NESTING} levels")
         return value
 
     def check_sections(self) -> None:
@@ -206,6 +211,7 @@ def read(path: str | Path) -> Container:
         UsageError: it cannot be read.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
+    reading(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -259,6 +265,11 @@ def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f
         payloads += record.size
     if cursor.left or payloads != end:
         raise CorruptFileError("directory: records or payloads do not fill the file exactly")
+    elements, most = f.coded_elements(records), f.most_elements(end)
+    if elements > most:
+        raise CorruptFileError(
+            f"directory: {elements} coded elements exceed {most}, the limit in a file of {end} bytes: do not trust it"
+        )
     return tuple(records)
 
 
@@ -329,6 +340,12 @@ class _Cursor:
         if "\0" in name:
             raise CorruptFileError(f"{self.where}: a name has a NUL byte")
         return name
+
+
+def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
+    """Whether arrays and objects lie within each other in more levels."""
+    items = value.values() if isinstance(value, dict) else value
+    return not levels or any(_nests(item, levels - 1) for item in items if isinstance(item, (dict, list)))
 
 
 def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:

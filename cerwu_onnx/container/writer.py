@@ -116,9 +116,9 @@ def section(kind: f.Kind, payload: bytes) -> Encoded:
     return Encoded(f.Record(kind, 0, len(payload), f.crc32(payload)), payload)
 
 
-def packed_section(kind: f.Kind, content: bytes) -> Encoded:
-    """A section whose content is deflated here."""
-    return section(kind, deflate(content))
+def packed_section(kind: f.Kind, content: bytes, *, compress: bool = True) -> Encoded:
+    """A section whose content is deflated here; without compression it is a deflate stream all the same."""
+    return section(kind, deflate(content, 9 if compress else 0))
 
 
 def names_section(names: Sequence[str]) -> Encoded:
@@ -126,9 +126,9 @@ def names_section(names: Sequence[str]) -> Encoded:
     return section(f.Kind.NAMES, _names(names))
 
 
-def graph_section(names: Sequence[str], skeleton: bytes) -> Encoded:
+def graph_section(names: Sequence[str], skeleton: bytes, *, compress: bool = True) -> Encoded:
     """The section with the graph and the names of the tensors, in order; it replaces :func:`names_section`."""
-    return packed_section(f.Kind.GRAPH, _names(names) + skeleton)
+    return packed_section(f.Kind.GRAPH, _names(names) + skeleton, compress=compress)
 
 
 def _names(names: Sequence[str]) -> bytes:
@@ -136,9 +136,15 @@ def _names(names: Sequence[str]) -> bytes:
 
 
 def metadata_section(metadata: Mapping[str, Any]) -> Encoded:
-    """The metadata section for a JSON-ready mapping."""
-    text = json.dumps(metadata, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return packed_section(f.Kind.METADATA, text.encode())
+    """The metadata section for a JSON-ready mapping.
+
+    Raises:
+        ModelError: it exceeds the format.
+    """
+    text = json.dumps(metadata, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    if len(text) > f.MAX_METADATA:
+        raise ModelError(f"the metadata take {len(text)} bytes, the format holds {f.MAX_METADATA}")
+    return packed_section(f.Kind.METADATA, text)
 
 
 def margins_section(margins: Sequence[int]) -> Encoded:
@@ -150,7 +156,8 @@ def assemble(parts: Sequence[Encoded]) -> bytes:
     """Assemble a file from tensors, in the given order, and sections (one of them with the tensors' names).
 
     Raises:
-        ModelError: the file would exceed 4 GiB or 16384 records, or two tensors share a name.
+        ModelError: the file would exceed 4 GiB, 16384 records or the format's limit of elements, or two tensors share a
+            name.
     """
     parts = sorted(parts, key=lambda part: 0 if part.record.is_tensor else part.record.kind)
     names = [part.record.name for part in parts if part.record.is_tensor]
@@ -162,6 +169,9 @@ def assemble(parts: Sequence[Encoded]) -> bytes:
     size = f.HEADER.size + len(directory) + sum(len(part.payload) for part in parts)
     if size > f.MAX_FILE:
         raise ModelError(f"the file would have {size} bytes, the format holds {f.MAX_FILE}")
+    elements, most = f.coded_elements(part.record for part in parts), f.most_elements(size)
+    if elements > most:
+        raise ModelError(f"the coded tensors have {elements} elements, a file of {size} bytes holds {most}")
     header = f.HEADER.pack(f.MAGIC, f.VERSION, len(parts), len(directory), size, 0)[: -f.CRC_SIZE]
     header += f.crc32(directory, f.crc32(header)).to_bytes(f.CRC_SIZE, "little")
     return b"".join([header, directory, *(part.payload for part in parts)])

@@ -19,6 +19,7 @@ from cerwu_onnx.calibration.collect import choose_batch, open_session, run_sessi
 from cerwu_onnx.config import Target
 from cerwu_onnx.errors import CheckFailed
 from cerwu_onnx.evaluate.metrics import open_scorer
+from cerwu_onnx.jobs.inputs import own_files, reading, unchanged_inputs
 from cerwu_onnx.model.elements import floats_of, raw_bytes
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.rebuilt import fold_again, with_directory
@@ -98,8 +99,23 @@ def find_culprits(
     Raises:
         CheckFailed: the file is not of this model.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files, the metric or the data have a fault.
+        InputChangedError: one of the files was replaced or written while it was in use.
     """
-    target = target or Target()
+    with unchanged_inputs() as check_inputs:
+        found = _comparison(model, file, data, target or Target(), images, progress)
+        check_inputs()
+    return found
+
+
+def _comparison(
+    model: str | Path,
+    file: str | Path,
+    data: CalibrationSpec,
+    target: Target,
+    images: ImageOptions | None,
+    progress: Callable[[int, int], None] | None,
+) -> Comparison:
+    """What :func:`find_culprits` gives."""
     original = load_model(model)
     data = _without_labels(data, {info.name for info in model_inputs(original)}, target.metric_labels)
     outputs = compare(file, model, data, images=images)
@@ -125,6 +141,7 @@ def _without_labels(data: CalibrationSpec, inputs: Collection[str], labels: str)
     """Take the labels out of a ``.npz`` file; other data is returned as it is."""
     if not isinstance(data, (str, Path)) or Path(data).suffix != ".npz" or labels in inputs:
         return data
+    reading(data)
     try:
         with np.load(data, allow_pickle=False) as arrays:
             if labels in arrays.files:
@@ -186,7 +203,7 @@ def _measure(
     whole = score(model)
 
     def lost(values: Values) -> float:
-        with tempfile.TemporaryDirectory() as folder:
+        with own_files(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(with_tensors(graph.model, values).SerializeToString())
             return whole - score(path)

@@ -30,6 +30,7 @@ from cerwu_onnx.calibration import ImageOptions, Source, comparable, model_input
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.config import METRICS, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, UsageError, first_line
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.graph import load_model
 from cerwu_onnx.types import Float64Array
 from cerwu_onnx.user_functions import load_function
@@ -193,6 +194,7 @@ def _arrays(data: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Array
         return {str(name): np.asarray(value) for name, value in data.items()}
     if not Path(data).is_file():
         raise UsageError(f"{data}: no such file of metric data")
+    reading(data)
     try:
         with np.load(data, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

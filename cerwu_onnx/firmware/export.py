@@ -14,12 +14,12 @@ import cerwu_onnx
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.errors import UsageError
-from cerwu_onnx.firmware import texts
+from cerwu_onnx.firmware import c_source, texts
 from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
 from cerwu_onnx.jobs.files import check_target, write_atomic
 
-DECODER_FILES = ("include/cwb.h", "src/cwb.c")
+DECODER_FILES = ("cwb.h", "cwb.c")
 """The decoder, in the folder decoder_c of the package."""
 
 
@@ -54,14 +54,15 @@ def export(
         decoder: whether the decoder's sources are among the files.
 
     Raises:
-        UsageError: ``name`` is no identifier or the decoder's own, a scale does not fit, or this install lacks the
-            decoder's sources.
+        UsageError: ``name`` is no identifier, means something in C or C++ or is the decoder's own, a scale does not
+            fit, or this install lacks the decoder's sources.
         CorruptFileError: the file is damaged. Every tensor is decoded to find out, because nothing checks the bytes
             again before they are in flash.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) or name == "cwb":
+    if not c_source.is_model_name(name):
         raise UsageError(
-            f"model name {name!r} does not fit: 1 to 32 of a-z, 0-9 and _, a letter first, other than 'cwb'"
+            f"model name {name!r} does not fit: 1 to 32 of a-z, 0-9 and _, a letter first, other than 'cwb', a header, "
+            "or a word of C or C++ (model_... is always free)"
         )
     for record in container.tensors:
         container.decode(record)
@@ -80,15 +81,14 @@ def export(
         f"{name}.c": texts.source(name, data, arrays).encode(),
         "README.md": texts.readme(name, data, tensors, scratch, arrays).encode(),
     }
-    for path in DECODER_FILES if decoder else ():
-        files[path.rpartition("/")[2]] = decoder_file(path)
+    files |= {path: decoder_file(path) for path in DECODER_FILES if decoder}
     return Firmware(name, files, tensors, len(data), scratch)
 
 
 def default_name(path: Path) -> str:
     """Make a model name from a file name; "model" if it has no usable character."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:32].rstrip("_")
-    return f"model_{name}"[:32].rstrip("_") if not name or name[0].isdigit() or name == "cwb" else name
+    return name if c_source.is_model_name(name) else f"model_{name}"[:32].rstrip("_")
 
 
 def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:

@@ -101,13 +101,19 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
     (rounding).
 
     Raises:
-        UsageError: the folder cannot be made or used.
+        UsageError: the folder cannot be made or used, or others may put results there.
     """
     path = Path(folder)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)
+        state = path.stat()
     except OSError as error:
         raise UsageError(f"cache {path}: {error.strerror}") from None
+    if hasattr(os, "geteuid"):  # Windows has other rights
+        if state.st_uid not in (0, os.geteuid()):
+            raise UsageError(f"cache {path} belongs to another user, whose results would be believed: give your own")
+        if state.st_mode & 0o022:
+            raise UsageError(f"cache {path}: other users may put results there, which would be believed: chmod go-w it")
     threads = [os.environ.get(f"{name}_NUM_THREADS", "") for name in ("OMP", "OPENBLAS", "MKL")]
     return Cache(path.resolve(), digest(_code(), str(os.cpu_count()), *threads, *parts))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UsageError(f"folder {folder} does not exist: create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"folder {folder} is not writable")
     return target
 
@@ -59,25 +60,27 @@ def atomic(path: str | Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     target = check_target(path, overwrite=overwrite).resolve()
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(".tmp", f".{target.name[:50]}.", target.parent)
+        before = target.stat().st_mode & 0o777 if target.exists() else None
+        handle, temporary = _create(target, 0o666 if before is None else 0o600)
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, _mode(target))
+        if before is not None:
+            os.chmod(temporary, before)
         os.replace(temporary, target)
     except BaseException as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise UsageError(f"cannot write {target}: {error.strerror}") from None
         raise
 
 
-def _mode(target: Path) -> int:
-    """Permission bits for the new file: those of the file it replaces, else the user's default."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+def _create(target: Path, mode: int) -> tuple[int, Path]:
+    """A new file beside ``target``, open for writing, with these permission bits less those of the user's mask."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would change line ends
+    while True:
+        path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, flags, mode), path

@@ -4,19 +4,21 @@ joblib is the common interface to all of them. This module adds an order (larges
 no large job is left for the end), errors and warnings of the jobs as if they had run here, one thread for each job
 (sums round differently on more), and another run of jobs whose worker was lost.
 A job for another process is a single pickle. It travels with the task, not beside it, so that a scheduler can
-give it to another worker.
+give it to another worker. A digest travels with it and with its result: what arrives damaged counts as lost.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import signal
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import Context, copy_context
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from itertools import takewhile
 from types import TracebackType
@@ -151,15 +153,17 @@ class Pool:
             return
         away = (delayed(_away)(index, _packed(function, load, index)) for index in order)
         settings = self._settings or {"backend": "loky", "n_jobs": count, "inner_max_num_threads": 1}
-        with parallel_config(**settings), warnings.catch_warnings():
+        with parallel_config(**settings), warnings.catch_warnings(), _safe_path():
             warnings.filterwarnings("ignore", "Sending large graph")  # dask warns of jobs that hold arrays
+            warnings.filterwarnings("ignore", r"\d+ tasks ")  # joblib warns of results that nobody needs any more
             if self._scheme != "ray":
                 with _deaf():
                     found = Parallel(**_UNORDERED)(away)
-                yield from found
+                with closing(found):
+                    yield from map(_unsealed, found)
                 return
             while part := [job for job, _ in zip(away, range(_ROUND * settings["n_jobs"]), strict=False)]:
-                yield from Parallel(batch_size=1)(part)
+                yield from map(_unsealed, Parallel(batch_size=1)(part))
 
 
 _UNORDERED: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
@@ -204,10 +208,31 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_SAFE, _OURS = "PYTHONSAFEPATH", "cerwu-onnx"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that start here import nothing from the working directory, which Python 3.11 and newer can do.
+
+    joblib starts them by ``python -m``. What they start in turn does as it did: :func:`_away` takes the mark away.
+    """
+    if _SAFE in os.environ:
+        yield
+        return
+    os.environ[_SAFE] = _OURS
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE, None)
+
+
 def _next(found: Iterator[Any]) -> Any:
     """The next item, None at the end. Each backend raises another error when it loses a worker."""
     try:
         return next(found, None)
+    except _Lost:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise _Lost(f"{type(error).__name__}{reason and f': {reason}'}") from error
@@ -223,28 +248,49 @@ def _here(context: Context, function: Callable[[J], R], load: Callable[[int], J]
 
 def _packed(function: Callable[[J], R], load: Callable[[int], J], index: int) -> bytes | Exception:
     """Pickle a job. An error is returned, not raised: raised here, it would look like an error of the backend."""
-    import cloudpickle
-
     try:
-        packed: bytes = cloudpickle.dumps((_versions(), function, load(index)), protocol=5)
-        return packed
+        return _sealed((_versions(), function, load(index)))
     except Exception as error:
         return error
 
 
-def _away(index: int, packed: bytes | Exception) -> tuple[int, _Found]:
-    """Run a job in another process."""
+def _sealed(content: Any) -> bytes:
+    """Pickle something, and put the SHA-256 of the pickle in front."""
+    import cloudpickle
+
+    packed: bytes = cloudpickle.dumps(content, protocol=5)
+    return sha256(packed).digest() + packed
+
+
+def _unsealed(sealed: bytes) -> Any:
+    """Give back what :func:`_sealed` was called with.
+
+    Raises:
+        _Lost: the bytes are not those that were sent.
+    """
+    size = sha256().digest_size
+    if not isinstance(sealed, bytes) or sha256(memoryview(sealed)[size:]).digest() != sealed[:size]:
+        raise _Lost("what it sent or was sent arrived damaged")
+    return pickle.loads(memoryview(sealed)[size:])  # noqa: S301 - this process and its workers send each other code
+
+
+def _away(index: int, packed: bytes | Exception) -> bytes:
+    """Run a job in another process; returns its index and what became of it, sealed."""
     messages: list[str] = []
+    if os.environ.get(_SAFE) == _OURS:
+        del os.environ[_SAFE]
+    sent: Any = None if isinstance(packed, Exception) else _unsealed(packed)
     try:
         if isinstance(packed, Exception):
             raise packed
-        versions, function, job = pickle.loads(packed)  # noqa: S301 - from the process that started this one
+        versions, function, job = sent
         if versions != _versions():
             raise UsageError(f"a worker has other versions than this machine: {_versions()} there, {versions} here")
         with one_thread(), logged_warnings() as messages:
-            return index, (function(job), None, tuple(messages))
+            result = function(job)
+        return _sealed((index, (result, None, tuple(messages))))
     except Exception as error:
-        return index, (None, _portable(error), tuple(messages))
+        return _sealed((index, (None, _portable(error), tuple(messages))))
 
 
 def _portable(error: Exception) -> Exception:

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from cerwu_onnx.errors import ModelError, first_line
+from cerwu_onnx.errors import ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.model.elements import floats_of
 from cerwu_onnx.model.sessions import new_session
 from cerwu_onnx.model.tensors import (
@@ -118,7 +118,7 @@ class _Folding:
         weight = self._own(layer.input[1])
         bias_name = layer.input[2] if len(layer.input) > 2 else ""
         bias = self._own(bias_name) if bias_name else np.zeros(1)
-        if weight is None or bias is None or layer.input[1] == bias_name:
+        if weight is None or bias is None:
             return None
         if layer.op_type == "Conv":
             per_output = scale.reshape(-1, *[1] * (weight.ndim - 1))
@@ -245,10 +245,7 @@ def _relative_error(reference: Array, value: Array) -> float:
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised, not printed
-    try:
-        return new_session(model, options)
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+    return new_session(model, options)
 
 
 def _run(session: ort.InferenceSession, feed: Feed) -> dict[str, Array]:
@@ -256,6 +253,7 @@ def _run(session: ort.InferenceSession, feed: Feed) -> dict[str, Array]:
     try:
         results = session.run(names, dict(feed))
     except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise_if_out_of_memory(error)
         raise ModelError(
             f"cannot run the model to check folding: {first_line(error)} (give calibration data that fits it)"
         ) from error

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from cerwu_onnx.container.format import MAGIC
-from cerwu_onnx.errors import ModelError, UsageError, first_line
+from cerwu_onnx.errors import ModelError, UsageError, first_line, raise_if_out_of_memory
+from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.model.inline import flattened
 from cerwu_onnx.model.sessions import loads
@@ -55,10 +56,12 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if file.stat().st_size > MAX_BYTES:
         raise ModelError(f"{file}: ONNX files cannot have 2 GB and more: save the model with external data")
     model = onnx.ModelProto()
+    reading(file)
     content = file.read_bytes()
     try:
         model.ParseFromString(content)
     except DecodeError as error:
+        raise_if_out_of_memory(error)
         if content.startswith(MAGIC):
             raise ModelError(f"{file}: not an ONNX model but a .cwb file") from error
         raise ModelError(
@@ -188,6 +191,15 @@ def _find_external(model: onnx.ModelProto, file: Path) -> None:
             tensor.raw_data = raw
 
 
+def _is_utf8(text: str) -> bool:
+    """Whether a name of the file system is text: bytes that are none stand in it as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _may_wait(tensor: onnx.TensorProto) -> bool:
     """Whether an initializer may stay in its file."""
     return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
@@ -209,8 +221,13 @@ def _located(tensor: onnx.TensorProto, file: Path, what: str) -> tuple[Path, int
         raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
     if not inside:
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
+    if source is not None and not _is_utf8(str(source)):
+        raise UsageError(
+            f"{what}: the path of its external data is no UTF-8, which ONNX cannot hold: rename the folder"
+        )
     if source is None:
         raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
+    reading(source)
     size = tensor_bytes(tensor)
     try:
         offset = int(entries.get("offset", 0))

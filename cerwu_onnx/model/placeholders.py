@@ -132,7 +132,8 @@ def fill_coded(tensor: onnx.TensorProto, values: FloatArray) -> bytes:
 
 def _integers(values: FloatArray, kind: int, offset: int, dims: list[int]) -> bytes:
     """The raw bytes of the integers ``values + offset``."""
-    exact = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # what is no number is not equal to any integer
+        exact = values.astype(np.int64)
     if not np.array_equal(exact, values):
         raise ValueError("values that are not integers")
     bits, signed = (NIBBLE, False) if dims else _PARTS.get(kind, (0, False))

@@ -9,11 +9,16 @@ from typing import Any
 import onnx
 
 from cerwu_onnx.errors import CorruptFileError
-from cerwu_onnx.model.tensors import MAX_BYTES, all_messages, bodies
+from cerwu_onnx.model.tensors import all_messages, bodies, without_initializers
 
 _STANDARD = ("", "ai.onnx")
 _MAX_OPERATOR = 32
-_REFERENCE = re.compile(r"([+-])?([0-9]{0,9})", re.ASCII)
+"""Characters of an operator's type that an invented name begins with."""
+
+_NUMBER = 32
+"""Bytes that follow in it, more or less: a number, and what makes it differ from all other names."""
+
+_REFERENCE = re.compile(r"([+-])([0-9]{0,9})|(0|[1-9][0-9]{0,8})")
 
 
 def _rename(model: onnx.ModelProto, change: Callable[[str], str]) -> None:
@@ -100,16 +105,35 @@ def shorten_names(model: onnx.ModelProto, initializers: Sequence[str]) -> None:
     _rename(model, shorten)
 
 
-def restore_names(model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodeProto, str]], strings: set[str]) -> None:
+def name_bytes(model: onnx.ModelProto) -> int:
+    """How many bytes of names the references to those of a model stand for at most, whatever a reader invents."""
+    copy = without_initializers(model, [tensor.name for tensor in model.graph.initializer])
+    nodes = [message for message in all_messages(copy) if isinstance(message, onnx.NodeProto)]
+    invented = max((len(node.op_type[:_MAX_OPERATOR].encode()) for node in nodes), default=0) + _NUMBER
+    size = 0
+
+    def add(name: str) -> str:
+        nonlocal size
+        size += max(len(name.encode()), invented)
+        return name
+
+    _rename(copy, add)
+    return size
+
+
+def restore_names(
+    model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodeProto, str]], strings: set[str], most: int
+) -> None:
     """Replace references by names; lost names become operator and number.
 
     Args:
         model: the skeleton with all else restored.
         constants: the Constant nodes that define a tensor of the directory, with its name.
         strings: the strings of the skeleton.
+        most: bytes of names that all references together may stand for.
 
     Raises:
-        CorruptFileError: a reference leads nowhere, or the names would not fit a model.
+        CorruptFileError: a reference leads nowhere, or the names exceed ``most``.
     """
     initializers = [tensor.name for tensor in model.graph.initializer]
     names = {str(i): name for i, name in enumerate(_ends(model))}
@@ -123,19 +147,18 @@ def restore_names(model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodePro
         match = _REFERENCE.fullmatch(reference)
         if match is None:
             raise CorruptFileError(f"the graph section has a malformed name {reference[:40]!r}: the file is damaged")
-        sign, digits = match.groups()
+        sign, change, back = match.groups()
         if sign:
-            last += int(sign + (digits or "1"))
+            last += int(sign + (change or "1"))
             if not 0 <= last < len(initializers):
                 raise CorruptFileError(
                     "the graph section refers to an initializer that it does not have: the file is damaged"
                 )
             return f"+{last}"
-        back = int(digits)
-        if back > known:
+        if int(back) > known:
             raise CorruptFileError("the graph section refers to a name that it does not have: the file is damaged")
-        known += not back
-        return str(known - (back or 1))
+        known += back == "0"
+        return str(known - (int(back) or 1))
 
     _rename(model, identify)
     names |= {f"+{i}": name for i, name in enumerate(initializers)}
@@ -151,13 +174,12 @@ def restore_names(model: onnx.ModelProto, constants: Sequence[tuple[onnx.NodePro
 
     def lengthen(identity: str) -> str:
         nonlocal size
-        literal = identity.startswith("'")
-        name = identity[1:] if literal else names.get(identity, "")
-        if not (name or literal):  # once: a file may make it collide with many others
+        name = identity[1:] if identity.startswith("'") else names.get(identity)
+        if name is None:  # once: a file may make it collide with many others
             name = names[identity] = _free(f"input_{identity}", taken)
-        size += len(name)
-        if size > MAX_BYTES:
-            raise CorruptFileError("the names of the graph section exceed 2 GB: the file is damaged")
+        size += len(name) if name.isascii() else len(name.encode())
+        if size > most:
+            raise CorruptFileError(f"the names of the graph section exceed {most} bytes: do not trust it")
         return name
 
     _rename(model, lengthen)

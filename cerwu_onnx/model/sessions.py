@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from cerwu_onnx.errors import ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.jobs.threads import session_threads
 from cerwu_onnx.model.elements import elsewhere, storage_dtype, where
 from cerwu_onnx.model.tensors import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
@@ -33,15 +34,20 @@ def new_session(
         options: they may be changed.
         elements: elements of initializers that have none, by name, in the form of ``raw_data``.
         keywords: arguments for ``InferenceSession``.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
     """
-    options = options or ort.SessionOptions()
+    if options is None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # errors are raised, not printed with whatever nodes are called
     threads = session_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
     keywords.setdefault("providers", ["CPUExecutionProvider"])
     outside = _outside(model, elements or {})
     if not outside:
-        return ort.InferenceSession(model.SerializeToString(), options, **keywords)
+        return _opened(model, options, keywords)
     bare = without_initializers(model, outside)
     read = {value.name for value in model.graph.output}.union(
         *({*n.input, *subgraph_reads(n)} for n in model.graph.node)
@@ -55,7 +61,7 @@ def new_session(
         bare.graph.initializer.append(reference)
         values.append(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, tensor.data_type))
     options.add_external_initializers(list(outside), values)
-    session = ort.InferenceSession(bare.SerializeToString(), options, **keywords)
+    session = _opened(bare, options, keywords)
     session._cerwu_arrays = [array for _, array in outside.values()]  # the session reads them while it lives
     return session
 
@@ -67,9 +73,17 @@ def loads(model: onnx.ModelProto) -> bool:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         new_session(model, options)
-    except Exception:  # onnxruntime's exceptions have no common base but this
+    except ModelError:
         return False
     return True
+
+
+def _opened(model: onnx.ModelProto, options: ort.SessionOptions, keywords: dict[str, Any]) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, **keywords)
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise_if_out_of_memory(error)
+        raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
 
 
 def _outside(

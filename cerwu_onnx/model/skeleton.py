@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
+from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError, raise_if_out_of_memory
+from cerwu_onnx.model.bounds import check_fields, most_names
 from cerwu_onnx.model.elements import FLOATS, UNLOADED, loaded, stored_floats
 from cerwu_onnx.model.placeholders import fill_coded, placeholder
 from cerwu_onnx.model.references import restore_names, shorten_names, strings_of
@@ -106,6 +107,8 @@ def join(
     skeleton: bytes,
     tensors: Iterable[tuple[str, int, npt.NDArray[Any]]],
     keep: Callable[[onnx.TensorProto, bytes], bool] | None = None,
+    *,
+    section: int | None = None,
 ) -> onnx.ModelProto:
     """Put tensors back in place of the placeholders.
 
@@ -115,16 +118,21 @@ def join(
                 placeholders; coded ones as float32. The iterator is read one tensor at a time.
         keep: called with each initializer and its elements; true if it has stored them elsewhere. (Protobuf frees the
             memory of fields only together with the message.)
+        section: bytes that the skeleton takes in the file, which bound what may become of it; None if it is not
+            deflated.
 
     Raises:
-        CorruptFileError: the bytes are not a model, its placeholders or references do not match the tensors, or it
-            refers to files.
+        CorruptFileError: the bytes are not a model, its placeholders or references do not match the tensors, it
+            refers to files, or it exceeds a limit of docs/format.md.
     """
+    section = len(skeleton) if section is None else section
+    check_fields(skeleton, section)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(skeleton)
         strings = strings_of(model)
     except (DecodeError, UnicodeError) as error:
+        raise_if_out_of_memory(error)
         raise CorruptFileError("the graph section is not an ONNX model: the file is damaged") from error
     places = [(tensor, node) for _, tensor, node in _places(model) if _is_placeholder(tensor)]
     outside = sum(tensor.data_location == _EXTERNAL for tensor in all_tensors(model)) - len(places)
@@ -145,7 +153,7 @@ def join(
         )
     if outside:
         raise CorruptFileError("the graph section refers to data outside the file: do not trust it")
-    restore_names(model, constants, strings)
+    restore_names(model, constants, strings, most_names(section))
     model.producer_name = "cerwu-onnx"
     for message in all_messages(model):
         if isinstance(message, onnx.GraphProto) and not message.name:

@@ -58,12 +58,20 @@ class InputInfo:
 
 def all_messages(message: Any) -> Iterator[Any]:
     """The message itself and every protobuf message inside it, parents first."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is None:
+    open_messages = [iter((message,))]
+    while open_messages:  # no recursion: work does not depend on the depth
+        found = next(open_messages[-1], None)
+        if found is None:
+            open_messages.pop()
             continue
-        for child in value if isinstance(value, Iterable) else (value,):
-            yield from all_messages(child)
+        yield found
+        open_messages.append(_inside(found))
+
+
+def _inside(message: Any) -> Iterator[Any]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            yield from value if isinstance(value, Iterable) else (value,)
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -218,7 +226,7 @@ def model_inputs(model: onnx.ModelProto) -> tuple[InputInfo, ...]:
     """The graph inputs that a caller must feed: those without an initializer.
 
     Raises:
-        ModelError: an input is not a tensor.
+        ModelError: an input is not a tensor, or of no type that ONNX knows.
     """
     given = {tensor.name for tensor in model.graph.initializer}
     given |= {sparse.values.name for sparse in model.graph.sparse_initializer}
@@ -229,7 +237,10 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
     if not value.type.HasField("tensor_type"):
         raise ModelError(f"the model's input {value.name!r} is not a tensor; only tensors can be fed")
     tensor = value.type.tensor_type
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        raise ModelError(f"the model's input {value.name!r} has the unknown element type {tensor.elem_type}") from None
     if not tensor.HasField("shape"):
         return InputInfo(value.name, dtype, None)
     return InputInfo(value.name, dtype, tuple(_length(dim) for dim in tensor.shape.dim))

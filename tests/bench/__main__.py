@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets.
-The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``,
-``mobilenet``, ``wide``, ``scaling`` and ``targets`` take minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
+defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
+``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rich.console import Console
 from . import (
     cache,
     decode,
+    defaults,
     efficient,
     encoder,
     entropy,
@@ -32,7 +33,7 @@ from .sweeps import VARIANTS
 ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling")
 """Parts that need no model of those at hand."""
 
-PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets")
+PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults")
 
 
 def main() -> None:
@@ -67,6 +68,8 @@ def main() -> None:
             module.run(shared, console)
     if "targets" in parts and shared:
         targets.run(shared, console)
+    if "defaults" in parts:
+        defaults.run(everything, console)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:

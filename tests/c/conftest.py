@@ -48,10 +48,10 @@ def compile_c(cc: str, sanitize: list[str], tmp_path_factory: pytest.TempPathFac
         counted = os.environ.get("CWB_OBJECT")  # of tests/c/coverage.py
         if counted and not any(str(argument).startswith("-D") for argument in arguments):
             arguments = (
-                *(counted if argument == DECODER / "src/cwb.c" else argument for argument in arguments),
+                *(counted if argument == DECODER / "cwb.c" else argument for argument in arguments),
                 "--coverage",
             )
-        command = [cc, "-std=c99", "-O1", *sanitize, f"-I{DECODER / 'include'}", *map(str, arguments)]
+        command = [cc, "-std=c99", "-O1", *sanitize, f"-I{DECODER}", *map(str, arguments)]
         made = subprocess.run([*command, "-o", folder / name], capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
         return folder / name
@@ -65,7 +65,7 @@ def build_harness(compile_c: Compile) -> BuildHarness:
 
     def build_harness(*flags: str) -> Run:
         warnings = ["-Wall", "-Wextra", "-Werror"]
-        sources = [ROOT / "tests/c/harness.c", DECODER / "src/cwb.c"]
+        sources = [ROOT / "tests/c/harness.c", DECODER / "cwb.c"]
         program = compile_c("harness" + "".join(flags), *warnings, *flags, *sources)
 
         def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:

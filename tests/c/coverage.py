@@ -1,7 +1,8 @@
 """Lines and branches of the C decoder that tests take: ``python -m tests.c.coverage``, with gcc and gcov.
 
-One object of ``cwb.c``, compiled without optimisation, is linked into the harness of ``tests/c`` and into the driver of
-the damage campaign; both leave their counts in it. What no test takes is printed, with the reason where there is one.
+One object of all kernels (``decoder_c/src/cwb.c``), compiled without optimisation, is linked into the harness of
+``tests/c`` and into the driver of the damage campaign; both leave their counts in it. What no test takes is printed,
+kernel by kernel, with the reason where there is one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 from ..fuzz import campaign, seeds
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "decoder_c/src/cwb.c"
+KERNELS = ROOT / "decoder_c/src"
 
 COPIES = "one of two copies of an inlined function, in which this is constant or never reached"
 JUSTIFIED = {
@@ -37,7 +39,7 @@ JUSTIFIED = {
 
 @dataclass(frozen=True)
 class Missed:
-    """A line, and how many of its branches no test takes."""
+    """A line of a kernel, and how many of its branches no test takes."""
 
     number: int
     text: str
@@ -49,11 +51,11 @@ class Missed:
         return next((reason for part, reason in JUSTIFIED.items() if part in self.text), "")
 
 
-def measure(folder: Path, mutations: int) -> list[dict[str, Any]]:
-    """Run the tests of the C decoder and a short campaign; gcov's records of the lines of ``cwb.c``."""
-    flags = ["-std=c99", "-g", "-O0", "--coverage", f"-I{ROOT / 'decoder_c/include'}"]
+def measure(folder: Path, mutations: int) -> dict[str, list[dict[str, Any]]]:
+    """Run the tests of the C decoder and a short campaign; gcov's records of the lines of each kernel, by its name."""
+    flags = ["-std=c99", "-g", "-O0", "--coverage", f"-I{ROOT / 'decoder_c'}"]
     decoder = folder / "cwb.o"
-    subprocess.run([campaign.compiler(), *flags, "-c", SOURCE, "-o", decoder], check=True)
+    subprocess.run([campaign.compiler(), *flags, "-c", KERNELS / "cwb.c", "-o", decoder], check=True)
     sources = [ROOT / "tests/fuzz" / name for name in ("campaign.c", "exercise.c", "mutate.c")]
     subprocess.run([campaign.compiler(), *flags, *sources, decoder, "-o", folder / "campaign"], check=True)
     tests = [
@@ -69,8 +71,24 @@ def measure(folder: Path, mutations: int) -> list[dict[str, Any]]:
     campaign.run(folder / "campaign", seeds.write(folder), 0, mutations, os.cpu_count() or 1)
     gcov = ["gcov", "--branch-probabilities", "--json-format", "--stdout", decoder]
     report = json.loads(subprocess.run(gcov, cwd=folder, capture_output=True, text=True, check=True).stdout)
-    found: list[dict[str, Any]] = next(file["lines"] for file in report["files"] if file["file"].endswith("cwb.c"))
-    return found
+    return {name: file["lines"] for file in report["files"] for name in [Path(file["file"]).name]}
+
+
+def missed(text: Sequence[str], lines: Iterable[dict[str, Any]]) -> list[Missed]:
+    """The lines of a kernel, of which gcov made ``lines``, that no test runs, or not with all of their branches."""
+    return [
+        Missed(number, text[number - 1].strip(), sum(not branch["count"] for branch in line["branches"]))
+        for line in lines
+        for number in [line["line_number"]]
+        if not line["count"] or not all(branch["count"] for branch in line["branches"])
+    ]
+
+
+def total(name: str, lines: Sequence[dict[str, Any]]) -> str:
+    """One line: how many lines and branches tests take."""
+    taken = sum(line["count"] > 0 for line in lines)
+    branches = [branch["count"] > 0 for line in lines for branch in line["branches"]]
+    return f"{name:14} lines {taken:4} of {len(lines):4}   branches {sum(branches):4} of {len(branches):4}"
 
 
 def main() -> int:
@@ -81,21 +99,16 @@ def main() -> int:
     if shutil.which("gcov") is None:
         print("gcov is not installed (it comes with gcc): the C decoder is not measured")
         return 0
-    text = SOURCE.read_text().split("\n")
     with tempfile.TemporaryDirectory() as folder:
-        lines = measure(Path(folder), arguments.mutations)
-    branches = [branch["count"] > 0 for line in lines for branch in line["branches"]]
-    missed = [
-        Missed(number, text[number - 1].strip(), sum(not branch["count"] for branch in line["branches"]))
-        for line in lines
-        for number in [line["line_number"]]
-        if not line["count"] or not all(branch["count"] for branch in line["branches"])
-    ]
-    taken = sum(line["count"] > 0 for line in lines)
-    print(f"decoder_c/src/cwb.c   lines {taken} of {len(lines)}   branches {sum(branches)} of {len(branches)}")
-    for line in missed:
-        print(f"{line.number:5}  {line.text}\n       {line.branches} branches: {line.reason or 'NOT JUSTIFIED'}")
-    return int(any(not line.reason for line in missed))
+        kernels = measure(Path(folder), arguments.mutations)
+    unexplained = False
+    for name, lines in kernels.items():
+        print(total(name, lines))
+        for line in missed((KERNELS / name).read_text().split("\n"), lines):
+            print(f"{line.number:5}  {line.text}\n       {line.branches} branches: {line.reason or 'NOT JUSTIFIED'}")
+            unexplained |= not line.reason
+    print(total("decoder_c/src", [line for lines in kernels.values() for line in lines]))
+    return int(unexplained)
 
 
 if __name__ == "__main__":

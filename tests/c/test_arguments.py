@@ -14,7 +14,7 @@ from .conftest import DECODER, ROOT, Compile
 
 
 def test_missing_arguments_are_refused(compile_c: Compile, tmp_path: Path) -> None:
-    sources = ROOT / "tests/c/arguments.c", DECODER / "src/cwb.c"
+    sources = ROOT / "tests/c/arguments.c", DECODER / "cwb.c"
     program = compile_c("arguments", "-Wall", "-Wextra", "-Werror", *sources)
     symbols = np.random.default_rng(0).integers(-5, 6, (40, 50)).astype(np.int32)
     coded = writer.encode_tensor(writer.CodedTensor("w", QuantizedTensor(symbols, 0.5, 0.0, 1.0, 0.0), "ans"))

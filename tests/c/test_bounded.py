@@ -30,7 +30,7 @@ def esbmc() -> str:
 
 def proves(esbmc: str, *arguments: object) -> bool:
     checks = ["--overflow-check", "--ub-shift-check", "--unwind", "30"]  # and that no loop runs further
-    command = [esbmc, *map(str, arguments), DECODER / "src/cwb.c", "-I", DECODER / "include", *checks]
+    command = [esbmc, *map(str, arguments), DECODER / "cwb.c", "-I", DECODER, *checks]
     done = subprocess.run(command, capture_output=True, text=True)
     output = done.stdout + done.stderr
     assert ("VERIFICATION SUCCESSFUL" in output) != ("VERIFICATION FAILED" in output), output[-2000:]

@@ -81,7 +81,7 @@ def test_c_finds_the_same_margins() -> None:
 
 @pytest.fixture(scope="module")
 def program(compile_c: Compile) -> Path:
-    return compile_c("in_place", "-Wall", "-Wextra", "-Werror", ROOT / "tests/c/in_place.c", DECODER / "src/cwb.c")
+    return compile_c("in_place", "-Wall", "-Wextra", "-Werror", ROOT / "tests/c/in_place.c", DECODER / "cwb.c")
 
 
 def test_decoding_in_place(program: Path, tmp_path: Path) -> None:

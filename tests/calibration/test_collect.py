@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from cerwu_onnx.calibration import collect, columns, identity_stats, model_inputs, open_source
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.model.graph import Graph, analyse, load_model
-from cerwu_onnx.types import ConvPatch, EinsumPatch, Layer, LayerStats, MatMulPatch, Site
+from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, Layer, LayerStats, MatMulPatch, Site
 
 from ..models import build, constant, conv_net, normal, random_models, value
 from ..reference import activations
@@ -241,3 +241,9 @@ def test_resnet20() -> None:
     for layer in stats.values():
         np.testing.assert_allclose(layer.hessian, layer.hessian.swapaxes(1, 2), rtol=1e-6)
         assert np.linalg.eigvalsh(layer.hessian)[:, 0].min() > -1e-3 * np.abs(layer.hessian).max()
+
+
+def test_negative_indices_of_a_table_count_from_its_end() -> None:
+    """Each row of four counts as often as it is read, and a share of all that are read."""
+    found = columns(GatherPatch(-1, (4,)), np.array([[-1, 0, -4]]))
+    np.testing.assert_allclose(np.square(found).ravel(), np.array([2, 0, 0, 1]) + 3 / 4, rtol=1e-6)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from cerwu_onnx.cli.batch import PROGRAM
 
 from .conftest import Run
 
@@ -122,3 +126,79 @@ def test_files_that_cannot_be_read(run: Run, model: Path, name: str) -> None:
     result = run("compress", model, "m.cwb", "--config", name)
     assert result.code == 2
     assert result.err.startswith(f"error: cannot read {name}: ")
+
+
+EVIL = "from pathlib import Path\n\nPath('ran').touch()\n\n\ndef f(*_):\n    return 1.0\n"
+"""A module that leaves a trace when it is imported."""
+
+
+@pytest.mark.parametrize("name", ["cerwu.toml", "pyproject.toml"])
+@pytest.mark.parametrize(
+    ("line", "fault", "option"),
+    [
+        ("calib = 'evil.py:f'", "runs code", "--calib"),
+        ("calib = 'evil:f'", "runs code", "--calib"),
+        ("calib = '../calib.npz'", "lies outside this folder", "--calib"),
+        ("calib = 'link.npz'", "lies outside this folder", "--calib"),
+        ("calib = '{stem}nk.npz'", "lies outside this folder", "--calib"),
+        ("calib = '/absent/calib.npz'", "lies outside this folder", "--calib"),
+        ('calib = "a\\u0000b"', "lies outside this folder", "--calib"),
+        ("metric = 'evil.py:f'", "runs code", "--metric"),
+        ("metric-data = 'evil.py:f'\nmetric = 'error'", "runs code", "--metric-data"),
+        ("cache = 'kept'", "says where to write", "--cache"),
+    ],
+)
+def test_a_file_that_nobody_named_runs_no_code_and_writes_nowhere(
+    run: Run, model: Path, tmp_path: Path, name: str, line: str, fault: str, option: str
+) -> None:
+    Path("evil.py").write_text(EVIL)
+    Path("link.npz").symlink_to(tmp_path.parent / "calib.npz")
+    Path(name).write_text(f"{'[tool.cerwu-onnx]' if name == 'pyproject.toml' else ''}\n{line}\n")
+    before = set(tmp_path.iterdir())
+    for command in (("compress", model, "m.cwb"), ("compress", model, "--dry-run"), ("sweep", model, "--lambda", "1")):
+        result = run(*command, *(("--out-dir", "swept") if command[0] == "sweep" else ()))
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"error: {name}: {line.partition(' ')[0]} = ")
+        assert result.err.endswith(
+            f" {fault}, which a file may do only if you name it: add --config {name} if you trust it, "
+            f"or give {option} yourself\n"
+        )
+        assert result.err.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_the_user_names_counts(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    Path("evil.py").write_text(EVIL.replace("return 1.0", "import numpy; yield numpy.ones((8, 2, 8, 8), 'f')"))
+    Path("cerwu.toml").write_text(f"{FAST}calib = 'evil.py:f'\ncache = 'kept'\n")
+    found = report(run, "--calib", calib, "--cache", "mine")  # the command line replaces both
+    assert found["calibration"] == "data"
+    assert not Path("ran").exists()
+    assert not Path("kept").exists()
+    assert report(run, "--config", "cerwu.toml")["calibration"] == "data"
+    assert Path("ran").exists()
+    assert list(Path("kept").iterdir())
+
+
+def test_data_of_the_project_needs_no_trust(run: Run, model: Path, calib: Path) -> None:
+    Path("data").mkdir()
+    calib.rename("data/model.npz")
+    Path("cerwu.toml").write_text(
+        f"{FAST}calib = 'data/{{stem}}.npz'\nmetric = 'error'\nmetric-data = 'data/model.npz'"
+    )
+    assert report(run, "--fail-drop", "99%")["scores"]
+
+
+def test_modules_of_the_working_directory_are_not_imported(model: Path, calib: Path) -> None:
+    """Children of the program import what it imports: not files of that name in a clone."""
+    for name in ("numpy", "typer", "joblib", "onnx", "json"):
+        Path(f"{name}.py").write_text(EVIL)
+    program = [sys.executable, "-c", PROGRAM]
+    options = ["--method", "cerwu", "--calib", str(calib), "-q"]
+    many = subprocess.run([*program, "compress", str(model), "--out-dir", "many", *options], check=False)
+    assert (many.returncode, Path("many/model.cwb").exists()) == (0, True)
+    assert not Path("ran").exists()
+    if sys.version_info >= (3, 11):
+        swept = ["sweep", str(model), "--out-dir", "swept", "--lambda", "1", "--lambda", "2", "-j", "2", *options]
+        assert subprocess.run([*program, *swept], check=False).returncode == 0
+        assert len(list(Path("swept").iterdir())) == 2
+        assert not Path("ran").exists()

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from cerwu_onnx import __version__
 from cerwu_onnx.cli import app as program
@@ -139,6 +140,18 @@ def _fail(error: Exception) -> None:
             "error: unexpected ZeroDivisionError: x y; run again with -v for the traceback\n",
         ),
         (MemoryError("2 TiB"), 70, "error: out of memory: try a smaller --memory or --batch-size (2 TiB)\n"),
+        (
+            DecodeError("Error parsing message with type 'onnx.ModelProto': Arena alloc failed"),
+            70,
+            "error: out of memory: try a smaller --memory or --batch-size (Error parsing message with type "
+            "'onnx.ModelProto': Arena alloc failed)\n",
+        ),
+        (
+            RuntimeError("[ONNXRuntimeError] : 6 : Exception during initialization: std::bad_alloc"),
+            70,
+            "error: out of memory: try a smaller --memory or --batch-size ([ONNXRuntimeError] : 6 : "
+            "Exception during initialization: std::bad_alloc)\n",
+        ),
         (PermissionError(13, "Permission denied", "a\x1b[2J"), 2, "error: a\\x1b[2J: Permission denied\n"),
     ],
 )
@@ -162,8 +175,8 @@ def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
     from cerwu_onnx import errors
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.CerwuError)]
-    assert {c.exit_code for c in classes} == {1, 2, 3, 4, 5}
-    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 5, 70, 129, 130, 141, 143}
+    assert {c.exit_code for c in classes} == {1, 2, 3, 4, 5, 6}
+    assert set(program.EXIT_CODES) == {0, 1, 2, 3, 4, 5, 6, 70, 129, 130, 141, 143}
 
 
 def endless(folder: Path) -> str:

@@ -17,7 +17,7 @@ from cerwu_onnx.calibration import sums as sums_module
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.quantize.blocks import cut
-from cerwu_onnx.types import MatMulPatch
+from cerwu_onnx.types import Layer, MatMulPatch, MatrixLayout
 
 from ..models import build, normal, value
 from .test_walk_quantizer import dense_net, rows
@@ -171,3 +171,11 @@ def test_the_batch_follows_from_one_sample_layer_by_layer(monkeypatch: pytest.Mo
     source = open_source(rows(30, 12), model_inputs(graph.model))
     assert sequential._choose_batch(graph, source, memory=4 * 4 * (12 + 20 + 20 + 20) * 3) == 3
     assert max(opened) < len(graph.model.graph.node)
+
+
+@pytest.mark.parametrize(("share", "count"), [(1, 1), (2, 2), (3, 5), (5, 5), (6, 10), (50, 10)])
+def test_blocks_divide_the_columns(share: int, count: int) -> None:
+    """Ten of them, whose Hessians fit whole in so many times the half of the memory: 1, 2, 5 or 10 blocks."""
+    layer = Layer("w", MatrixLayout((3, 10), (1, 3, 10), (0, 1, 2), 1, 3, 10), ())
+    whole = memory_budget.HESSIANS * 8 * 10**2
+    assert memory_budget.blocks(layer, 2 * whole // share) == count

@@ -15,6 +15,7 @@ import cerwu_onnx
 from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import comparable, final_losses, loss_kind
 from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression.walk_result import WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import CalibrationError
@@ -413,3 +414,10 @@ def test_the_loss_that_is_asked_for(tmp_path: Path) -> None:
         assert done.report.output_loss == pytest.approx(expected, rel=1e-3)
         files[kind] = done.file.read_bytes()
     assert files["auto"] == files["kl"] != files["mse"]
+
+
+def test_parameters_that_moved_are_kept_of_every_layer() -> None:
+    found = WalkResult(1 << 20)
+    for name in ("first", "second"):
+        found.add(name, WalkedLayer(changed=(f"{name}.bias",), moved={f"{name}.bias": np.ones(2, np.float32)}))
+    assert list(found.values) == ["first.bias", "second.bias"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from cerwu_onnx import native
 from cerwu_onnx.config import CODERS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
+from cerwu_onnx.container.dictionary import deflate, inflate
 from cerwu_onnx.entropy.adaptive import encode_plain as adaptive_encode
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
 from cerwu_onnx.types import QuantizedTensor
@@ -214,6 +218,10 @@ HOSTILE = {
         seal(coded_record().replace(b"\2\0\0\0\x80\x3f", b"\x82\0\0\0\0\x80\x3f"), 1, ONES),
         "shortest form",
     ),
+    "number of 33 bits": (
+        seal(coded_record()[:-1] + b"\x81\x80\x80\x80\x10", 1, ONES),
+        "exceeds 32 bits",
+    ),
     "name empty": (names(b"\0"), "name of 0 bytes"),
     "name too long": (names(b"\x81\x08" + b"n" * 1025), "name of 1025 bytes"),
     "name not UTF-8": (names(b"\1\xff"), "not UTF-8"),
@@ -237,6 +245,7 @@ HOSTILE = {
     "table begins and ends with level 0": (one(b"\x34\x0b"), "first or last level"),
     "table's bits left over": (one(b"\xf1\x84"), "last byte's bits"),
     "words for zeros": (one(b"\1\0\0\0", largest=0), "does not end"),
+    "nothing but a word 0": (one(ONES + b"\0\0"), "does not end"),
     "first word 0": (one(ONES + b"\0\0\1\0"), "does not end"),
     "stream does not end": (one(ONES + b"\1\2\3\4\5\6\7\x08\x09\1\2\3"), "does not end"),
     "other symbols": (one(values=b"\1\0\0\0"), "payload and values"),
@@ -246,6 +255,14 @@ HOSTILE = {
     ),
     "two metadata sections": (seal(metadata.record.to_bytes() * 2, 2, metadata.payload * 2), "section 33 follows 33"),
     "metadata is a list": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"[]")]), "not a JSON object"),
+    "metadata is nested in 65 levels": (
+        writer.assemble([writer.packed_section(f.Kind.METADATA, b'{"a":' * 65 + b"{}" + b"}" * 65)]),
+        "nested deeper than 64 levels",
+    ),
+    "metadata is nested in 900 lists": (
+        writer.assemble([writer.packed_section(f.Kind.METADATA, b'{"a":' + b"[" * 900 + b"]" * 900 + b"}")]),
+        "nested deeper than 64 levels",
+    ),
     "metadata is not JSON": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"{")]), "not a JSON object"),
     "metadata is not UTF-8": (writer.assemble([writer.packed_section(f.Kind.METADATA, b"\xff")]), "not a JSON object"),
     "metadata is deep": (
@@ -255,6 +272,10 @@ HOSTILE = {
     "deflate stream cut short": (
         seal(section_record(32, metadata.payload[:1]), 1, metadata.payload[:1]),
         "graph section",
+    ),
+    "deflate stream and more": (
+        seal(section_record(33, metadata.payload + b"x"), 1, metadata.payload + b"x"),
+        "does not end with the section",
     ),
     "deflate stream is noise": (seal(section_record(32, b"\xff" * 4), 1, b"\xff" * 4), "section"),
 }
@@ -303,6 +324,8 @@ def test_the_writer_refuses_what_the_format_cannot_hold() -> None:
             writer.encode_tensor(writer.RawTensor(name, f.ElementType.FLOAT32, values[0]))
     with pytest.raises(ModelError, match="exceed the format"):
         writer.encode_tensor(writer.CodedTensor("w", quantized(np.array([0, 2048]))))
+    with pytest.raises(ModelError, match="exceed the format"):  # an index of 1024
+        writer.encode_tensor(writer.CodedTensor("w", replace(quantized(np.array([2048, 0])), run=2)))
     part = writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, values[0]))
     with pytest.raises(ModelError, match="share a name"):
         writer.assemble([part, part])
@@ -327,3 +350,70 @@ def test_golden_file_decodes_for_ever() -> None:
         assert container.decode(record).tobytes() == expected[record.name].tobytes()
     assert container.metadata() == {"tool": "golden", "lambda": 0.25}
     assert container.graph() == b"golden graph"
+
+
+def test_limits_of_metadata_and_elements_hold_for_writers_and_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = [
+        writer.encode_tensor(writer.CodedTensor(f"z{i}", quantized(np.zeros((2, 2**15))), "ans")) for i in range(3)
+    ]
+    metadata = writer.metadata_section({"a": "b" * 1000})
+    data = writer.assemble([*zeros, metadata])
+    assert len(reader.parse(data).tensors) == 3
+    monkeypatch.setattr(f, "CODED_ELEMENTS", 3 * 2**16 - 1)
+    monkeypatch.setattr(f, "CODED_ELEMENTS_PER_BYTE", 0)
+    with pytest.raises(ModelError, match="196608 elements"):
+        writer.assemble([*zeros, metadata])
+    with pytest.raises(CorruptFileError, match="196608 coded elements exceed 196607"):
+        reader.parse(data)
+    monkeypatch.setattr(f, "MAX_METADATA", 1007)
+    with pytest.raises(ModelError, match="the metadata take 1008 bytes"):
+        writer.metadata_section({"a": "b" * 1000})
+    monkeypatch.setitem(reader.MAX_SECTION, f.Kind.METADATA, 1007)
+    monkeypatch.setattr(f, "CODED_ELEMENTS_PER_BYTE", 2**15)
+    with pytest.raises(CorruptFileError, match="metadata section"):
+        reader.parse(data).metadata()
+
+
+class _Eager:
+    """An executor that does each job at once, so that what was asked for can be counted."""
+
+    def __enter__(self) -> _Eager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, function: Callable[[f.Record], object], record: f.Record) -> Future[object]:
+        done: Future[object] = Future()
+        done.set_result(function(record))
+        return done
+
+
+def test_tensors_decoded_ahead_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all tensors of a large file are in memory before the first one is taken."""
+    sizes = [4, 3, 3, 50, 4, 4, 4]
+    tensors = [writer.CodedTensor(f"{index}", quantized(np.arange(size))) for index, size in enumerate(sizes)]
+    container = reader.parse(writer.assemble([writer.encode_tensor(tensor) for tensor in tensors]))
+    decoded: list[int] = []
+    decode = reader.Container.decode
+
+    def counted(self: reader.Container, record: f.Record) -> np.ndarray:
+        decoded.append(record.count)
+        return decode(self, record)
+
+    monkeypatch.setattr(reader, "AHEAD", 10)
+    monkeypatch.setattr(reader, "ThreadPoolExecutor", lambda _: _Eager())
+    monkeypatch.setattr(reader.Container, "decode", counted)
+    held = []
+    for index, values in enumerate(container.decode_all()):
+        assert values.size == sizes[index]
+        held.append(sum(decoded) - sum(sizes[:index]))
+    assert decoded == sizes
+    assert held == [10, 6, 3, 50, 8, 8, 4]
+
+
+def test_a_section_is_no_larger_than_its_limit() -> None:
+    stream = deflate(bytes(100))
+    assert inflate(stream, 100) == bytes(100)
+    with pytest.raises(CorruptFileError, match="holds more than 99 bytes"):
+        inflate(stream, 99)

@@ -15,7 +15,7 @@ from cerwu_onnx.entropy import adaptive, step, tables, trellis
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/format.md").read_text(encoding="utf-8").partition("## Worked example")[0]
 FLAT = " ".join(PAGE.split())
-C = "".join((ROOT / "decoder_c" / name).read_text(encoding="utf-8") for name in ("include/cwb.h", "src/cwb.c"))
+C = "".join((ROOT / "decoder_c" / name).read_text(encoding="utf-8") for name in ("cwb.h", "cwb.c"))
 
 WORDS: dict[str, tuple[str, str | None, int]] = {
     # what it is: the words of the page, how the C sources name it, the value in Python
@@ -119,6 +119,12 @@ def test_steps() -> None:
     assert (step.bits_of(2.0**low), step.bits_of(2.0**high)) == (step.LEAST, step.BEYOND)
     assert constant("LEAST_STEP") == step.LEAST
     assert int(re.findall(r"#define STEPS \(UINT32_C\((\w+)\) - LEAST_STEP", C)[0], 0) == step.BEYOND
+
+
+def test_the_step_before_the_first_short_one_is_long() -> None:
+    """Number 0 says that a float follows."""
+    assert step.to_bytes(2.0**-25) == bytes([0, 0, 0, 0, 0x33])
+    assert step.to_bytes(2.0**-25 * 1.125) == bytes([1])
 
 
 def test_tables_of_numbers() -> None:

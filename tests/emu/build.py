@@ -27,7 +27,7 @@ FLAGS = (
     "-fdata-sections",
     "-g",  # without it zig drops the symbols
     *STRICT,
-    f"-I{DECODER / 'include'}",
+    f"-I{DECODER}",
 )
 
 
@@ -62,7 +62,7 @@ def link(target: Target, objects: Sequence[Path], entries: Sequence[str], output
 def decoder_object(target: Target, folder: Path, level: str, *flags: str) -> Path:
     """``cwb.c`` compiled at an optimisation level such as ``-Os``."""
     output = folder / "-".join(["cwb", target.name, level.lstrip("-"), *(flag.lstrip("-") for flag in flags)])
-    return compile_object(target.zig, DECODER / "src" / "cwb.c", output.with_suffix(".o"), level, *flags)
+    return compile_object(target.zig, DECODER / "cwb.c", output.with_suffix(".o"), level, *flags)
 
 
 def program(target: Target, folder: Path, level: str, entries: Sequence[str], *flags: str) -> Elf:

@@ -253,4 +253,4 @@ def test_compiles_without_warnings(folder: Path, machine: str, option: str) -> N
     """16-bit ints (AVR, MSP430) and big-endian machines among them."""
     zig = targets.COMPILED_ONLY.get(machine) or targets.BY_NAME[machine].zig
     flags = [f"-DCWB_{option}"] if option else []
-    build.compile_object(zig, build.DECODER / "src" / "cwb.c", folder / f"{machine}.o", "-Os", *flags)
+    build.compile_object(zig, build.DECODER / "cwb.c", folder / f"{machine}.o", "-Os", *flags)

@@ -60,3 +60,7 @@ def test_it_holds_as_often_as_it_says() -> None:
     counts = random.multinomial(500, shares, size=2000)
     held = np.mean([least_share(*answers(*count), 0.9) <= true for count in counts])
     assert held == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_score_of_zero_has_no_share_even_without_margin() -> None:
+    assert least_share(*answers(0, 0, 5, 10), 0.5) == -math.inf

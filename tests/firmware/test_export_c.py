@@ -176,9 +176,44 @@ def test_names_of_models() -> None:
     for given_name, expected in names.items():
         assert default_name(Path(given_name)) == expected
         export(reader.parse(file()), expected)
-    for bad in ("cwb", "", "A", "9", "a-b", "x" * 33, "a\n"):
+    for bad in ("cwb", "cwb_err", "", "A", "9", "a-b", "x" * 33, "a\n"):
         with pytest.raises(UsageError, match="does not fit"):
             export(reader.parse(file()), bad)
+
+
+@pytest.mark.parametrize(
+    "word", ["stdint", "stddef", "limits", "errno", "main", "int", "class", "co_await", "string", "con"]
+)
+def test_headers_and_keywords_are_no_names_of_models(word: str, tmp_path: Path) -> None:
+    """A file ``stdint.h`` on the include path would stand before the compiler's own, in C and in C++."""
+    container = reader.parse(file())
+    with pytest.raises(UsageError, match="does not fit"):
+        export(container, word)
+    name = default_name(Path(f"{word.upper()}.cwb"))
+    assert name == f"model_{word}"
+    write_folder(export(container, name), tmp_path, force=False)
+    (tmp_path / "main.c").write_text(f'#include <stdint.h>\n#include <errno.h>\n#include "{name}.h"\nint used;\n')
+    for compiler, options in (("cc", STRICT), ("c++", ["-std=c++17", "-x", "c++", "-Wall", "-Wextra", "-Werror"])):
+        if shutil.which(compiler):
+            line = [compiler, *options, "-fsyntax-only", "-I", ".", f"{name}.c", "main.c"]
+            subprocess.run(line, cwd=tmp_path, check=True)
+
+
+HEADERS = "#include <bits/stdc++.h>\n#include <unistd.h>\n"
+"""All of the standard library, as g++ has it."""
+
+
+def test_no_name_is_that_of_a_header_that_the_compiler_reads() -> None:
+    if not shutil.which("g++"):
+        pytest.skip("needs g++")
+    line = ["g++", "-std=c++20", "-M", "-x", "c++", "-"]
+    done = subprocess.run(line, input=HEADERS, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"g++ cannot read its headers: {done.stderr[:200]}")
+    read = [Path(word) for word in done.stdout.replace("\\\n", " ").split() if word.endswith(".h")]
+    top = {path.stem for path in read if path.parent.name in ("include", "include-fixed", "x86_64-linux-gnu")}
+    assert {"stdint", "errno"} <= top
+    assert not [name for name in top if c_source.is_model_name(name)]
 
 
 @settings(deadline=None, max_examples=10)
@@ -267,8 +302,8 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_decoder_files_are_those_of_the_repository() -> None:
     for path in DECODER_FILES:
         assert decoder_file(path) == (ROOT / "decoder_c" / path).read_bytes()
-    with pytest.raises(UsageError, match="lacks decoder_c/src/nothing"):
-        decoder_file("src/nothing.c")
+    with pytest.raises(UsageError, match="lacks decoder_c/nothing"):
+        decoder_file("nothing.c")
 
 
 def test_compressed_models_export(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_c_computes_the_same(tmp_path: Path) -> None:
         pytest.skip("no C compiler: install one (cc, gcc or clang) or set CC to compile cwb_multiplier")
     decoder = Path(__file__).parents[2] / "decoder_c"
     (tmp_path / "main.c").write_text(MULTIPLIER_C)
-    sources = [tmp_path / "main.c", decoder / "src/cwb.c"]
-    subprocess.run([cc, "-std=c99", f"-I{decoder / 'include'}", *sources, "-o", tmp_path / "main"], check=True)
+    sources = [tmp_path / "main.c", decoder / "cwb.c"]
+    subprocess.run([cc, "-std=c99", f"-I{decoder}", *sources, "-o", tmp_path / "main"], check=True)
     rng = np.random.default_rng(9)
     usual = np.exp(rng.normal(-4, 2, size=(3000, 3))).astype("<f4").view("<u4")
     borders = np.array([0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x3F7FFFFF, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 1 << 31])

@@ -1,4 +1,7 @@
-"""The long campaigns: ``python -m tests.fuzz`` (C decoder), ``--guided`` (under libFuzzer), ``--reader`` (Python)."""
+"""The long campaigns: ``python -m tests.fuzz`` (C decoder), ``--guided`` (under libFuzzer), ``--reader`` (Python).
+
+``--differential`` compares both with the specification as a program, ``--expansion`` measures the worst of small files.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-from . import campaign, guided, reader, seeds
+from . import campaign, differential, expansion, guided, reader, seeds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--reader", action="store_true", help="the Python reader instead of the C decoder")
+    parser.add_argument("--differential", action="store_true", help="C, Python and tests/spec on the same mutants")
+    parser.add_argument("--share", type=int, default=50, help="all three see one mutant of so many; C sees them all")
+    parser.add_argument(
+        "--expansion", action="store_true", help="bytes out, memory and work for each byte in, at worst"
+    )
     parser.add_argument(
         "--guided", type=int, metavar="SECONDS", help="so long under libFuzzer, which keeps what is new"
     )
@@ -28,8 +36,13 @@ def main() -> int:
         table = reader.long_campaign(arguments.mutations, arguments.processes)
         print(f"Python reader, {sum(table.counts.values()):,} files\n\n{table.text()}")
         return int(table.failed())
+    if arguments.expansion:
+        print(f"Small files at their worst\n\n{expansion.table(expansion.rows(expansion.SCALE))}")
+        return 0
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="cwb-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if arguments.differential:
+        return run_differential(folder, arguments.mutations, arguments.share, arguments.processes)
     paths = seeds.write(folder)
     if arguments.guided:
         return run_guided(folder, paths, arguments.guided, arguments.processes)
@@ -54,6 +67,16 @@ def every(program: Path, folder: Path, result: campaign.Result) -> None:
         path.write_bytes(data)
         cases = chain(reader.flips(data), reader.cuts(data), reader.splices(data, files[number - 1]))
         campaign.stream(program, path, cases, result)
+
+
+def run_differential(folder: Path, count: int, share: int, processes: int) -> int:
+    """The same mutants through three readers; files that made trouble are kept in ``folder``."""
+    table = differential.run(differential.build(folder), count, share, processes)
+    print(f"C decoder, Python reader and specification, {count:,} mutants\n\n{table.text()}")
+    for number, (why, data) in enumerate(table.failures):
+        (folder / f"differs-{number}.cwb").write_bytes(data)
+        print(f"{folder}/differs-{number}.cwb: {why}", file=sys.stderr)
+    return int(table.failed())
 
 
 def run_guided(folder: Path, paths: list[Path], seconds: int, processes: int) -> int:

@@ -21,7 +21,7 @@ OUTCOMES = ("detected", "harmless", "silent", "hang")
 ERRORS = {
     -int(code): name
     for name, code in re.findall(
-        r"^    CWB_(?:ERR_)?(OK|(?<=ERR_)\w+) = (-?\d+)", (DECODER / "include/cwb.h").read_text(), re.MULTILINE
+        r"^    CWB_(?:ERR_)?(OK|(?<=ERR_)\w+) = (-?\d+)", (DECODER / "cwb.h").read_text(), re.MULTILINE
     )
 }
 
@@ -45,7 +45,7 @@ def compile_c(output: Path, *arguments: object) -> Path:
         BuildError: it does not compile.
     """
     warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
-    command = [compiler(), *warnings, "-g", "-O1", *SANITIZE, f"-I{DECODER / 'include'}", *map(str, arguments)]
+    command = [compiler(), *warnings, "-g", "-O1", *SANITIZE, f"-I{DECODER}", *map(str, arguments)]
     made = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
     if made.returncode != 0:
         raise BuildError(made.stderr)
@@ -53,17 +53,26 @@ def compile_c(output: Path, *arguments: object) -> Path:
 
 
 def build(folder: Path, *flags: str) -> Path:
-    """The driver, with the decoder's blocks counted. ``flags`` are those of both.
+    """campaign.c with the decoder. ``flags`` are those of both.
 
     Raises:
         BuildError: it does not compile, or what it makes does not run.
     """
-    decoder = compile_c(folder / "cwb.o", "-fsanitize-coverage=trace-pc", *flags, "-c", DECODER / "src/cwb.c")
-    sources = [HERE / name for name in ("campaign.c", "exercise.c", "mutate.c")]
-    program = compile_c(folder / "campaign", *flags, *sources, decoder)
+    program = build_driver(folder, "campaign.c", *flags)
     if subprocess.run([program], capture_output=True).returncode != 2:
         raise BuildError("programs made with sanitizers do not run here")
     return program
+
+
+def build_driver(folder: Path, main: str, *flags: str) -> Path:
+    """A driver, with the decoder's blocks counted.
+
+    Raises:
+        BuildError: it does not compile.
+    """
+    decoder = compile_c(folder / "cwb.o", "-fsanitize-coverage=trace-pc", *flags, "-c", DECODER / "cwb.c")
+    sources = [HERE / name for name in (main, "exercise.c", "mutate.c")]
+    return compile_c(folder / Path(main).stem, *flags, *sources, decoder)
 
 
 @dataclass

@@ -19,8 +19,8 @@ from .campaign import DECODER, HERE, BuildError
 
 LIBRARY = "libclang_rt.fuzzer_no_main.a"
 COVERAGE = "-fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp"
-FUNDAMENTAL = ["-std=c99", "-g", "-O1", f"-I{DECODER / 'include'}"]
-SOURCES = (DECODER / "src/cwb.c", *(HERE / name for name in ("exercise.c", "fuzzer.c")))
+FUNDAMENTAL = ["-std=c99", "-g", "-O1", f"-I{DECODER}"]
+SOURCES = (DECODER / "cwb.c", *(HERE / name for name in ("exercise.c", "fuzzer.c")))
 
 
 def library() -> Path:

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import helper
 
 from cerwu_onnx.compression.encode import encode
@@ -57,7 +58,38 @@ class Hang(BaseException):
 
 def whole_model() -> bytes:
     """A small model with all it needs: exact tensors, graph, packed names, metadata."""
-    model = models.conv_net()
+    return exact_file(models.conv_net())
+
+
+def nested_model() -> bytes:
+    """A model with bodies, one of which has a body, a local function, names kept as text, and a Constant."""
+    value = models.value
+    inner = helper.make_graph([helper.make_node("Mul", ["s", "w"], ["m"])], "", [], [value("m", [2])])
+    test = helper.make_node("If", ["c"], ["t"], then_branch=inner, else_branch=inner)
+    step = [helper.make_node("Identity", ["c"], ["c2"]), test, helper.make_node("Add", ["t", "k"], ["s2"])]
+    body = helper.make_graph(
+        step,
+        "",
+        [value("i", [], 7), value("c", [], 9), value("s", [2])],
+        [value("c2", [], 9), value("s2", [2])],
+    )
+    twice = helper.make_function(
+        "own", "Twice", ["p"], ["q"], [helper.make_node("Add", ["p", "p"], ["q"])], [helper.make_opsetid("", 17)]
+    )
+    nodes = [
+        models.constant("k", models.normal(2)),
+        helper.make_node("Loop", ["n", "", "x"], ["l"], body=body),
+        helper.make_node("Twice", ["l"], ["z"], domain="own"),
+        helper.make_node("Relu", ["z"], ["y"]),
+    ]
+    tensors = {"w": models.normal(2), "n": np.array(3)}
+    model = models.build(nodes, [value("x", [2])], [value("y", [2])], tensors, functions=[twice], domains=["own"])
+    model.graph.quantization_annotation.add(tensor_name="z")
+    return exact_file(model)
+
+
+def exact_file(model: onnx.ModelProto) -> bytes:
+    """The file of a model whose tensors are all exact."""
     tensors = container_tensors(model)
     exact = [
         writer.encode_tensor(writer.RawTensor(name, f.ElementType(element), values))

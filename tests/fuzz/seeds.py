@@ -49,6 +49,22 @@ def nameless() -> bytes:
     return writer.assemble([_coded("w", np.arange(-3, 4).repeat(3), "ans")])
 
 
+def forms() -> bytes:
+    """A small tensor in each form by each coder, names, margins."""
+    rng, shape, coded = np.random.default_rng(8), (2, 3, 4), []
+    for number, form in enumerate(f.FORMS):
+        run = form.run_length(shape)
+        for coder in ("ans", "adaptive"):
+            symbols = np.rint(rng.laplace(size=24) * 1.5).astype(np.int32)
+            values = trellis.to_values(symbols, run) if run else symbols
+            coded.append(_coded(f"{coder}{number}", form.order.restore(values, shape), coder, form.order, run))
+    sections = [
+        writer.names_section([part.record.name for part in coded]),
+        writer.margins_section([in_place.margin(part) for part in coded]),
+    ]
+    return writer.assemble([*coded, *sections])
+
+
 def packed() -> bytes:
     """Metadata and a graph that is none, behind names: what the Python reader inflates."""
     coded = [_coded("w", np.arange(-6, 6).reshape(3, 4), "ans"), _coded("v", np.eye(4), "adaptive")]

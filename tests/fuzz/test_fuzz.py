@@ -89,7 +89,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [campaign.HERE / name for name in ("fuzzer.c", "exercise.c", "mutate.c")]
     program = tmp_path_factory.mktemp("replay") / "replay"
     try:
-        return campaign.compile_c(program, "-DREPLAY", *sources, campaign.DECODER / "src/cwb.c")
+        return campaign.compile_c(program, "-DREPLAY", *sources, campaign.DECODER / "cwb.c")
     except campaign.BuildError as error:
         pytest.skip(f"no C compiler with sanitizers: {str(error)[:300]}")
 

@@ -101,14 +101,35 @@ def stored(content: bytes) -> bytes:
     )
 
 
-def repeated(before: bytes, byte: int, times: int, after: bytes = b"") -> bytes:
-    """A deflate stream, with fixed codes, of bytes below 144: ``byte`` stands there 1 + ``times`` (258 n) times."""
+def deflated(*parts: bytes | tuple[int, int]) -> bytes:
+    """A deflate stream, with fixed codes, of these bytes; a part (n, d) is n times 258 bytes from d <= 4 bytes back."""
     bits = ["1" + "10"]  # the last block, of fixed codes; each number lowest bit first, each code highest bit first
-    bits += [f"{0x30 + c:08b}" for c in (*before, byte)]
-    bits += ["11000101" + "00000"] * (times // 258)  # 258 bytes from one byte back
-    bits += [f"{0x30 + c:08b}" for c in after] + ["0" * 7]
-    text = "".join(bits)
+    for part in parts:
+        if isinstance(part, bytes):
+            bits += [f"{0x30 + c:08b}" if c < 144 else f"{0x100 + c:09b}" for c in part]
+        else:
+            bits += ["11000101" + f"{part[1] - 1:05b}"] * part[0]
+    text = "".join([*bits, "0" * 7])
     return int(text[::-1], 2).to_bytes((len(text) + 7) // 8, "little")
+
+
+def repeated(before: bytes, byte: int, times: int, after: bytes = b"") -> bytes:
+    """A deflate stream in which ``byte`` stands 1 + ``times`` (258 n) times."""
+    return deflated(before, bytes([byte]), (times // 258, 1), after)
+
+
+def empty_nodes(times: int) -> bytes:
+    """A graph section of 1 + 129 ``times`` nodes without content, of two bytes each."""
+    return deflated(b"\x3a" + varint(2 + 258 * times) + b"\x0a\0", (times, 2))
+
+
+def copied_name(times: int, uses: int) -> bytes:
+    """A graph section with an input's name of 1 + 258 ``times`` bytes, to which a node refers 1 + 86 ``uses`` times."""
+    name, node = varint(1 + 258 * times), varint(3 + 258 * uses)
+    value = varint(len(name) + 2 + 258 * times)
+    inputs = b"\x5a" + value + b"\x0a" + name
+    size = len(inputs) + 1 + 258 * times + 1 + len(node) + 3 + 258 * uses
+    return deflated(b"\x3a" + varint(size) + inputs + b"a", (times, 1), b"\x0a" + node + b"\x0a\x011", (uses, 3))
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -324,4 +345,25 @@ def cases() -> Iterator[Case]:
         seal(packed_graph(graph(chain, uses))),
         "OK",
         "OK",
+    )
+    yield Case(
+        "graph-nodes",
+        "516,001 empty nodes in 7 KB: gigabytes of messages if the file were larger",
+        seal(record(GRAPH, empty_nodes(4000))),
+        "OK",
+        "fields",
+    )
+    yield Case(
+        "names-copied",
+        "a name of 51,601 bytes, and 1979 references to it: 102 MB",
+        seal(record(GRAPH, copied_name(200, 23))),
+        "OK",
+        "names of the graph section exceed",
+    )
+    yield Case(
+        "zeros",
+        "16,000 tensors of 2^20 zeros each, for which 12 bytes of directory do",
+        seal(*[coded(b"", (2**20,), largest=0)] * 16_000),
+        "SPACE",
+        "coded elements exceed",
     )

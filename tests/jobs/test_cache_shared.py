@@ -143,3 +143,37 @@ def test_a_cache_that_may_not_be_written(tmp_path: Path, caplog: pytest.LogCaptu
     messages = {record.getMessage() for record in caplog.records}
     assert len(messages) == 1
     assert messages.pop().endswith("; results are not kept")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights of POSIX")
+def test_a_cache_where_others_may_put_results(
+    model: Path, calib: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found there is believed: only its owner, who runs this, may write there."""
+    cache, words = tmp_path / "cache", ("compress", model, tmp_path / "o.cwb", "--calib", calib, "--cache")
+    for mode in (0o777, 0o1777, 0o775, 0o757):
+        cache.mkdir(exist_ok=True)
+        cache.chmod(mode)
+        result = run(*words, cache)
+        assert (result.code, list(cache.iterdir())) == (2, [])
+        assert result.err == (
+            f"error: cache {cache}: other users may put results there, which would be believed: chmod go-w it\n"
+        )
+    cache.chmod(0o755)
+    (tmp_path / "link").symlink_to(cache)
+    with monkeypatch.context() as context:
+        if os.geteuid():
+            context.setattr(os, "geteuid", lambda: 65534)
+        else:  # root, whose own folders everybody believes
+            os.chown(cache, 65534, -1)
+        for folder in (cache, tmp_path / "link"):
+            result = run(*words, folder)
+            assert result.code == 2
+            assert result.err.endswith("belongs to another user, whose results would be believed: give your own\n")
+    assert not (tmp_path / "o.cwb").exists()
+    mask = os.umask(0)
+    try:
+        assert run(*words, tmp_path / "new" / "cache", "--method", "cerwu").code == 0
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "new" / "cache").stat().st_mode & 0o777 == 0o700

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 import cerwu_onnx
 from cerwu_onnx import runtime
@@ -29,6 +31,7 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs import files
 
 from ..cli.conftest import Run, _calib, _cwb, calib, command, cwb, model, run
+from ..models import build, normal, value
 
 __all__ = ["_calib", "_cwb", "calib", "cwb", "model", "run"]
 
@@ -201,7 +204,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("only root may mount a small disk")
@@ -288,6 +291,22 @@ def test_little_memory(model: Path, calib: Path, tmp_path: Path) -> None:
         assert list(out.parent.iterdir()) == [out]
     assert codes[0] == 70
     assert codes[-1] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep to a limit on memory")
+def test_little_memory_for_protobuf(tmp_path: Path) -> None:
+    """It has another exception for that, which would call the model damaged."""
+    tensors = {"a": normal(1500, 2000), "b": normal(2000, 1500)}
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("MatMul", ["h", "b"], ["y"])]
+    model = tmp_path / "model.onnx"
+    onnx.save(build(nodes, [value("x", ["N", 1500])], [value("y", ["N", 1500])], tensors), model)
+    found = {}
+    for spare in (15, 30, 45, 1000):
+        line = [sys.executable, "-c", SPARE, tmp_path / "old", str(spare << 10), "inspect", model]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | ONE_THREAD)
+        found[done.stderr] = int(done.stdout.splitlines()[-1])
+        assert found[done.stderr] == 0 or re.fullmatch(r"error: out of memory: .+\n", done.stderr), (spare, done.stderr)
+    assert set(found.values()) == {0, 70}
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs import files
 
 
-def test_a_file_appears_whole_with_the_users_permissions(tmp_path: Path) -> None:
+def test_a_file_appears_whole_with_the_users_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mask is never changed to be read: other threads create files, too."""
     target = tmp_path / "o.bin"
-    files.write_atomic(target, b"content", overwrite=False)
-    mask = os.umask(0)
-    os.umask(mask)
+    mask = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", None)
+        files.write_atomic(target, b"content", overwrite=False)
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
     assert target.read_bytes() == b"content"
-    assert target.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert target.stat().st_mode & 0o777 == 0o640
     target.chmod(0o600)
     files.write_atomic(target, b"other", overwrite=True)
     assert target.stat().st_mode & 0o777 == 0o600
@@ -47,7 +52,7 @@ def test_targets_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(UsageError, match=message):
             files.check_target(tmp_path / path, overwrite=False)
     assert files.check_target(tmp_path / "old", overwrite=True) == tmp_path / "old"
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(UsageError, match="not writable"):
         files.check_target(tmp_path / "new", overwrite=False)
 

@@ -162,6 +162,50 @@ def test_jobs_of_a_lost_worker_run_again(cluster: Cluster, tmp_path: Path, monke
         all_of(Pool(2), ["a", "b"], always_fatal, apart=True)
 
 
+def damaged_once(marker: str) -> int:
+    """What this process sends next arrives with a byte changed, or cut short; the first time."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        seal = parallel._sealed
+
+        def damage(content: Any) -> Any:
+            parallel._sealed = seal
+            sent = seal(content)
+            return {"a": sent[:-1] + bytes([sent[-1] ^ 1]), "b": sent[:40], "c": None}[marker[-1]]
+
+        parallel._sealed = damage
+    return len(marker)
+
+
+def always_damaged(_: str) -> int:
+    parallel._sealed = lambda _: b"damaged"
+    return 0
+
+
+@pytest.mark.parametrize("where", ["processes", "dask"])
+def test_results_that_arrive_damaged_are_computed_again(
+    where: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue("cluster").url if where == "dask" else None
+    markers = [str(tmp_path / name) for name in "abc"]
+    found = all_of(Pool(None if url else 2, url), markers, damaged_once, apart=True)
+    assert sorted(found) == [(index, len(marker)) for index, marker in enumerate(markers)]
+    assert all(Path(marker).exists() for marker in markers)
+    if where == "processes":
+        monkeypatch.setattr(parallel, "RETRIES", 1)
+        with pytest.raises(WorkerError, match="workers were lost 2 times without a result: what it sent or was sent"):
+            all_of(Pool(2), ["a", "b"], always_damaged, apart=True)
+
+
+def test_jobs_that_arrive_damaged_are_not_done() -> None:
+    sealed = parallel._sealed((parallel._versions(), double, 2.0))
+    index, (result, error, _) = parallel._unsealed(parallel._away(7, sealed))
+    assert (index, result, error) == (7, 4.0, None)
+    for wrong in (sealed[:-1], sealed[:-1] + b"?", b"", sealed[32:]):
+        with pytest.raises(parallel._Lost, match="arrived damaged"):
+            parallel._away(7, wrong)
+
+
 @pytest.mark.parametrize(
     "settings",
     [Settings(method="cerwu"), Settings(method="trellis"), Settings(method="rd-rtn", memory=1 << 20)],

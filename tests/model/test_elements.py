@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx.config import Settings
-from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.errors import CorruptFileError, ModelError
 from cerwu_onnx.model.elements import FLOATS, float_tensor, floats_of, from_float32, raw_bytes, stored_floats
 from cerwu_onnx.model.placeholders import MAX_SYMBOL, fill_coded, placeholder, tables
 from cerwu_onnx.model.skeleton import join, split
@@ -78,6 +78,11 @@ def test_the_range_of_a_table_is_limited() -> None:
     assert tables(numpy_helper.from_array(np.array([0, 4094], np.int64)))
     assert not tables(numpy_helper.from_array(np.array([0, 4095], np.int64)))
     assert not tables(numpy_helper.from_array(np.array([2**63, 2**63 + 1], np.uint64)))
+    (table,) = tables(numpy_helper.from_array(np.array([7, 7, 7, 7 + 2048], np.int64)))
+    assert (table.offset, table.symbols.tolist()) == (
+        7 + 1024,
+        [-1024, -1024, -1024, 1024],
+    )  # not the most frequent one
     assert not tables(numpy_helper.from_array(normal(3)))
     assert not tables(numpy_helper.from_array(np.empty((0, 3), np.int8)))
     assert not tables(helper.make_tensor("s", TensorProto.STRING, [1], [b"a"]))
@@ -260,6 +265,7 @@ HOSTILE = {
     "a coded tensor of the type 8": {"data_type": TensorProto.STRING},
     "values that are not integers": {"data_type": TensorProto.INT8, "scale": 0.5},
     "values out of the type's range": {"data_type": TensorProto.INT8, "int64_data": [120]},
+    "values out of the type's range: the file is damaged": {"data_type": TensorProto.BOOL},
     "halves that do not make up bytes": {"data_type": TensorProto.UINT8, "dims": [3]},
     "values that are not finite": {"data_type": TensorProto.FLOAT16, "scale": 1e5},
     "more than one offset": {"data_type": TensorProto.INT8, "int64_data": [0, 0]},
@@ -275,3 +281,22 @@ def test_placeholders_that_ask_for_the_impossible(what: str) -> None:
     skeleton = split(model, ["w"], {"w": mark})
     with pytest.raises(CorruptFileError, match=f"tensor 'w': the graph section asks for {what}"):
         join(skeleton, [("w", TensorProto.FLOAT, values)])
+
+
+def test_ties_of_bfloat16_go_to_the_even_one() -> None:
+    """1 + 1/256 lies between 1 and 1 + 1/128, and 1 + 3/256 between that and 1 + 1/64."""
+    values = np.array([1 + 1 / 256, 1 + 3 / 256, -1 - 1 / 256], np.float32)
+    assert from_float32(values, TensorProto.BFLOAT16).tolist() == [0x3F80, 0x3F82, 0xBF80]
+
+
+@pytest.mark.parametrize("length", [7, 8])
+def test_elements_in_a_file_that_was_cut_short(tmp_path: Path, length: int) -> None:
+    (tmp_path / "weights").write_bytes(bytes(length))
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    for key, text in (("location", str(tmp_path / "weights")), ("offset", "0"), ("length", "8")):
+        tensor.external_data.add(key=key, value=text)
+    if length == 8:
+        assert raw_bytes(tensor) == bytes(8)
+        return
+    with pytest.raises(ModelError, match="'w' keeps its data in another file"):
+        raw_bytes(tensor)

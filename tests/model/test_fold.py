@@ -8,6 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from cerwu_onnx.errors import ModelError
+from cerwu_onnx.model import fold
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import analyse, get_tensor
 
@@ -132,7 +133,16 @@ def read_elsewhere(name: str):
     return conv_bn([helper.make_node("Relu", [name], ["z"])], ("y", "z"))
 
 
+def own_bias() -> onnx.ModelProto:
+    """A Gemm whose bias is its weight: scaling one would scale the other."""
+    nodes = [helper.make_node("Gemm", ["x", "w", "w"], ["a"]), bn("a", "y")]
+    return build(nodes, [value("x", ["N", 1])], [value("y")], {"w": normal(1, 4), **bn_parameters(4)})
+
+
 NOT_FOLDED = {
+    "training form with a single output": lambda: conv_bn(training_mode=1),
+    "one statistic for each element of an output": lambda: conv_bn(spatial=0),
+    "the weight is the bias, too": own_bias,
     "the layer's output is read elsewhere": lambda: read_elsewhere("a"),
     "the weight is read elsewhere": lambda: read_elsewhere("w"),
     "the bias is read elsewhere": lambda: read_elsewhere("b"),
@@ -203,3 +213,38 @@ def test_integer_inputs_and_outputs() -> None:
     assert names == ("bn",)
     assert check_folding(model, folded) < 1e-5
     assert run(folded, {"i": np.array([0, 1, 1])})[0].shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["w", "b", "bn.s", "bn.b", "bn.m", "bn.v"])
+def test_tensors_that_must_stay_exact_are_not_folded(name: str) -> None:
+    model = conv_bn()
+    assert fold_batch_norm(model, exact=["y"])[1] == ("bn",)
+    folded, names = fold_batch_norm(model, exact=[name])
+    assert names == ()
+    assert folded.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+
+
+def test_outputs_that_become_nan_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = conv_net()
+    folded, _ = fold_batch_norm(model)
+    folded.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((4, 3, 3, 3), np.nan, np.float32), "conv.w"))
+    with pytest.raises(ModelError, match=r"changes the output 'y' by inf"):
+        check_folding(model, folded)
+    monkeypatch.setattr(fold, "_relative_error", lambda *_: np.nan)  # no comparison with it holds
+    with pytest.raises(ModelError, match=r"changes the output 'y' by nan"):
+        check_folding(model, model)
+
+
+def test_epsilon_counts() -> None:
+    model = conv_bn(epsilon=0.25)
+    folded, names = fold_batch_norm(model)
+    assert names == ("bn",)
+    assert check_folding(model, folded) < 1e-5
+
+
+def test_what_a_body_inside_a_body_reads_is_not_folded_away() -> None:
+    inner = helper.make_graph([helper.make_node("Relu", ["a"], ["r"])], "inner", [], [value("r")])
+    node = helper.make_node("If", ["c"], ["s"], then_branch=inner, else_branch=inner)
+    outer = helper.make_graph([node], "outer", [], [value("s")])
+    node = helper.make_node("If", ["c"], ["z"], then_branch=outer, else_branch=outer)
+    assert fold_batch_norm(conv_bn([node], ("y", "z"), {"c": np.array(True)}))[1] == ()

@@ -14,12 +14,14 @@ from cerwu_onnx.calibration import columns, iter_columns
 from cerwu_onnx.calibration.patches import positions
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.layout import (
+    Move,
     conv_layout,
     conv_transpose_layout,
     einsum_layout,
     gather_layout,
     gemm_layout,
     matmul_layout,
+    moved_layout,
     recurrent_layout,
 )
 from cerwu_onnx.types import ConvPatch, MatrixLayout
@@ -298,3 +300,14 @@ def test_matmul_equals_onnxruntime(case, seed: int) -> None:
     for group in range(product.shape[0]):
         rows = np.moveaxis(stacked[groups == group], 1, 0).reshape(left.shape[-2], -1)
         np.testing.assert_allclose(product[group], rows, rtol=1e-4, atol=1e-5)
+
+
+def test_a_reshape_that_mixes_axes_has_no_layout() -> None:
+    """Two rows of three, transposed: rows of the 2 x 3 matrix made of that begin in the middle of an axis."""
+    transposed = Move(perm=(1, 0))
+    layout = matmul_layout((2, 3), "left")
+    assert moved_layout(layout, (3, 2), [transposed]).to_matrix(np.arange(6).reshape(3, 2)).tolist() == [
+        [[0, 2, 4], [1, 3, 5]]
+    ]
+    with pytest.raises(ValueError, match="mixes its axes"):
+        moved_layout(layout, (2, 3), [transposed, Move(shape=(2, 3))])

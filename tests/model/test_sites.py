@@ -14,7 +14,7 @@ from cerwu_onnx.calibration import collect, columns, model_inputs, open_source, 
 from cerwu_onnx.config import Settings
 from cerwu_onnx.model.graph import analyse, get_tensor, load_model
 from cerwu_onnx.quantize.methods import METHODS
-from cerwu_onnx.types import ConvPatch, Site
+from cerwu_onnx.types import ConvPatch, MatMulPatch, Site
 
 from ..calibration.test_recurrent import feeds, recurrent
 from ..models import build, normal, run, value
@@ -225,3 +225,17 @@ def test_sequential_calibration_knows_all_kinds(kind: str) -> None:
     for name, stats in expected.items():
         assert found[name].positions == stats.positions > 0
         np.testing.assert_allclose(found[name].hessian, stats.hessian, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("transposed", "axis"), [(0, -1), (1, -2)])
+def test_gemm_reads_the_columns_of_a_transposed_operand(transposed: int, axis: int) -> None:
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=transposed)
+    model = build([node], [value("x", [3, 3])], [value("y")], {"w": normal(3, 4)})
+    (layer,) = analyse(model).layers
+    assert layer.sites == (Site("y", "Gemm", "x", MatMulPatch(axis=axis)),)
+
+
+def test_both_biases_of_a_recurrence_share_its_error() -> None:
+    """They add up at the same outputs: with errors of equal variance that of their sum is twice as large."""
+    biases = [layer.bias for layer in analyse(recurrent("GRU")).layers if layer.bias is not None]
+    assert [bias.factor for bias in biases] == [pytest.approx(2**0.5)]

@@ -168,3 +168,14 @@ def test_damaged_models_are_named_errors_or_models(tmp_path: Path) -> None:
         except ModelError:
             seen["ModelError"] += 1
     assert min(seen["reads"], seen["ModelError"]) > 50
+
+
+@pytest.mark.parametrize("more", [-1, 1, 4])
+def test_elements_of_another_number_of_bytes_than_the_shape_takes(tmp_path: Path, more: int) -> None:
+    model = models.conv_net()
+    tensor = model.graph.initializer[0]
+    size = len(tensor.raw_data)
+    tensor.raw_data = bytes(size + more)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=f"'conv.w' has {size + more} bytes for the {size} that its shape takes"):
+        load_model(tmp_path / "model.onnx")

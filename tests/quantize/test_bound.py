@@ -186,3 +186,7 @@ def test_layers_without_error_have_an_empty_cell() -> None:
     Console(file=stream, width=80).print(draw_report(report(0.354, -math.inf, None), Path("m"), Path("o"), 80))
     assert "inf" not in stream.getvalue()
     assert report(0.5).to_dict()["layers"][0]["above_bound"] == 0.5
+
+
+def test_no_distortion_takes_infinitely_many_bits_even_where_some_inputs_are_dead() -> None:
+    assert gaussian_rate(np.ones((1, 2, 3)), np.diag([1.0, 0.0, 0.0])[None], 0.0) == math.inf

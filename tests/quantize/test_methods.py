@@ -255,3 +255,9 @@ def test_constant_tensors(method: str, value: float) -> None:
 def test_settings_out_of_range_are_refused(bad: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_the_cost_of_a_symbol_leaves_out_what_the_hessian_holds() -> None:
+    """``lambda (bits - gamma / 2 q^2)``; beyond the table's ends bits are those of the ends."""
+    rate = kernel.Rate(2.0, np.array([5.0, 1.0, 4.0]), gamma=0.5)
+    assert rate.cost(np.array([-3.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [5.5, 9.5, 2.0, 7.5, 6.0]

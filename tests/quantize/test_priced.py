@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cerwu_onnx.entropy.step import storable, to_bytes
-from cerwu_onnx.quantize import crossval, priced
-from cerwu_onnx.types import MatrixLayout, PairStats
+from cerwu_onnx.entropy.trellis import to_indices, to_values
+from cerwu_onnx.quantize import crossval, priced, trellis
+from cerwu_onnx.types import MatrixLayout, PairStats, QuantizedTensor
 
 
 @pytest.mark.parametrize(("rows", "length"), [(priced.FINE // 64 - 1, 1), (priced.FINE // 64, 5)])
@@ -66,3 +68,84 @@ def test_dampings_hold_where_a_layer_saw_enough(positions: int) -> None:
     )
     assert (quantized.damping == 0.12) == (positions >= priced.PLENTY * 64)
     assert quantized.damping in (0.12, *crossval.DAMPINGS)
+
+
+def uniform(
+    shape: tuple[int, int], price: float, seed: int = 0, **changes: object
+) -> tuple[np.ndarray, QuantizedTensor]:
+    """A random weight, and what becomes of it for inputs without correlation; ``columns=None`` is no trellis."""
+    weight = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    identity, zero = np.eye(shape[1])[None], np.zeros((1, shape[1]))
+    options = {"columns": None, "damping": 0.01, "passes": 1, "name": "w"} | changes
+    layout = MatrixLayout(shape, (1, *shape), (0, 1, 2), 1, *shape)
+    stats = PairStats(identity, zero, 0, identity, zero)
+    found, _ = priced.quantize(weight, layout, stats, priced.Cost(1.0, price), **options)  # type: ignore[arg-type]
+    return weight, found
+
+
+def test_a_bit_has_its_price_in_the_choice_of_symbols() -> None:
+    """0.03 of the step's square, by brute force over all symbols."""
+    weight, found = uniform((60, 80), 1e-4)
+    w = weight.astype(np.float64) / found.step
+    first = np.rint(w)
+    reach = int(np.abs(first).max()) + 1
+    symbols = np.arange(-reach, reach + 1)
+    counts = np.maximum((first[..., None] == symbols).sum(axis=(0, 1)), 0.5)
+    bits = np.log2(counts.sum() / counts)
+    best = symbols[np.argmin((w[..., None] - symbols) ** 2 + 0.03 * bits, axis=-1)]
+    assert np.mean(found.symbols == best) > 0.999
+    assert np.mean(first == best) < 0.99  # rounding is something else
+
+
+def test_a_bit_has_the_same_price_along_a_trellis() -> None:
+    """Its step is half as large: 0.03 of the square of two. By brute force over all paths of six indices up to 3."""
+    weight, found = uniform((24, 6), 5e-3, columns=np.arange(6))
+    assert found.run == 6
+    w = weight.astype(np.float64) / found.step
+    bits = trellis.first_lengths(w)
+    indices = np.array(list(itertools.product(range(-3, 4), repeat=6)), np.int32)
+    paths = to_values(indices, 6).reshape(indices.shape)
+    _, grids = to_indices(paths, 6)
+    assert np.abs(w).max() < 7
+    length = bits[grids.reshape(paths.shape), np.minimum(np.abs(indices), bits.shape[1] - 1)].sum(axis=1)
+    cost = np.square(w[:, None] - paths).sum(axis=2) + 4 * 0.03 * length
+    place = [int(np.flatnonzero((paths == row).all(axis=1))[0]) for row in found.symbols]
+    np.testing.assert_allclose(cost[np.arange(24), place], cost.min(axis=1), rtol=1e-5)
+
+
+def test_weights_leave_room_for_feedback() -> None:
+    """A fiftieth of the range: the step grows where the one that would just do is a short one."""
+    layout = MatrixLayout((2, 4), (1, 2, 4), (0, 1, 2), 1, 2, 4)
+    weight = np.array([[127.0, 1, 2, 3], [-5, 8, 13, 21]], np.float32)
+    identity, zero = np.eye(4)[None], np.zeros((1, 4))
+    stats, cost = PairStats(identity, zero, 0, identity, zero), priced.Cost(1.0, 1e-9, largest=127)
+    found, _ = priced.quantize(weight, layout, stats, cost, columns=None, damping=0.01, passes=1, name="w")
+    assert found.step == 1.125
+    assert np.abs(found.symbols).max() == 113
+
+
+@pytest.mark.parametrize("columns", [None, np.arange(12)])
+def test_feedback_never_leaves_the_range(columns: np.ndarray | None) -> None:
+    """A last input that counts little makes up for all others, and goes far: then the grid is uniform, and clips it."""
+    layout = MatrixLayout((8, 12), (1, 8, 12), (0, 1, 2), 1, 8, 12)
+    inputs = np.array([*[1.0] * 11, 0.05])
+    hessian, zero = np.outer(inputs, inputs)[None] + 1e-3 * np.eye(12), np.zeros((1, 12))
+    stats, cost = PairStats(hessian, zero, 0, hessian, zero), priced.Cost(1.0, 3e-5, largest=7)
+    plain = 0
+    for seed in range(20):
+        weight = np.random.default_rng(seed).uniform(-1, 1, size=(8, 12)).astype(np.float32)
+        found, _ = priced.quantize(weight, layout, stats, cost, columns=columns, damping=1e-4, passes=1, name="w")
+        assert np.abs(found.symbols).max() <= 7
+        plain += found.run == 0
+    assert 0 < plain <= 20
+    assert (plain < 20) == (columns is not None)
+
+
+def test_what_a_layer_is_worth() -> None:
+    """Error times sensitivity against the bits of exact weights; a range that the user asked for needs no excuse."""
+    hessian = 2 * np.eye(3)[None]  # of trace 6: with noise 12 and 4 rows a unit of distortion costs 0.5
+    at = {"weights": 10, "hessian": hessian, "rows": 4, "bits": 32}
+    assert priced.worth(distortion=64.0, cost=priced.Cost(12.0, 0.1), **at)
+    assert not priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.1), **at)
+    assert priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.1, largest=7), **at)
+    assert priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.0), **at)

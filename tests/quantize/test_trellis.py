@@ -280,3 +280,12 @@ def test_it_beats_a_uniform_grid_at_the_same_rate(name: str, monkeypatch: pytest
     (better,), (plain,) = (sources.decibels(q, w, (2.0,)) for q in (sources.along_trellis, sources.uniform))
     assert better > plain + 0.3
     assert better < 6.02 * 2 + (0 if name == "Gaussian" else 0.7)  # Shannon
+
+
+def test_blocks_cost_hardly_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a percent: the search looks far enough beyond them. Only numpy can do without blocks."""
+    w = np.random.default_rng(8).normal(size=(1, 96, 4 * BLOCK)) * 2
+    found = np.square(w - white(w)).sum()
+    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(trellis, "BLOCK", w.shape[2])
+    assert found < 1.008 * np.square(w - white(w)).sum()

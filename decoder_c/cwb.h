@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cwb: reads .cwb files (docs/format.md, version 0) where they lie, in flash or in memory.
+ * Written by `make amalgamate` from decoder_c/src/: make changes there.
  *
- * The library is this header and src/cwb.c. It allocates nothing, keeps no state of its own, calls no function of
+ * cwb: reads .cwb files (docs/format.md, version 1) where they lie, in flash or in memory.
+ *
+ * The library is this header and cwb.c. It allocates nothing, keeps no state of its own, calls no function of
  * the C library and never reads outside the buffers it is given, whatever the file holds. Functions may run in
  * several threads or interrupts at once as long as each has its own cwb_stream and scratch memory.
  *

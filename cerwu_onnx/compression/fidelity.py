@@ -1,0 +1,237 @@
+"""Find the price at which a model keeps a share of its answers, on samples that quantising did not see.
+
+docs/fidelity.md has the reasons and the figures behind the constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cerwu_onnx.calibration import Answer, Source, answers_of, walk
+from cerwu_onnx.calibration.answers import Batches
+from cerwu_onnx.calibration.held_out import Half, Noisy
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.config import Settings
+from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.types import Float64Array, FloatArray
+
+LOST_PER_NAT = 0.35
+"""Share of the expected score that is lost per nat of divergence: 1/2 at most, for two classes; less for more, since
+errors among the other classes change no answer."""
+
+INFLATION = 1.45
+"""Factor of the mean entropy by noise on inputs, for data that a model was not trained on."""
+
+START = 12.0
+"""Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
+
+JUDGED = 256
+"""At most so many samples judge a model."""
+
+TURNS = 5
+"""At most so many prices are judged."""
+
+NEAR = 0.5
+"""The search ends when the price found is so near, in log2, to the last one that was judged."""
+
+STRIDE = 4.0
+"""Longest step of a search, in log2."""
+
+LEAST, MOST = 2.0**-16, 2.0**8
+"""No price beyond these is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a quantised model answers on samples that quantising did not see.
+
+    Attributes:
+        price: lambda.
+        lost: expected share of the score that is lost ("kl", "binary"), or squared error over variance of the worst
+            column ("mse", "cosine"); of the output that loses most.
+        error: standard error of ``lost``.
+        output: name of that output.
+        kind: its kind (:mod:`cerwu_onnx.calibration.answers`).
+        same: share of its answers that are the float model's; None for numbers.
+        samples: how many samples were judged.
+    """
+
+    price: float
+    lost: float
+    error: float
+    output: str
+    kind: str
+    same: float | None
+    samples: int
+
+    @property
+    def bound(self) -> float:
+        """The share that is lost, one standard error up."""
+        return self.lost + self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        price: lambda.
+        lost: what is expected to be lost there, from the judgements.
+        judged: the judgement nearest to it.
+    """
+
+    price: float
+    lost: float
+    judged: Judgement
+
+
+def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
+    """Find the largest price at which no more than ``limit`` is lost.
+
+    What is lost grows about in proportion to the price: each judgement says where the limit lies, and those nearest to
+    it count most.
+
+    Args:
+        judge: a price, and whether the second half of the samples quantises -> what the other half says.
+        limit: share of the score, or squared error over variance.
+    """
+    judged: list[Judgement] = []
+    price = min(max(START * limit, LEAST), MOST)
+    for turn in range(TURNS):
+        judged.append(judge(price, turn % 2 == 1))
+        nearest = _price(judged, limit)
+        if turn and abs(math.log2(nearest / price)) <= NEAR:
+            price = nearest
+            break
+        step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
+        price = min(max(price * 2**step, LEAST), MOST)
+    last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
+    return Found(price, _lost(judged, price), last)
+
+
+def _price(judged: Sequence[Judgement], limit: float) -> float:
+    """Where the limit lies, by all judgements."""
+    logs = []
+    for one in judged:
+        share = min(max(one.bound, 1e-12), 1e12)
+        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, math.log2(limit / share))))
+    apart = [abs(log - math.log2(one.price)) for log, one in zip(logs, judged, strict=True)]
+    weights = [1 / (0.1 + distance**2) for distance in apart]
+    return float(2.0 ** np.average(logs, weights=weights))
+
+
+def _lost(judged: Sequence[Judgement], price: float) -> float:
+    """What is expected to be lost at a price, by all judgements."""
+    weights = [1 / (0.1 + math.log2(one.price / price) ** 2) for one in judged]
+    logs = [math.log2(max(one.lost, 1e-12) * price / one.price) for one in judged]
+    return float(2.0 ** np.average(logs, weights=weights))
+
+
+def judge_half(
+    graph: Graph,
+    source: Source,
+    settings: Settings,
+    quantize: Callable[[Source], Mapping[str, FloatArray]],
+    *,
+    second: bool,
+) -> Judgement:
+    """Quantise a model with one half of the samples and judge it on the other.
+
+    Args:
+        graph: the analysed model.
+        source: all samples.
+        settings: with the price at which ``quantize`` quantises.
+        quantize: samples -> new values of weights and parameters, by name.
+        second: quantise with the second half; otherwise with the first.
+
+    Raises:
+        CalibrationError: there is no second half, or no output can be compared.
+    """
+    ours, theirs = Half(source, second=second), Half(source, second=not second, most=JUDGED)
+    if 0 in (ours.samples, theirs.samples):
+        raise CalibrationError("a single sample cannot be divided into halves")
+    outputs, samples = _outputs(graph, theirs, settings, quantize(ours))
+    reference = {name: values for name, (values, _) in outputs.items()}
+    noisy, _ = _outputs(graph, Noisy(theirs), settings, {})
+    answers = answers_of(reference, graph.model, settings.output_loss)
+    answers = tempered(answers, reference, {name: values for name, (values, _) in noisy.items()})
+    return judgement(settings.price, outputs, answers, samples)
+
+
+def _outputs(
+    graph: Graph, source: Source, settings: Settings, values: Mapping[str, FloatArray]
+) -> tuple[dict[str, tuple[Batches, Batches]], int]:
+    """Outputs of the float model and of one with some other values, and the number of samples."""
+    memory = memory_budget.activations(settings.memory)
+    found: dict[str, tuple[Batches, Batches]] = {}
+    samples = 0
+    for step in walk(graph, source, batch_size=settings.batch_size, memory=memory, known=lambda _: True):
+        for layer in step.layers:
+            step.commit({name: values[name] for name in (layer.weight, *layer.parameters) if name in values})
+        found |= {name: (list(x), list(y)) for name, (x, y) in step.outputs.items()}
+        samples = step.samples
+    return found, samples
+
+
+def judgement(
+    price: float, outputs: Mapping[str, tuple[Batches, Batches]], answers: Mapping[str, Answer], samples: int
+) -> Judgement:
+    """Judge a quantised model.
+
+    Args:
+        price: lambda.
+        outputs: of both models, by name, one array per batch.
+        answers: what they answer, by name.
+        samples: how many they are.
+    """
+    found = [_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items()]
+    return max(found, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
+
+
+def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
+    """Judge one output."""
+    rows = np.concatenate([answer.losses(a, b) for a, b in zip(x, y, strict=True) if a.size])
+    per_sample = _by_sample(rows, samples)
+    mean = per_sample.mean(axis=0)
+    worst = int(mean.argmax())
+    error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5)
+    lost, same = float(mean[worst]), None
+    if answer.kind in ("kl", "binary"):
+        sure = np.concatenate([answer.certain(a) for a in x if a.size])
+        scale = LOST_PER_NAT / max(float(sure.mean()), 1e-6)
+        lost, error = scale * lost, scale * error
+        agree = [answer.chosen(a) == answer.chosen(b) for a, b in zip(x, y, strict=True) if a.size]
+        same = float(np.concatenate(agree).mean())
+    return Judgement(price, lost, error if np.isfinite(error) else np.inf, name, answer.kind, same, samples)
+
+
+def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
+    """Means over the rows of each sample, ``(samples, columns)``; rows as they are where these are not so many each."""
+    if samples and len(rows) % samples == 0:
+        found: Float64Array = rows.reshape(samples, -1, rows.shape[1]).mean(axis=1)
+        return found
+    return rows
+
+
+def tempered(
+    answers: Mapping[str, Answer], reference: Mapping[str, Batches], noisy: Mapping[str, Batches]
+) -> dict[str, Answer]:
+    """Answers with the temperature that fresh data would ask for.
+
+    A model is surer of what it was trained on than of anything else, and small noise on its inputs takes that away.
+    Of other data noise makes the entropy :data:`INFLATION` times as large.
+
+    Args:
+        answers: by name.
+        reference: outputs of the float model.
+        noisy: the same with noise on the inputs.
+    """
+    return {
+        name: answer.temper(reference[name], answer.entropy(noisy[name]) / INFLATION) if name in noisy else answer
+        for name, answer in answers.items()
+    }

@@ -1,0 +1,1407 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Written by `make amalgamate` from decoder_c/src/: make changes there.
+ *
+ * The decoder of .cwb files. docs/format.md says what the bytes mean; cwb.h says what the functions do.
+ *
+ * Its kernels are compiled as one file: so the compiler sees all of them at once, and firmware has one file to copy.
+ *
+ * int may have 16 bits: shifts and products are done in uint32_t or uint64_t. Bytes are loaded one at a time, so
+ * neither alignment nor the machine's byte order matters.
+ */
+#include "cwb.h"
+
+/* ---- build -------------------------------------------------------------------------------------------------------
+ *
+ * Build options as constants, and what compilers are told about functions and variables.
+ */
+
+#if CHAR_BIT != 8
+#error "cwb needs 8-bit bytes"
+#endif
+#if defined CWB_NO_ANS && defined CWB_NO_ADAPTIVE
+#error "one of the two coders must stay"
+#endif
+
+/* What was left out is never reached, and compilers drop it. */
+#ifdef CWB_NO_ANS
+#define HAS_ANS 0
+#else
+#define HAS_ANS 1
+#endif
+#ifdef CWB_NO_ADAPTIVE
+#define HAS_ADAPTIVE 0
+#else
+#define HAS_ADAPTIVE 1
+#endif
+#ifdef CWB_NO_TRELLIS
+#define HAS_TRELLIS 0
+#else
+#define HAS_TRELLIS 1
+#endif
+
+/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+ * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
+#ifdef __GNUC__
+#define COLD __attribute__((noinline))
+#define INLINE inline __attribute__((always_inline))
+#define UNLIKELY(condition) __builtin_expect(condition, 0)
+#else
+#define COLD
+#define INLINE inline
+#define UNLIKELY(condition) (condition)
+#endif
+#if defined __GNUC__ && INT_MAX > 0x7FFF
+#define AFRESH(variable) __asm__("" : "+r"(variable))
+#else
+#define AFRESH(variable) ((void)(variable))
+#endif
+
+/* ---- bytes -------------------------------------------------------------------------------------------------------
+ *
+ * Bytes and CRC: loads that need no alignment, division, the CRC-32, and a cursor that never leaves its bytes.
+ */
+
+#define FOREVER UINT32_C(0xFFFFFFFF) /* more than there can be of anything */
+
+static uint16_t load_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
+}
+
+static uint32_t load_u32(const uint8_t *p)
+{
+    return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
+}
+
+/* Long division: the compiler's own takes ten times the room where there is no instruction for it. divisor > 0. */
+COLD static uint32_t divide(uint32_t number, uint32_t divisor)
+{
+    uint32_t quotient = 0;
+    uint8_t shift = 32;
+
+    while (shift-- > 0) {
+        if (number >> shift >= divisor) {
+            number -= divisor << shift;
+            quotient |= UINT32_C(1) << shift;
+        }
+    }
+    return quotient;
+}
+
+/* CRC-32 of ISO-HDLC of what had the CRC `crc` (0: nothing) and `size` more bytes. */
+#ifdef CWB_CRC32
+uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
+#elif !defined CWB_NO_CRC
+#define CWB_CRC32 crc_of
+COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
+{
+    static const uint32_t table[16] = { /* four bits at a time */
+        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
+        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
+        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
+        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
+
+    crc = ~crc;
+    while (size-- > 0) {
+        crc ^= *data++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+    return ~crc;
+}
+#endif
+
+/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
+static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
+{
+#ifdef CWB_NO_CRC
+    (void)data;
+    (void)size;
+    (void)crc;
+    return 1;
+#else
+    return CWB_CRC32(0, data, (size_t)size) == crc;
+#endif
+}
+
+/* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */
+typedef struct {
+    const uint8_t *p;
+    const uint8_t *end;
+    uint8_t failed;
+} cursor;
+
+COLD static const uint8_t *take(cursor *c, uint32_t size)
+{
+    static const uint8_t zeros[4] = {0, 0, 0, 0};
+    const uint8_t *p = c->p;
+
+    if ((size_t)(c->end - p) < size) {
+        c->failed = 1;
+        return zeros;
+    }
+    c->p += size;
+    return p;
+}
+
+COLD static uint32_t take_u32(cursor *c)
+{
+    return load_u32(take(c, 4));
+}
+
+/* LEB128, at most 32 bits, in its shortest form. */
+COLD static uint32_t take_varint(cursor *c)
+{
+    uint32_t value = 0;
+    uint8_t shift = 0, byte;
+
+    do {
+        byte = *take(c, 1);
+        if ((shift == 28 && byte > 0x0F) || (shift > 0 && byte == 0)) {
+            c->failed = 1;
+            return 0;
+        }
+        value |= (uint32_t)(byte & 0x7F) << shift;
+        shift = (uint8_t)(shift + 7);
+    } while (byte >= 0x80);
+    return value;
+}
+
+/* ---- directory ---------------------------------------------------------------------------------------------------
+ *
+ * The directory: header and records of a file, which cwb_open checks once and cwb_tensor_at reads again.
+ */
+
+enum {
+    HEADER_SIZE = 20,
+    HEADER_CRC = 16, /* where its CRC stands */
+    /* the first byte of a record: from here on a coded tensor, whose coder and form are */
+    CODED = 128,
+    CODER = 64,
+    FIRST_TRELLIS = 3
+};
+
+#define MAGIC UINT32_C(0x42574389) /* 0x89 and "CWB" */
+#define MAX_COUNT UINT32_C(0x7FFFFFFF)
+
+/* Steps as the bits of floats. A short one has three bits of mantissa, and five of the exponent, from 2^-25 on. The others are
+ * 2^-126 to 2^117: products with symbols are normal numbers. */
+#define SHORT_STEP UINT32_C(0x33000000)
+#define LEAST_STEP UINT32_C(0x00800000)
+#define STEPS (UINT32_C(0x7A000000) - LEAST_STEP)
+
+/* Reads the dimensions: are their product, of those that are not 0, and the run of a trellis within limits? The run follows from
+ * the form of a coded tensor: it is the last axis as stored, or all of them but the first. */
+static int read_shape(cursor *c, cwb_tensor *tensor, uint8_t form)
+{
+    uint32_t product = 1, first = 1, last = 1, before = 1; /* before: the dimension before the last */
+    uint8_t axis, empty = 0;
+
+    tensor->shape = c->p;
+    for (axis = 0; axis < tensor->rank; axis++) {
+        before = last;
+        last = take_varint(c);
+        if (axis == 0) {
+            first = last;
+        }
+        if (last == 0) {
+            empty = 1;
+        } else if (last > divide(MAX_COUNT, product)) {
+            return 0;
+        } else {
+            product *= last;
+        }
+    }
+    tensor->count = empty ? 0 : product;
+    tensor->run = form < FIRST_TRELLIS    ? 0
+                  : form == FIRST_TRELLIS ? last
+                  : form == 6             ? first
+                  : form == 7             ? before
+                                          : divide(product, first);
+    return 1;
+}
+
+/* Reads the fields of a coded tensor behind its CRC. */
+static cwb_error read_coded(cursor *c, cwb_tensor *tensor, uint8_t form)
+{
+    static const uint8_t least_rank[8] = {0, 3, 2, 1, 1, 3, 2, 3};
+    uint32_t largest, step;
+    uint8_t trellis = form >= FIRST_TRELLIS;
+
+    if (tensor->rank < least_rank[form] || !read_shape(c, tensor, form) || tensor->count == 0) {
+        return CWB_ERR_SHAPE;
+    }
+    step = *take(c, 1);
+    step = step > 0 ? (step << 20) + SHORT_STEP : take_u32(c);
+    largest = take_varint(c);
+    tensor->order = form == FIRST_TRELLIS ? 0 : form & 3;
+    tensor->step_bits = step;
+    tensor->largest = (uint16_t)(largest << trellis);
+    return largest <= UINT32_C(2047) >> trellis && step - LEAST_STEP < STEPS ? CWB_OK : CWB_ERR_GRID;
+}
+
+/* Reads the fields of a raw tensor behind its CRC. */
+static cwb_error read_raw(cursor *c, cwb_tensor *tensor, uint8_t type)
+{
+    static const uint8_t types[4] = {CWB_FLOAT32, CWB_FLOAT16, CWB_FLOAT64, CWB_BFLOAT16};
+    static const uint8_t items[4] = {2, 1, 3, 1}; /* log2 of the bytes of an element */
+    uint8_t item = items[type];
+
+    tensor->type = types[type];
+    if (!read_shape(c, tensor, 0) || tensor->payload_size != tensor->count << item || tensor->count >> (32 - item) != 0) {
+        return CWB_ERR_SHAPE;
+    }
+    return CWB_OK;
+}
+
+/* Reads the record whose payload begins at record->payload + record->payload_size, and checks its limits. Of a section only
+ * kind, payload, its size and CRC mean something. */
+COLD static cwb_error read_record(cursor *c, cwb_tensor *record)
+{
+    cwb_error error = CWB_OK;
+    uint8_t head = *take(c, 1);
+
+    record->payload += record->payload_size;
+    record->payload_size = take_varint(c);
+    record->crc = take_u32(c);
+    record->kind = head;
+    record->type = CWB_FLOAT32;
+    record->order = 0;
+    record->rank = head & 7;
+    record->largest = 0;
+    if (head >= CODED) {
+        record->kind = head & CODER ? CWB_ADAPTIVE : CWB_ANS;
+        error = read_coded(c, record, head >> 3 & 7);
+    } else if (head < CWB_GRAPH) {
+        record->kind = CWB_RAW;
+        error = read_raw(c, record, head >> 3);
+    } else if (head > CWB_NAMES && head < CWB_MARGINS) {
+        error = CWB_ERR_VERSION;
+    }
+    return c->failed ? CWB_ERR_DIRECTORY : error;
+}
+
+/* Begins to read records. */
+static cursor directory_of(const cwb_file *file, cwb_tensor *record)
+{
+    cursor c;
+
+    c.p = file->data + HEADER_SIZE;
+    c.end = c.p + file->directory;
+    c.failed = 0;
+    record->payload = c.end;
+    record->payload_size = 0;
+    return c;
+}
+
+static cwb_error check_directory(cwb_file *file)
+{
+    cwb_tensor record;
+    cursor c = directory_of(file, &record);
+    const uint8_t *end = file->data + file->size;
+    uint32_t left;
+    uint8_t last = 0; /* kind of the last section */
+
+    file->tensors = 0;
+    for (left = file->records; left > 0; left--) {
+        cwb_error error = read_record(&c, &record);
+
+        if (error != CWB_OK) {
+            return error;
+        }
+        if (record.kind >= CWB_GRAPH ? record.kind <= last : last > 0) {
+            return CWB_ERR_DIRECTORY;
+        }
+        if (record.kind >= CWB_GRAPH) {
+            last = record.kind;
+        } else {
+            file->tensors++;
+        }
+        if (record.payload_size > (size_t)(end - record.payload)) {
+            return CWB_ERR_LAYOUT;
+        }
+    }
+    if (c.p != c.end) {
+        return CWB_ERR_DIRECTORY;
+    }
+    return record.payload + record.payload_size == end ? CWB_OK : CWB_ERR_LAYOUT;
+}
+
+cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
+{
+    const uint8_t *bytes = (const uint8_t *)data;
+
+    if (file == NULL || (data == NULL && size > 0)) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (size < HEADER_SIZE) {
+        return CWB_ERR_TRUNCATED;
+    }
+    if (load_u32(bytes) != MAGIC) {
+        return CWB_ERR_MAGIC;
+    }
+    file->data = bytes;
+    file->records = load_u16(bytes + 6);
+    file->directory = load_u32(bytes + 8);
+    file->size = load_u32(bytes + 12);
+    if (load_u16(bytes + 4) != CWB_FORMAT_VERSION) {
+        return CWB_ERR_VERSION;
+    }
+    if (size != file->size) {
+        return size < file->size ? CWB_ERR_TRUNCATED : CWB_ERR_TRAILING;
+    }
+    if (file->directory > file->size - HEADER_SIZE) {
+        return CWB_ERR_LAYOUT;
+    }
+#ifndef CWB_NO_CRC
+    if (CWB_CRC32(CWB_CRC32(0, bytes, HEADER_CRC), bytes + HEADER_SIZE, (size_t)file->directory) !=
+        load_u32(bytes + HEADER_CRC)) {
+        return CWB_ERR_HEADER_CRC;
+    }
+#endif
+    if (file->records > CWB_MAX_RECORDS) {
+        return CWB_ERR_DIRECTORY;
+    }
+    return check_directory(file);
+}
+
+cwb_error cwb_tensor_at(const cwb_file *file, uint32_t index, cwb_tensor *tensor)
+{
+    cursor c;
+
+    if (file == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (index >= file->tensors) {
+        return CWB_ERR_NOT_FOUND;
+    }
+    c = directory_of(file, tensor);
+    do {
+        (void)read_record(&c, tensor);
+    } while (index-- > 0);
+    return CWB_OK;
+}
+
+void cwb_shape(const cwb_tensor *tensor, uint32_t dims[CWB_MAX_RANK])
+{
+    cursor c;
+    uint8_t axis;
+
+    c.p = tensor->shape;
+    c.end = tensor->payload; /* somewhere behind them: opening the file has checked that they are there */
+    c.failed = 0;
+    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
+        dims[axis] = axis < tensor->rank ? take_varint(&c) : 0;
+    }
+}
+
+/* ---- sections ----------------------------------------------------------------------------------------------------
+ *
+ * Sections: the payloads that belong to no tensor, and what is read of them here, names and margins.
+ */
+
+enum { MAX_NAME = 1024 };
+
+cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data, uint32_t *size)
+{
+    cwb_tensor record;
+    cursor c;
+    uint32_t left;
+
+    if (file == NULL || data == NULL || size == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    c = directory_of(file, &record);
+    for (left = file->records; left > 0; left--) {
+        (void)read_record(&c, &record);
+        if (record.kind == (uint8_t)kind && record.kind >= CWB_GRAPH) {
+            *data = record.payload;
+            *size = record.payload_size;
+            return has_crc(record.payload, record.payload_size, record.crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+        }
+    }
+    return CWB_ERR_NOT_FOUND;
+}
+
+/* Begins to read a section. */
+static cwb_error open_section(const cwb_file *file, cwb_kind kind, cursor *c)
+{
+    uint32_t size = 0;
+    cwb_error error = cwb_section(file, kind, &c->p, &size);
+
+    if (error == CWB_OK) {
+        c->end = c->p + size;
+        c->failed = 0;
+    }
+    return error;
+}
+
+#ifndef CWB_NO_NAMES
+/* Looks through the names for that of tensor `*index`, if `*name` is null, or for the first that is `*name`; sets what it was
+ * not given. All names are checked. */
+static cwb_error find_name(const cwb_file *file, uint32_t *index, const char **name, size_t *length)
+{
+    cursor c;
+    uint32_t i, found = FOREVER;
+    const char *wanted = *name;
+    cwb_error error = open_section(file, CWB_NAMES, &c);
+
+    for (i = 0; error == CWB_OK && i < file->tensors; i++) {
+        uint32_t size = take_varint(&c), j = 0;
+        const uint8_t *other = take(&c, size);
+
+        if (size - 1 >= MAX_NAME || c.failed) { /* a failure reads as 0 */
+            error = CWB_ERR_NAME;
+        } else if (found == FOREVER) {
+            while (wanted != NULL && j < size && size == *length && other[j] == (uint8_t)wanted[j]) {
+                j++;
+            }
+            if (wanted == NULL ? i == *index : j == size) {
+                found = i;
+                *name = (const char *)other;
+                *length = (size_t)size;
+            }
+        }
+    }
+    if (error != CWB_OK) {
+        return error;
+    }
+    *index = found;
+    return c.p != c.end ? CWB_ERR_NAME : found == FOREVER ? CWB_ERR_NOT_FOUND : CWB_OK;
+}
+
+cwb_error cwb_name(const cwb_file *file, uint32_t index, const char **name, size_t *length)
+{
+    if (file == NULL || name == NULL || length == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    *name = NULL;
+    return find_name(file, &index, name, length);
+}
+
+cwb_error cwb_find(const cwb_file *file, const char *name, size_t name_length, cwb_tensor *tensor)
+{
+    uint32_t index = 0;
+    cwb_error error;
+
+    if (file == NULL || name == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = find_name(file, &index, &name, &name_length);
+    return error == CWB_OK ? cwb_tensor_at(file, index, tensor) : error;
+}
+#endif
+
+cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
+{
+    uint8_t found = 0, fits = 1;
+    cursor c, records;
+    cwb_tensor tensor;
+    uint32_t i;
+    cwb_error error;
+
+    if (margin == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = open_section(file, CWB_MARGINS, &c);
+    if (error != CWB_OK) {
+        return error;
+    }
+    records = directory_of(file, &tensor);
+    for (i = 0; i < file->tensors; i++) {
+        (void)read_record(&records, &tensor);
+        if (tensor.kind != CWB_RAW) {
+            uint32_t value = take_varint(&c);
+
+            if (i == index) { /* the buffer must have room for the payload, and need not have more beyond the symbols */
+                *margin = value;
+                found = 1;
+                /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): cwb_open has read this record */
+                fits = value <= tensor.payload_size && tensor.payload_size - value <= tensor.count;
+            }
+        }
+    }
+    return c.failed || c.p != c.end || !fits ? CWB_ERR_LAYOUT : found ? CWB_OK : CWB_ERR_NOT_FOUND;
+}
+
+/* ---- trellis -----------------------------------------------------------------------------------------------------
+ *
+ * The trellis: how an element changes the state, whose lowest bit chooses the grid of the next element.
+ *
+ * With each element the state moves down by one bit and is changed by a term. Both coders keep these terms beside the
+ * symbols in scratch memory, so their loops are the same with a trellis and without.
+ */
+
+enum {
+    ODD_INDEX = 5, /* of the term of an odd index */
+    ODD_GRID = 9   /* of the term of an element on the odd grid */
+};
+
+/* Is the stream on a trellis? */
+static int on_trellis(const cwb_stream *stream)
+{
+    return HAS_TRELLIS && !stream->plain;
+}
+
+/* ---- ans ---------------------------------------------------------------------------------------------------------
+ *
+ * The ANS coder: it reads a table of frequencies into scratch memory, then a symbol with each look-up.
+ *
+ * Scratch memory holds the tables, one or two of them, as ENTRY numbers for each symbol: the first slot that it owns,
+ * the value it stands for, and its term of the trellis' state. One more ends each table. Before them stand hints: for
+ * each of HINTS equal parts of a table's slots, where the entry of the symbol that owns its first slot begins; those of
+ * the second table follow those of the first. The state is kept in units of HINTS: so its lowest bit, the grid, chooses
+ * the table.
+ */
+
+enum {
+    SLOTS = 4096,
+    HINTS = CWB_ANS_HINTS,
+    OCTAVES = 12, /* that the levels of a table span */
+    ENTRY = 3     /* numbers of a symbol in scratch memory */
+};
+
+/* Bits of the table, lowest first. */
+typedef struct {
+    cursor c;
+    uint8_t byte;
+    uint8_t left; /* bits of it not taken yet */
+} bit_cursor;
+
+static uint8_t take_bits(bit_cursor *bits, uint8_t count)
+{
+    uint8_t i, value = 0;
+
+    for (i = 0; i < count; i++) {
+        if (bits->left == 0) {
+            bits->byte = *take(&bits->c, 1);
+            bits->left = 8;
+        }
+        value = (uint8_t)(value | (bits->byte & 1) << i);
+        bits->byte >>= 1;
+        bits->left--;
+    }
+    return value;
+}
+
+/* Reads a level for each symbol, 0 if it does not occur, into the first numbers of `entries`; returns their number per octave as a
+ * power of 2. */
+static uint8_t read_levels(bit_cursor *bits, uint16_t range, uint16_t *entries)
+{
+    uint8_t resolution = take_bits(bits, 2), rice = take_bits(bits, 2);
+    int16_t last = 1, most = (int16_t)(OCTAVES << resolution);
+    uint16_t *level = entries, *mirror = entries + 2 * ENTRY * range;
+    uint16_t i;
+
+    for (i = 0; i <= 2 * range && !bits->c.failed; i++) {
+        uint16_t value = 0;
+        int16_t half;
+
+        if (i > range) {
+            last = (int16_t)*mirror;
+        } else if (last != 0) {
+            last++;
+        }
+        while (value <= 2 * (uint16_t)most + 2 && take_bits(bits, 1)) { /* a prediction is at most `most` + 1 */
+            value++;
+        }
+        value = (uint16_t)(value << rice | take_bits(bits, rice));
+        half = (int16_t)((value + 1) / 2);
+        last = (int16_t)(value & 1 ? last + half : last - half);
+        if (last < 0 || last > most) {
+            bits->c.failed = 1;
+            last = 0;
+        }
+        *level = (uint16_t)last;
+        level += ENTRY;
+        mirror -= ENTRY;
+    }
+    if (resolution > 2 || (entries[0] == 0 && last == 0) || bits->byte != 0) {
+        bits->c.failed = 1;
+    }
+    return resolution;
+}
+
+/* 16 times 2 to the power of (level - 1) / 2^resolution; 0 for level 0. */
+static uint32_t weight_of(uint16_t level, uint8_t resolution)
+{
+    static const uint8_t mantissas[4] = {16, 19, 23, 27};
+
+    if (level == 0) {
+        return 0;
+    }
+    level--;
+    return (uint32_t)mantissas[(level << (2 - resolution)) & 3] << (level >> resolution);
+}
+
+/* Turns levels into the first slots of symbols; the table ends with the entry at `end`. */
+static void read_frequencies(uint16_t *entries, uint16_t *end, uint8_t resolution)
+{
+    uint32_t total = 0, spare = SLOTS;
+    uint16_t left = SLOTS, slot = 0;
+    uint16_t *entry, *largest = entries;
+
+    for (entry = entries; entry != end; entry += ENTRY) {
+        total += weight_of(*entry, resolution);
+        spare -= *entry != 0;
+    }
+    for (entry = entries; entry != end; entry += ENTRY) {
+        if (*entry != 0) {
+            *entry = (uint16_t)(1 + divide(weight_of(*entry, resolution) * spare, total));
+        }
+        if (*entry > *largest) {
+            largest = entry;
+        }
+        left = (uint16_t)(left - *entry);
+    }
+    *largest = (uint16_t)(*largest + left);
+    for (entry = entries; entry != end; entry += ENTRY) {
+        uint16_t frequency = *entry;
+
+        *entry = slot;
+        slot = (uint16_t)(slot + frequency);
+    }
+    *end = slot;
+}
+
+static cwb_error begin_ans(cwb_stream *stream)
+{
+    uint8_t tables = on_trellis(stream) ? 2 : 1, grid, resolution = 0;
+    uint16_t *hint = stream->scratch, *entry = hint + HINTS * tables;
+    uint16_t range = stream->reach;
+
+    for (grid = 0; grid < tables; grid++) {
+        uint16_t *end = entry + ENTRY * (2 * range + 1);
+        uint16_t slot = 0;
+        int32_t index;
+
+        entry[0] = 1; /* the only level of a single symbol */
+        if (range > 0) {
+            bit_cursor bits;
+
+            bits.c.p = stream->next;
+            bits.c.end = stream->end;
+            bits.c.failed = 0;
+            bits.byte = 0;
+            bits.left = 0;
+            resolution = read_levels(&bits, range, entry);
+            if (bits.c.failed) {
+                return CWB_ERR_TABLE;
+            }
+            stream->next = bits.c.p;
+        }
+        read_frequencies(entry, end, resolution);
+        for (index = -(int32_t)range; index <= range; index++) {
+            int32_t value = index, term = 0;
+
+            if (tables > 1) {
+                value = 2 * index - (grid & (index > 0)) + (grid & (index < 0));
+                term = (index & 1) * ODD_INDEX ^ grid * ODD_GRID;
+            }
+            entry[1] = (uint16_t)value;
+            entry[2] = (uint16_t)(term * HINTS);
+            entry += ENTRY;
+            for (; slot < entry[0]; slot = (uint16_t)(slot + SLOTS / HINTS)) {
+                *hint++ = (uint16_t)(entry - ENTRY - stream->scratch);
+            }
+        }
+        entry += ENTRY;
+    }
+    if (stream->next != stream->end) {
+        if ((stream->end - stream->next) % 2 != 0) { /* the first word may be a byte */
+            stream->state = *stream->next++;
+        } else {
+            stream->state = load_u16(stream->next);
+            stream->next += 2;
+        }
+        if (stream->state == 0) {
+            return CWB_ERR_STREAM;
+        }
+        if (stream->next != stream->end) {
+            stream->state = stream->state << 16 | load_u16(stream->next);
+            stream->next += 2;
+        }
+    }
+    return CWB_OK;
+}
+
+COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
+{
+    const uint16_t *scratch = stream->scratch;
+    const uint8_t *next = stream->next;
+    uint32_t state = stream->state, past = stream->past;
+
+    do {
+        uint32_t rest = state / SLOTS, slot, hint = past & HINTS;
+        const uint16_t *entry;
+
+        AFRESH(rest);
+        slot = state - rest * SLOTS;
+        AFRESH(slot);
+        hint += slot / (SLOTS / HINTS);
+        AFRESH(hint);
+        entry = scratch + scratch[hint];
+
+        while (entry[ENTRY] <= slot) {
+            entry += ENTRY;
+        }
+        state = rest * (uint32_t)(entry[ENTRY] - entry[0]) + (slot - entry[0]);
+        if (UNLIKELY(state <= 0xFFFF) && next != stream->end) {
+            state = state << 16 | load_u16(next);
+            next += 2;
+        }
+        *out++ = (int16_t)entry[1];
+        past = past >> 1 ^ entry[2];
+    } while (--count > 0);
+    stream->next = next;
+    stream->state = state;
+    stream->past = past;
+}
+
+/* ---- adaptive ----------------------------------------------------------------------------------------------------
+ *
+ * The adaptive coder: it reads a symbol as binary decisions, whose probabilities it learns as it goes.
+ *
+ * Scratch memory holds, for each context, the probabilities of a 1 in units of 2^-16, with a 0 where there is never a 1,
+ * and the terms; behind the contexts the probabilities that a symbol is positive, for each pair of neighbours.
+ */
+
+enum {
+    BINS = 7,        /* magnitudes below this are coded in unary, the rest escapes */
+    CONTEXTS = 4,
+    CONTEXT = 16,    /* numbers of a context in scratch memory */
+    TERMS = 8,       /* where the terms of its bins begin, behind their probabilities */
+    SIGNS = CONTEXT * CONTEXTS, /* where the probabilities of signs begin, behind the contexts */
+    MAX_ESCAPE_BITS = 11,
+    FIRST_RATE = 4,
+    FAR = 2,         /* the last magnitude from which on a tensor with contexts uses the second one */
+    ROW_BEGINS = 3,  /* among the signs of neighbours */
+    DAMAGED = 3,     /* the kind of a stream in which a magnitude was out of reach */
+    /* in the payload's header */
+    LOW_BITS = 0x70, /* how many are coded as they are */
+    SLOW = 0x4000,   /* the last learning rate is 8, not 6 */
+    /* in a stream's `past`: it moves down by one bit with each element, and is then changed by a term */
+    STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
+    FAR_BIT = 5,     /* was the last magnitude FAR? */
+    INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
+    EXCESS = 7,      /* of terms only: what twice the magnitude exceeds the value by */
+    ON_ODD_GRID = (ODD_GRID << STATE) + (1 << (STATE - 1)) + 1 /* how terms there differ: the bit of the grid itself moves away */
+};
+
+#define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
+
+/* Shifts one more byte in. Trailing zeros are left out of the payload. */
+COLD static void refill(cwb_stream *stream)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): begin_adaptive sets it behind the bytes it begins with */
+    stream->range <<= 8;
+    stream->state <<= 8;
+    if (stream->next != stream->end) {
+        stream->state |= *stream->next++;
+    }
+}
+
+/* A decision whose probability of a 1, in units of 2^-16, is given: does the code lie in the lower part of the range? */
+COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
+{
+    uint32_t bound;
+
+    while (stream->range <= 0xFFFFFF) {
+        refill(stream);
+    }
+    bound = (stream->range >> 16) * p;
+    if (stream->state < bound) {
+        stream->range = bound;
+        return 1;
+    }
+    stream->state -= bound;
+    stream->range -= bound;
+    return 0;
+}
+
+/* Where learning begins, and the terms, by the payload's header. */
+COLD static void begin_contexts(const cwb_stream *stream)
+{
+    uint16_t *p = stream->scratch;
+    uint32_t header = stream->header;
+    uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
+    uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
+    uint8_t bin;
+
+    for (bin = 0; bin <= BINS; bin++, p++) {
+        uint32_t term = on_trellis(stream) ? bin % 2 * (ODD_INDEX << STATE) : bin;
+
+        if (bin >= top || bin == BINS) {
+            some = 0;
+        }
+        if (bin == BINS || (header & LOW_BITS) != 0) {
+            term |= INCOMPLETE;
+        }
+        if (bin >= FAR) {
+            term |= header >> 15 << FAR_BIT;
+        }
+        p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
+        p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ ON_ODD_GRID);
+        more -= more >> 4;
+        some = more;
+    }
+}
+
+static cwb_error begin_adaptive(cwb_stream *stream)
+{
+    static const uint8_t positive[12] = {16, 19, 13, 16, 19, 22, 16, 19, 13, 16, 10, 13}; /* by neighbours; of 32 */
+    uint32_t i;
+
+    if (stream->next != stream->end && stream->end[-1] == 0) {
+        return CWB_ERR_STREAM;
+    }
+    refill(stream);
+    refill(stream);
+    stream->header = (uint16_t)stream->state;
+    begin_contexts(stream);
+    stream->signs = 2 * (stream->state & 15) + 1;
+    if (stream->signs == 1) { /* signs depend on those of neighbours */
+        refill(stream);
+        stream->width = (uint8_t)(2 * (stream->state & 15));
+        if (stream->width == 0) {
+            return CWB_ERR_STREAM;
+        }
+        stream->rows = stream->rows_left = stream->state >> 4 & 15;
+        stream->signs = ROW_BEGINS;
+        for (i = 0; i < 12; i++) {
+            stream->scratch[SIGNS + i] = (uint16_t)((uint32_t)positive[i] << 11);
+        }
+    }
+    for (i = 0; i < 4; i++) {
+        refill(stream);
+    }
+    stream->range = UINT32_C(0xFFFFFFFF);
+    return CWB_OK;
+}
+
+/* So many equiprobable bits behind those of `value`. */
+COLD static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint32_t count)
+{
+    while (count-- > 0) {
+        value = value << 1 | decide(stream, HALF);
+    }
+    return value;
+}
+
+/* What the bins gave as the magnitude `high` escapes, or lacks its low bits: the value, without its sign, plus the term's EXCESS. */
+COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
+{
+    uint32_t magnitude = high;
+    uint32_t bits = 0;
+
+    if (high == BINS) { /* Exp-Golomb code */
+        while (bits < MAX_ESCAPE_BITS && decide(stream, HALF)) {
+            bits++;
+        }
+        magnitude = plain_bits(stream, 1, bits) + BINS - 1;
+    }
+    magnitude = plain_bits(stream, magnitude, stream->header >> 4 & 7);
+    if (magnitude > stream->reach) {
+        stream->kind = DAMAGED;
+        magnitude = stream->reach;
+    }
+    if (stream->plain) {
+        return magnitude + high;
+    }
+    stream->past ^= ((magnitude ^ high) & 1) * (ODD_INDEX << STATE);
+    return 2 * magnitude;
+}
+
+/* Symbols of one run, between two changes of the learning rate. FAR_BIT and the grid say in `past` where the context begins, in
+ * bytes. `near`: signs depend on those of neighbours. They stand in `signs`, two bits each, the last one lowest: 1 positive,
+ * 2 negative, and ROW_BEGINS before each row, so that the one above stands `width` bits higher. */
+static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int near)
+{
+    uint32_t code = stream->state, range = stream->range, past = stream->past, signs = near ? stream->signs : 0;
+    uint32_t rate = stream->rate, gain = UINT32_C(0xFFFF) >> rate;
+    uint16_t *scratch = stream->scratch;
+
+    do {
+        uint32_t bound, p, top, term, value;
+        uint16_t *first = (uint16_t *)((uint8_t *)(near ? stream->scratch : scratch) + (past & (3 << FAR_BIT))), *bin;
+
+        AFRESH(first);
+        bin = first;
+        for (;;) {
+            top = range >> 16;
+            AFRESH(top);
+            if (UNLIKELY(top <= 0xFF)) {
+                do {
+                    range <<= 8;
+                    AFRESH(range);
+                    code <<= 8;
+                    if (stream->next != stream->end) {
+                        code |= *stream->next++;
+                    }
+                } while (range <= 0xFFFFFF);
+                top = range >> 16;
+            }
+            p = *bin;
+            bound = top * p;
+            p -= p >> rate;
+            if (code >= bound) {
+                break;
+            }
+            *bin++ = (uint16_t)(p + gain);
+            range = bound;
+        }
+        *bin = (uint16_t)p;
+        code -= bound;
+        range -= bound;
+        term = bin[TERMS];
+        value = 2 * (uint32_t)(bin - first);
+        past = past >> 1 ^ term;
+        if (UNLIKELY(term & INCOMPLETE)) {
+            stream->state = code;
+            stream->range = range;
+            stream->past = past;
+            value = far_value(stream, value / 2);
+            code = stream->state;
+            range = stream->range;
+            past = stream->past;
+        }
+        if (near) {
+            uint32_t above = signs >> stream->width & 3;
+
+            if (UNLIKELY(above == ROW_BEGINS)) { /* a row is complete */
+                signs <<= 2;
+                if (--stream->rows_left == 0) {
+                    stream->rows_left = stream->rows;
+                    signs = 0;
+                }
+                signs += ROW_BEGINS;
+                above = signs >> stream->width & 3;
+            }
+            above = 4 * above + (signs & 3);
+            signs <<= 2;
+            if (value > 0) {
+                uint16_t *sign = stream->scratch + SIGNS + above;
+
+                p = *sign;
+                bound = (range >> 8) * (p >> 8 | 1);
+                p -= p >> rate;
+                value -= term & EXCESS;
+                if (code < bound) {
+                    range = bound;
+                    p += gain;
+                    signs |= 1;
+                } else {
+                    code -= bound;
+                    range -= bound;
+                    value = 0 - value;
+                    signs |= 2;
+                }
+                *sign = (uint16_t)p;
+            }
+        } else if (value > 0) {
+            value -= term & EXCESS;
+            bound = (range >> 5) * stream->signs;
+            if (code < bound) {
+                range = bound;
+            } else {
+                code -= bound;
+                range -= bound;
+                value = 0 - value;
+            }
+        }
+        *out++ = (int16_t)value;
+    } while (--count > 0);
+    stream->state = code;
+    stream->range = range;
+    stream->past = past;
+    if (near) {
+        stream->signs = signs;
+    }
+}
+
+COLD static void read_adaptive_far(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_adaptive(stream, out, count, 0);
+}
+
+COLD static void read_adaptive_near(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_adaptive(stream, out, count, 1);
+}
+
+/* ---- streams -----------------------------------------------------------------------------------------------------
+ *
+ * Streams: a coded tensor read piece by piece, by whichever coder it takes.
+ */
+
+enum { TILE = 32 }; /* symbols decoded at a time where they do not go straight to the caller */
+
+static int can_decode(const cwb_tensor *tensor)
+{
+    return ((HAS_ANS && tensor->kind == CWB_ANS) || (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE)) &&
+           (HAS_TRELLIS || tensor->run == 0);
+}
+
+size_t cwb_scratch_size(const cwb_tensor *tensor)
+{
+    if (tensor == NULL || !can_decode(tensor)) {
+        return 0;
+    }
+    if (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE) {
+        return CWB_SCRATCH_ADAPTIVE;
+    }
+    return HAS_TRELLIS && tensor->run > 0 ? CWB_SCRATCH_TRELLIS(tensor->largest) : CWB_SCRATCH_ANS(tensor->largest);
+}
+
+cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_stream *stream)
+{
+    if (tensor == NULL || stream == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (!can_decode(tensor)) {
+        return CWB_ERR_KIND;
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    if (scratch == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    stream->next = tensor->payload;
+    stream->end = tensor->payload + tensor->payload_size;
+    stream->scratch = scratch;
+    stream->symbols_left = tensor->count;
+    stream->run = stream->run_left = tensor->run;
+    stream->plain = tensor->run == 0;
+    if (stream->plain) {
+        stream->run_left = FOREVER;
+    }
+    stream->state = 0;
+    stream->rate = FIRST_RATE;
+    stream->rate_left = 2 << FIRST_RATE;
+    stream->header = 0;
+    stream->past = 0;
+    stream->width = 0;
+    stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
+    stream->kind = tensor->kind;
+    return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
+}
+
+cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
+{
+    if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    stream->symbols_left -= (uint32_t)count;
+    while (count > 0) {
+        size_t now = count;
+
+        if (HAS_TRELLIS && now > stream->run_left) {
+            now = (size_t)stream->run_left;
+        }
+        if (HAS_ADAPTIVE && now > stream->rate_left) {
+            now = stream->rate_left;
+        }
+        if (HAS_ANS && (!HAS_ADAPTIVE || stream->kind == CWB_ANS)) {
+            read_ans(stream, out, now);
+        } else if (stream->width > 0) {
+            read_adaptive_near(stream, out, now);
+        } else {
+            read_adaptive_far(stream, out, now);
+        }
+        out += now;
+        count -= now;
+        if (HAS_TRELLIS) {
+            stream->run_left -= (uint32_t)now;
+            if (stream->run_left == 0) {
+                stream->run_left = stream->run;
+                stream->past = 0;
+            }
+        }
+        if (HAS_ADAPTIVE) {
+            stream->rate_left = (uint16_t)(stream->rate_left - now);
+            if (stream->rate_left == 0) { /* learning slows down after 32, 64, 128, 256 symbols */
+                stream->rate_left = 0xFFFF;
+                if (stream->rate < (stream->header & SLOW ? 8 : 6)) {
+                    stream->rate++;
+                    stream->rate_left = (uint16_t)(1 << stream->rate);
+                }
+            }
+        }
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count)
+{
+    int16_t tile[TILE];
+
+    if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (stream->reach > (INT8_MAX + 1) >> (1 - stream->plain)) {
+        return CWB_ERR_RANGE;
+    }
+    while (count > 0) {
+        size_t now = count < TILE ? count : TILE;
+        size_t i;
+
+        (void)cwb_read_i16(stream, tile, now);
+        for (i = 0; i < now; i++) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): now symbols are left */
+            if (tile[i] > INT8_MAX) {
+                return CWB_ERR_RANGE;
+            }
+            *out++ = (int8_t)tile[i];
+        }
+        count -= now;
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_end(const cwb_stream *stream)
+{
+    if (stream == NULL || stream->symbols_left > 0) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (stream->next != stream->end || (HAS_ANS && stream->kind == CWB_ANS && stream->state != 0) ||
+        (HAS_ADAPTIVE && stream->kind == DAMAGED)) {
+        return CWB_ERR_STREAM;
+    }
+    return CWB_OK;
+}
+
+/* ---- tensors -----------------------------------------------------------------------------------------------------
+ *
+ * Whole tensors: a tensor decoded in one call, with everything checked that can be.
+ */
+
+#ifndef CWB_NO_FLOAT
+typedef union {
+    uint32_t bits;
+    float value;
+} float_bits;
+
+float cwb_step(const cwb_tensor *tensor)
+{
+    float_bits step;
+
+    step.bits = tensor->step_bits;
+    return step.value;
+}
+#endif
+
+typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
+
+/* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
+static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
+{
+    int16_t tile[TILE];
+    cwb_stream stream;
+    uint32_t done, now, i;
+    cwb_error error;
+#ifndef CWB_NO_CRC
+    uint8_t bytes[2 * TILE];
+    uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
+#endif
+
+    error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
+    if (error != CWB_OK) {
+        return error;
+    }
+    for (done = 0; done < tensor->count; done += now) {
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, tile, (size_t)now);
+        for (i = 0; i < now; i++) {
+            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+
+#ifndef CWB_NO_CRC
+            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
+            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+#endif
+            if (to == TO_I16) {
+                ((int16_t *)out)[done + i] = symbol;
+            } else if (to == TO_I8) {
+                if (symbol > INT8_MAX) {
+                    return CWB_ERR_RANGE;
+                }
+                ((int8_t *)out)[done + i] = (int8_t)symbol;
+            }
+#ifndef CWB_NO_FLOAT
+            else if (to == TO_F32) {
+                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
+            }
+#endif
+        }
+#ifndef CWB_NO_CRC
+        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
+#endif
+    }
+    error = cwb_end(&stream);
+#ifndef CWB_NO_CRC
+    if (error == CWB_OK && crc != tensor->crc) {
+        error = CWB_ERR_PAYLOAD_CRC;
+    }
+#endif
+    return error;
+}
+
+static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out,
+                           size_t capacity, target to)
+{
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (!can_decode(tensor)) {
+        return CWB_ERR_KIND;
+    }
+    if (to == TO_I8 && tensor->largest > INT8_MAX + 1) {
+        return CWB_ERR_RANGE;
+    }
+    if (capacity < tensor->count || scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    return decode(tensor, scratch, scratch_bytes, out, to);
+}
+
+cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes)
+{
+    if (tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind == CWB_RAW) {
+        return has_crc(tensor->payload, tensor->payload_size, tensor->crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    return decode(tensor, scratch, scratch_bytes, NULL, NOWHERE);
+}
+
+cwb_error cwb_decode_i16(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I16);
+}
+
+cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                        size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I8);
+}
+
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+}
+#endif
+
+/* ---- multiplier --------------------------------------------------------------------------------------------------
+ *
+ * The multiplier and the shift by which an int8 kernel scales its sums, without float arithmetic.
+ */
+
+/* Splits a float32 into mantissa * 2^*exponent with 2^23 <= mantissa < 2^24; 0 if it is not positive and finite. */
+static uint32_t split_float(uint32_t bits, int32_t *exponent)
+{
+    uint32_t mantissa = bits & UINT32_C(0x7FFFFF);
+
+    if (bits < 1 || bits > UINT32_C(0x7F7FFFFF)) {
+        return 0;
+    }
+    *exponent = (int32_t)(bits >> 23) - 150;
+    if (bits >> 23 > 0) {
+        return mantissa | UINT32_C(0x800000);
+    }
+    *exponent = -149; /* subnormal */
+    while (mantissa < UINT32_C(0x800000)) {
+        mantissa <<= 1;
+        --*exponent;
+    }
+    return mantissa;
+}
+
+cwb_error cwb_multiplier(uint32_t step_bits, uint32_t input_bits, uint32_t output_bits, int32_t *multiplier,
+                         int32_t *shift)
+{
+    int32_t step_exponent = 0, input_exponent = 0, output_exponent = 0, exponent;
+    uint32_t step = split_float(step_bits, &step_exponent);
+    uint32_t input = split_float(input_bits, &input_exponent);
+    uint32_t output = split_float(output_bits, &output_exponent);
+    uint64_t quotient;
+    uint8_t extra = 1; /* bits of the quotient beyond 31 */
+
+    if (step == 0 || input == 0 || output == 0 || multiplier == NULL || shift == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    quotient = ((uint64_t)step * input << 9) / output; /* 2^31 <= quotient < 2^34 */
+    while (quotient >> extra >= UINT32_C(0x80000000)) {
+        extra++;
+    }
+    quotient = (quotient + ((uint32_t)1 << (extra - 1))) >> extra;
+    exponent = step_exponent + input_exponent - output_exponent - 9 + extra + 31;
+    if (quotient == UINT32_C(0x80000000)) {
+        quotient >>= 1;
+        exponent++;
+    }
+    if (exponent > 30) {
+        return CWB_ERR_RANGE;
+    }
+    *multiplier = exponent < -31 ? 0 : (int32_t)quotient;
+    *shift = exponent < -31 ? 0 : exponent;
+    return CWB_OK;
+}
+
+/* ---- errors ------------------------------------------------------------------------------------------------------
+ *
+ * The error codes in words.
+ */
+
+const char *cwb_strerror(cwb_error error)
+{
+    switch (error) {
+    case CWB_OK:
+        return "no error";
+    case CWB_ERR_MAGIC:
+        return "not a .cwb file";
+    case CWB_ERR_VERSION:
+        return "written in a newer version of the format";
+    case CWB_ERR_TRUNCATED:
+        return "the file is shorter than its header says";
+    case CWB_ERR_TRAILING:
+        return "the file is longer than its header says";
+    case CWB_ERR_HEADER_CRC:
+        return "the header or the directory is damaged (CRC)";
+    case CWB_ERR_DIRECTORY:
+        return "the directory's records do not fit or are out of order";
+    case CWB_ERR_LAYOUT:
+        return "directory and payloads do not fill the file";
+    case CWB_ERR_SHAPE:
+        return "dimensions or size of a tensor not allowed";
+    case CWB_ERR_NAME:
+        return "names of tensors not allowed, or not one for each";
+    case CWB_ERR_GRID:
+        return "step or largest symbol of a tensor not allowed";
+    case CWB_ERR_PAYLOAD_CRC:
+        return "the payload is damaged (CRC)";
+    case CWB_ERR_TABLE:
+        return "the frequency table is invalid";
+    case CWB_ERR_STREAM:
+        return "the coded stream is damaged";
+    case CWB_ERR_RANGE:
+        return "symbols do not fit int8";
+    case CWB_ERR_SPACE:
+        return "scratch or output memory too small";
+    case CWB_ERR_ARGUMENT:
+        return "invalid argument";
+    case CWB_ERR_NOT_FOUND:
+        return "no such tensor or section";
+    case CWB_ERR_KIND:
+        return "a raw tensor has no symbols, or its coder was left out";
+    }
+    return "unknown error";
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Build options as constants, and what compilers are told about functions and variables.
+ */
+#ifndef CWB_BUILD_H
+#define CWB_BUILD_H
+
+#include "cwb.h"
+
+#if CHAR_BIT != 8
+#error "cwb needs 8-bit bytes"
+#endif
+#if defined CWB_NO_ANS && defined CWB_NO_ADAPTIVE
+#error "one of the two coders must stay"
+#endif
+
+/* What was left out is never reached, and compilers drop it. */
+#ifdef CWB_NO_ANS
+#define HAS_ANS 0
+#else
+#define HAS_ANS 1
+#endif
+#ifdef CWB_NO_ADAPTIVE
+#define HAS_ADAPTIVE 0
+#else
+#define HAS_ADAPTIVE 1
+#endif
+#ifdef CWB_NO_TRELLIS
+#define HAS_TRELLIS 0
+#else
+#define HAS_TRELLIS 1
+#endif
+
+/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+ * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
+#ifdef __GNUC__
+#define COLD __attribute__((noinline))
+#define INLINE inline __attribute__((always_inline))
+#define UNLIKELY(condition) __builtin_expect(condition, 0)
+#else
+#define COLD
+#define INLINE inline
+#define UNLIKELY(condition) (condition)
+#endif
+#if defined __GNUC__ && INT_MAX > 0x7FFF
+#define AFRESH(variable) __asm__("" : "+r"(variable))
+#else
+#define AFRESH(variable) ((void)(variable))
+#endif
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Whole tensors: a tensor decoded in one call, with everything checked that can be.
+ */
+#ifndef CWB_TENSORS_H
+#define CWB_TENSORS_H
+
+#include "streams.h"
+
+#ifndef CWB_NO_FLOAT
+typedef union {
+    uint32_t bits;
+    float value;
+} float_bits;
+
+float cwb_step(const cwb_tensor *tensor)
+{
+    float_bits step;
+
+    step.bits = tensor->step_bits;
+    return step.value;
+}
+#endif
+
+typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
+
+/* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
+static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
+{
+    int16_t tile[TILE];
+    cwb_stream stream;
+    uint32_t done, now, i;
+    cwb_error error;
+#ifndef CWB_NO_CRC
+    uint8_t bytes[2 * TILE];
+    uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
+#endif
+
+    error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
+    if (error != CWB_OK) {
+        return error;
+    }
+    for (done = 0; done < tensor->count; done += now) {
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, tile, (size_t)now);
+        for (i = 0; i < now; i++) {
+            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+
+#ifndef CWB_NO_CRC
+            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
+            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+#endif
+            if (to == TO_I16) {
+                ((int16_t *)out)[done + i] = symbol;
+            } else if (to == TO_I8) {
+                if (symbol > INT8_MAX) {
+                    return CWB_ERR_RANGE;
+                }
+                ((int8_t *)out)[done + i] = (int8_t)symbol;
+            }
+#ifndef CWB_NO_FLOAT
+            else if (to == TO_F32) {
+                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
+            }
+#endif
+        }
+#ifndef CWB_NO_CRC
+        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
+#endif
+    }
+    error = cwb_end(&stream);
+#ifndef CWB_NO_CRC
+    if (error == CWB_OK && crc != tensor->crc) {
+        error = CWB_ERR_PAYLOAD_CRC;
+    }
+#endif
+    return error;
+}
+
+static cwb_error decode_to(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out,
+                           size_t capacity, target to)
+{
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (!can_decode(tensor)) {
+        return CWB_ERR_KIND;
+    }
+    if (to == TO_I8 && tensor->largest > INT8_MAX + 1) {
+        return CWB_ERR_RANGE;
+    }
+    if (capacity < tensor->count || scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    return decode(tensor, scratch, scratch_bytes, out, to);
+}
+
+cwb_error cwb_check(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes)
+{
+    if (tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind == CWB_RAW) {
+        return has_crc(tensor->payload, tensor->payload_size, tensor->crc) ? CWB_OK : CWB_ERR_PAYLOAD_CRC;
+    }
+    if (scratch_bytes < cwb_scratch_size(tensor)) {
+        return CWB_ERR_SPACE;
+    }
+    return decode(tensor, scratch, scratch_bytes, NULL, NOWHERE);
+}
+
+cwb_error cwb_decode_i16(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I16);
+}
+
+cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                        size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_I8);
+}
+
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                         size_t capacity)
+{
+    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+}
+#endif
+
+#endif

@@ -1,0 +1,91 @@
+"""How good the compressor is, as constants: a worse quantiser or coder fails here, not only in a benchmark.
+
+Each floor is about a file that the tool writes: at most so many bytes, and at most so much loss at the model's outputs
+on samples that calibration has not seen. Both are what was measured when the floor was written, which its comment
+says, with a margin: 1.5 % for bytes, 10 to 12 % for the loss.
+
+The margins are for other machines. Sums round differently in other kernels of BLAS and onnxruntime; then a few weights
+fall on the other side of a decision, and the layers behind them see other inputs. Bytes hardly feel that, for they are
+a sum over all weights. The loss is a small difference between two models, and other errors of the same size give
+another one. (BLAS is not the one to fear: its kernels for processors of 1999 and of 2017 gave the same bytes and
+losses.) Lower a floor when the compressor gets better.
+
+What it is worth to have a part of the method is told beside a floor that breaks without it, measured with the part
+taken out as tests/bench/sweeps.py does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import cerwu_onnx
+from cerwu_onnx import Settings
+from cerwu_onnx.calibration.output import final_losses, loss_kind
+
+from ..models import run
+from ..test_sample_models import ROOT, load_eval
+
+SAMPLES = 1000
+"""Of each model's test data, on which the loss is measured: KL divergence in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a file may have at most.
+
+    Attributes:
+        model: folder in sample_models/.
+        bytes: of the file.
+        loss: at the model's outputs.
+        settings: that differ from the default.
+        data: whether the model's calibration data is used.
+    """
+
+    model: str
+    bytes: int
+    loss: float
+    settings: dict[str, Any]
+    data: bool = True
+
+
+FLOORS = {
+    # 5913 bytes, 0.0215. With ANS alone 6208 bytes. Loss without row feedback 0.0568, trellis 0.389, repair 0.0517,
+    # bias correction 0.0248.
+    "depthwise": Floor("fashion_dscnn", 6000, 0.0236, {"lambda_": 0.2}),
+    # 6731 bytes, 0.0813. Loss without cross-validated damping 0.118, repair 0.0984, trellis 0.232.
+    "recurrent": Floor("sequence_gru", 6830, 0.0910, {"lambda_": 0.2}),
+    # 8627 bytes, 0.0477. Loss without row feedback 0.103, trellis 0.196, cross-validated damping 0.176.
+    "convolutions": Floor("fashion_cnn", 8760, 0.0534, {"lambda_": 0.2}),
+    # 5926 bytes, 0.0259. Rows of convolutions lie in the order of taps, then channels, and the trellis follows them.
+    "order of CMSIS-NN": Floor("fashion_dscnn", 6015, 0.0290, {"lambda_": 0.2, "weight_layout": "cmsis"}),
+    # 6820 bytes, 0.0813.
+    "ANS": Floor("sequence_gru", 6920, 0.0910, {"lambda_": 0.2, "coder": "ans"}),
+    # 6907 bytes, 0.0127.
+    "fast": Floor("fashion_dscnn", 7010, 0.0143, {"lambda_": 0.2, "effort": "fast"}),
+    # 19032 bytes, 0.00134.
+    "without data": Floor("fashion_dscnn", 19320, 0.0015, {"lambda_": 0.2}, data=False),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_no_file_is_larger_or_worse(name: str, tmp_path: Path) -> None:
+    floor = FLOORS[name]
+    folder = ROOT / floor.model
+    calib = folder / "calib.npz" if floor.data else None
+    report = cerwu_onnx.compress(
+        folder / "model.onnx", tmp_path / "model.cwb", calib=calib, settings=Settings(**floor.settings)
+    )
+    original = onnx.load(folder / "model.onnx")
+    inputs = load_eval(folder).preprocess(np.load(folder / "test.npz")["inputs"])[:SAMPLES]
+    feed = {original.graph.input[0].name: inputs}
+    before, after = (run(model, feed)[:1] for model in (original, cerwu_onnx.decompress(tmp_path / "model.cwb")))
+    loss = final_losses(before, after, loss_kind(before))
+    print(f"{name}: {report.file_bytes} bytes, loss {loss:.3g}")  # what pytest shows of a test that fails
+    assert report.file_bytes <= floor.bytes
+    assert loss <= floor.loss

@@ -1,0 +1,391 @@
+"""Mutants of the package and of the commands."""
+
+from __future__ import annotations
+
+from .mutant import bugs
+
+MODEL = [
+    *bugs(
+        "cerwu_onnx/model/fold.py",
+        "tests/model/test_fold.py",
+        (' or attributes.get("training_mode", 0)', ""),
+        (' or attributes.get("spatial", 1) != 1', ""),
+        ("if self.uses[name] == 1 else None", "if self.uses[name] >= 1 else None"),
+        ("name in self.exact for name in", "name in () for name in"),
+        ("if not error <= TOLERANCE:", "if error > TOLERANCE:"),
+        ('attributes.get("epsilon", 1e-5)', "1e-5"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/elements.py",
+        "tests/model/test_elements.py",
+        ("bits + 0x7FFF + (bits >> 16 & 1) >> 16", "bits + 0x8000 >> 16"),
+        ("if len(raw) != length:", "if len(raw) > length:"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/placeholders.py",
+        "tests/model/test_elements.py tests/model/test_skeleton.py",
+        ("parts - (parts >> bits - 1 << bits) if signed else parts", "parts"),
+        ("if max(common, hi - lo - common) > MAX_SYMBOL:", "if False:"),
+        ("if kind == _T.BOOL:", "if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/layout.py",
+        "tests/model/test_layout.py",
+        ("if self.sizes[part] % size:", "if False:"),
+        ('transposed=transposed == (side == "A")', "transposed=transposed"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/sites.py",
+        "tests/model/test_sites.py tests/model/test_graph.py tests/calibration/test_recurrent.py",
+        ('"bidirectional": (False, True)', '"bidirectional": (False, False)'),
+        ('axis=-2 if attributes.get("transA", 0) else -1', "axis=-1"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/affine.py",
+        "tests/model/test_graph.py tests/quantize/test_floats.py",
+        ("return Bias(name, math.sqrt(2))", "return Bias(name, 1.0)"),
+        ("factor = abs(beta / alpha) if alpha", "factor = abs(beta * alpha) if alpha"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/references.py",
+        "tests/model/test_skeleton.py",
+        ('last += int(sign + (digits or "1"))', 'last = int(sign + (digits or "1"))'),
+        ("if back > known:", "if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/roles.py",
+        "tests/model/test_graph.py",
+        ("(small or not _is_operand(use))", "(small or _is_operand(use))"),
+        ("and site.activation not in constants)", ")"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/skeleton.py",
+        "tests/model/test_skeleton.py",
+        ("    if outside:", "    if False:"),
+        ("and 0 < math.prod(tensor.dims) < 2**31", "and math.prod(tensor.dims) < 2**31"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/tensors.py",
+        "tests/model/test_graph.py tests/model/test_fold.py",
+        ("            read |= _free_names(inner)", "            pass"),
+        ("for dim in tensor.shape.dim)", "for dim in tensor.shape.dim[1:])"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/loading.py",
+        "tests/model/test_graph.py tests/model/test_untrusted_models.py tests/model/test_large.py",
+        ("if any(size < 0 for size in tensor.dims):", "if False:"),
+        ("len(tensor.raw_data) != tensor_bytes(tensor):", "len(tensor.raw_data) < tensor_bytes(tensor):"),
+    ),
+    *bugs(
+        "cerwu_onnx/model/uses.py",
+        "tests/model/test_graph.py",
+        ('"perm", range(len(shape))[::-1]', '"perm", range(len(shape))'),
+    ),
+]
+
+QUANTIZE = [
+    *bugs(
+        "cerwu_onnx/quantize/priced.py",
+        "tests/quantize/test_priced.py",
+        ("DECISION = 0.03", "DECISION = 0.06"),
+        ("4 * price * row_curvature", "price * row_curvature"),
+        ("ROOM = 0.98", "ROOM = 1.0"),
+        ("plain = bool(np.abs(values).max(initial=0) > cost.largest)", "plain = False"),
+        ("return asked or not cost.price", "return not cost.price"),
+        ("np.sqrt(6 * cost.price", "np.sqrt(12 * cost.price"),
+    ),
+    *bugs(
+        "cerwu_onnx/quantize/obs.py",
+        "tests/quantize/test_methods.py",
+        ("self.gamma / 2 * symbols**2", "self.gamma * symbols**2"),
+        ("rest[:, stop:] -= factor", "rest[:, stop:] += factor"),
+    ),
+    *bugs(
+        "cerwu_onnx/quantize/trellis.py",
+        "tests/quantize/test_trellis.py",
+        ("AHEAD = 24", "AHEAD = 0"),
+        ("/ 2), MAX_INDEX - 1)", "/ 2), MAX_INDEX)"),
+        ("rest[row + 1 :] -= np.outer", "rest[row + 1 :] += np.outer"),
+    ),
+    *bugs(
+        "cerwu_onnx/quantize/crossval.py",
+        "tests/quantize/test_crossval.py",
+        ("return best if least < 0 else None", "return best"),
+        ("sum(fed(damped(train, damping), test)", "sum(fed(damped(train, damping), train)"),
+    ),
+    *bugs("cerwu_onnx/quantize/rows.py", "tests/quantize/test_rows.py", (" / (1 + damping)", "")),
+    *bugs("cerwu_onnx/quantize/bound.py", "tests/quantize/test_bound.py", ("    if distortion == 0:", "    if False:")),
+    *bugs(
+        "cerwu_onnx/quantize/floats.py",
+        "tests/quantize/test_floats.py",
+        ("if error <= variance * exact.size:", "if error <= variance:"),
+        ("    if not stats.positions or not quantized.distortion > 0:", "    if not quantized.distortion > 0:"),
+    ),
+]
+
+ENTROPY = [
+    *bugs(
+        "cerwu_onnx/entropy/step.py",
+        "tests/container/test_container.py tests/container/test_format_constants.py tests/quantize/test_priced.py",
+        ("1 <= number <= 255", "0 <= number <= 255"),
+        ("(1 << 20) - 1 >> 20 << 20", "(1 << 19) >> 20 << 20"),
+    ),
+    *bugs(
+        "cerwu_onnx/entropy/adaptive.py",
+        "tests/entropy/test_adaptive.py tests/container/test_container.py tests/entropy/test_trellis_coding.py",
+        ("        if abs(symbol) > reach:", "        if False:"),
+        ("if next(coder.bytes, None) is not None:", "if False:"),
+        ("self._symbols == 2 << self.rate", "self._symbols == 1 << self.rate"),
+    ),
+    *bugs(
+        "cerwu_onnx/entropy/ans.py",
+        "tests/entropy/test_tables.py tests/container/test_container.py",
+        ("if (data and not first) or state or", "if state or"),
+    ),
+    *bugs(
+        "cerwu_onnx/entropy/tables.py",
+        "tests/entropy/test_tables.py tests/container/test_container.py tests/entropy/test_trellis_coding.py",
+        ("frequencies[np.argmax(frequencies)] +=", "frequencies[0] +="),
+        ("or not (levels[0] or levels[-1])", ""),
+    ),
+    *bugs(
+        "cerwu_onnx/entropy/trellis.py",
+        "tests/entropy/test_trellis_coding.py",
+        ("AFTER_ODD_GRID = 9", "AFTER_ODD_GRID = 8"),
+    ),
+]
+
+CONTAINER = [
+    *bugs(
+        "cerwu_onnx/container/reader.py",
+        "tests/container/test_container.py",
+        ("while ahead and elements + record.count > AHEAD:", "while False:"),
+        ("if value >> 32 or (shift and not byte):", "if shift and not byte:"),
+        ("records[-1].kind >= record.kind", "records[-1].kind > record.kind"),
+    ),
+    *bugs(
+        "cerwu_onnx/container/writer.py",
+        "tests/container/test_container.py",
+        ("if len(set(names)) != len(names):", "if False:"),
+        ("f.MAX_INDEX if quantized.run else f.MAX_SYMBOL", "f.MAX_SYMBOL"),
+    ),
+    *bugs(
+        "cerwu_onnx/container/dictionary.py",
+        "tests/container/test_container.py",
+        (" or inflater.unused_data", ""),
+        ("    if len(content) > limit:", "    if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/container/in_place.py",
+        "tests/c/test_in_place.py",
+        ("max(record.count, record.size, max(needs, default=0))", "max(record.count, max(needs, default=0))"),
+    ),
+]
+
+CALIBRATION = [
+    *bugs(
+        "cerwu_onnx/calibration/patches.py",
+        "tests/calibration/test_collect.py tests/calibration/test_recurrent.py tests/calibration/test_sequential.py",
+        ('if patch.auto_pad == "SAME_UPPER" else (more, less)', 'if patch.auto_pad == "SAME_LOWER" else (more, less)'),
+        ("x[1:, d] if reverse else x[:-1, d]", "x[:-1, d]"),
+        ("np.bincount(x.ravel() % rows,", "np.bincount(np.abs(x.ravel()),"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/curvature.py",
+        "tests/calibration/test_fisher.py tests/calibration/test_sensitivity.py",
+        ("name: level * value for", "name: value for"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/sums.py",
+        "tests/calibration/test_collect.py tests/calibration/test_sequential.py",
+        ("    mean /= positions", "    mean /= positions + 1"),
+        ("            total[:, above, beside] += product", "            total[:, above, beside] = product"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/output.py",
+        "tests/calibration/test_output.py",
+        ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
+        ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/adjoint/products.py",
+        "tests/calibration/test_adjoint.py",
+        ('call.g * call.number("beta", 1.0)', "call.g"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/adjoint/elementwise.py",
+        "tests/calibration/test_adjoint.py",
+        ("call.fit(-call.g if index else call.g, index)", "call.fit(call.g, index)"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/feeds.py",
+        "tests/calibration/test_source.py",
+        ("cast is not array and not (cast == array).all()", "False"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/sequential.py",
+        "tests/calibration/test_sequential.py",
+        (
+            "        if any(not reached.isdisjoint(self.nodes.reads[index]) for index in self._done):",
+            "        if False:",
+        ),
+    ),
+]
+
+COMPRESS = [
+    *bugs(
+        "cerwu_onnx/compression/target_search.py",
+        "tests/compression/test_target_search.py",
+        ("(1, size(point)) if size(point) <= target", "(1, size(point)) if size(point) <= target * 1.01"),
+        ("if failed == BEYOND:", "if failed == 1:"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/layer_rules.py",
+        "tests/compression/test_layer_rules.py",
+        ("layer.bias.name in skipped:", "layer.bias.name in {}:"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/memory_budget.py",
+        "tests/compression/test_memory_budget.py",
+        ("layout.cols % count == 0 and count >= least", "count >= least"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/storage_order.py",
+        "tests/compression/test_storage_order.py tests/model/test_elements.py tests/compression/test_hard_numbers.py",
+        ("return largest < _OVERFLOW.get(element, math.inf)", "return True"),
+        ("layout.groups > 1 and layout.shape[1] == 1", "layout.groups > 1"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/encode.py",
+        "tests/compression/test_pipeline.py tests/compression/test_hard_numbers.py",
+        ("part.cost < raw_cost(element, result.symbols.shape) and", "True and"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/walk_quantizer.py",
+        "tests/compression/test_layer_rules.py",
+        ("price * layer.price, fishers", "price, fishers"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/walk_quantizer.py",
+        "tests/compression/test_walk_quantizer.py tests/compression/test_fallbacks.py",
+        ("if careful.loss is not None and careful.loss < found.loss / 2:", "if False:"),
+        ("factor = float(np.exp(np.average(logs", "factor = 1 / float(np.exp(np.average(logs"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/walk_result.py",
+        "tests/compression/test_resume.py tests/compression/test_walk_quantizer.py tests/jobs/test_cache.py",
+        ("self.moved |= part.moved", "self.moved = part.moved"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/dequantize.py",
+        "tests/compression/test_dequantize.py",
+        (" - read - shown - ", " - shown - "),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/pipeline.py",
+        "tests/compression/test_pipeline.py tests/cli/test_cli_targets.py",
+        ("low=share * self.before.score", "low=after.score"),
+    ),
+]
+
+OTHERS = [
+    *bugs(
+        "cerwu_onnx/jobs/cache.py",
+        "tests/jobs/test_cache.py",
+        ("            if not warnings:", "            if True:"),
+        ("_PACKAGE.rglob", "(_PACKAGE / 'jobs').rglob"),
+    ),
+    *bugs(
+        "cerwu_onnx/jobs/files.py",
+        "tests/jobs/test_files.py tests/compression/test_pipeline.py",
+        ("if target.exists() and not overwrite:", "if False:"),
+        ("Path(temporary).unlink(missing_ok=True)", "pass"),
+    ),
+    *bugs(
+        "cerwu_onnx/jobs/progress.py", "tests/jobs/test_cache.py", ('getLogger("cerwu_onnx")', "getLogger(__name__)")
+    ),
+    *bugs(
+        "cerwu_onnx/jobs/parallel.py",
+        "tests/jobs/test_parallel.py",
+        ("key=lambda index: -sizes[index]", "key=lambda index: sizes[index]"),
+        ("        if versions != _versions():", "        if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/evaluate/confidence.py",
+        "tests/evaluate/test_confidence.py",
+        ("    if a <= 0:", "    if a < 0:"),
+        ("return float((b - root) / a)", "return float((b + root) / a)"),
+    ),
+    *bugs(
+        "cerwu_onnx/evaluate/metrics.py",
+        "tests/evaluate/test_metrics.py",
+        ("(counts - 1) / 2)[place", "(counts - 1))[place"),
+        ("np.where(np.isnan(array).any(axis=-1), -1, array.argmax(axis=-1))", "array.argmax(axis=-1)"),
+    ),
+    *bugs(
+        "cerwu_onnx/firmware/requantize.py",
+        "tests/firmware/test_requantize.py",
+        ("math.floor(value + Fraction(1, 2))", "math.floor(value)"),
+        ("    if multiplier == _INT32:", "    if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/firmware/index.py",
+        "tests/firmware/test_export_c.py",
+        ("record.is_coded and record.largest <= 127", "record.is_coded and record.largest <= 128"),
+        ("2 * tables * (6 * (record.reach + 1) + 128)", "2 * tables * (6 * record.reach + 128)"),
+    ),
+    *bugs(
+        "cerwu_onnx/report_files/html.py",
+        "tests/report_files/test_report_files.py",
+        ("return html.escape(text.printable(value))", "return text.printable(value)"),
+    ),
+    *bugs(
+        "cerwu_onnx/runtime.py",
+        "tests/compression/test_pipeline.py tests/model/test_large.py",
+        ("if any(record.kind is f.Kind.GRAPH for record in self.container.records):", "if False:"),
+    ),
+    *bugs(
+        "cerwu_onnx/config.py",
+        "tests/bad_inputs tests/cli/test_cli_targets.py",
+        ("not 0.5 <= self.confidence < 1", "not 0.5 <= self.confidence <= 1"),
+    ),
+    *bugs(
+        "cerwu_onnx/native.py",
+        "tests/test_native.py",
+        ("if count > max_elements:", "if False:"),
+        ("self._stored_name(0)", "pass"),
+    ),
+]
+
+CLI = [
+    *bugs(
+        "cli/verify.py",
+        "tests/cli/test_cli_verify.py",
+        ("if not output.relative <= limit", "if output.relative > limit"),
+    ),
+    *bugs(
+        "cli/against.py",
+        "tests/cli/test_cli_verify.py",
+        ("elif _bits(ours) == _bits(tensor):", "elif True:"),
+    ),
+    *bugs(
+        "cli/text.py",
+        "tests/cli/test_cli_render.py",
+        ("if value == 0 or value >= 100:", "if value < 1 or value >= 100:"),
+    ),
+    *bugs("cli/options.py", "tests/cli tests/bad_inputs", ('if not 0 <= value < float("inf"):', "if False:")),
+    *bugs("cli/config_file.py", "tests/cli/test_cli_config.py", ("if name in typed or not typed else None", "")),
+    *bugs(
+        "cli/batch.py",
+        "tests/cli/test_cli_batch.py",
+        ("        if output in found:", "        if False:"),
+    ),
+    *bugs(
+        "cli/compress.py",
+        "tests/cli/test_cli_targets.py tests/cli/test_cli_batch.py",
+        ("    if report.missed:", "    if False:"),
+        ("max(outcome.exit_code for outcome in outcomes)", "min(outcome.exit_code for outcome in outcomes)"),
+    ),
+]
+
+MUTANTS = [*MODEL, *QUANTIZE, *ENTROPY, *CONTAINER, *CALIBRATION, *COMPRESS, *OTHERS, *CLI]

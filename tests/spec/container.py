@@ -1,0 +1,276 @@
+"""Header, directory, payloads, names, margins and deflated sections of a file: the first half of docs/format.md."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import coders
+from .refused import Refused, refuse_if
+
+GRAPH, METADATA, NAMES, MARGINS = 32, 33, 34, 64
+ELEMENT_TYPES = {0: ("float32", 4), 1: ("float16", 2), 2: ("float64", 8), 3: ("bfloat16", 2)}
+RANK_AT_LEAST = (0, 3, 2, 1, 1, 3, 2, 3)
+MOST_ELEMENTS = 2**31 - 1
+
+
+@dataclass
+class Record:
+    """A record of the directory with its payload; the fields from ``dims`` on are those of tensors."""
+
+    head: int
+    crc: int
+    payload: bytes = b""
+    size: int = 0
+    dims: list[int] = field(default_factory=list)
+    step: float = 0.0
+    largest: int = 0
+
+    @property
+    def is_tensor(self) -> bool:
+        return self.head < 32 or self.head >= 128
+
+    @property
+    def is_coded(self) -> bool:
+        return self.head >= 128
+
+    @property
+    def form(self) -> int:
+        return self.head >> 3 & 7
+
+    @property
+    def elements(self) -> int:
+        product = 1
+        for dim in self.dims:
+            product *= dim
+        return product
+
+
+class Bytes:
+    """Bytes that are read from the beginning to the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        refuse_if(self.at + count > len(self.data), "cut short")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def u8(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.u8()
+            value |= (byte & 127) << shift
+            refuse_if(value >= 2**32 or shift > 28, "a varint of more than 32 bits")
+            if byte < 128:
+                refuse_if(byte == 0 and shift > 0, "a varint that is not in its shortest form")
+                return value
+            shift += 7
+
+    def end(self) -> None:
+        refuse_if(self.at != len(self.data), "bytes left over")
+
+
+@dataclass
+class File:
+    """What a file says. ``values`` reads tensors."""
+
+    records: list[Record]
+
+    @property
+    def tensors(self) -> list[Record]:
+        return [record for record in self.records if record.is_tensor]
+
+    def section(self, head: int) -> bytes | None:
+        """The payload of a section; None if there is none."""
+        return next((record.payload for record in self.records if record.head == head), None)
+
+    def names(self) -> list[str] | None:
+        """The tensors' names; None for a file of nameless ones."""
+        section, graph = self.section(NAMES), self.section(GRAPH)
+        if section is not None:
+            source = Bytes(section)
+            names = read_names(source, len(self.tensors))
+            source.end()
+            return names
+        return None if graph is None else read_names(Bytes(inflate(graph)), len(self.tensors))
+
+    def margins(self) -> list[int] | None:
+        """The margin of each coded tensor; None without the section."""
+        section = self.section(MARGINS)
+        if section is None:
+            return None
+        source, margins = Bytes(section), []
+        for record in self.tensors:
+            if record.is_coded:
+                margin, size = source.varint(), len(record.payload)
+                refuse_if(margin > size or margin < size - record.elements, "a margin that cannot be")
+                margins.append(margin)
+        source.end()
+        return margins
+
+    def metadata(self) -> dict[str, Any]:
+        """The metadata, empty without the section."""
+        section = self.section(METADATA)
+        if section is None:
+            return {}
+        try:
+            value = json.loads(inflate(section, 2**20).decode())
+        except (ValueError, RecursionError):
+            raise Refused("metadata that are no JSON") from None
+        refuse_if(not isinstance(value, dict), "metadata that are no object")
+        return dict(value)
+
+    def check(self) -> None:
+        """All that a reader checks which checks the whole file, but for the tensors' values."""
+        for record in self.records:
+            if not record.is_coded:
+                refuse_if(zlib.crc32(record.payload) != record.crc, "CRC of a payload")
+
+    def symbols(self, record: Record) -> list[int]:
+        """The values of a coded tensor's symbols in stored order; its CRC is checked."""
+        values = coders.decode(record.payload, record.head, stored_dims(record.form, record.dims), record.largest)
+        content = record.payload + struct.pack(f"<{len(values)}h", *values)
+        refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
+        return values
+
+    def values(self, record: Record) -> list[int]:
+        """The values of a coded tensor's symbols in the order of the tensor; the tensor is the step times these."""
+        stored = self.symbols(record)
+        return [stored[i] for i in places(record.form, record.dims)]
+
+
+def read(data: bytes) -> File:
+    """The header and the directory of a file, and where the payloads are.
+
+    Raises:
+        Refused: A reader must refuse the file.
+    """
+    refuse_if(len(data) < 20, "too short for a header")
+    magic, version, count, directory_size, file_size, crc = struct.unpack("<4sHHIII", data[:20])
+    refuse_if(magic != b"\x89CWB", "not a .cwb")
+    refuse_if(version != 1, "another version")
+    refuse_if(20 + directory_size > len(data), "the directory exceeds the file")
+    refuse_if(file_size != len(data), "another size")
+    directory = data[20 : 20 + directory_size]
+    refuse_if(zlib.crc32(data[:16] + directory) != crc, "CRC of the header and the directory")
+    refuse_if(count > 16384, "too many records")
+    source = Bytes(directory)
+    records = [read_record(source) for _ in range(count)]
+    source.end()
+    last = -1
+    for record in records:
+        refuse_if(record.is_tensor and last >= 0, "a tensor behind a section")
+        if not record.is_tensor:
+            refuse_if(record.head <= last, "sections that do not ascend")
+            refuse_if(record.head < 64 and record.head not in (GRAPH, METADATA, NAMES), "an unknown critical section")
+            last = record.head
+    at = 20 + directory_size
+    for record in records:
+        record.payload = data[at : at + record.size]
+        at += record.size
+    refuse_if(at != len(data), "payloads that do not fill the file")
+    elements = sum(record.elements for record in records if record.is_coded)
+    refuse_if(elements > 2**27 + 2**15 * len(data), "limit of coded elements")
+    return File(records)
+
+
+def read_record(source: Bytes) -> Record:
+    head = source.u8()
+    size = source.varint()
+    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size)
+    if not record.is_tensor:
+        return record
+    record.dims = [source.varint() for _ in range(head & 7)]
+    product = 1
+    for dim in record.dims:
+        refuse_if(dim == 0 and record.is_coded, "a coded tensor without elements")
+        product *= dim or 1
+    refuse_if(product > MOST_ELEMENTS, "too many elements")
+    if not record.is_coded:
+        refuse_if(size != record.elements * ELEMENT_TYPES[head >> 3][1], "a raw tensor of another size")
+        return record
+    refuse_if(len(record.dims) < RANK_AT_LEAST[record.form], "a form that the rank does not allow")
+    b = source.u8()
+    if b:
+        record.step = (1 + b % 8 / 8) * 2.0 ** (b // 8 - 25)
+    else:
+        record.step = struct.unpack("<f", source.take(4))[0]
+        refuse_if(not 2.0**-126 <= record.step < 2.0**117, "a step out of range")
+    record.largest = source.varint()
+    refuse_if(record.largest > (1023 if coders.has_trellis(record.form) else 2047), "R out of range")
+    return record
+
+
+def stored_axes(form: int, rank: int) -> list[int]:
+    """The axes of the tensor in the order in which they are stored."""
+    axes = list(range(rank))
+    if form in (1, 5):
+        axes.append(axes.pop(1))
+    elif form in (2, 6):
+        axes.append(axes.pop(0))
+    elif form == 7:
+        axes[-2:] = [axes[-1], axes[-2]]
+    return axes
+
+
+def stored_dims(form: int, dims: list[int]) -> list[int]:
+    return [dims[axis] for axis in stored_axes(form, len(dims))]
+
+
+def places(form: int, dims: list[int]) -> list[int]:
+    """For each element of the tensor, row-major, its index in stored order."""
+    stride_of, stride = {}, 1
+    for axis in reversed(stored_axes(form, len(dims))):
+        stride_of[axis] = stride
+        stride *= dims[axis]
+    indices = [0]
+    for axis, dim in enumerate(dims):
+        indices = [at + i * stride_of[axis] for at in indices for i in range(dim)]
+    return indices
+
+
+def read_names(source: Bytes, count: int) -> list[str]:
+    names = []
+    for _ in range(count):
+        length = source.varint()
+        refuse_if(not 1 <= length <= 1024, "a name's length")
+        try:
+            names.append(source.take(length).decode())
+        except UnicodeDecodeError:
+            raise Refused("a name that is not UTF-8") from None
+        refuse_if("\0" in names[-1], "a name with NUL")
+    refuse_if(len(set(names)) != len(names), "two tensors of one name")
+    return names
+
+
+def dictionary() -> bytes:
+    """The dictionary of deflated sections, from the text of the file that the page names: zlib, then base 85."""
+    text = (Path(__file__).parents[2] / "cerwu_onnx/container/dictionary.py").read_text()
+    assigned = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    packed = next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "_PACKED")
+    content = zlib.decompress(base64.b85decode(packed))
+    assert (len(content), zlib.crc32(content)) == (11344, 0x9FB8725C)
+    return content
+
+
+def inflate(section: bytes, most: int = 2**31 - 1) -> bytes:
+    """The content of a deflated section."""
+    stream = zlib.decompressobj(-15, zdict=dictionary())
+    try:
+        content = stream.decompress(section, most + 1)
+    except zlib.error:
+        raise Refused("not a deflate stream") from None
+    refuse_if(len(content) > most, "too large a content")
+    refuse_if(not stream.eof or bool(stream.unused_data), "a stream that does not end where its section ends")
+    return content

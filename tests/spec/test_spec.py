@@ -1,0 +1,73 @@
+"""The specification as a program reads the golden files, and imports nothing of the package."""
+
+from __future__ import annotations
+
+import ast
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from . import container, graph
+from .refused import Refused
+
+HERE = Path(__file__).parent
+GOLDEN = HERE.parent / "golden" / "v1"
+
+
+def test_it_is_independent() -> None:
+    for path in HERE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+                assert node.level <= 1
+            else:
+                continue
+            assert not any(name.startswith("cerwu_onnx") for name in names), path
+
+
+@pytest.mark.parametrize("name", ["kinds", "forms"])
+def test_values_of_golden_files(name: str) -> None:
+    file = container.read((GOLDEN / f"{name}.cwb").read_bytes())
+    file.check()
+    expected = np.load(GOLDEN / f"{name}.npz")
+    names = file.names() or [f"arr_{i}" for i in range(len(file.tensors))]
+    assert set(names) == set(expected.files)
+    for record, tensor in zip(file.tensors, names, strict=True):
+        content = record.payload
+        if record.is_coded:
+            values = [record.step * value for value in file.values(record)]
+            content = struct.pack(f"<{len(values)}f", *values)
+        assert content == expected[tensor].tobytes(), tensor
+        assert tuple(record.dims) == expected[tensor].shape
+
+
+def test_model_of_the_golden_file() -> None:
+    file = container.read((GOLDEN / "model.cwb").read_bytes())
+    found, expected = graph.model(file), onnx.load(GOLDEN / "model.onnx")
+    assert [node.op_type for node in found.graph.node] == [node.op_type for node in expected.graph.node]
+    assert file.margins() == [0] * 7
+    tensors = {tensor.name: tensor for tensor in expected.graph.initializer}
+    for tensor in found.graph.initializer:
+        ours, theirs = onnx.numpy_helper.to_array(tensor), onnx.numpy_helper.to_array(tensors[tensor.name])
+        assert (ours.dtype, ours.tobytes()) == (theirs.dtype, theirs.tobytes()), tensor.name
+
+
+@pytest.mark.parametrize("position", range(0, 3000, 97))
+def test_damage_is_refused(position: int) -> None:
+    data = bytearray((GOLDEN / "model.cwb").read_bytes())
+    data[position] ^= 1 << position % 8
+    with pytest.raises(Refused):
+        read_all(bytes(data))
+
+
+def read_all(data: bytes) -> None:
+    file = container.read(data)
+    file.check()
+    for record in file.tensors:
+        if record.is_coded:
+            file.symbols(record)
