@@ -100,6 +100,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
 
     @property
+    def has_graph(self) -> bool:
+        """Whether the file has a graph, not weights only."""
+        return any(record.kind is f.Kind.GRAPH for record in self.container.records)
+
+    @property
     def onnx_bytes(self) -> int:
         """About how many bytes the tensors of the rebuilt model take."""
         return sum(record.count * f.item_size(record.element) for record in self.container.tensors)
@@ -110,7 +115,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         Raises:
             CorruptFileError: a check fails.
         """
-        if any(record.kind is f.Kind.GRAPH for record in self.container.records):
+        if self.has_graph:
             self.to_onnx(lambda tensor, raw: True)  # decodes every tensor and reads the metadata
             return len(self)
         for _ in self.container.decode_all():
@@ -257,6 +262,8 @@ def compare(
 ) -> tuple[OutputError, ...]:
     """Run the compressed and the original model on the same data.
 
+    A file of weights only runs with the graph of the original.
+
     Raises:
         CheckFailed: inputs or outputs differ in name, an output changes its shape, or becomes NaN where it was not.
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
@@ -272,13 +279,18 @@ def _compared(
     path: str | Path, against: str | Path, data: CalibrationSpec, images: ImageOptions | None, batch_size: int
 ) -> tuple[OutputError, ...]:
     """What :func:`compare` gives."""
-    from cerwu_onnx.calibration import model_inputs, open_source
+    from cerwu_onnx.calibration import open_data
     from cerwu_onnx.calibration.collect import run_session
     from cerwu_onnx.model.graph import load_model
+    from cerwu_onnx.model.rebuilt import fold_again, with_directory
     from cerwu_onnx.model.sessions import new_session
 
     original = load_model(against)
-    ours = load_session(path)
+    compressed = open(path)
+    if compressed.has_graph:
+        ours = load_session(path)
+    else:
+        ours = new_session(with_directory(compressed.container, fold_again(original, compressed.container)))
     theirs = new_session(original)
     names = [output.name for output in theirs.get_outputs()]
     if names != [output.name for output in ours.get_outputs()]:
@@ -286,7 +298,7 @@ def _compared(
     if [i.name for i in theirs.get_inputs()] != [i.name for i in ours.get_inputs()]:
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
     totals = [_Total(name) for name in names]
-    for feeds in open_source(data, model_inputs(original), images=images).batches(batch_size):
+    for feeds in open_data(data, original, images=images).batches(batch_size):
         expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
         for total in totals:
             total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))

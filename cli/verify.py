@@ -26,7 +26,9 @@ def verify(
     file: CwbFile,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="IN.onnx", help="The model that it was made from: exact tensors must have the same bits."),
+        typer.Option(
+            metavar="IN.onnx", help="The model that it was made from: this very file, whose exact tensors it must have."
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -119,6 +121,7 @@ def _show(
         ]
         if exactness.parameters:
             found.insert(1, f"{counted(exactness.parameters, 'float parameter')} coded")
+        found += [f"{counted(exactness.moved, 'float parameter')} moved"] if exactness.moved else []
         found += [f"{len(exactness.folded)} folded"] if exactness.folded else []
         found += [f"{len(exactness.differing)} wrong"] if exactness.differing else []
         console.write(f"{printable(against.name)}: {', '.join(found)}\n")

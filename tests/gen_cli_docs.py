@@ -145,6 +145,23 @@ data, or by the papers' methods. Each layer takes one thread, and no more run si
 are the same to the byte: [scaling.md](scaling.md). Everywhere else onnxruntime, and products of matrices of 1024
 columns or more, take all cores unless `OMP_NUM_THREADS` says otherwise.
 
+## What verify compares
+
+`verify --against` first asks whether the model is the very file that the .cwb file was made from: a digest of it, and
+of its external data, is in the metadata. Another file fails, because nothing else can tell whether its quantised
+weights are those that went in. Then it folds BatchNormalization as the compression did, and compares values; names of
+operators' outputs may be lost.
+
+* The graph has the same operators and attributes, in the same order.
+* Tensors that are stored exactly (floats, integers, constants of nodes) have the same type, shape and bits. A constant
+  that has lost its name counts if its value is there.
+* Quantised weights, and biases and BatchNormalization parameters that are coded, have the same type and shape. Their
+  values rest on the digest; `--data` shows what they do at the outputs.
+* A bias, or the mean of a BatchNormalization, that stayed float beside a quantised weight has the same type and shape.
+  It may have moved, to make up for the mean error of that weight.
+
+A file of weights only has no graph: `verify --data` and `compare` run its weights in the graph of the ONNX file.
+
 ## What goes where
 
 Tables and JSON go to stdout, everything else to stderr. Warnings are single lines that begin with `warning:`. A run

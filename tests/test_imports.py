@@ -77,6 +77,13 @@ def test_imports_point_downwards(module: Path) -> None:
             assert floor[other] < floor[own], f"{module} imports {'.'.join(name)}, which does not stand below it"
 
 
+def test_data_is_opened_for_a_model() -> None:
+    """What opens data without its model never learns that the model takes one sample at a time."""
+    for module in modules("cerwu_onnx"):
+        if room(module) != "calibration":
+            assert all(name[-1] != "open_source" for name in imports(module)), f"{module}: use open_data"
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {room(module) for module in modules("cerwu_onnx")} - {"__init__"}
     assert rooms == {name for names in FLOORS for name in names}

@@ -7,6 +7,7 @@ from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.curvature import sensitivities
 from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
+from cerwu_onnx.calibration.opening import open_data
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity
 from cerwu_onnx.calibration.sequential import Step, walk
@@ -31,6 +32,7 @@ __all__ = [
     "iter_columns",
     "model_inputs",
     "noise_sensitivity",
+    "open_data",
     "open_source",
     "row_fishers",
     "sensitivities",

@@ -182,6 +182,15 @@ class Rows:
             )  # fmt: skip
         self.samples: int | None = usable
 
+    @property
+    def batch(self) -> int | None:
+        """The number of samples that each batch must have; None if any will do."""
+        return self._batch
+
+    def one_by_one(self) -> None:
+        """Yield single samples from now on, whatever size is asked for."""
+        self._batch = 1
+
     def first(self) -> dict[str, Array]:
         """The first sample (the first batch if the batch size is fixed)."""
         return next(self.batches(1))

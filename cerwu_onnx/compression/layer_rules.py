@@ -17,6 +17,9 @@ from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.tensors import tensor_bytes, type_name
 from cerwu_onnx.types import Kept, Layer
 
+SKIPPED = "skipped by"
+"""The beginning of the reason why a tensor stays exact that a rule leaves alone."""
+
 
 def rules_of(names: Iterable[str], rules: Sequence[LayerRule]) -> dict[str, LayerRule]:
     """Find the rule of each tensor that a rule matches.
@@ -90,7 +93,7 @@ def _bias(layer: Layer) -> str:
 
 
 def _reason(rule: LayerRule) -> str:
-    return f"skipped by {rule.where} {rule.glob!r}"
+    return f"{SKIPPED} {rule.where} {rule.glob!r}"
 
 
 def _like(glob: str, names: Sequence[str]) -> str:

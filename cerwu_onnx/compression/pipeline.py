@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,15 @@ from typing import Any
 import onnx
 
 from cerwu_onnx._version import __version__
-from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, model_inputs, open_source
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.calibration.trust import FEW, examine
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fidelity import Found
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
+from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
+from cerwu_onnx.compression.lost_rows import warn_of_lost_rows
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
@@ -34,7 +35,7 @@ from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
-from cerwu_onnx.model.loading import model_size
+from cerwu_onnx.model.loading import file_digest, model_size
 from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
 from cerwu_onnx.runtime import CompressedModel, write_onnx
@@ -124,7 +125,7 @@ def compress(
                 "method": settings.method,
                 "lambda": settings.price,
                 "calibration": "data" if source else "none",
-                "model": _digest(Path(model)),
+                "model": file_digest(model),
             }
             if folded:
                 metadata["folded"] = len(folded)
@@ -172,6 +173,9 @@ def compress(
             scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
             missed = _missed(scores, target)
         _warn_if_lost(coded, settings)
+        if not done.samples:
+            warn_of_lost_rows(done.graph, done.quantized)
+        warn_if_much_is_exact(quantizer.graph, coded.kept)
         _refuse_fallbacks(settings, warnings)
         check_inputs()
         with clock("encode"):
@@ -383,7 +387,7 @@ def prepare(
         if not requantized:
             log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
-    source = None if calib is None else open_source(calib, model_inputs(loaded), images=images, limit=limit)
+    source = None if calib is None else open_data(calib, loaded, images=images, limit=limit)
     if source is not None and settings.method == "trellis":
         source = _trusted(loaded, source)
     rules = rules_of(constant_tensors(loaded), settings.rules)
@@ -426,15 +430,6 @@ def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:
     if settings.strict and warnings:
         more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
         raise ModelError(f"strict, so nothing was written: {warnings[0]}{more}")
-
-
-def _digest(path: Path) -> str:
-    """The first 16 digits of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def _warn_if_lost(coded: Coded, settings: Settings) -> None:

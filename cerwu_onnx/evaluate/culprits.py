@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_source
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_data
 from cerwu_onnx.calibration.collect import choose_batch, open_session, run_session
 from cerwu_onnx.config import Target
 from cerwu_onnx.errors import CheckFailed
 from cerwu_onnx.evaluate.metrics import open_scorer
 from cerwu_onnx.jobs.inputs import own_files, reading, unchanged_inputs
 from cerwu_onnx.model.elements import floats_of, raw_bytes
-from cerwu_onnx.model.fold import fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
+from cerwu_onnx.model.rebuilt import fold_again, with_directory
 from cerwu_onnx.model.tensors import constant_tensors, with_tensors
 from cerwu_onnx.runtime import CompressedModel, OutputError, compare
 from cerwu_onnx.runtime import open as open_cwb
@@ -120,9 +120,9 @@ def _comparison(
     data = _without_labels(data, {info.name for info in model_inputs(original)}, target.metric_labels)
     outputs = compare(file, model, data, images=images)
     compressed = open_cwb(file)
-    graph = analyse(fold_batch_norm(original)[0] if compressed.metadata.get("folded") else original)
+    graph = analyse(fold_again(original, compressed.container))
     values = _values(graph, compressed, file)
-    source = open_source(data, model_inputs(original), images=images)
+    source = open_data(data, original, images=images)
     errors = _errors(graph, source, values)
     metric, lost = _measure(model, graph, source, target, images)
     found = []
@@ -146,7 +146,7 @@ def _without_labels(data: CalibrationSpec, inputs: Collection[str], labels: str)
         with np.load(data, allow_pickle=False) as arrays:
             if labels in arrays.files:
                 return {name: arrays[name] for name in arrays.files if name != labels}
-    except (OSError, ValueError, zipfile.BadZipFile):  # open_source raises the error that says what is wrong
+    except (OSError, ValueError, zipfile.BadZipFile):  # open_data raises the error that says what is wrong
         pass
     return data
 
@@ -158,7 +158,8 @@ def _values(graph: Graph, compressed: CompressedModel, file: str | Path) -> dict
         CheckFailed: the file is not of this model.
     """
     values = {}
-    rebuilt = constant_tensors(compressed.to_onnx())
+    whole = compressed.to_onnx() if compressed.has_graph else with_directory(compressed.container, graph.model)
+    rebuilt = constant_tensors(whole)
     for name in (name for layer in graph.layers for name in (layer.weight, *layer.parameters)):
         tensor, own = rebuilt.get(name), graph.tensors[name]
         if tensor is None or (tensor.data_type, tensor.dims) != (own.data_type, own.dims):

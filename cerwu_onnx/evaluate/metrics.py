@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.calibration import ImageOptions, Source, comparable, model_inputs, open_source
+from cerwu_onnx.calibration import ImageOptions, Source, comparable, model_inputs, open_data
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.config import METRICS, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, UsageError, first_line
@@ -141,12 +141,12 @@ def _builtin(
     metric: str, target: Target, model: Path, images: ImageOptions | None
 ) -> Callable[[str], float | Float64Array]:
     """A metric of the table above, with the target's data and what it needs of the float model."""
-    inputs = model_inputs(load_model(model))
+    loaded = load_model(model)
     data, labels = target.metric_data, np.empty(0, np.int64)
     if isinstance(data, Mapping) or str(data).endswith(".npz"):
         arrays = _arrays(data)  # type: ignore[arg-type]
         given = None
-        if target.metric_labels not in {info.name for info in inputs}:
+        if target.metric_labels not in {info.name for info in model_inputs(loaded)}:
             given = arrays.pop(target.metric_labels, None)
         data = arrays
         if metric in ("top1", "auc"):
@@ -159,7 +159,7 @@ def _builtin(
     elif metric in ("top1", "auc"):
         raise CalibrationError(f"metric {metric} needs labels: its data is a .npz with the model's inputs and labels")
     name = "metric data" if isinstance(target.metric_data, Mapping) else str(target.metric_data)
-    source = open_source(data, inputs, images=images, name=name)  # type: ignore[arg-type]
+    source = open_data(data, loaded, images=images, name=name)  # type: ignore[arg-type]
     reference = _outputs(str(model), source)
     names = comparable(reference)
     first = names[0]

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from cerwu_onnx.model.elements import FLOATS, floats_of
+from cerwu_onnx.model.sites import MICROSOFT, PLAIN
 from cerwu_onnx.model.tensors import attributes_of, constant_tensors, subgraph_reads
 from cerwu_onnx.model.uses import MOVERS
 from cerwu_onnx.types import Bias, Layer, Norm
@@ -53,20 +54,24 @@ class _Search:
         node, index = use
         if node.op_type in ("LSTM", "GRU", "RNN"):
             return replace(layer, bias=self.recurrent_bias(node) if index == 1 else None)
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        fused = node.domain == MICROSOFT
+        op = PLAIN.get(node.op_type, "") if fused else node.op_type
+        if op not in ("Conv", "Gemm", "MatMul"):
             return layer
         attributes = attributes_of(node)
         bias = norm = None
-        if node.op_type == "Conv":
+        if op == "Conv":
             channels = layer.layout.groups * layer.layout.rows
             axis = 1 - len(layer.layout.shape)
-            norm = self.norm(node, channels)
+            norm = self.norm(node, channels) if not fused else None
         else:
             channels, axis = layer.layout.rows, -1 if index == 1 else -2
-        alpha = float(attributes.get("alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+        alpha = float(attributes.get("alpha", 1.0)) if op != "Conv" else 1.0
         if len(node.input) > 2 and node.input[2]:
-            beta = float(attributes.get("beta", 1.0)) if node.op_type == "Gemm" else 1.0
-            bias = self.bias(node.input[2], channels, -1 if node.op_type == "Conv" else axis, beta, alpha)
+            beta = float(attributes.get("beta", 1.0)) if op == "Gemm" else 1.0
+            bias = self.bias(node.input[2], channels, -1 if op == "Conv" else axis, beta, alpha)
+        elif fused and op != "MatMul":
+            pass  # an activation stands between the product and what follows
         elif (after := self.only_reader(node.output[0])) is not None and _is(after[0], "Add"):
             bias = self.bias(after[0].input[1 - after[1]], channels, axis, 1.0, alpha)
         return replace(layer, bias=bias, norm=norm)

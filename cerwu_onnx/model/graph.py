@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 
 from cerwu_onnx.container.format import ElementType
+from cerwu_onnx.entropy.step import LEAST_STEP
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.model.affine import with_parameters
-from cerwu_onnx.model.elements import FLOATS, floats_of
+from cerwu_onnx.model.elements import FLOATS, floats_of, stored_floats
 from cerwu_onnx.model.loading import load_model
 from cerwu_onnx.model.roles import layer_of, reason_by_value
 from cerwu_onnx.model.sites import node_label, with_hidden_states
@@ -43,6 +44,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+SMALLEST = 256 * LEAST_STEP
+"""A weight without larger values stays exact: multiples of the format's smallest step would be too far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,13 @@ def analyse(model: onnx.ModelProto) -> Graph:
     found: dict[str, Layer | str] = {}
     for name, tensor in tensors.items():
         layer = reason_by_value(name, tensor) or uses.returned(name) or layer_of(name, tensor, uses, constants)
-        if isinstance(layer, Layer) and not np.isfinite(floats_of(tensor)).all():
-            log.warning("weight %r holds NaN or infinity: it is left exactly as it is", name)
-            layer = "holds NaN or infinity"
+        if isinstance(layer, Layer):
+            largest = _largest(tensor)
+            if not np.isfinite(largest):
+                log.warning("weight %r holds NaN or infinity: it is left exactly as it is", name)
+                layer = "holds NaN or infinity"
+            elif 0 < largest < SMALLEST:
+                layer = "its values are too small for the format's steps"
         found[name] = layer
     completed = with_parameters(model, [layer for layer in found.values() if isinstance(layer, Layer) and layer.sites])
     parameters = {name: layer for layer in completed for name in layer.parameters}
@@ -121,6 +129,14 @@ def analyse(model: onnx.ModelProto) -> Graph:
     layers = tuple(layer for layer in found.values() if isinstance(layer, Layer))
     kept = [_kept(name, tensors[name], reason) for name, reason in found.items() if isinstance(reason, str)]
     return Graph(model, layers, (*kept, *_kept_elsewhere(model)))
+
+
+def _largest(tensor: onnx.TensorProto) -> float:
+    """The largest magnitude of a tensor of floats that is not empty, in its own type; NaN if it holds NaN."""
+    if tensor.data_type != onnx.TensorProto.DOUBLE:
+        return float(np.abs(floats_of(tensor)).max())
+    largest = float(np.abs(stored_floats(tensor)).max())
+    return largest if largest <= np.finfo(np.float32).max else np.inf  # it is rounded to float32
 
 
 def weights_of(graph: Graph, names: Iterable[str] | None = None) -> dict[str, FloatArray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +18,17 @@ from cerwu_onnx.errors import ModelError, UsageError, first_line, raise_if_out_o
 from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.model.elements import elsewhere, raw_bytes, storage_dtype
 from cerwu_onnx.model.inline import flattened
-from cerwu_onnx.model.tensors import MAX_BYTES, all_messages, all_tensors, tensor_bytes, without_initializers
+from cerwu_onnx.model.sessions import loads
+from cerwu_onnx.model.tensors import (
+    MAX_BYTES,
+    all_messages,
+    all_tensors,
+    subgraph_reads,
+    tensor_bytes,
+    without_initializers,
+)
+
+log = logging.getLogger(__name__)
 
 LAZY = 1 << 16
 """External data of at least so many bytes stays in its file until it is needed."""
@@ -71,6 +83,23 @@ def model_size(path: str | os.PathLike[str]) -> int:
     return Path(path).stat().st_size + sum(tensor_bytes(tensor) for tensor in outside)
 
 
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """The first 16 digits of the SHA-256 of a valid ONNX file, and of the tensors that it keeps in other files."""
+    content = Path(path).read_bytes()
+    digest = hashlib.sha256(content)
+    if b"location" in content:  # the key that external data needs
+        model = onnx.ModelProto.FromString(content)
+        for tensor in all_tensors(model):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                source, offset, size = _located(tensor, Path(path), f"{path}: tensor {tensor.name!r}")
+                with source.open("rb") as stream:
+                    stream.seek(offset)
+                    while size and (block := stream.read(min(size, 1 << 20))):
+                        digest.update(block)
+                        size -= len(block)
+    return digest.hexdigest()[:16]
+
+
 def _check_messages(model: onnx.ModelProto, file: Path) -> None:
     """Refuse faults that protobuf and some versions of onnx.checker accept: texts that are not UTF-8, odd tensors."""
     for message in all_messages(model):
@@ -103,7 +132,11 @@ def _words(message: Any) -> Iterator[str | bytes]:
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
-    """Check everything with onnx.checker but the elements of large initializers; their number is checked here."""
+    """Check everything with onnx.checker but the elements of large initializers; their number is checked here.
+
+    The checker refuses models that onnxruntime runs: with operators that only onnxruntime knows in ONNX's own domain,
+    or a graph without a name. What onnxruntime loads is not refused.
+    """
     if model.ir_version > onnx.IR_VERSION:
         raise ModelError(
             f"{file}: written in ONNX IR version {model.ir_version}; the installed onnx {onnx.__version__} "
@@ -123,17 +156,28 @@ def _check(model: onnx.ModelProto, file: Path) -> None:
     try:
         onnx.checker.check_model(shown)
     except onnx.checker.ValidationError as error:
-        raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
+        if not (_is_sorted(model.graph) and loads(model)):
+            raise ModelError(f"{file}: onnx.checker refuses the model: {first_line(error)}") from error
+        log.info("%s: onnx.checker refuses the model, but onnxruntime loads it: %s", file, first_line(error))
     except ValueError as error:
         raise ModelError(f"{file}: more than 2 GB outside of initializers cannot be read") from error
 
 
+def _is_sorted(graph: onnx.GraphProto) -> bool:
+    """Whether no node reads what a later one computes: onnxruntime sorts nodes itself, the analysis does not."""
+    later = {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        if not later.isdisjoint({*node.input, *subgraph_reads(node)} - {""}):
+            return False
+        later.difference_update(node.output)
+    return True
+
+
 def _find_external(model: onnx.ModelProto, file: Path) -> None:
     """Find all external data, which must be below the model's folder, and load the small tensors."""
-    folder = file.resolve().parent
     for tensor in all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            source, offset, size = _located(tensor, folder, f"{file}: tensor {tensor.name!r}")
+            source, offset, size = _located(tensor, file, f"{file}: tensor {tensor.name!r}")
             del tensor.external_data[:]
             for key, value in (("location", source), ("offset", offset), ("length", size)):
                 tensor.external_data.add(key=key, value=str(value))
@@ -161,26 +205,27 @@ def _may_wait(tensor: onnx.TensorProto) -> bool:
     return tensor_bytes(tensor) >= LAZY and storage_dtype(tensor.data_type) is not None
 
 
-def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, int, int]:
-    """File, offset and size of external data.
+def _located(tensor: onnx.TensorProto, file: Path, what: str) -> tuple[Path, int, int]:
+    """File, offset and size of external data of a model's file.
 
     Raises:
-        ModelError: there is no such data, or it lies outside the folder.
+        ModelError: there is no such data, or it lies outside the model's folder and its cache.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     try:
-        source = (folder / location).resolve()
-        is_file = source.is_file()
+        found = [(folder / location).resolve() for folder in (file.parent.resolve(), file.resolve().parent)]
+        inside = [source for source in found if location and _may_read(file, location, source)]
+        source = next((source for source in inside if source.is_file()), None)
     except (OSError, ValueError, RuntimeError):  # a name that is too long or holds a NUL, links in a circle
         raise ModelError(f"{what}: its external data {location[:80]!r} cannot be a file") from None
-    if not location or not source.is_relative_to(folder):
+    if not inside:
         raise ModelError(f"{what}: its external data {location!r} lies outside the model's folder")
-    if not _is_utf8(str(source)):
+    if source is not None and not _is_utf8(str(source)):
         raise UsageError(
             f"{what}: the path of its external data is no UTF-8, which ONNX cannot hold: rename the folder"
         )
-    if not is_file:
+    if source is None:
         raise ModelError(f"{what}: its external data file {location!r} is missing beside the model")
     reading(source)
     size = tensor_bytes(tensor)
@@ -195,3 +240,23 @@ def _located(tensor: onnx.TensorProto, folder: Path, what: str) -> tuple[Path, i
             f"length {length}, file of {source.stat().st_size} bytes)"
         )
     return source, offset, size
+
+
+def _may_read(file: Path, location: str, source: Path) -> bool:
+    """Whether a model's file may name a file as its external data.
+
+    That is one below its own folder, also by links. In a cache of Hugging Face, a snapshot's files are links to files
+    in the folder ``blobs`` beside ``snapshots``, and these may be read, too.
+
+    Args:
+        file: the model's file; if it is a link, the folder of its target counts as well.
+        location: what the model says.
+        source: where that leads in the end.
+    """
+    folder = file.parent.resolve()
+    if source.is_relative_to(folder) or source.is_relative_to(file.resolve().parent):
+        return True
+    if Path(location).is_absolute() or ".." in Path(location).parts:
+        return False
+    caches = (parent.parent for parent in (folder, *folder.parents) if parent.name == "snapshots")
+    return any(source.parent == cache / "blobs" for cache in caches)

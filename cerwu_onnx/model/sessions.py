@@ -66,6 +66,18 @@ def new_session(
     return session
 
 
+def loads(model: onnx.ModelProto) -> bool:
+    """Whether onnxruntime accepts a model. Nothing is optimised, so no node runs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        new_session(model, options)
+    except ModelError:
+        return False
+    return True
+
+
 def _opened(model: onnx.ModelProto, options: ort.SessionOptions, keywords: dict[str, Any]) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), options, **keywords)

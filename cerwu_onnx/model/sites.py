@@ -12,18 +12,23 @@ from typing import Any, Literal, NamedTuple
 import onnx
 
 from cerwu_onnx.model.layout import (
+    Move,
     conv_layout,
     conv_transpose_layout,
     einsum_layout,
     gather_layout,
     gemm_layout,
     matmul_layout,
+    moved_layout,
     recurrent_layout,
 )
 from cerwu_onnx.model.tensors import all_messages, attributes_of
 from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, HiddenPatch, MatMulPatch, MatrixLayout, Site
 
 _STANDARD = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _REVERSE = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _Shape = tuple[int, ...]
@@ -52,7 +57,8 @@ def find_product(node: onnx.NodeProto, index: int, shape: tuple[int, ...]) -> Pr
     Raises:
         ValueError: the shape or an attribute is wrong or not supported.
     """
-    found = _PRODUCTS.get((node.op_type, index)) if node.domain in _STANDARD else None
+    known = _PRODUCTS if node.domain in _STANDARD else _FUSED if node.domain == MICROSOFT else {}
+    found = known.get((node.op_type, index))
     return found(node, attributes_of(node), shape) if found else None
 
 
@@ -135,6 +141,19 @@ def _matmul_left(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape
 def _matmul_right(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape) -> Product:
     patch = MatMulPatch(axis=-1, batch=shape[:-2])
     return Product((_site(node, node.input[0], patch),), matmul_layout(shape, "right"))
+
+
+def _fused_matmul(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, index: int) -> Product | None:
+    """MatMul that transposes the last two axes of an operand first; other transpositions are not products here."""
+    if attributes.get("transBatchA", 0) or attributes.get("transBatchB", 0):
+        return None
+    transposed = [bool(attributes.get("transA", 0)), bool(attributes.get("transB", 0))]
+    swap = Move(perm=(*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)) if len(shape) > 1 else None
+    moves = (swap,) if swap is not None and transposed[index] else ()
+    seen = moves[0].apply(shape) if moves else shape
+    layout = moved_layout(matmul_layout(seen, "right" if index else "left"), shape, moves)
+    axis: Literal[-1, -2] = -1 if (index == 1) != transposed[1 - index] else -2  # that the other operand is summed over
+    return Product((_site(node, node.input[1 - index], MatMulPatch(axis=axis, batch=shape[:-2])),), layout)
 
 
 def _einsum(node: onnx.NodeProto, attributes: dict[str, Any], shape: _Shape, index: int) -> Product | None:
@@ -261,3 +280,15 @@ _PRODUCTS: dict[tuple[str, int], Callable[[onnx.NodeProto, dict[str, Any], _Shap
     **{(op, 1): _input_weight for op in _GATES},
     **{(op, 2): _recurrence_weight for op in _GATES},
 }
+
+_FUSED: dict[tuple[str, int], Callable[[onnx.NodeProto, dict[str, Any], _Shape], Product | None]] = {
+    ("FusedConv", 1): _conv,
+    ("FusedGemm", 0): _gemm_a,
+    ("FusedGemm", 1): _gemm_b,
+    ("FusedMatMul", 0): partial(_fused_matmul, index=0),
+    ("FusedMatMul", 1): partial(_fused_matmul, index=1),
+}
+"""Operators of :data:`MICROSOFT`: a plain one, and an activation or a transposition that goes with it."""
+
+PLAIN = {"FusedConv": "Conv", "FusedGemm": "Gemm", "FusedMatMul": "MatMul"}
+"""The plain operator in each of them."""

@@ -243,5 +243,11 @@ def _input_info(value: onnx.ValueInfoProto) -> InputInfo:
         raise ModelError(f"the model's input {value.name!r} has the unknown element type {tensor.elem_type}") from None
     if not tensor.HasField("shape"):
         return InputInfo(value.name, dtype, None)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
-    return InputInfo(value.name, dtype, shape)
+    return InputInfo(value.name, dtype, tuple(_length(dim) for dim in tensor.shape.dim))
+
+
+def _length(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """The length of an axis, its symbol, or None; -1, which Paddle writes, stands for any length."""
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
+    return dim.dim_param or None

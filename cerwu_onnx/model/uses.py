@@ -76,6 +76,11 @@ class Uses:
             moves: reshapes and transposes of it so far.
         """
         for node, index in self._readers[name]:
+            carried = _carried(node, index)
+            if carried is not None and not self.returned(carried.after):
+                yield from (Use(*reader, shape, moves, node_label(node)) for reader in carried.readers)
+                yield from self.of(carried.after, shape, moves) if carried.after else ()
+                continue
             move = self._move(node, index, shape)
             after = node.output[0] if move else ""
             if move is None or self.returned(after):
@@ -128,6 +133,50 @@ class Uses:
                     self._inner[name].append(Use(node, index, (), (), inside))
             for inner in bodies(node):
                 self._search(inner, inside, hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """A value that a Loop or Scan carries from one iteration to the next without changing it.
+
+    Attributes:
+        readers: the nodes of its body that read the value, each with the index of the input.
+        after: the node's output that holds it in the end; empty if there is none.
+    """
+
+    readers: list[tuple[onnx.NodeProto, int]]
+    after: str
+
+
+def _carried(node: onnx.NodeProto, index: int) -> _Carried | None:
+    """The value that enters a Loop or Scan at an input, if its body hands it on as it is; else None."""
+    if node.op_type not in ("Loop", "Scan") or node.domain not in _STANDARD:
+        return None
+    (body,) = bodies(node)
+    first = 2 if node.op_type == "Loop" else 0  # a Loop's number of iterations and condition come first
+    given = len(body.input) - int(attributes_of(node).get("num_scan_inputs", 0))
+    place = index - first
+    returned = place + (node.op_type == "Loop")  # the condition is the first output of its body
+    if place < 0 or index >= given or index >= len(body.input) or returned >= len(body.output):
+        return None
+    name, last = body.input[index].name, body.output[returned].name
+    copies = {inner.output[0]: inner for inner in body.node if inner.op_type == "Identity" and inner.input[0] == name}
+    if last != name and last not in copies:
+        return None
+    readers = [(reader, i) for reader, i in _reading(body, name) if reader is not copies.get(last)]
+    if last != name and any(_reading(body, last)):
+        return None  # the copy is read as well
+    return _Carried(readers, node.output[place] if place < len(node.output) else "")
+
+
+def _reading(body: onnx.GraphProto, name: str) -> Iterator[tuple[onnx.NodeProto, int]]:
+    """The nodes of a body, and of those within it that do not define the name themselves, that read a name."""
+    for node in body.node:
+        yield from ((node, index) for index, read in enumerate(node.input) if read == name)
+        for inner in bodies(node):
+            own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
+            if name not in own.union(*(other.output for other in inner.node)):
+                yield from _reading(inner, name)
 
 
 def _reshaped(op: str, shape: _Shape, given: list[int] | None, allow_zero: bool) -> _Shape | None:

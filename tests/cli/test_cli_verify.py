@@ -93,10 +93,100 @@ def test_against_another_model(run: Run, model: Path, calib: Path, tmp_path: Pat
     result = run("verify", cwb, "--against", model)
     assert result.code == 1
     assert "1 wrong" in result.out
-    assert result.err == f"error: tensor 'fc.bias' is stored exactly and differs from the one in {model}\n"
+    differs = f"tensor 'fc.bias' is stored exactly and differs from the one in {model}"
+    assert result.err == f"error: {differs} (and 1 more)\n"
     body = json.loads(run("verify", cwb, "--against", model, "--json").out)
     assert not body["ok"]
     assert body["differing"] == ["fc.bias"]
+    assert body["same_file"] is False
+    assert body["problems"][0] == differs
+    assert "is not the file that this one was made from" in body["problems"][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("conv.weight", "is not the file"), ("conv.bias", "is not the file"), ("fc.weight", "is not the file")],
+)
+def test_a_changed_number_of_the_model_is_noticed(run: Run, cwb: Path, model: Path, name: str, problem: str) -> None:
+    """Also one of a tensor that is quantised, whose new values say nothing of the old."""
+    loaded = onnx.load(model)
+    tensor = next(tensor for tensor in loaded.graph.initializer if tensor.name == name)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[7] = -values.flat[7]
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    onnx.save(loaded, model)
+    result = run("verify", cwb, "--against", model)
+    assert result.code == 1
+    assert problem in result.err
+
+
+def test_another_graph_is_noticed(run: Run, cwb: Path, model: Path) -> None:
+    loaded = onnx.load(model)
+    loaded.graph.node[1].op_type = "Sigmoid"
+    onnx.save(loaded, model)
+    body = json.loads(run("verify", cwb, "--against", model, "--json").out)
+    assert body["differing"] == []
+    assert (
+        body["problems"][0] == f"the graph differs from that of {model}: node 1 is Relu, not Sigmoid, "
+        "or has other attributes"
+    )
+
+
+def test_swapped_tensors_are_noticed(run: Run, model: Path, tmp_path: Path) -> None:
+    """Two exact tensors of one shape under each other's name."""
+    made, random = small_model(), np.random.default_rng(1)
+    made.graph.initializer.extend(
+        numpy_helper.from_array(random.normal(size=10).astype(np.float32), name) for name in ("e1", "e2")
+    )
+    made.graph.node[-1].output[0] = "z"
+    made.graph.node.append(onnx.helper.make_node("Div", ["z", "e1"], ["z1"]))
+    made.graph.node.append(onnx.helper.make_node("Div", ["z1", "e2"], ["y"]))
+    onnx.save(made, model)
+    assert run("compress", model, tmp_path / "m.cwb", "-q").code == 0
+    assert run("verify", tmp_path / "m.cwb", "--against", model).code == 0
+    first, second = made.graph.initializer[-2:]
+    first.raw_data, second.raw_data = second.raw_data, first.raw_data
+    onnx.save(made, model)
+    body = json.loads(run("verify", tmp_path / "m.cwb", "--against", model, "--json").out)
+    assert body["differing"] == ["e1", "e2"]
+
+
+def test_a_constant_node_may_lose_its_name(run: Run, tmp_path: Path) -> None:
+    """What the file keeps of a node that holds integers is their values."""
+    made = small_model()
+    shape = numpy_helper.from_array(np.array([-1, 432], np.int64))
+    made.graph.node[2].CopyFrom(onnx.helper.make_node("Reshape", ["relu", "shape"], ["flat"]))
+    made.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["shape"], value=shape))
+    onnx.save(made, tmp_path / "m.onnx")
+    assert run("compress", tmp_path / "m.onnx", tmp_path / "m.cwb", "-q").code == 0
+    result = run("verify", tmp_path / "m.cwb", "--against", tmp_path / "m.onnx")
+    assert result.code == 0, result.err
+    assert "3 exact tensors bit-identical" in result.out
+
+
+def test_a_moved_bias_is_not_exact_and_no_fault(run: Run, tmp_path: Path) -> None:
+    """A bias of two numbers stays float, but makes up for the error of its layer's weight."""
+    random = np.random.default_rng(0)
+    names = {"w": (16, 64), "b": (64,), "v": (64, 2), "c": (2,)}
+    values = {name: random.normal(size=size).astype(np.float32) for name, size in names.items()}
+    values["c"] *= 1e6  # no grid that is fine enough would make it smaller
+    tensors = [numpy_helper.from_array(array, name) for name, array in values.items()]
+    nodes = [
+        onnx.helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+        onnx.helper.make_node("Relu", ["h"], ["r"]),
+        onnx.helper.make_node("Gemm", ["r", "v", "c"], ["y"]),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(n, 1, ["N", size]) for n, size in (("x", 16), ("y", 2))]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=random.normal(size=(200, 16)).astype(np.float32))
+    file = tmp_path / "m.cwb"
+    assert run("compress", tmp_path / "m.onnx", file, "--calib", tmp_path / "x.npz", "-q").code == 0
+    result = run("verify", file, "--against", tmp_path / "m.onnx")
+    assert result.code == 0, result.err
+    assert "1 float parameter moved" in result.out
+    change_model(tmp_path / "m.onnx", "c", 3.0)
+    assert run("verify", file, "--against", tmp_path / "m.onnx").code == 1
 
 
 def test_against_a_model_with_other_tensors(run: Run, cwb: Path, model: Path) -> None:
@@ -115,7 +205,36 @@ def test_against_a_model_that_was_folded(run: Run, model: Path, calib: Path, tmp
     assert "1 BatchNormalization" in compressed.out
     result = run("verify", output, "--against", model, "--data", calib, "--max-error", "50%")
     assert result.code == 0, result.err
-    assert "folded" in result.out
+    assert "6 folded" in result.out  # weight and bias change, four vectors go
+
+
+def test_folding_hides_no_mismatch(run: Run, model: Path, tmp_path: Path) -> None:
+    made = small_model(batch_norm=True)
+    made.graph.initializer.append(numpy_helper.from_array(np.linspace(1, 2, 10).astype(np.float32), "scale"))
+    made.graph.node[-1].output[0] = "z"
+    made.graph.node.append(onnx.helper.make_node("Div", ["z", "scale"], ["y"]))
+    onnx.save(made, model)
+    file = tmp_path / "m.cwb"
+    assert run("compress", model, file, "-q", "--skip", "fc.weight").code == 0
+    body = json.loads(run("verify", file, "--against", model, "--json").out)
+    assert body["ok"]
+    assert body["folded"]
+    assert (body["quantised"], body["identical"]) == (1, 4)  # biases without data, fc.weight, scale
+    change_model(model, "scale", 0.25)
+    change_model(model, "bn.shift", 0.25)
+    body = json.loads(run("verify", file, "--against", model, "--json").out)
+    assert body["differing"] == ["conv.bias", "scale"]
+
+
+def test_layers_that_were_not_folded(run: Run, model: Path, tmp_path: Path) -> None:
+    """``--skip`` leaves a layer and its normalisation alone; verify finds out which."""
+    made = small_model(batch_norm=True)
+    onnx.save(made, model)
+    file = tmp_path / "m.cwb"
+    assert run("compress", model, file, "-q", "--skip", "conv.weight").code == 0
+    result = run("verify", file, "--against", model)
+    assert result.code == 0, result.err
+    assert "folded" not in result.out
 
 
 def test_outputs_are_compared(run: Run, cwb: Path, model: Path, calib: Path) -> None:
@@ -260,3 +379,54 @@ def test_doctor_finds_a_broken_dependency(run: Run, monkeypatch: pytest.MonkeyPa
     result = run("doctor")
     assert result.code == 1
     assert "cannot be used: onnxruntime" in result.err
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_weights_alone_run_in_the_graph_of_the_model(
+    run: Run, model: Path, calib: Path, tmp_path: Path, batch_norm: bool
+) -> None:
+    onnx.save(small_model(batch_norm=batch_norm), model)
+    bodies = []
+    for options in ([], ["--weights-only"]):
+        file = tmp_path / "m.cwb"
+        assert run("compress", model, file, "-q", "-f", "--calib", calib, *options).code == 0
+        verified = run("verify", file, "--against", model, "--data", calib, "--json")
+        assert verified.code == 0, verified.err
+        compared = run("compare", model, file, "--data", calib, "--json")
+        assert compared.code == 0, compared.err
+        bodies.append((json.loads(verified.out)["outputs"], json.loads(compared.out)["layers"]))
+    assert 0 < bodies[0][0][0]["relative"] < 0.5
+    assert bodies[0] == bodies[1]
+
+
+def test_weights_alone_of_another_model(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    file = tmp_path / "m.cwb"
+    assert run("compress", model, file, "-q", "--weights-only", "--calib", calib).code == 0
+    other = small_model(suffix="2")
+    onnx.save(other, model)
+    for arguments in (["verify", file, "--against", model, "--data", calib], ["compare", model, file, "--data", calib]):
+        result = run(*arguments)
+        assert (result.code, result.err.count("\n")) == (1, 1)
+    narrow = small_model()
+    narrow.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((6, 2, 3, 3), np.float32), "conv.weight"))
+    onnx.save(narrow, model)
+    result = run("verify", file, "--against", model)
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "'conv.weight'" in result.err
+
+
+def test_integers_that_were_quantised_anew(run: Run, model: Path, tmp_path: Path) -> None:
+    """With --requantize the floats behind DequantizeLinear are what the file holds; verify computes them again."""
+    made = small_model()
+    random = np.random.default_rng(2)
+    parts = {"q": random.integers(-127, 128, (10, 432)).astype(np.int8), "scale": np.float32(0.01), "zero": np.int8(0)}
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in parts.items())
+    made.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", list(parts), ["fc.floats"]))
+    made.graph.node[-1].input[1] = "fc.floats"
+    onnx.save(made, model)
+    for options, quantised in (([], 1), (["--requantize"], 2)):
+        file = tmp_path / "m.cwb"
+        assert run("compress", model, file, "-f", "-q", *options).code == 0
+        result = run("verify", file, "--against", model, "--json")
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["quantised"] == quantised

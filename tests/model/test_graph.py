@@ -146,8 +146,8 @@ KEPT = {
     "table of Gather 'g'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="g", axis=1)], normal(3, 4)),
     "table of Gather 'h'": ([helper.make_node("Gather", ["w", "x"], ["y"], name="h")], normal(3)),
     "operand of FusedMatMul 'f' of the domain 'com.microsoft'": (
-        [helper.make_node("FusedMatMul", ["x", "w"], ["y"], name="f", domain="com.microsoft")],
-        normal(3, 4),
+        [helper.make_node("FusedMatMul", ["x", "w"], ["y"], name="f", domain="com.microsoft", transBatchB=1)],
+        normal(2, 3, 4),
     ),
     "data of Conv 'c'": ([helper.make_node("Conv", ["w", "x"], ["y"], name="c")], normal(1, 3, 4)),
     "weight of Conv 'c': group = 2 does not divide 3 output channels": (
@@ -234,6 +234,49 @@ def loop(reads: str, name: str = "loop") -> onnx.NodeProto:
         [numpy_helper.from_array(normal(3, 3), "inside.w")],
     )
     return helper.make_node("Loop", ["n", "", "x"], ["y"], name=name, body=body)
+
+
+def carrying(op: str = "Loop", returns: str = "", after: str = "last") -> onnx.ModelProto:
+    """A loop that multiplies a state with a weight, which it is given and returns: as it is, or something else.
+
+    Args:
+        op: Loop or Scan.
+        returns: an operator between the weight and what the body returns; Identity if empty.
+        after: name of the output that holds the weight in the end.
+    """
+    loops = op == "Loop"
+    nodes = [
+        helper.make_node("MatMul", ["h", "u"], ["product"]),
+        helper.make_node("Tanh", ["product"], ["h2"]),
+        helper.make_node(returns or "Identity", ["u"], ["u2"]),
+    ]
+    inputs, outputs = [value("h", ["N", 16]), value("u", [16, 16])], [value("h2", ["N", 16]), value("u2", [16, 16])]
+    if loops:
+        nodes.append(helper.make_node("Identity", ["go"], ["go2"]))
+        inputs = [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), *inputs]
+        outputs = [value("go2", [], TensorProto.BOOL), *outputs]
+    else:
+        inputs.append(value("step", ["N", 16]))
+    body = helper.make_graph(nodes, "body", inputs, outputs)
+    given = ["n", "", "x", "w"] if loops else ["x", "w", "steps"]
+    attributes = {"body": body} if loops else {"body": body, "num_scan_inputs": 1}
+    tensors = {"n": np.array(3, np.int64), "w": normal(16, 16) / 4, "steps": normal(3, 2, 16)}
+    nodes = [helper.make_node(op, given, ["y", after], name="loop", **attributes)]
+    if after == "last":
+        nodes.append(helper.make_node("MatMul", ["y", "last"], ["z"], name="behind"))
+    return build(nodes, [value("x", ["N", 16])], [value("y"), value("z" if after == "last" else after)], tensors)
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+def test_a_weight_that_a_loop_hands_on_unchanged_is_quantised(op: str) -> None:
+    model = carrying(op)
+    assert len(run(model, {"x": normal(2, 16)})) == 2
+    (layer,) = [layer for layer in analyse(model).layers if layer.weight == "w"]
+    assert [site.node for site in layer.sites] == ["behind"]  # the product behind the loop reads it, too
+    assert layer.readers == (Reader("product", "MatMul", "Loop 'loop'" if op == "Loop" else "Scan 'loop'"),)
+    kept = reasons(analyse(carrying(op, returns="Neg")))
+    assert kept["w"] == f"operand of {op} 'loop', which is not a matrix product"
+    assert "w" in reasons(analyse(carrying(op, after="w_end")))  # it is an output of the model
 
 
 def test_bodies_capture_and_hold_weights() -> None:
@@ -542,7 +585,7 @@ def test_load_refuses(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(ModelError, match="holds no graph"):
         load_model(path)
-    model = chain([matmul("x", "w")], {"w": normal(3, 4)})
+    model = chain([matmul("x", "nowhere")], {"w": normal(3, 4)})
     with pytest.raises(ModelError, match=r"onnx\.checker refuses the model: "):
         load_model(save(tmp_path, model))
     model = conv_net()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx import compress, decompress
 from cerwu_onnx.calibration import collect, columns, model_inputs, open_source, walk
@@ -78,6 +78,79 @@ def test_a_transposed_convolution_reads_pixels() -> None:
     assert up.sites == (Site("up", "ConvTranspose", "x", ConvPatch(2, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),)
     assert (out.layout.groups, out.layout.rows, out.layout.cols) == (1, 4 * 9, 6)
     assert out.bias is None  # a row is a tap, not an output
+
+
+def fused(op: str, **attributes: object) -> onnx.ModelProto:
+    """An operator of onnxruntime's own domain between a Relu and a product."""
+    inputs, tensors = ["x", "w"], {"w": normal(24, 40) / 5}
+    if op == "FusedConv":
+        tensors = {"w": normal(12, 4, 3, 3) / 6}
+    elif attributes.get("transB"):
+        tensors = {"w": normal(40, 24) / 5}
+    if op != "FusedMatMul":
+        inputs.append("b")
+        tensors["b"] = normal(12 if op == "FusedConv" else 40, seed=2)
+    nodes = [helper.make_node(op, inputs, ["y"], name="f", domain="com.microsoft", **attributes)]
+    shape = ["N", 4, 6, 6] if op == "FusedConv" else [24, "N"] if attributes.get("transA") else ["N", 24]
+    return build(nodes, [value("x", shape)], [value("y")], tensors, domains=["com.microsoft"])
+
+
+FUSED = [
+    ("FusedConv", {"activation": "Relu", "pads": [1, 1, 1, 1]}),
+    ("FusedGemm", {"activation": "Relu", "alpha": 1.5, "beta": 0.5}),
+    ("FusedGemm", {"activation": "Relu", "transB": 1}),
+    ("FusedMatMul", {"alpha": 0.25}),
+    ("FusedMatMul", {"transB": 1}),
+    ("FusedMatMul", {"transA": 1}),
+]
+
+
+@pytest.mark.parametrize(("op", "attributes"), FUSED, ids=lambda case: str(case))
+@pytest.mark.parametrize("method", ["trellis", "cerwu"])
+def test_fused_operators(tmp_path: Path, op: str, attributes: dict[str, object], method: str) -> None:
+    model = fused(op, **attributes)
+    feed = {"x": normal(*([16, 4, 6, 6] if op == "FusedConv" else [24, 64] if "transA" in attributes else [64, 24]))}
+    check_high_rate(tmp_path, model, feed, method)
+
+
+@pytest.mark.parametrize(("op", "attributes"), FUSED, ids=lambda case: str(case))
+def test_fused_operators_have_the_statistics_and_the_bias_of_plain_ones(op: str, attributes: dict[str, object]) -> None:
+    model = fused(op, **attributes)
+    (layer,) = analyse(model).layers
+    if op == "FusedMatMul":
+        plain = fused("FusedGemm", **{k: v for k, v in attributes.items() if k.startswith("trans")})
+    else:
+        plain = fused(op, **attributes)
+    for node in plain.graph.node:
+        node.op_type, node.domain = node.op_type.removeprefix("Fused"), ""
+        for attribute in [attribute for attribute in node.attribute if attribute.name == "activation"]:
+            node.attribute.remove(attribute)
+    (other,) = analyse(plain).layers
+    assert (
+        layer.layout.to_matrix(get_tensor(model, "w")).tobytes()
+        == other.layout.to_matrix(get_tensor(plain, "w")).tobytes()
+    )
+    feed = {"x": normal(*([4, 4, 6, 6] if op == "FusedConv" else [24, 24]))}
+    found, expected = (
+        next(iter(collect(graph, open_source([feed], model_inputs(graph.model)))[0].values()))
+        for graph in (analyse(model), analyse(plain))
+    )
+    assert np.array_equal(found.hessian, expected.hessian)
+    if op != "FusedMatMul":
+        assert layer.bias == other.bias is not None
+
+
+def test_what_follows_an_activation_is_not_the_bias() -> None:
+    """The Add behind a FusedConv, which has an activation, is no bias of its product."""
+    for op, expected in (("FusedConv", None), ("FusedMatMul", "c")):
+        model = fused(op)
+        del model.graph.node[0].input[2:]
+        model.graph.node[0].output[0] = "a"
+        size = (12, 1, 1) if op == "FusedConv" else (40,)
+        model.graph.initializer.append(numpy_helper.from_array(normal(*size), "c"))
+        model.graph.node.append(helper.make_node("Add", ["a", "c"], ["y"]))
+        (layer,) = analyse(model).layers
+        assert (layer.bias and layer.bias.name) == expected
 
 
 def embedding(rows: int = 40, width: int = 16) -> onnx.ModelProto:

@@ -13,7 +13,8 @@ from onnx import TensorProto
 
 from cerwu_onnx.calibration import open_source
 from cerwu_onnx.errors import CalibrationError, ModelError
-from cerwu_onnx.model.loading import load_model
+from cerwu_onnx.model.elements import floats_of
+from cerwu_onnx.model.loading import file_digest, load_model
 from cerwu_onnx.model.tensors import model_inputs
 
 from .. import models
@@ -65,6 +66,63 @@ def test_links_and_pipes(tmp_path: Path) -> None:
     for location in ("circle", "out/hostname", "pipe"):
         with pytest.raises(ModelError):
             load_model(external(tmp_path, location=location))
+
+
+def cache(folder: Path, location: str = "data/weights.bin", *, model_is_a_link: bool = True) -> Path:
+    """A model in a cache as Hugging Face's hub lays it out: a snapshot consists of links to ``blobs``."""
+    snapshot, blobs = folder / "models--a--b/snapshots/0123/onnx", folder / "models--a--b/blobs"
+    blobs.mkdir(parents=True)
+    (snapshot / "data").mkdir(parents=True)
+    made = external(blobs, location=location)
+    (blobs / "weights.bin").rename(blobs / "beef")
+    (snapshot / "data/weights.bin").symlink_to("../../../../blobs/beef")
+    if model_is_a_link:
+        made.rename(blobs / "cafe")
+        (snapshot / "model.onnx").symlink_to("../../../blobs/cafe")
+    else:
+        made.rename(snapshot / "model.onnx")
+    return snapshot / "model.onnx"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("model_is_a_link", [True, False])
+def test_links_within_a_cache(tmp_path: Path, model_is_a_link: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cache(tmp_path, model_is_a_link=model_is_a_link)
+    (path.parent / "data/weights.bin").resolve().write_bytes(np.arange(1000, dtype=np.float32).tobytes())
+    first = load_model(path).graph.initializer[0]
+    assert np.array_equal(floats_of(first).ravel()[:5], np.arange(5))
+    before = file_digest(path)
+    (path.parent / "data/weights.bin").resolve().write_bytes(bytes(4000))
+    assert file_digest(path) != before
+    monkeypatch.chdir(path.parent)
+    assert not floats_of(load_model("model.onnx").graph.initializer[0]).any()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_out_of_a_cache(tmp_path: Path) -> None:
+    """Neither a link past the blobs, nor blobs that are a link, nor a path that leaves the snapshot by itself."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/beef").write_bytes(bytes(4000))
+    for number, location in enumerate(("data/weights.bin", "data/weights.bin", "../../../blobs/beef")):
+        path = cache(tmp_path / str(number), location, model_is_a_link=False)
+        link, blobs = path.parent / "data/weights.bin", path.parents[3] / "blobs"
+        if number == 0:
+            link.unlink()
+            link.symlink_to(tmp_path / "secret/beef")
+        elif number == 1:
+            (blobs / "beef").unlink()
+            blobs.rmdir()
+            blobs.symlink_to(tmp_path / "secret")
+        with pytest.raises(ModelError, match="lies outside the model's folder"):
+            load_model(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_a_model_finds_the_data_beside_its_target(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target = external(tmp_path / "there", location="weights.bin")
+    (tmp_path / "here.onnx").symlink_to(target)
+    assert load_model(tmp_path / "here.onnx").graph.initializer[0].raw_data
 
 
 @pytest.mark.parametrize("dims", [(-1,), (-5, 3), (2**40, 2**40), (2**31,)])

@@ -19,6 +19,7 @@ def value_types(model: onnx.ModelProto) -> Types:
     Raises:
         ModelError: the types contradict each other, or the model is too large for ONNX's type inference.
     """
+    model = _without_negative(model)
     try:
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # of several types, from C++ behind Python
@@ -30,3 +31,19 @@ def value_types(model: onnx.ModelProto) -> Types:
         found[info.name] = (tensor.elem_type, dims if tensor.HasField("shape") else None)
     found.update((tensor.name, (tensor.data_type, tuple(tensor.dims))) for tensor in graph.initializer)
     return found
+
+
+def _without_negative(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy in which axes of length -1 are free: type inference would compute with that number."""
+
+    def negative(graph: onnx.GraphProto) -> list[onnx.TensorShapeProto.Dimension]:
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        return [dim for info in infos for dim in info.type.tensor_type.shape.dim if dim.dim_value < 0]
+
+    if not negative(model.graph):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for dim in negative(copy.graph):
+        dim.Clear()
+    return copy
