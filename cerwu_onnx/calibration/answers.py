@@ -203,8 +203,9 @@ class Answer:
         if self.shares is not None:
             return np.ones(self.rows_of(wide))
         if self.kind == "kl":
-            return self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
-        found: Float64Array = np.exp(np.maximum(*self._flags(wide.ravel())))
+            found: Float64Array = self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
+            return found
+        found = np.exp(np.maximum(*self._flags(wide.ravel())))
         return found
 
     def seeds(
