@@ -197,7 +197,7 @@ def test_positions_that_see_the_same_add_up() -> None:
         x = normal(200, 3, 8, 8, seed=6)
         x[:] = x[:, :, :1, :1] if flat else x
         graph = analyse(model)
-        curvature = row_fishers(graph, open_source([{"x": x}], model_inputs(model)))["w"]
+        curvature = row_fishers(graph, open_source([{"x": x}], model_inputs(model)), "mse")["w"]
         apart = float(np.einsum("gmm->", np.sum(curvature.fishers, axis=0))) * 3  # tr H is that of 3 unit variances
         assert curvature.energy is not None
         energies.append(curvature.energy / apart)

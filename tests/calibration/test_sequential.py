@@ -157,7 +157,7 @@ def residual_net(batch: int | str = "N") -> onnx.ModelProto:
         helper.make_node("Add", ["e", "f"], ["g"]),
         helper.make_node("ReduceMean", ["g"], ["h"], axes=[2, 3], keepdims=0),
         helper.make_node("MatMul", ["h", "fc"], ["i"]),
-        helper.make_node("Softmax", ["i"], ["y"]),
+        helper.make_node("Sigmoid", ["i"], ["y"]),
         helper.make_node("ReduceMean", ["b"], ["early"], axes=[2, 3], keepdims=0),
         helper.make_node("MatMul", ["early", "head"], ["z"]),
     ]
@@ -185,7 +185,7 @@ def attention_net() -> onnx.ModelProto:
         helper.make_node("MatMul", ["qe", "kt"], ["s"]),
         helper.make_node("Sqrt", ["root"], ["scale"]),
         helper.make_node("Div", ["s", "scale"], ["t"]),
-        helper.make_node("Softmax", ["t"], ["p"]),
+        helper.make_node("Sigmoid", ["t"], ["p"]),
         helper.make_node("MatMul", ["p", "ve"], ["m"]),
         helper.make_node("Shape", ["ve"], ["dims"]),
         helper.make_node("Reshape", ["m", "dims"], ["r"]),
