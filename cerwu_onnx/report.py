@@ -167,7 +167,7 @@ class Fidelity:
         """What is expected, in words."""
         if self.same is None:
             root = 100 * max(1 - self.kept, 0.0) ** 0.5
-            return f"error {root:.2g} % of the standard deviation of the output, on {self.samples:,} held-out samples"
+            return f"{root:.2g} % of the standard deviation of the output, on {self.samples:,} held-out samples"
         return (
             f"{100 * self.kept:.1f} % of the float model's (same answer on {100 * self.same:.1f} % of "
             f"{self.samples:,} held-out samples)"
@@ -249,6 +249,8 @@ class Report:
             priced["lambda"] = priced.pop("lambda_")
         if self.scores is not None:
             body["scores"] |= {"drop": self.scores.drop, "largest_drop": self.scores.largest_drop}
+        if self.fidelity is not None:
+            body["fidelity"] |= {"title": self.fidelity.title, "headline": self.fidelity.headline}
         totals = {
             "schema": SCHEMA,
             "weights": self.weights,
