@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_short_stream_is_divided_too(run: Run, model: Path, calib: Path, tmp_p
     assert 0.99 < found["fidelity"]["kept"] < 0.998
 
 
-USELESS = {
+USELESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "one sample": lambda x: x[:1],
     "seven samples": lambda x: x[:7],
     "copies": lambda x: np.repeat(x[:3], 20, axis=0),
