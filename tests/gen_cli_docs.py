@@ -31,10 +31,12 @@ method `trellis` and `--calib`.
 What 99 % means depends on the kind of an output. Each output is judged by itself, and the one that loses most decides.
 The tool tells the kind by the values; `--output-loss NAME=KIND` says it instead.
 
-* **Classes** (`kl`; rows of logits or of probabilities): the expected score is 99 % of the float model's. The float
-  model's own probabilities say how often an answer is right.
-* **Independent probabilities** (`binary`; each number between 0 and 1): the same for each number. "Yes" and "no" count
-  alike, however rare one of them is.
+* **Classes** (`kl`; rows of logits or of probabilities): the expected score is 99 % of the float model's. An answer
+  that changes costs the difference of two probabilities of the float model: that of its answer minus that of the other.
+* **Classes at many positions** (`kl`; detectors, taggers): 99 % of the float model's answers stay. Each class counts
+  alike, unless it is very rare, so that a large background hides nothing.
+* **Independent probabilities** (`binary`; each number between 0 and 1): 99 % of the decisions at one half stay. "Yes"
+  and "no" count alike, unless one of them is very rare.
 * **Numbers** (`mse`): 1 - squared error / variance over the samples is 99 % in the worst column. So the error is 10 %
   of the column's standard deviation.
 * **Directions** (`cosine`; rows of unit length): the same as for numbers, on rows scaled to unit length.
