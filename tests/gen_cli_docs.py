@@ -94,8 +94,8 @@ A file may hold options of `compress`: `cerwu.toml`, or the table `[tool.cerwu-o
 working directory, or the file that `--config` names instead. Keys are the long options without dashes. Options that say
 what one run does are not allowed: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`,
 `quiet`, `verbose`. Sizes and percentages are strings or numbers, and paths are relative to the working directory.
-Options on the command line override the file. `sweep` reads the same files, and ignores lambda, targets and limits in
-them. An unknown key, a wrong type or a glob that matches nothing is an error.
+Options on the command line override the file. `sweep` reads the same files, and ignores lambda, fidelity, targets and
+limits in them. An unknown key, a wrong type or a glob that matches nothing is an error.
 
 A file that the tool finds in the working directory may have come with a clone. So it may say data: numbers, names of
 methods, globs, and calibration or metric data below this folder. Functions (`calib`, `metric`, `metric-data`), data

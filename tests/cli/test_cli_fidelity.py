@@ -41,7 +41,7 @@ ERROR = r"expected error +([\d.]+) % of the output's standard deviation, on 20 h
 SCORE = r"expected score +([\d.]+) % of the float model's \(same answer on ([\d.]+) % of 20 held-out samples\)"
 
 
-@pytest.mark.parametrize(("kind", "line"), [("mse", ERROR), ("kl", SCORE)])
+@pytest.mark.parametrize(("kind", "line"), [("mse", ERROR), ("kl", SCORE)], ids=["error", "score"])
 def test_the_default_keeps_99_percent_and_says_so_first(
     run: Run, model: Path, calib: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, line: str
 ) -> None:
