@@ -247,6 +247,8 @@ class Report:
             priced["lambda"] = priced.pop("lambda_")
         if self.scores is not None:
             body["scores"] |= {"drop": self.scores.drop, "largest_drop": self.scores.largest_drop}
+        if self.fidelity is not None:
+            body["fidelity"] |= {"title": self.fidelity.title, "headline": self.fidelity.headline}
         totals = {
             "schema": SCHEMA,
             "weights": self.weights,

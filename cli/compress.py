@@ -83,21 +83,22 @@ def compress(
     target_size: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Instead of --lambda: the largest file found of at most this size (for example 64KiB)."
+            metavar="SIZE",
+            help="Instead of --fidelity: the largest file found of at most this size (for example 64KiB).",
         ),
     ] = None,
     target_bpw: Annotated[
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Instead of --lambda: the most bits per weight, on average over all quantised weights.",
+            help="Instead of --fidelity: the most bits per weight, on average over all quantised weights.",
         ),
     ] = _AIMLESS.bits_per_weight,
     max_drop: Annotated[
         str | None,
         typer.Option(
             metavar="P%",
-            help="Instead of --lambda: the smallest file found that loses at most this much of the float --metric.",
+            help="Instead of --fidelity: the smallest file found that loses at most this much of the float --metric.",
         ),
     ] = None,
     confidence: Annotated[

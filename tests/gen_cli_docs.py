@@ -9,7 +9,7 @@ from typing import Any
 import typer.main
 
 from cerwu_onnx.cli import app as program
-from cerwu_onnx.report import LayerReport, ParameterReport, Point, Scores
+from cerwu_onnx.report import Fidelity, LayerReport, ParameterReport, Point, Scores
 from cerwu_onnx.types import Kept
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
@@ -20,11 +20,39 @@ _HEAD = """# Command line
 
 """
 
-_TAIL = """## Targets and limits
+_TAIL = """## Fidelity: the default
 
-`--target-size`, `--target-bpw` and `--max-drop` search for lambda: the tool collects statistics once, then makes whole
-files at one lambda after the other. Give one of these targets at most, in place of `--lambda`; `rtn` and `optq` have no
-lambda. The search changes no other setting, not even `--levels` of the papers' methods.
+With `--calib`, and without `--lambda` or a target, `compress` looks for the smallest file that keeps 99 % of the float
+model's answers on fresh data; `--fidelity 99.5%` asks for more, `--fidelity 95%` for less. Nobody has to label data:
+the tool quantises the model with one half of the calibration samples and judges it on the other half, at a few values
+of lambda. Then it quantises once more, with all samples, at the lambda that this search found. `--fidelity` needs the
+method `trellis` and `--calib`.
+
+What 99 % means depends on the kind of an output. Each output is judged by itself, and the one that loses most decides.
+The tool tells the kind by the values; `--output-loss NAME=KIND` says it instead.
+
+* **Classes** (`kl`; rows of logits or of probabilities): the expected score is 99 % of the float model's. An answer
+  that changes costs the difference of two probabilities of the float model: that of its answer minus that of the other.
+* **Classes at many positions** (`kl`; detectors, taggers): 99 % of the float model's answers stay. Each class counts
+  alike, unless it is very rare, so that a large background hides nothing.
+* **Independent probabilities** (`binary`; each number between 0 and 1): 99 % of the decisions at one half stay. "Yes"
+  and "no" count alike, unless one of them is very rare.
+* **Numbers** (`mse`): 1 - squared error / variance over the samples is 99 % in the worst column. So the error is 10 %
+  of the column's standard deviation.
+* **Directions** (`cosine`; rows of unit length): the same as for numbers, on rows scaled to unit length.
+
+The report begins with the result: `expected score` and how many judged samples get the same answer, or `expected
+error` as a share of the standard deviation. [fidelity.md](fidelity.md) has the reasons and the measurements.
+
+Data that cannot be trusted is not used: with fewer than 8 different samples, or with data that BatchNormalization saw
+nothing like in training (another scale, another order of channels), the tool quantises as without data, and warns.
+With 8 to 31 different samples it warns. `--strict` refuses both.
+
+## Targets and limits
+
+`--target-size`, `--target-bpw` and `--max-drop` search for lambda, too: the tool collects statistics once, then makes
+whole files at one lambda after the other. Give one of these targets at most, in place of `--lambda` and `--fidelity`;
+`rtn` and `optq` have no lambda. The search changes no other setting, not even `--levels` of the papers' methods.
 
 * **Size.** The tool writes the largest file found that is not above the target, within 1 % below it if steps of lambda
   are fine enough for that. If all files are larger, it writes nothing and names the smallest size found, and the exit
@@ -66,8 +94,8 @@ A file may hold options of `compress`: `cerwu.toml`, or the table `[tool.cerwu-o
 working directory, or the file that `--config` names instead. Keys are the long options without dashes. Options that say
 what one run does are not allowed: `config`, `skip`, `report`, `dry-run`, `out-dir`, `jobs`, `cluster`, `force`, `json`,
 `quiet`, `verbose`. Sizes and percentages are strings or numbers, and paths are relative to the working directory.
-Options on the command line override the file. `sweep` reads the same files, and ignores lambda, targets and limits in
-them. An unknown key, a wrong type or a glob that matches nothing is an error.
+Options on the command line override the file. `sweep` reads the same files, and ignores lambda, fidelity, targets and
+limits in them. An unknown key, a wrong type or a glob that matches nothing is an error.
 
 A file that the tool finds in the working directory may have come with a clone. So it may say data: numbers, names of
 methods, globs, and calibration or metric data below this folder. Functions (`calib`, `metric`, `metric-data`), data
@@ -188,6 +216,7 @@ names are cut in the middle, and if that is not enough, columns at the right are
 | `folded` | the BatchNormalization nodes folded |
 | `search` | with a target, the files tried, in this order: POINT_KEYS; scores that are not known are `null` |
 | `scores` | with a metric: SCORE_KEYS; `drop`, the share that is lost, and with a margin `largest_drop`; or `null` |
+| `fidelity` | what is expected on fresh data: FIDELITY_KEYS, `title`, `headline` (in words); or `null` |
 | `missed` | a sentence about each `--max-drop` or `--fail-drop` that the file misses |
 | `warnings`, `seconds` | every warning; wall time by stage |
 
@@ -196,6 +225,10 @@ output. `output_loss` of a layer is what its error alone would cost at the model
 distortion. `loss_share` is its part of the sum. Both are `null` if they were not measured. `above_bound` is
 `bits_per_weight` minus the Gaussian rate-distortion function of the weights at that error; it is `null` for weights
 reproduced without error.
+
+`fidelity` is `null` unless `--fidelity` found lambda. In it, `asked` is the share to keep, `kept` the share that is
+expected to be kept, and `error` its standard error. `output` and `kind` name the output that loses most. `same` is the
+share of the judged `samples` that get the float model's answer; it is `null` for numbers and directions.
 """
 
 
@@ -231,6 +264,7 @@ def page() -> str:
         ("KEPT_KEYS", Kept),
         ("POINT_KEYS", Point),
         ("SCORE_KEYS", Scores),
+        ("FIDELITY_KEYS", Fidelity),
     ):
         tail = tail.replace(word, _keys(kind))
     return "".join([*parts, "\n", tail])

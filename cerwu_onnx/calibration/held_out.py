@@ -32,7 +32,7 @@ class Half:
     def __init__(self, source: Source, *, second: bool, most: int | None = None) -> None:
         self._source, self._second, self._most = source, second, most
         self._unit = max(source.count(source.first()), 1)  # of one sample, unless the model or the data want more
-        units = (source.samples or BLOCK * BLOCKS * self._unit) // self._unit
+        units = _samples(source, BLOCK * BLOCKS * self._unit) // self._unit
         self._block = self._unit * max(1, min(BLOCK // self._unit, units // BLOCKS))
         self.samples: int | None = None
         if source.samples is not None:
@@ -101,6 +101,18 @@ class Noisy:
     def count(self, feed: Feed) -> int:
         """Samples in a feed."""
         return self._source.count(feed)
+
+
+def _samples(source: Source, most: int) -> int:
+    """How many samples a source has; those of a stream are counted, at most so many."""
+    if source.samples is not None:
+        return source.samples
+    seen = 0
+    for feed in source.batches(1):
+        seen += source.count(feed)
+        if seen >= most:
+            break
+    return seen
 
 
 def _white(feed: Feed, random: np.random.Generator) -> dict[str, Float64Array]:

@@ -62,8 +62,10 @@ def _head(page: Page) -> str:
     note = (
         '<p class="dim">Read from the file, which does not say how large the errors are.</p>' if page.from_file else ""
     )
+    expected = text.expected(report)
+    lead = f'<p class="lead">{_text(expected)}</p>\n' if expected else ""
     return (
-        f"<h1>{_text(page.name)}</h1>\n"
+        f"<h1>{_text(page.name)}</h1>\n{lead}"
         f'<p class="lead">{report.model_bytes:,} → <b>{report.file_bytes:,}</b> bytes, {text.change(report)}</p>'
         f"{note}<dl>{facts}</dl>"
     )

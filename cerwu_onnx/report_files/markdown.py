@@ -16,9 +16,10 @@ ROWS = 100
 def to_markdown(page: Page) -> str:
     """The text: size, layers, and tensors that stay exact."""
     report = page.report
-    before = "decompressed" if page.from_file else "before"
+    before, expected = "decompressed" if page.from_file else "before", text.expected(report)
     parts = [
         f"## {code(page.name)}",
+        *([f"**{plain(expected)}**"] if expected else []),
         f"{report.model_bytes:,} → **{report.file_bytes:,}** bytes, {text.change(report)}",
         _table(
             ["", ""],

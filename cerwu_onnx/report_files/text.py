@@ -56,6 +56,11 @@ def parts(report: Report) -> dict[str, int]:
     return {"weights": report.weight_bytes} | {name: size for name, size in report.other_bytes.items() if size}
 
 
+def expected(report: Report) -> str:
+    """What the compressed model keeps of the float model, in a sentence; empty where it was not judged."""
+    return "" if report.fidelity is None else f"{report.fidelity.title}: {report.fidelity.headline}"
+
+
 def facts(report: Report) -> list[tuple[str, str]]:
     """Facts about the whole compression: name and text of each."""
     levels = "" if report.levels is None else f", {report.levels} levels"
@@ -67,8 +72,6 @@ def facts(report: Report) -> list[tuple[str, str]]:
             f"{report.weights:,} in {counted(len(report.layers), 'tensor')}, {rate(report.bits_per_weight)} bits each",
         ),
     ]
-    if report.fidelity is not None:
-        lines.insert(0, (report.fidelity.title, report.fidelity.headline))
     if report.output_loss is not None:
         lines.append(("loss at the outputs", f"{number(report.output_loss)} on calibration data"))
     if report.scores is not None:

@@ -86,7 +86,9 @@ def small_model(*, batch_norm: bool = False, suffix: str = "") -> onnx.ModelProt
     ]
     if batch_norm:
         names = ["bn.scale", "bn.shift", "bn.mean", "bn.var"]
-        weights |= {name: random.uniform(0.5, 1.5, size=12) for name in names}
+        weights |= {name: random.uniform(0.5, 1.5, size=12) for name in names[:2]}
+        weights["bn.mean"] = weights["conv.bias"]  # what training saw, if pixels are normally distributed
+        weights["bn.var"] = np.square(weights[f"conv.weight{suffix}"]).sum(axis=(1, 2, 3))
         nodes.insert(1, helper.make_node("BatchNormalization", ["folded", *names], ["conv"], name="bn"))
     graph = helper.make_graph(
         nodes,

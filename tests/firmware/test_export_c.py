@@ -241,9 +241,9 @@ def test_kernel_constants(values: list[int]) -> None:
         ('{"a": 1}', "give input and output"),
         ('{"a": {"input": 1}}', "give input and output"),
         ('{"a": {"input": 1, "output": 1, "typo": 1}}', "give input and output"),
-        ('{"a": {"input": "1", "output": 1}}', "are numbers"),
-        ('{"a": {"input": true, "output": 1}}', "are numbers"),
-        ('{"a": {"input": 1, "output": 1, "bias": 3}}', "bias is a tensor's name"),
+        ('{"a": {"input": "1", "output": 1}}', "input and output must be numbers"),
+        ('{"a": {"input": true, "output": 1}}', "input and output must be numbers"),
+        ('{"a": {"input": 1, "output": 1, "bias": 3}}', "bias must be a tensor's name"),
         ('{"a": {"input": 1%s, "output": 1}}' % ("0" * 400), "exceeds every float"),
     ],
 )

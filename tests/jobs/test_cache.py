@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +86,14 @@ def test_another_lambda_needs_the_first_measurements_no_more(model: Path, monkey
 
 
 def test_whatever_counts_makes_another_entry(model: Path) -> None:
-    fast = Settings(effort="fast")
+    fast = Settings(effort="fast", lambda_=0.05)
     compress(model, settings=fast)
     seen = entries(model)
     for options in (
         {"calib": {"x": DATA["x"][::-1].copy()}, "settings": fast},
-        {"settings": Settings(effort="fast", damping=0.02)},
-        {"settings": Settings(effort="fast", rules=(LayerRule("a", price=2),))},
-        {"settings": Settings(effort="fast", rules=(LayerRule("b", skip=True),))},
+        {"settings": replace(fast, damping=0.02)},
+        {"settings": replace(fast, rules=(LayerRule("a", price=2),))},
+        {"settings": replace(fast, rules=(LayerRule("b", skip=True),))},
     ):
         compress(model, **options)  # type: ignore[arg-type]
         assert entries(model) > seen

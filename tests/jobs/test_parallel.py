@@ -35,6 +35,7 @@ from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import logged_warnings
 
 from ..cli.conftest import Run, _calib, calib, command, model, run, run_process
+from ..models import normal
 
 __all__ = ["_calib", "calib", "model", "run"]
 
@@ -286,7 +287,7 @@ def test_a_sweep_measures_once_and_repeats_warnings(
         raise CalibrationError("no gradients today")
 
     monkeypatch.setattr(walk_quantizer, "row_fishers", broken)
-    swept = cerwu_onnx.sweep(chain, tmp_path / "a", (0.1, 0.2), calib=iter([np.ones((4, 24), np.float32)]), jobs=1)
+    swept = cerwu_onnx.sweep(chain, tmp_path / "a", (0.1, 0.2), calib=iter([normal(32, 24)]), jobs=1)
     assert len(measured) == 1
     for file in swept:
         assert any("no gradients today" in warning for warning in file.report.warnings)

@@ -108,7 +108,7 @@ def tied() -> onnx.ModelProto:
     return build(nodes, [value("ids", ["N", 20], TensorProto.INT64)], [value("y", ["N", 20, 50])], tensors)
 
 
-IDS = {"ids": np.random.default_rng(0).integers(0, 50, (12, 20))}
+IDS = {"ids": np.random.default_rng(0).integers(0, 50, (32, 20))}
 CASES: dict[str, tuple[onnx.ModelProto, dict[str, np.ndarray], set[str]]] = {
     "branches": (with_if(), X, {"w", "w_", "v"}),
     "nested branches": (with_if(nested=True), X, {"w", "w_", "v"}),

@@ -82,16 +82,16 @@ def test_a_transposed_convolution_reads_pixels() -> None:
 
 def fused(op: str, **attributes: object) -> onnx.ModelProto:
     """An operator of onnxruntime's own domain between a Relu and a product."""
-    inputs, tensors = ["x", "w"], {"w": normal(24, 40) / 5}
+    inputs, tensors = ["x", "w"], {"w": normal(32, 40) / 6}
     if op == "FusedConv":
         tensors = {"w": normal(12, 4, 3, 3) / 6}
     elif attributes.get("transB"):
-        tensors = {"w": normal(40, 24) / 5}
+        tensors = {"w": normal(40, 32) / 6}
     if op != "FusedMatMul":
         inputs.append("b")
         tensors["b"] = normal(12 if op == "FusedConv" else 40, seed=2)
     nodes = [helper.make_node(op, inputs, ["y"], name="f", domain="com.microsoft", **attributes)]
-    shape = ["N", 4, 6, 6] if op == "FusedConv" else [24, "N"] if attributes.get("transA") else ["N", 24]
+    shape = ["N", 4, 6, 6] if op == "FusedConv" else [32, "N"] if attributes.get("transA") else ["N", 32]
     return build(nodes, [value("x", shape)], [value("y")], tensors, domains=["com.microsoft"])
 
 
@@ -109,7 +109,7 @@ FUSED = [
 @pytest.mark.parametrize("method", ["trellis", "cerwu"])
 def test_fused_operators(tmp_path: Path, op: str, attributes: dict[str, object], method: str) -> None:
     model = fused(op, **attributes)
-    feed = {"x": normal(*([16, 4, 6, 6] if op == "FusedConv" else [24, 64] if "transA" in attributes else [64, 24]))}
+    feed = {"x": normal(*([32, 4, 6, 6] if op == "FusedConv" else [32, 64] if "transA" in attributes else [64, 32]))}
     check_high_rate(tmp_path, model, feed, method)
 
 
@@ -130,7 +130,7 @@ def test_fused_operators_have_the_statistics_and_the_bias_of_plain_ones(op: str,
         layer.layout.to_matrix(get_tensor(model, "w")).tobytes()
         == other.layout.to_matrix(get_tensor(plain, "w")).tobytes()
     )
-    feed = {"x": normal(*([4, 4, 6, 6] if op == "FusedConv" else [24, 24]))}
+    feed = {"x": normal(*([4, 4, 6, 6] if op == "FusedConv" else [32, 32]))}
     found, expected = (
         next(iter(collect(graph, open_source([feed], model_inputs(graph.model)))[0].values()))
         for graph in (analyse(model), analyse(plain))

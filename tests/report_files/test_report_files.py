@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.reader import read
 from cerwu_onnx.errors import CorruptFileError, UsageError
-from cerwu_onnx.report import LayerReport, Point, Report, Scores
+from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
 from cerwu_onnx.report_files import check_paths, describe, page_of, svg, to_html, to_json, to_markdown, write
 from cerwu_onnx.report_files import schema as schemas
 from cerwu_onnx.report_files.grids import BARS, grid_points, histogram
@@ -41,7 +42,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&|`*\u202e\n[a](javascript:x)"
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Page:
     folder = tmp_path_factory.mktemp("reports")
     onnx.save(small_model(batch_norm=True), folder / "model.onnx")
-    calib = {"x": np.random.default_rng(1).normal(size=(24, 2, 8, 8)).astype(np.float32)}
+    calib = {"x": np.random.default_rng(1).normal(size=(40, 2, 8, 8)).astype(np.float32)}
     report = compress(
         folder / "model.onnx", folder / "model.cwb", calib=calib, settings=Settings(method=request.param, effort="fast")
     )
@@ -253,6 +254,39 @@ def test_markdown_shows_names_as_they_are(name: str) -> None:
     assert fence[0] not in re.sub("^`+|`+$", "", span) or len(fence[0]) > max(map(len, re.findall("`+", span[1:-1])))
     shown = re.sub(r"\\([!-/:-@\[-`{-~])", "", plain(name))
     assert not re.search(r"[|<>`*_\[\]~#\\]|://", shown)
+
+
+def test_what_is_expected_on_fresh_data_comes_first(page: Page) -> None:
+    fidelity = page.report.fidelity
+    html, markdown, body = to_html(page), to_markdown(page), json.loads(to_json(page))
+    if page.report.method != "trellis":
+        assert fidelity is None
+        assert body["fidelity"] is None
+        assert "expected" not in html.split("<dl>")[0] + markdown
+        return
+    assert fidelity is not None
+    assert 0.97 < fidelity.kept < 1
+    assert fidelity.samples == 20
+    told = f"{fidelity.title}: {fidelity.headline}"
+    assert html.index(f'<p class="lead">{escape(told)}</p>') < html.index("bytes")
+    assert markdown.split("\n\n")[1] == f"**{plain(told)}**"
+    assert (body["fidelity"]["title"], body["fidelity"]["headline"]) == (fidelity.title, fidelity.headline)
+    assert "expected" not in to_html(describe(page.output))  # which the file does not tell
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "told"),
+    [
+        ("kl", 0.98, "expected score: 99.2 % of the float model's (same answer on 98.0 % of 128 held-out samples)"),
+        ("mse", None, "expected error: 8.9 % of the output's standard deviation, on 128 held-out samples"),
+    ],
+)
+def test_what_is_expected_in_words(kind: str, same: float | None, told: str) -> None:
+    fidelity = Fidelity(0.99, 0.992, 0.001, kind, "y", same, 128)
+    page = made_up(["w"])
+    page = replace(page, report=replace(page.report, fidelity=fidelity))
+    assert plain(told) in to_markdown(page)
+    assert escape(told) in to_html(page)
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
