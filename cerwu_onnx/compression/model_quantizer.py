@@ -197,10 +197,6 @@ def statistics(
 ) -> tuple[dict[str, LayerStats], int]:
     """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
     if source is None:
-        log.warning(
-            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
-            "give --calib for results worth shipping"
-        )
         return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
     return collect(
         graph,

@@ -119,6 +119,11 @@ def compress(
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
+            if calib is None and graph.layers:
+                log.warning(
+                    "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
+                    "give --calib for results worth shipping"
+                )
             model_bytes = model_size(model)
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
