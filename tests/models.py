@@ -84,6 +84,24 @@ def conv_net(ir_version: int = 8) -> onnx.ModelProto:
     )
 
 
+def settled(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with the means and variances of its BatchNormalization nodes as they are on some data."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    tensors = {tensor.name: tensor for tensor in found.graph.initializer}
+    for node in found.graph.node:
+        if node.op_type == "BatchNormalization":
+            probe = onnx.ModelProto()
+            probe.CopyFrom(found)
+            del probe.graph.output[:]
+            probe.graph.output.append(onnx.ValueInfoProto(name=node.input[0]))
+            (values,) = run(probe, feed)
+            axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+            for name, statistic in zip(node.input[3:5], (values.mean(axis=axes), values.var(axis=axes)), strict=True):
+                tensors[name].CopyFrom(numpy_helper.from_array(statistic, name))
+    return found
+
+
 @st.composite
 def random_models(draw: st.DrawFn) -> onnx.ModelProto:
     """A chain of elementwise and matrix nodes on a (2, n) input, constants of several types in both homes."""

@@ -394,7 +394,7 @@ def comparable(outputs: Mapping[str, Batches]) -> list[str]:
     """List the outputs that say how good a model is.
 
     Those of floating-point numbers. Labels and decisions made from them say less, and count only where there is nothing
-    else; text says nothing.
+    else; text says nothing, and neither does an output that is always empty.
 
     Args:
         outputs: what the float model gives, batches by name.
@@ -402,7 +402,7 @@ def comparable(outputs: Mapping[str, Batches]) -> list[str]:
     Raises:
         CalibrationError: no output holds numbers.
     """
-    arrays = {name: batches[0] for name, batches in outputs.items()}
+    arrays = {name: batches[0] for name, batches in outputs.items() if any(np.size(array) for array in batches)}
     for kinds in ("f", "iub"):
         names = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.kind in kinds]
         if names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -31,9 +32,12 @@ class Half:
 
     def __init__(self, source: Source, *, second: bool, most: int | None = None) -> None:
         self._source, self._second, self._most = source, second, most
-        self._unit = max(source.count(source.first()), 1)  # of one sample, unless the model or the data want more
-        units = _samples(source, BLOCK * BLOCKS * self._unit) // self._unit
-        self._block = self._unit * max(1, min(BLOCK // self._unit, units // BLOCKS))
+        least = max(source.count(source.first()), 1)  # one sample, unless the model or the data want more
+        if source.samples is None:  # feeds are taken as they are, however many samples each has
+            unit, units = 1, sum(1 for _ in islice(source.batches(1), BLOCK * BLOCKS))
+        else:
+            unit, units = least, source.samples // least
+        self._block = unit * max(1, min(BLOCK // least, units // BLOCKS))
         self.samples: int | None = None
         if source.samples is not None:
             whole, rest = divmod(source.samples, 2 * self._block)
@@ -58,7 +62,7 @@ class Half:
         for feed in self._source.batches(per_batch):
             mine = (seen // self._block) % 2 == int(self._second)
             count = self._source.count(feed)
-            seen += count
+            seen += 1 if self._source.samples is None else count
             if mine:
                 taken += count
                 yield feed
@@ -101,18 +105,6 @@ class Noisy:
     def count(self, feed: Feed) -> int:
         """Samples in a feed."""
         return self._source.count(feed)
-
-
-def _samples(source: Source, most: int) -> int:
-    """How many samples a source has; those of a stream are counted, at most so many."""
-    if source.samples is not None:
-        return source.samples
-    seen = 0
-    for feed in source.batches(1):
-        seen += source.count(feed)
-        if seen >= most:
-            break
-    return seen
 
 
 def _white(feed: Feed, random: np.random.Generator) -> dict[str, Float64Array]:

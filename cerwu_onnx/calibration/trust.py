@@ -75,10 +75,18 @@ def examine(model: onnx.ModelProto, source: Source) -> Doubts:
 
 def _digests(feed: Mapping[str, Any], samples: int) -> list[bytes]:
     """One digest of each sample, or one of the feed where it cannot be divided into samples."""
-    arrays = [np.ascontiguousarray(value) for value in feed.values()]
+    arrays = [_comparable(value) for value in feed.values()]
     if samples < 2 or any(not array.ndim or len(array) != samples for array in arrays):
         return [hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()]
     return [hashlib.sha256(b"".join(array[i].tobytes() for array in arrays)).digest() for i in range(samples)]
+
+
+def _comparable(value: Any) -> npt.NDArray[Any]:
+    """An array that has the same bytes wherever its values are equal: no negative zeros, no references to text."""
+    array = np.ascontiguousarray(value)
+    if array.dtype.kind == "O":
+        return array.astype(str)
+    return np.where(array == 0, np.zeros((), array.dtype), array) if array.dtype.kind == "f" else array
 
 
 def _strange(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> str:

@@ -109,6 +109,10 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
             break
         step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
         price = min(max(price * 2**step, LEAST), MOST)
+    expected = _lost(judged, price)
+    if limit < expected < np.inf:  # the judgements disagree: what is said of the file has to hold
+        price = max(price * limit / expected, LEAST)
+    price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
     return Found(price, _lost(judged, price), last)
 

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 BYTES_PER_WEIGHT = 60
 """Rough bytes of memory for each weight of a layer while it is quantised."""
 
+MISSED = 2.0
+"""A warning says that a fidelity is missed if so many times the loss it allows is expected."""
+
 HERE = Pool(1)
 """Runs one layer after the other in this process."""
 
@@ -132,7 +135,7 @@ class ModelQuantizer:
 
         with self.clock("search"):
             try:
-                return search(judge, 1 - fidelity)
+                found = search(judge, 1 - fidelity)
             except CalibrationError as error:
                 log.warning(
                     "nobody knows what the file loses on fresh data (%s): lambda %g is a guess, --lambda sets another",
@@ -140,6 +143,14 @@ class ModelQuantizer:
                     self.settings.price,
                 )
                 return None
+        if not found.lost <= MISSED * (1 - fidelity):
+            log.warning(
+                "no file found keeps a fidelity of %g %%: at lambda %.2g, %.2g %% is lost on held-out samples",
+                100 * fidelity,
+                found.price,
+                100 * found.lost,
+            )
+        return found
 
     @property
     def settles(self) -> bool:
@@ -197,10 +208,6 @@ def statistics(
 ) -> tuple[dict[str, LayerStats], int]:
     """Input statistics of every layer, and the number of samples they come from (0: identity Hessians)."""
     if source is None:
-        log.warning(
-            "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
-            "give --calib for results worth shipping"
-        )
         return {layer.weight: identity_stats(layer) for layer in graph.layers}, 0
     return collect(
         graph,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,6 +120,11 @@ def compress(
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
+            if calib is None and graph.layers:
+                log.warning(
+                    "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
+                    "give --calib for results worth shipping"
+                )
             model_bytes = model_size(model)
             metadata: dict[str, Any] = {
                 "tool": f"cerwu-onnx {__version__}",
@@ -275,8 +281,8 @@ def _judged(settings: Settings, target: Target, quantizer: ModelQuantizer) -> Fo
 
 
 def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
-    """What the report says of it."""
-    if found is None:
+    """What the report says of it; None where all is lost, as a warning has said."""
+    if found is None or not math.isfinite(found.lost):
         return None
     one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
     error = one.error * found.lost / one.lost if one.lost > 0 else one.error

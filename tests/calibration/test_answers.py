@@ -308,5 +308,8 @@ def test_what_can_be_compared() -> None:
         "scores",
     ]
     assert comparable({"text": text, "label": labels, "flag": [np.array([True])]}) == ["label", "flag"]
+    empty = [np.zeros((0, 3), f32)]
+    assert comparable({"empty": empty, "once": [*empty, normal(1, 3)], "label": labels}) == ["once"]
+    assert comparable({"empty": empty, "label": labels}) == ["label"]
     with pytest.raises(CalibrationError, match="no output of the model holds numbers"):
         comparable({"text": text, "maps": maps})

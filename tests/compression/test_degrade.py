@@ -18,7 +18,7 @@ from ..models import build, normal, run, value
 from .test_walk_quantizer import squeeze
 
 NODE = helper.make_node
-X = {"x": normal(30, 12, seed=2)}
+X = {"x": normal(40, 12, seed=2)}
 
 
 def detector() -> onnx.ModelProto:
@@ -104,7 +104,8 @@ def test_models_that_onnxruntime_cannot_run_are_quantised_without_data(method: s
     done = squeeze(tmp_path, model, X, method=method)
     assert [layer.name for layer in done.report.layers] == ["w", "v"]
     assert (done.report.calibration, done.report.calibration_samples) == ("none", 0)
-    assert any("the calibration data cannot be used: onnxruntime cannot load" in text for text in done.report.warnings)
+    (warning,) = done.report.warnings
+    assert warning.startswith("the calibration data cannot be used: onnxruntime cannot load")
     assert done.after.graph.node[-1].op_type == "Unheard"
     assert done.after.graph.node[-1].attribute[0].i == 3
 

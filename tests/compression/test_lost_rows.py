@@ -48,4 +48,4 @@ def test_no_warning(tmp_path: Path, scales: np.ndarray) -> None:
 
 def test_data_tells_what_matters(tmp_path: Path) -> None:
     model = depthwise(np.repeat([1.0, 1e-4], [24, 8]))
-    assert not warnings(tmp_path, model, calib={"x": normal(16, 32, 8, 8)})
+    assert not warnings(tmp_path, model, calib={"x": normal(40, 32, 8, 8)})

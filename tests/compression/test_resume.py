@@ -28,7 +28,8 @@ from .test_walk_quantizer import dense_net, rows
 __all__ = ["run"]
 
 LAYERS = 4
-FAST = Settings(effort="fast")
+FAST = Settings(effort="fast", lambda_=0.05)
+SEARCHED = Settings(effort="fast")
 
 
 @pytest.fixture
@@ -97,7 +98,8 @@ run(sys.argv[1:])
 def test_killed(model: Path, run: Run) -> None:
     whole = compress(model, "whole.cwb")
     out, folder = model.parent / "out.cwb", model.parent / "out.cwb.resume"
-    words = ["compress", model, out, "--calib", model.parent / "calib.npz", "--effort", "fast", "--resume"]
+    words = ["compress", model, out, "--calib", model.parent / "calib.npz", "--effort", "fast"]
+    words += ["--lambda", "0.05", "--resume"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -110,7 +112,7 @@ def test_killed(model: Path, run: Run) -> None:
 
 
 def of_residuals() -> tuple[onnx.ModelProto, dict[str, Any]]:
-    return residual_net(), {"x": normal(24, 3, 8, 8)}
+    return residual_net(), {"x": normal(40, 3, 8, 8)}
 
 
 @pytest.mark.parametrize(
@@ -118,8 +120,8 @@ def of_residuals() -> tuple[onnx.ModelProto, dict[str, Any]]:
     [
         pytest.param(0, {}, id="nothing done"),
         pytest.param(3, {}, id="almost done"),
-        pytest.param(5, {"target": Target(bits_per_weight=2.5)}, id="search"),
-        pytest.param(5, {"settings": Settings(effort="max")}, id="second walk"),
+        pytest.param(5, {"settings": SEARCHED, "target": Target(bits_per_weight=2.5)}, id="search"),
+        pytest.param(5, {"settings": Settings(effort="max", lambda_=0.05)}, id="second walk"),
     ],
 )
 def test_goes_on_after(after: int, options: dict[str, Any], model: Path, quantized: list[str]) -> None:
@@ -128,6 +130,18 @@ def test_goes_on_after(after: int, options: dict[str, Any], model: Path, quantiz
     stopped(model, quantized, after, **options)
     assert compress(model, "out.cwb", resume=True, **options) == whole
     assert len(quantized) == needed - after
+    assert not (model.parent / "out.cwb.resume").exists()
+
+
+@pytest.mark.parametrize(("left", "again"), [(LAYERS + 2, 2 * LAYERS), (2, 2)], ids=["judging", "the file itself"])
+def test_a_search_for_fidelity_goes_on(left: int, again: int, model: Path, quantized: list[str]) -> None:
+    """Models that were judged are not quantised again; half a model that was to be judged is."""
+    whole = compress(model, "whole.cwb", settings=SEARCHED)
+    needed = len(quantized)
+    assert needed >= 3 * LAYERS  # two judgements at least, then the file
+    stopped(model, quantized, needed - left, settings=SEARCHED)
+    assert compress(model, "out.cwb", resume=True, settings=SEARCHED) == whole
+    assert len(quantized) == again
     assert not (model.parent / "out.cwb.resume").exists()
 
 
@@ -157,7 +171,7 @@ def test_damaged_layers_are_quantised_again(
 def test_layers_of_other_runs_are_not_taken(what: str, model: Path, quantized: list[str]) -> None:
     stopped(model, quantized, 3)
     options: dict[str, dict[str, Any]] = {
-        "settings": {"settings": Settings(effort="fast", damping=0.02)},
+        "settings": {"settings": Settings(effort="fast", lambda_=0.05, damping=0.02)},
         "price": {"settings": Settings(effort="fast", lambda_=0.3)},
         "data": {"calib": rows(200, 24, seed=3)},
     }

@@ -1,0 +1,117 @@
+"""Halves of the calibration data, and noise on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from cerwu_onnx.calibration import Source, model_inputs, open_source
+from cerwu_onnx.calibration.held_out import NOISE, Half, Noisy
+from cerwu_onnx.errors import CalibrationError
+
+from ..models import build, normal, value
+
+SIZES = 1, 3, 8, 32, 64
+
+
+def source(data: object, batch: int | str = "N") -> Source:
+    """Samples of two numbers and an integer."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["i"], ["j"])]
+    inputs = [value("x", [batch, 2]), value("i", [batch], TensorProto.INT64)]
+    outputs = [value("y", [batch, 2]), value("j", [batch], TensorProto.INT64)]
+    return open_source(data, model_inputs(build(nodes, inputs, outputs, {})))  # type: ignore[arg-type]
+
+
+def numbered(samples: int, first: int = 0) -> dict[str, np.ndarray]:
+    """Samples that know their number."""
+    return {"x": normal(samples, 2, seed=first), "i": np.arange(first, first + samples)}
+
+
+def taken(half: Half, size: int) -> list[int]:
+    return [int(number) for feed in half.batches(size) for number in feed["i"]]
+
+
+@pytest.mark.parametrize("samples", [2, 7, 40, 100, 300, 513])
+def test_halves_are_disjoint_and_cover_all_samples(samples: int) -> None:
+    whole = source(numbered(samples))
+    halves = [Half(whole, second=second) for second in (False, True)]
+    first, second = (taken(half, 1) for half in halves)
+    assert sorted(first + second) == list(range(samples))
+    assert 0 < len(second) <= len(first) <= len(second) + 32
+    assert [half.samples for half in halves] == [len(first), len(second)]
+    for size in SIZES:
+        assert [taken(half, size) for half in halves] == [first, second]
+        assert all(len(feed["i"]) <= size for half in halves for feed in half.batches(size))
+
+
+@pytest.mark.parametrize("batch", [4, 24, 48])
+def test_halves_of_a_model_of_fixed_batches(batch: int) -> None:
+    whole = source(numbered(7 * batch), batch)
+    halves = [Half(whole, second=second) for second in (False, True)]
+    for size in SIZES:
+        first, second = (taken(half, size) for half in halves)
+        assert sorted(first + second) == list(range(7 * batch))
+        assert [half.samples for half in halves] == [len(first), len(second)]
+        assert all(len(feed["i"]) == batch for half in halves for feed in half.batches(size))
+
+
+@pytest.mark.parametrize("counts", [[5] * 9, [1] * 40, [3, 70, 2, 9, 40, 1]], ids=["alike", "single", "unequal"])
+def test_halves_of_feeds(counts: list[int]) -> None:
+    """Feeds are not divided, and their number is not known beforehand."""
+    starts = np.cumsum([0, *counts])
+    whole = source([numbered(count, int(start)) for count, start in zip(counts, starts, strict=False)])
+    halves = [Half(whole, second=second) for second in (False, True)]
+    first, second = (taken(half, 1) for half in halves)
+    assert sorted(first + second) == list(range(sum(counts)))
+    assert first
+    assert second
+    assert [half.samples for half in halves] == [None, None]
+    assert [taken(half, 64) for half in halves] == [first, second]
+
+
+def test_neighbours_are_on_the_same_side_where_there_are_many() -> None:
+    first = taken(Half(source(numbered(512)), second=False), 32)
+    assert first == [number for number in range(512) if number // 32 % 2 == 0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_part_of_a_half(size: int) -> None:
+    half = Half(source(numbered(512)), second=True, most=96)
+    assert half.samples == 96
+    found = taken(half, size)
+    assert found == [number for number in range(192) if number // 32 % 2 == 1]
+    assert half.first()["i"].tolist() == [32]
+
+
+@pytest.mark.parametrize("data", [numbered(1), [numbered(40)]], ids=["one sample", "one feed"])
+def test_what_cannot_be_divided(data: object) -> None:
+    whole = source(data)
+    assert Half(whole, second=False).first()["i"][0] == 0
+    with pytest.raises(CalibrationError, match="cannot be divided into halves"):
+        Half(whole, second=True).first()
+
+
+@pytest.mark.parametrize("natural", [False, True])
+def test_noise_on_numbers_that_are_not_integers(natural: bool) -> None:
+    samples = numbered(400)
+    samples["x"] = samples["x"] * np.float32([1, 5]) + np.float32(3)
+    noisy = Noisy(source(samples), natural=natural)
+    assert (noisy.samples, noisy.count(noisy.first())) == (400, 1)
+    feeds = list(noisy.batches(50))
+    again = list(noisy.batches(50))
+    assert np.array_equal(np.concatenate([feed["i"] for feed in feeds]), samples["i"])
+    found = np.concatenate([feed["x"] for feed in feeds])
+    assert np.array_equal(found, np.concatenate([feed["x"] for feed in again]))
+    assert found.dtype == np.float32
+    noise = (found - samples["x"]).std(axis=0)
+    wide = samples["x"].std(axis=0) if natural else np.full(2, samples["x"].std())  # as samples differ, or the same
+    np.testing.assert_allclose(noise, NOISE * wide, rtol=0.15)
+
+
+def test_natural_noise_on_single_samples_is_from_the_one_before() -> None:
+    x = normal(3, 2)
+    noisy = Noisy(source({"x": x, "i": np.arange(3)}), natural=True)
+    found = np.concatenate([feed["x"] for feed in noisy.batches(1)])
+    before = np.concatenate([x[:1], x[:2]])
+    np.testing.assert_allclose(found, x + NOISE / 2**0.5 * (x - before), rtol=1e-5)
