@@ -36,7 +36,8 @@ MODEL = [
     ),
     *bugs(
         "cerwu_onnx/model/sites.py",
-        "tests/model/test_sites.py::test_gemm_reads_the_columns_of_a_transposed_operand tests/calibration/test_recurrent.py",
+        "tests/model/test_sites.py::test_gemm_reads_the_columns_of_a_transposed_operand "
+        "tests/calibration/test_recurrent.py",
         ('"bidirectional": (False, True)', '"bidirectional": (False, False)'),
         ('axis=-2 if attributes.get("transA", 0) else -1', "axis=-1"),
     ),
@@ -141,7 +142,7 @@ QUANTIZE = [
         "cerwu_onnx/quantize/hessian.py",
         "tests/quantize/test_methods.py",
         ("np.where(diagonal > 0, diagonal, mean)", "diagonal"),
-        ("+ relative * mean", "+ relative"),
+        ("mean) + relative * mean", "mean) + relative"),
         ("            relative *= 10", "            relative *= 1e9"),
     ),
     *bugs(
