@@ -14,6 +14,7 @@ from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.in_place import margin, margin_plain
 from cerwu_onnx.entropy import adaptive, ans
 from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import QuantizedTensor
 
 from .conftest import DECODER, ROOT, Compile
@@ -118,3 +119,18 @@ def test_files_without_margins(program: Path, tmp_path: Path) -> None:
     assert container.margins() is None
     (tmp_path / "f.cwb").write_bytes(container.data)
     assert subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"]).returncode == 2
+
+
+def test_margins_out_of_range_are_refused(program: Path, tmp_path: Path) -> None:
+    """A buffer of such a margin would not hold the payload, or it would hold more than payload and symbols need."""
+    part = max(parts(), key=lambda part: part.record.size - part.record.count)
+    size, count = part.record.size, part.record.count
+    assert size > count
+    for stated, code in ((size - count - 1, 2), (size - count, 0), (size, 0), (size + 1, 2)):
+        made = writer.assemble([part, writer.margins_section([stated])])
+        (tmp_path / "f.cwb").write_bytes(made)
+        found = subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"], capture_output=True).returncode
+        assert (found == 2) == (code == 2), stated
+        if code:
+            with pytest.raises(CorruptFileError, match="margin"):
+                reader.parse(made).margins()
