@@ -122,15 +122,25 @@ def test_files_without_margins(program: Path, tmp_path: Path) -> None:
 
 
 def test_margins_out_of_range_are_refused(program: Path, tmp_path: Path) -> None:
-    """A buffer of such a margin would not hold the payload, or it would hold more than payload and symbols need."""
-    part = max(parts(), key=lambda part: part.record.size - part.record.count)
-    size, count = part.record.size, part.record.count
-    assert size > count
-    for stated, code in ((size - count - 1, 2), (size - count, 0), (size, 0), (size + 1, 2)):
-        made = writer.assemble([part, writer.margins_section([stated])])
-        (tmp_path / "f.cwb").write_bytes(made)
-        found = subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"], capture_output=True).returncode
-        assert (found == 2) == (code == 2), stated
-        if code:
+    """A buffer of such a margin would not hold the payload, or more than payload and symbols need."""
+    by_size = sorted(parts(), key=lambda part: part.record.size - part.record.count)
+    small, large = (part.record.size for part in (by_size[0], by_size[-1]))
+    count = by_size[-1].record.count
+    assert small < 100 < by_size[0].record.count
+    assert large > count
+    for part, margin, refused in (
+        (by_size[0], small, False),
+        (by_size[0], small + 1, True),
+        (by_size[0], 2**32 - 1, True),  # whose difference to the size is a small number of 32 bits
+        (by_size[-1], large - count - 1, True),
+        (by_size[-1], large - count, False),
+        (by_size[-1], large, False),
+        (by_size[-1], large + 1, True),
+    ):
+        data = writer.assemble([part, writer.margins_section([margin])])
+        (tmp_path / "f.cwb").write_bytes(data)
+        done = subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"], capture_output=True)
+        assert (done.returncode == 2) == refused, (part.record, margin)
+        if refused:
             with pytest.raises(CorruptFileError, match="margin"):
-                reader.parse(made).margins()
+                reader.parse(data).margins()
