@@ -128,7 +128,7 @@ def test_margins_out_of_range_are_refused(program: Path, tmp_path: Path) -> None
     count = by_size[-1].record.count
     assert small < 100 < by_size[0].record.count
     assert large > count
-    for part, margin, refused in (
+    for part, stated, refused in (
         (by_size[0], small, False),
         (by_size[0], small + 1, True),
         (by_size[0], 2**32 - 1, True),  # whose difference to the size is a small number of 32 bits
@@ -137,10 +137,10 @@ def test_margins_out_of_range_are_refused(program: Path, tmp_path: Path) -> None
         (by_size[-1], large, False),
         (by_size[-1], large + 1, True),
     ):
-        data = writer.assemble([part, writer.margins_section([margin])])
+        data = writer.assemble([part, writer.margins_section([stated])])
         (tmp_path / "f.cwb").write_bytes(data)
         done = subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"], capture_output=True)
-        assert (done.returncode == 2) == refused, (part.record, margin)
+        assert (done.returncode == 2) == refused, (part.record, stated)
         if refused:
             with pytest.raises(CorruptFileError, match="margin"):
                 reader.parse(data).margins()
