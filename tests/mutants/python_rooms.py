@@ -127,7 +127,9 @@ QUANTIZE = [
     ),
     *bugs(
         "cerwu_onnx/quantize/trellis.py",
-        "tests/quantize/test_trellis.py",
+        "tests/quantize/test_trellis.py::test_both_implementations_agree "
+        "tests/quantize/test_trellis.py::test_huge_values_are_clipped "
+        "tests/quantize/test_trellis.py::test_rows_make_up_for_each_other",
         ("AHEAD = 24", "AHEAD = 0"),
         ("/ 2), MAX_INDEX - 1)", "/ 2), MAX_INDEX)"),
         ("rest[row + 1 :] -= np.outer", "rest[row + 1 :] += np.outer"),
