@@ -165,13 +165,11 @@ class Fidelity:
     @property
     def headline(self) -> str:
         """What is expected, in words."""
+        judged = f"{self.samples:,} held-out samples"
         if self.same is None:
-            root = 100 * max(1 - self.kept, 0.0) ** 0.5
-            return f"error {root:.2g} % of the standard deviation of the output, on {self.samples:,} held-out samples"
-        return (
-            f"{100 * self.kept:.1f} % of the float model's (same answer on {100 * self.same:.1f} % of "
-            f"{self.samples:,} held-out samples)"
-        )
+            return f"{100 * max(1 - self.kept, 0.0) ** 0.5:.2g} % of the output's standard deviation, on {judged}"
+        kept, same = f"{100 * self.kept:.1f} %", f"{100 * self.same:.1f} %"
+        return f"{kept} of the float model's (same answer on {same} of {judged})"
 
     @property
     def title(self) -> str:

@@ -41,8 +41,11 @@ A model that is surer than that gets a temperature: nobody can tell from its out
 COLUMNS = 64
 """The most columns of which each counts by itself; outputs of more are one field."""
 
-RARE = 50.0
-"""A row of a rare class counts at most so many times as much as the average row."""
+RARE = 8
+"""A class that fewer rows answer counts less than others: they would say too little about it."""
+
+STRETCHES = (1.0, 1.5, 2.0, 3.0)
+"""Errors are looked at so many times as large as they are."""
 
 _SUM_TOLERANCE = 1e-3
 _LEAST = float(np.finfo(np.float32).tiny)
@@ -161,14 +164,48 @@ class Answer:
             return (values >= (0.5 if self.probabilities else 0.0)).astype(np.int64).ravel()
         return None
 
-    def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
-        """The probability, by the float model, of each answer that it gives ("kl", "binary"), ``(rows,)``."""
-        wide = np.asarray(reference, np.float64)
+    def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
+        """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
+
+        The score of a row is the probability, by the float model, of the answer given. Where there are many rows, all
+        the objects of a picture say, every answer of the float model counts as right: each one is looked at.
+
+        Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
+        so an error that is s times as large, or of the other sign, costs s^2 times as much on average (s times as much
+        where every change counts). The mean over :data:`STRETCHES` counts more changes than there are.
+
+        Returns:
+            ``(rows,)``; infinite where the quantised output is not finite.
+        """
+        wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
         if self.kind == "kl":
-            logs = self._logs(_rows(wide, self.axis)).max(axis=-1)
+            rows, others, weights = _rows(wide, self.axis), _rows(other, self.axis), None
         else:
-            logs = np.maximum(*self._flags(wide.ravel()))
-        found: Float64Array = np.exp(logs)
+            rows, others = (np.stack(self._flags(values.ravel()), axis=-1) for values in (wide, other))
+            weights = self._balance(wide).ravel()
+        x, y = (self._logs(values) if self.kind == "kl" else values for values in (rows, others))
+        weights = self.weights(rows) if weights is None else weights
+        finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
+        with np.errstate(invalid="ignore"):
+            change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
+        p, index, each = self._calibrated(x), np.arange(len(x)), self.shares is not None
+        before, answer, total = p.max(axis=-1), x.argmax(axis=-1), np.zeros(len(x))
+        scale = self.temperature if self.kind == "kl" else 1.0  # of logits divided by it, errors are as large as before
+        for stretch in STRETCHES:
+            for factor in (stretch * scale, -stretch * scale):
+                chosen = (x + factor * change).argmax(axis=-1)
+                total += (chosen != answer) / stretch if each else (before - p[index, chosen]) / stretch**2
+        return np.where(finite, weights * total / (2 * len(STRETCHES)), np.inf)
+
+    def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
+        """The score of each answer of the float model, ``(rows,)``: its probability, or 1 where each one counts."""
+        wide = np.asarray(reference, np.float64)
+        if self.shares is not None:
+            return np.ones(self.rows_of(wide))
+        if self.kind == "kl":
+            found: Float64Array = self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
+            return found
+        found = np.exp(np.maximum(*self._flags(wide.ravel())))
         return found
 
     def seeds(
@@ -231,6 +268,11 @@ class Answer:
                 return logs if self.temperature == 1 else log_softmax(logs / self.temperature, axis=-1)
             found: Float64Array = log_softmax(np.where(rows < np.inf, rows, np.nan) / self.temperature, axis=-1)
             return found
+
+    def _calibrated(self, logs: Float64Array) -> Float64Array:
+        """Probabilities by which answers count: a model that needs a temperature is as much too sure on fresh data."""
+        found: Float64Array = np.exp(logs if self.temperature == 1 else log_softmax(logs / self.temperature, axis=-1))
+        return found
 
     def _flags(self, values: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Logarithms of the probabilities of yes and of no."""
@@ -379,7 +421,7 @@ def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
     if len(rows) > sum(len(array) for array in arrays):
         counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
         present = max(int((counts > 0).sum()), 1)
-        shares = np.minimum(len(rows) / (present * np.maximum(counts, 1)), RARE)
+        shares = len(rows) / (present * np.maximum(counts, RARE))
         shares /= (shares * counts).sum() / len(rows)
     return Answer("kl", axis, probabilities, 1.0, shares).temper(arrays, SURE) if len(rows) else answer
 
@@ -438,7 +480,7 @@ def _balanced(arrays: Batches) -> Float64Array:
     yes = sum(int((array >= 0.5).sum()) for array in arrays)
     whole = max(sum(array.size for array in arrays), 1)
     counts = np.array([whole - yes, yes], np.float64)
-    shares = np.minimum(whole / (max((counts > 0).sum(), 1) * np.maximum(counts, 1)), RARE)
+    shares = whole / (max((counts > 0).sum(), 1) * np.maximum(counts, RARE))
     found: Float64Array = shares / ((shares * counts).sum() / whole)
     return found
 
@@ -451,8 +493,7 @@ def _column_axis(array: npt.NDArray[Any]) -> int:
 def _variance(arrays: Batches, kind: Kind) -> Float64Array:
     """Variance over samples, ``(columns,)``: mean over positions, where all samples have the same; else over all.
 
-    A column that does not vary has its energy instead, or infinity where it is zero: errors there cost nothing that
-    could be measured.
+    A column that does not vary has its energy instead. What numbers of their type cannot resolve counts as variation.
     """
     wide = [np.atleast_1d(np.asarray(array, np.float64)) for array in arrays]
     if kind == "cosine":
@@ -473,9 +514,9 @@ def _variance(arrays: Batches, kind: Kind) -> Float64Array:
     else:
         rows = np.concatenate([_rows(array, axis) if apart else array.reshape(-1, 1) for array in wide])
         spread, energy, single = rows.var(axis=0), np.square(rows).mean(axis=0), False
-    least = 1e-12 * energy
-    found = np.where((spread <= least) | single, energy, spread)
-    return np.where(found > 0, found, 0.0)
+    resolution = max((float(np.finfo(array.dtype).eps) for array in arrays if array.dtype.kind == "f"), default=0.0)
+    found: Float64Array = np.where((spread <= 1e-12 * energy) | single, energy, spread + resolution**2 / 12 * energy)
+    return found
 
 
 def _rows(values: Float64Array, axis: int) -> Float64Array:

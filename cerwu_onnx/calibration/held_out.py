@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.types import Float64Array
 
 BLOCK = 32
@@ -40,8 +41,15 @@ class Half:
             self.samples = own if most is None else min(own, most)
 
     def first(self) -> Feed:
-        """The first sample of the half."""
-        return next(self.batches(1))
+        """The first sample of the half.
+
+        Raises:
+            CalibrationError: there is none.
+        """
+        feed = next(self.batches(1), None)
+        if feed is None:
+            raise CalibrationError("the calibration data cannot be divided into halves")
+        return feed
 
     def batches(self, size: int) -> Iterator[Feed]:
         """One pass over the samples of the half, at most ``size`` at a time, as far as they can be divided."""

@@ -16,13 +16,8 @@ from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.held_out import Half, Noisy
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.config import Settings
-from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.types import Float64Array, FloatArray
-
-LOST_PER_NAT = 0.25
-"""Share of the expected score that is lost per nat of divergence: 1/2 at most, for two classes; less for more, since
-errors among the other classes change no answer."""
 
 INFLATION = 1.7
 """Factor of the mean entropy by noise on inputs, for data that a model was not trained on: geometric mean over both
@@ -157,8 +152,8 @@ def judge_half(
         CalibrationError: there is no second half, or no output can be compared.
     """
     ours, theirs = Half(source, second=second), Half(source, second=not second, most=JUDGED)
-    if 0 in (ours.samples, theirs.samples):
-        raise CalibrationError("a single sample cannot be divided into halves")
+    for half in (ours, theirs):
+        half.first()
     outputs, samples = _outputs(graph, theirs, settings, quantize(ours))
     reference = {name: values for name, (values, _) in outputs.items()}
     answers = answers_of(reference, graph.model, settings.output_loss)
@@ -200,19 +195,20 @@ def judgement(
 
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
     """Judge one output."""
-    rows = np.concatenate([answer.losses(a, b) for a, b in zip(x, y, strict=True) if a.size])
-    per_sample = _by_sample(rows, samples)
+    pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
+    scale, same = 1.0, None
+    if answer.kind in ("kl", "binary"):
+        rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
+        scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
+        same = float(np.concatenate([answer.chosen(a) == answer.chosen(b) for a, b in pairs]).mean())
+    else:
+        rows = np.concatenate([answer.losses(a, b) for a, b in pairs])
+    per_sample = scale * _by_sample(rows, samples)
     mean = per_sample.mean(axis=0)
     worst = int(mean.argmax())
-    error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5)
-    lost, same = float(mean[worst]), None
-    if answer.kind in ("kl", "binary"):
-        sure = np.concatenate([answer.certain(a) for a in x if a.size])
-        scale = LOST_PER_NAT / max(float(sure.mean()), 1e-6)
-        lost, error = scale * lost, scale * error
-        agree = [answer.chosen(a) == answer.chosen(b) for a, b in zip(x, y, strict=True) if a.size]
-        same = float(np.concatenate(agree).mean())
-    return Judgement(price, lost, error if np.isfinite(error) else np.inf, name, answer.kind, same, samples)
+    lost = float(mean[worst])
+    error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
+    return Judgement(price, lost, error, name, answer.kind, same, samples)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
