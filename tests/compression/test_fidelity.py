@@ -11,7 +11,7 @@ from onnx import helper
 from scipy.special import softmax
 
 from cerwu_onnx.calibration import Answer, open_data
-from cerwu_onnx.calibration.answers import answer_of
+from cerwu_onnx.calibration.answers import STRETCHES, answer_of
 from cerwu_onnx.compression import fidelity
 from cerwu_onnx.compression.fidelity import Judgement, judge_half, judgement, search, tempered
 from cerwu_onnx.config import Settings
@@ -89,12 +89,18 @@ def test_the_output_that_loses_most_is_judged() -> None:
 
 
 def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
-    x = 3 * normal(200, 10)
+    """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
+    x = normal(200, 10).astype(np.float64)
     y = x + 0.3 * normal(200, 10, seed=1)
-    answer = Answer("kl")
-    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": answer}, 200)
-    sure = softmax(x.astype(np.float64), axis=1).max(axis=1).mean()
-    assert found.lost == pytest.approx(fidelity.LOST_PER_NAT * answer.loss([x], [y]) / sure, rel=1e-6)
+    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
+    p, rows = softmax(x, axis=1), np.arange(200)
+    lost = [
+        (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
+    assert found.lost > 0
     assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
 
 

@@ -269,6 +269,7 @@ CALIBRATION = [
         ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
         ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
         ("return self.temperature**2 * self.weights", "return self.weights"),
+        ("shares = len(rows) / (present * np.maximum(counts, RARE))", "shares = np.ones(rows.shape[-1])"),
         ("curvature = 1 if self.kind", "curvature = 2 if self.kind"),
         ("weigh = scale * np.sqrt(self.weights(rows))[:, None]", "weigh = scale * self.weights(rows)[:, None]"),
     ),
@@ -396,6 +397,12 @@ COMPRESS = [
         ("        calib = list(calib)", "        pass"),
     ),
     *bugs(
+        "cerwu_onnx/calibration/answers.py",
+        "tests/compression/test_fidelity.py",
+        ("for factor in (stretch * scale, -stretch * scale):", "for factor in (stretch * scale, stretch * scale):"),
+        ("(before - p[index, chosen]) / stretch**2", "(before - p[index, chosen]) / stretch"),
+    ),
+    *bugs(
         "cerwu_onnx/compression/fidelity.py",
         "tests/compression/test_fidelity.py",
         ("return self.lost * (1 + THIN / max(self.samples, 1))", "return self.lost"),
@@ -409,7 +416,7 @@ COMPRESS = [
         ("np.exp(np.log(entropies).mean())) / INFLATION", "np.exp(np.log(entropies).mean()))"),
         ("second=second), Half(source, second=not second", "second=second), Half(source, second=second"),
         ("rows.reshape(samples, -1, rows.shape[1]).mean(axis=1)", "rows"),
-        ("scale = LOST_PER_NAT / max(float(sure.mean()), 1e-6)", "scale = LOST_PER_NAT"),
+        ("    per_sample = scale * _by_sample", "    per_sample = _by_sample"),
     ),
     *bugs(
         "cerwu_onnx/compression/pipeline.py",
