@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.special import log_softmax, softmax
 
-from cerwu_onnx.calibration import columns, fisher, model_inputs, open_source
+from cerwu_onnx.calibration import answers, columns, fisher, model_inputs, open_source
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint
 from cerwu_onnx.calibration.fisher import DRAWS, FOLDS, LARGEST, TEMPERATURE, row_fishers
 from cerwu_onnx.model.graph import analyse, with_tensors
@@ -24,10 +24,16 @@ Feed = dict[str, np.ndarray]
 K = 4
 
 
-def fishers(model: onnx.ModelProto, *feeds: Feed) -> Feed:
+@pytest.fixture(autouse=True)
+def _no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random networks may be as sure as they like."""
+    monkeypatch.setattr(answers, "SURE", 0.0)
+
+
+def fishers(model: onnx.ModelProto, *feeds: Feed, kind: str = "auto") -> Feed:
     """Of the float model, the parts added up."""
     graph = analyse(model)
-    known = row_fishers(graph, open_source(list(feeds), model_inputs(model)))
+    known = row_fishers(graph, open_source(list(feeds), model_inputs(model)), kind)
     found = {name: curvature.fishers for name, curvature in known.items()}
     shapes = {layer.weight: (layer.layout.groups, layer.layout.rows, layer.layout.rows) for layer in graph.layers}
     assert all(part.shape == shapes[name] for name, parts in found.items() for part in parts)
@@ -154,14 +160,14 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Feed, Feed, int]] = {
 def test_is_what_differences_of_the_probabilities_say(name: str) -> None:
     nodes, feed, tensors, features = CASES[name]
     model = classifier(nodes, feed, tensors, features)
-    found = fishers(model, feed)["w"]
+    found = fishers(model, feed, kind="kl")["w"]
     np.testing.assert_allclose(found, expected(model, feed, "w"), rtol=1e-3, atol=1e-5 * np.abs(found).max())
 
 
 @pytest.mark.parametrize("end", ["Softmax", "LogSoftmax"])
 def test_logits_and_probabilities_are_alike(end: str) -> None:
     nodes, feed, tensors, features = CASES["gemm"]
-    logits = fishers(classifier(nodes, feed, tensors, features), feed)
+    logits = fishers(classifier(nodes, feed, tensors, features), feed, kind="kl")
     found = fishers(classifier(nodes, feed, tensors, features, end), feed)
     for name in ("w", "head"):
         np.testing.assert_allclose(found[name], logits[name], rtol=1e-4, atol=1e-6)
@@ -176,7 +182,7 @@ def test_classes_without_probability_do_no_harm() -> None:
     model = classifier(nodes, feed, {**tensors, "w": 200 * tensors["w"]}, features, "Softmax")
     found = fishers(model, feed)
     assert set(found) == {"w", "head"}
-    logits = fishers(classifier(nodes, feed, {**tensors, "w": 200 * tensors["w"]}, features), feed)
+    logits = fishers(classifier(nodes, feed, {**tensors, "w": 200 * tensors["w"]}, features), feed, kind="kl")
     np.testing.assert_allclose(found["head"], logits["head"], atol=1e-2 * np.abs(logits["head"]).max())
 
 
@@ -220,13 +226,14 @@ def test_draws_are_right_on_average(outputs: int, rows: int, monkeypatch: pytest
 
 
 def test_squared_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of ``tr F E H E^T`` is the loss of an error E, relative to the outputs' energy."""
+    """Half of ``tr F E H E^T`` is the loss of an error E, relative to the variance of each of two columns of outputs."""
     monkeypatch.setattr(fisher, "DRAWS", 16)
     model, feed = wide_net("Identity", 8, 2), {"x": normal(400, 5, seed=3)}
     found = fishers(model, feed)["w"][0]
     graph = analyse(model)
     v, y = graph.array("v").astype(np.float64), feed["x"] @ graph.array("w") @ graph.array("v")
-    exact = 2 * v @ v.T * len(y) / np.square(y, dtype=np.float64).sum()
+    variance = y.reshape(len(y), 2, 4).var(axis=0, dtype=np.float64).mean(axis=1)
+    exact = 2 * (v / np.repeat(variance, 4)) @ v.T / v.shape[1]
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
 
 
@@ -259,9 +266,9 @@ def test_parts_are_of_disjoint_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = conv_net()
     feeds = [{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(3)]
     graph = analyse(model)
-    found = row_fishers(graph, open_source(feeds, model_inputs(model)))
+    found = row_fishers(graph, open_source(feeds, model_inputs(model)), "kl")
     assert {len(curvature.fishers) for curvature in found.values()} == {FOLDS}
-    odd = row_fishers(graph, open_source(feeds[1:2], model_inputs(model)))
+    odd = row_fishers(graph, open_source(feeds[1:2], model_inputs(model)), "kl")
     for name, curvature in found.items():
         (alone,) = odd[name].fishers
         np.testing.assert_allclose(curvature.fishers[1], alone / 3, rtol=1e-5, atol=1e-9)
