@@ -486,7 +486,8 @@ OTHERS = [
     ),
     *bugs(
         "cerwu_onnx/firmware/index.py",
-        "tests/firmware/test_export_c.py::test_symbols_of_int8 tests/firmware/test_export_c.py::test_compiles_and_decodes",
+        "tests/firmware/test_export_c.py::test_symbols_of_int8 "
+        "tests/firmware/test_export_c.py::test_compiles_and_decodes",
         ("record.is_coded and record.largest <= 127", "record.is_coded and record.largest <= 128"),
         ("2 * tables * (6 * (record.reach + 1) + 128)", "2 * tables * (6 * record.reach + 128)"),
     ),
