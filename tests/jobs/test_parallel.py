@@ -197,6 +197,14 @@ def test_results_that_arrive_damaged_are_computed_again(
             all_of(Pool(2), ["a", "b"], always_damaged, apart=True)
 
 
+def test_jobs_of_other_versions_are_not_done() -> None:
+    sealed = parallel._sealed((("0.0.1", *parallel._versions()[1:]), double, 2.0))
+    _, (result, error, _) = parallel._unsealed(parallel._away(7, sealed))
+    assert result is None
+    assert isinstance(error, UsageError)
+    assert "a worker has other versions than this machine" in str(error)
+
+
 def test_jobs_that_arrive_damaged_are_not_done() -> None:
     sealed = parallel._sealed((parallel._versions(), double, 2.0))
     index, (result, error, _) = parallel._unsealed(parallel._away(7, sealed))

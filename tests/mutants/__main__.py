@@ -166,10 +166,10 @@ def closing(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     rooms: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         rooms[outcome.mutant.room].append(outcome)
-    lines = [f"\n{'room':24}{'planted':>9}{'killed':>9}{'survived':>9}"]
+    lines = [f"\n{'room':24}{'planted':>9}{'killed':>9}{'survived':>9}{'unknown':>9}"]
     for room, found in [*rooms.items(), ("all", list(outcomes))]:
-        killed = sum(outcome.killed for outcome in found)
-        lines.append(f"{room:24}{len(found):9}{killed:9}{len(found) - killed:9}")
+        killed, idle = sum(outcome.killed for outcome in found), sum(outcome.idle for outcome in found)
+        lines.append(f"{room:24}{len(found):9}{killed:9}{len(found) - killed - idle:9}{idle:9}")
     well = sum(outcome.killed for outcome in outcomes) >= LEAST * len(outcomes)
     for outcome in outcomes:
         reason = outcome.mutant.reason

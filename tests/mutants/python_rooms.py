@@ -157,7 +157,11 @@ QUANTIZE = [
         ),
     ),
     *bugs("cerwu_onnx/quantize/rows.py", "tests/quantize/test_rows.py", (" / (1 + damping)", "")),
-    *bugs("cerwu_onnx/quantize/bound.py", "tests/quantize/test_bound.py", ("    if distortion == 0:", "    if False:")),
+    *bugs(
+        "cerwu_onnx/quantize/bound.py",
+        "tests/quantize/test_bound.py::test_ends",
+        ("    if distortion == 0:", "    if False:"),
+    ),
     *bugs(
         "cerwu_onnx/quantize/floats.py",
         "tests/quantize/test_floats.py",
@@ -455,7 +459,8 @@ OTHERS = [
     ),
     *bugs(
         "cerwu_onnx/jobs/parallel.py",
-        "tests/jobs/test_parallel.py",
+        "tests/jobs/test_parallel.py::test_one_after_the_other_the_largest_comes_first_and_equal_ones_in_order "
+        "tests/jobs/test_parallel.py::test_jobs_of_other_versions_are_not_done",
         ("key=lambda index: -sizes[index]", "key=lambda index: sizes[index]"),
         ("        if versions != _versions():", "        if False:"),
     ),
@@ -493,7 +498,7 @@ OTHERS = [
     ),
     *bugs(
         "cerwu_onnx/report_files/html.py",
-        "tests/report_files/test_report_files.py",
+        "tests/report_files/test_report_files.py::test_names_are_text_and_nothing_else",
         ("return html.escape(text.printable(value))", "return text.printable(value)"),
     ),
     *bugs(
@@ -509,7 +514,7 @@ OTHERS = [
     *bugs(
         "cerwu_onnx/native.py",
         "tests/test_native.py",
-        ("if count > max_elements:", "if False:"),
+        ("if count > max_elements:", "if count > MAX_ELEMENTS:"),
         ("self._stored_name(0)", "pass"),
     ),
 ]
