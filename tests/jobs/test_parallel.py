@@ -346,6 +346,8 @@ def test_limits_are_not_for_a_sweep(chain: Path, tmp_path: Path) -> None:
             cerwu_onnx.sweep(chain, tmp_path / "d", [1.0], target=target)
     with pytest.raises(UsageError, match="at least one"):
         cerwu_onnx.sweep(chain, tmp_path / "d", [])
+    with pytest.raises(UsageError, match=r"two lambdas would both give .*-0\.1\.cwb"):
+        cerwu_onnx.sweep(chain, tmp_path / "d", [0.1, 0.2, 0.1000000001])
 
 
 def test_many_models_on_a_cluster(run: Run, model: Path, calib: Path, cluster: Cluster, tmp_path: Path) -> None:

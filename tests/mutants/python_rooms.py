@@ -95,7 +95,11 @@ MODEL = [
         "tests/model/test_bounds.py",
         ("and names <= most_names(section)", ""),
         ("return FIELDS + FIELDS_PER_BYTE * section", "return FIELDS_PER_BYTE * section"),
-        ("            if at > end:", "            if False:"),
+        (
+            "            if at > end:",
+            "            if False:",
+            "a place beyond the end of its message never meets that end again: the bytes run out, which is refused, too",
+        ),
         (" or at + size > end", ""),
     ),
     *bugs(
