@@ -98,7 +98,7 @@ MODEL = [
         (
             "            if at > end:",
             "            if False:",
-            "a place beyond the end of its message never meets that end again: the bytes run out, which is refused, too",
+            "a place beyond the end of its message never meets that end again: the bytes run out, which is refused",
         ),
         (" or at + size > end", ""),
     ),
