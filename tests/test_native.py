@@ -117,6 +117,10 @@ class TestDamage:
                 cwb.build([cwb.Record(cwb.METADATA, b"m", crc=1)]),
                 "metadata section: the payload is damaged (CRC)",
             ),
+            (
+                cwb.build([cwb.ans("w", (1,), [0], TABLE)], named=b"\1a\1b"),
+                "names of tensors not allowed, or not one for each",
+            ),
         ],
     )
     def test_verify_says_what_and_where(self, data: bytes, message: str) -> None:

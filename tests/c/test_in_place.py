@@ -14,6 +14,7 @@ from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.in_place import margin, margin_plain
 from cerwu_onnx.entropy import adaptive, ans
 from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import QuantizedTensor
 
 from .conftest import DECODER, ROOT, Compile
@@ -118,3 +119,28 @@ def test_files_without_margins(program: Path, tmp_path: Path) -> None:
     assert container.margins() is None
     (tmp_path / "f.cwb").write_bytes(container.data)
     assert subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"]).returncode == 2
+
+
+def test_margins_out_of_range_are_refused(program: Path, tmp_path: Path) -> None:
+    """A buffer of such a margin would not hold the payload, or more than payload and symbols need."""
+    by_size = sorted(parts(), key=lambda part: part.record.size - part.record.count)
+    small, large = (part.record.size for part in (by_size[0], by_size[-1]))
+    count = by_size[-1].record.count
+    assert small < 100 < by_size[0].record.count
+    assert large > count
+    for part, stated, refused in (
+        (by_size[0], small, False),
+        (by_size[0], small + 1, True),
+        (by_size[0], 2**32 - 1, True),  # whose difference to the size is a small number of 32 bits
+        (by_size[-1], large - count - 1, True),
+        (by_size[-1], large - count, False),
+        (by_size[-1], large, False),
+        (by_size[-1], large + 1, True),
+    ):
+        data = writer.assemble([part, writer.margins_section([stated])])
+        (tmp_path / "f.cwb").write_bytes(data)
+        done = subprocess.run([program, tmp_path / "f.cwb", "0", "0", "0"], capture_output=True)
+        assert (done.returncode == 2) == refused, (part.record, stated)
+        if refused:
+            with pytest.raises(CorruptFileError, match="margin"):
+                reader.parse(data).margins()

@@ -226,7 +226,7 @@ def test_draws_are_right_on_average(outputs: int, rows: int, monkeypatch: pytest
 
 
 def test_squared_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of ``tr F E H E^T`` is the loss of an error E, relative to the variance of each of two columns of outputs."""
+    """Half of ``tr F E H E^T`` is the loss of an error E, relative to the variance of each of two columns."""
     monkeypatch.setattr(fisher, "DRAWS", 16)
     model, feed = wide_net("Identity", 8, 2), {"x": normal(400, 5, seed=3)}
     found = fishers(model, feed)["w"][0]

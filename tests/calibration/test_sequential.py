@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from cerwu_onnx.calibration import collect, columns, model_inputs, open_source, walk
-from cerwu_onnx.calibration.segments import value_type
+from cerwu_onnx.calibration.segments import Nodes, value_type
 from cerwu_onnx.calibration.spill import Batches, Spill
 from cerwu_onnx.calibration.sums import FEW
 from cerwu_onnx.errors import CalibrationError, ModelError, UsageError
@@ -505,6 +505,19 @@ def test_bodies_read_what_surrounds_them(kind: str) -> None:
     model = branching(kind)
     check_like_collect(model, {"x": normal(5, 3)})
     check_brute_force(model, {"x": normal(5, 3)}, batch_size=2)
+
+
+def test_what_is_random_is_not_fixed() -> None:
+    """A node that reads constants alone is part of each segment that needs it, unless it would differ there."""
+    nodes = [
+        helper.make_node("Neg", ["g"], ["fixed"]),
+        helper.make_node("RandomNormal", [], ["noise"], shape=[4]),
+        helper.make_node("RandomUniformLike", ["g"], ["more"]),
+        helper.make_node("Neg", ["noise"], ["behind"]),
+    ]
+    found = Nodes(build(nodes, [value("x", [1])], [value("behind")], {"g": normal(4)}))
+    assert found.fixed == {0}
+    assert found.fixed_names == {"g", "fixed"}
 
 
 def test_local_functions_sequences_and_strings() -> None:

@@ -17,6 +17,7 @@ from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import answer_of, answers_of
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression.walk_quantizer import _levelled
 from cerwu_onnx.compression.walk_result import WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS
 from cerwu_onnx.container import format as f
@@ -459,3 +460,13 @@ def test_parameters_that_moved_are_kept_of_every_layer() -> None:
     for name in ("first", "second"):
         found.add(name, WalkedLayer(changed=(f"{name}.bias",), moved={f"{name}.bias": np.ones(2, np.float32)}))
     assert list(found.values) == ["first.bias", "second.bias"]
+
+
+def test_sensitivities_around_a_coarse_model_keep_their_level() -> None:
+    """Their geometric mean over weights stays; how they stand to each other is what was measured."""
+    weights = {"a": np.zeros(300, np.float32), "b": np.zeros(100, np.float32)}
+    level, noise = {"a": 2.0, "b": 8.0}, {"a": 50.0, "b": 100.0}
+    found = _levelled(noise, level, weights)
+    assert found["b"] == pytest.approx(2 * found["a"])
+    mean, expected = (np.exp((3 * np.log(one["a"]) + np.log(one["b"])) / 4) for one in (found, level))
+    assert mean == pytest.approx(expected)

@@ -68,6 +68,16 @@ def test_agreement_needs_no_labels_and_minds_none(model: Path, other: Path, tmp_
     assert scorer(other) == pytest.approx(same)
 
 
+@pytest.mark.parametrize("metric", ["top1", "agreement"])
+def test_a_row_with_nan_answers_nothing(metric: str, model: Path, tmp_path: Path) -> None:
+    """Not even the class whose value is NaN, which numpy takes for the largest."""
+    scorer = open_scorer(Target(metric=metric, metric_data={"x": X, "labels": classes()}), model)
+    broken = W.copy()
+    broken[:, 2] = np.nan
+    assert scorer(model) == 1.0
+    assert scorer(save(tmp_path / "nan.onnx", broken)) == 0.0
+
+
 def test_error_is_relative(model: Path, tmp_path: Path) -> None:
     scorer = open_scorer(Target(metric="error", metric_data={"x": X}), model)
     assert scorer(model) == 1.0

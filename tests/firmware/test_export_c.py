@@ -22,7 +22,7 @@ from cerwu_onnx.container import reader, writer
 from cerwu_onnx.errors import CorruptFileError, UsageError
 from cerwu_onnx.firmware import c_source
 from cerwu_onnx.firmware.export import DECODER_FILES, decoder_file, default_name, export, write_folder
-from cerwu_onnx.firmware.index import firmware_tensors
+from cerwu_onnx.firmware.index import firmware_tensors, fits_int8
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants, read_scales
 from cerwu_onnx.types import QuantizedTensor
 
@@ -132,6 +132,14 @@ def test_what_c_cannot_use_is_left_out() -> None:
     assert bare.flash < len(whole.data) - 100
     plain = reader.parse(file())
     assert bare.flash < export(plain, "model").flash < len(plain.data)  # names stay, metadata goes
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(126, True), (127, True), (128, False), (2047, False)])
+def test_symbols_of_int8(largest: int, fits: bool) -> None:
+    symbols = QuantizedTensor(np.array([0, largest, -largest], np.int32), 0.5, 0.0, 1.0, 0.0)
+    assert fits_int8(writer.encode_tensor(writer.CodedTensor("w", symbols, "adaptive")).record) == fits
+    exact = writer.RawTensor("w", f.ElementType.FLOAT32, np.zeros(3, np.float32))
+    assert not fits_int8(writer.encode_tensor(exact).record)
 
 
 def test_headers_are_c_plus_plus(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -246,3 +247,20 @@ def test_a_plan_of_two_models_is_none(
     result = run(*command)
     assert (result.code, result.out) == (6, "")
     assert result.err.endswith("model.onnx: changed while it was in use; nothing was written, run again\n")
+
+
+@pytest.mark.parametrize("field", ["st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_each_part_of_the_state_counts_alone(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file system, another file, or a clock that stood still: one number that differs is enough."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    names = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    state = {name: getattr(path.stat(), name) for name in names}
+    with unchanged_inputs() as check:
+        reading(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", lambda _: SimpleNamespace(**state))
+            check()
+            state[field] += 1
+            with pytest.raises(InputChangedError):
+                check()

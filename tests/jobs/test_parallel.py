@@ -198,6 +198,14 @@ def test_results_that_arrive_damaged_are_computed_again(
             all_of(Pool(2), ["a", "b"], always_damaged, apart=True)
 
 
+def test_jobs_of_other_versions_are_not_done() -> None:
+    sealed = parallel._sealed((("0.0.1", *parallel._versions()[1:]), double, 2.0))
+    _, (result, error, _) = parallel._unsealed(parallel._away(7, sealed))
+    assert result is None
+    assert isinstance(error, UsageError)
+    assert "a worker has other versions than this machine" in str(error)
+
+
 def test_jobs_that_arrive_damaged_are_not_done() -> None:
     sealed = parallel._sealed((parallel._versions(), double, 2.0))
     index, (result, error, _) = parallel._unsealed(parallel._away(7, sealed))
@@ -339,6 +347,8 @@ def test_limits_are_not_for_a_sweep(chain: Path, tmp_path: Path) -> None:
             cerwu_onnx.sweep(chain, tmp_path / "d", [1.0], target=target)
     with pytest.raises(UsageError, match="at least one"):
         cerwu_onnx.sweep(chain, tmp_path / "d", [])
+    with pytest.raises(UsageError, match=r"two lambdas would both give .*-0\.1\.cwb"):
+        cerwu_onnx.sweep(chain, tmp_path / "d", [0.1, 0.2, 0.1000000001])
 
 
 def test_many_models_on_a_cluster(run: Run, model: Path, calib: Path, cluster: Cluster, tmp_path: Path) -> None:

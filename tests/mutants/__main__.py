@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .mutant import ROOT, Mutant
@@ -22,7 +22,7 @@ from .table import MUTANTS
 LEAST = 0.9
 """Share of the mutants that must be killed."""
 
-PATIENCE = 900
+PATIENCE = 600
 """Seconds after which tests that go on for ever count as failed."""
 
 FAILED, BROKEN = 1, 2
@@ -41,11 +41,24 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a mutant; ``by`` is the first test that failed, empty if it survived."""
+    """What became of a mutant.
+
+    Attributes:
+        mutant: the mutant.
+        by: the first test that failed; empty if it survived.
+        seconds: that it took.
+        idle: whether that test fails without any mutant, too: then nothing was killed.
+    """
 
     mutant: Mutant
     by: str
     seconds: float
+    idle: bool = False
+
+    @property
+    def killed(self) -> bool:
+        """Whether a test fails because of the mutant."""
+        return bool(self.by) and not self.idle
 
 
 class Copy:
@@ -86,9 +99,10 @@ class Copy:
         if made.returncode:
             raise RunError(f"the native library cannot be built:\n{made.stderr}")
 
-    def failed(self, tests: Iterable[str]) -> str:
-        """Run tests until one fails; its name, or nothing if all passed."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    def failed(self, tests: Iterable[str], most: int = 1) -> list[str]:
+        """Run tests until so many fail (0: all of them); the names of those that failed."""
+        options = ["-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--maxfail={most}"]
+        command = [sys.executable, "-m", "pytest", *options, *tests]
         paths = os.pathsep.join([str(self.root / "imports"), str(self.root)])
         environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
         try:
@@ -96,11 +110,11 @@ class Copy:
                 command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=PATIENCE
             )
         except subprocess.TimeoutExpired:
-            return f"no end after {PATIENCE} s"
+            return [f"no end after {PATIENCE} s"]
         if done.returncode not in (0, FAILED, BROKEN):
             raise RunError(f"pytest {' '.join(tests)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         lines = (line.partition(" ") for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR ")))
-        return next((name.partition(" - ")[0] for _, _, name in lines), "an error") if done.returncode else ""
+        return [name.partition(" - ")[0] for _, _, name in lines] or ["an error"] * (done.returncode != 0)
 
     def outcome(self, mutant: Mutant) -> Outcome:
         """Plant a mutant, run its tests, and take it out again."""
@@ -109,7 +123,7 @@ class Copy:
         try:
             if mutant.is_c:
                 self.build()
-            by = self.failed(mutant.tests)
+            by = "".join(self.failed(mutant.tests)[:1])
         finally:
             path.write_text(before, encoding="utf-8")
         if mutant.is_c:
@@ -142,10 +156,9 @@ def run(mutants: Sequence[Mutant], jobs: int) -> list[Outcome]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        killers = dict.fromkeys(outcome.by for outcome in outcomes if "::" in outcome.by)
-        if killers and (failed := copies.get().failed(killers)):
-            raise RunError(f"{failed} fails without any mutant: nothing was killed by it")
-    return outcomes
+        killers = dict.fromkeys(outcome.by.partition("[")[0] for outcome in outcomes if "::" in outcome.by)
+        failing = copies.get().failed(killers, 0) if killers else []
+    return [replace(outcome, idle=outcome.by in failing) for outcome in outcomes]
 
 
 def closing(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
@@ -153,18 +166,20 @@ def closing(outcomes: Sequence[Outcome]) -> tuple[str, bool]:
     rooms: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         rooms[outcome.mutant.room].append(outcome)
-    lines = [f"\n{'room':24}{'planted':>9}{'killed':>9}{'survived':>9}"]
+    lines = [f"\n{'room':24}{'planted':>9}{'killed':>9}{'survived':>9}{'unknown':>9}"]
     for room, found in [*rooms.items(), ("all", list(outcomes))]:
-        killed = sum(bool(outcome.by) for outcome in found)
-        lines.append(f"{room:24}{len(found):9}{killed:9}{len(found) - killed:9}")
-    well = sum(bool(outcome.by) for outcome in outcomes) >= LEAST * len(outcomes)
+        killed, idle = sum(outcome.killed for outcome in found), sum(outcome.idle for outcome in found)
+        lines.append(f"{room:24}{len(found):9}{killed:9}{len(found) - killed - idle:9}{idle:9}")
+    well = sum(outcome.killed for outcome in outcomes) >= LEAST * len(outcomes)
     for outcome in outcomes:
         reason = outcome.mutant.reason
-        if not outcome.by:
+        if outcome.idle:
+            lines.append(f"nothing is known: {_shown(outcome.mutant)}\n    {outcome.by} fails without any mutant")
+        elif not outcome.by:
             lines.append(f"survivor: {_shown(outcome.mutant)}\n    {reason or 'NO REASON: write a test that kills it'}")
         elif reason:
             lines.append(f"killed, although it has a reason: {_shown(outcome.mutant)}\n    {reason}")
-        well = well and bool(outcome.by) != bool(reason)
+        well = well and outcome.killed != bool(reason)
     return "\n".join(lines), well
 
 

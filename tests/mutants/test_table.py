@@ -13,7 +13,9 @@ def test_the_text_stands_there_once_and_the_tests_exist(mutant: Mutant) -> None:
     mutant.place()
     assert mutant.change != mutant.text
     for test in mutant.tests:
-        assert (ROOT / test.partition("::")[0]).exists(), test
+        path, _, name = test.partition("::")
+        assert (ROOT / path).exists(), test
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), test
 
 
 def test_no_mutant_is_there_twice() -> None:
