@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_what_is_rebuilt_is_what_was_quantised(settings: Settings, model: Path, 
     """Weights are the quantiser's, bit for bit; everything else is the original's, bit for bit."""
     report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib, settings=settings)
     graph, _, source = prepare(model, settings, calib)
-    expected = quantize_model(graph, source, settings).quantized
+    expected = quantize_model(graph, source, replace(settings, lambda_=report.lambda_)).quantized
     assert {layer.name for layer in report.layers} == {"conv.w", "mm.w", "fc.w", "dw.w"}
     coded = {entry.name for entry in (*report.layers, *report.parameters)}
     assert coded <= set(expected)
@@ -115,8 +116,8 @@ def test_the_report_accounts_for_every_byte(method: str, model: Path, calib: Pat
     rest = {"conv.b", "fc.b"} if folded else {"conv.b", "bn.s", "bn.b", "bn.m", "bn.var", "fc.b"}
     assert sorted(tensor.name for tensor in (*report.kept, *report.parameters)) == sorted(rest)
     assert all(kept.reason for kept in report.kept)
-    stages = {"load", "quantize", "encode"} if method == "trellis" else {"load", "calibrate", "quantize", "encode"}
-    assert set(report.seconds) == stages
+    assert set(report.seconds) == {"load", "search" if method == "trellis" else "calibrate", "quantize", "encode"}
+    assert (report.fidelity is not None) == (method == "trellis")
     body = report.to_dict()
     assert {"schema", "file_bytes", "weights", "weight_bytes", "bits_per_weight", "layers", "lambda"} <= set(body)
     assert body["bits_per_weight"] == pytest.approx(8 * report.weight_bytes / report.weights)
@@ -218,11 +219,12 @@ def test_same_input_same_bytes_in_this_and_another_process(model: Path, calib: P
 
 
 def test_metadata_holds_no_path_and_says_what_was_done(model: Path, calib: Path, tmp_path: Path) -> None:
-    cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
+    report = cerwu_onnx.compress(model, tmp_path / "o.cwb", calib=calib)
     metadata = cerwu_onnx.open(tmp_path / "o.cwb").metadata
     defaults = ConfigSettings()
     assert metadata["tool"] == f"cerwu-onnx {cerwu_onnx.__version__}"
-    assert (metadata["method"], metadata["lambda"], metadata["folded"]) == (defaults.method, defaults.price, 1)
+    assert (metadata["method"], metadata["lambda"], metadata["folded"]) == (defaults.method, report.lambda_, 1)
+    assert report.lambda_ != defaults.price  # a search found it
     assert "levels" not in metadata  # steps follow from lambda
     assert metadata["calibration"] == "data"
     assert len(metadata["model"]) == 16
