@@ -38,10 +38,13 @@ TURNS = 5
 NEAR = 0.5
 """The search ends when the price found is so near, in log2, to the last one that was judged."""
 
+FAR = 2.0
+"""A judgement that sees the limit further away, in log2, is not outvoted by others."""
+
 STRIDE = 4.0
 """Longest step of a search, in log2."""
 
-LEAST, MOST = 2.0**-16, 2.0**8
+LEAST, MOST = 1e-5, 256.0
 """No price beyond these is tried."""
 
 
@@ -104,13 +107,15 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     for turn in range(TURNS):
         judged.append(judge(price, turn % 2 == 1))
         nearest = _price(judged, limit)
+        if abs(math.log2(_price(judged[-1:], limit) / price)) > FAR:  # what the others say is no help so far away
+            nearest = _price(judged[-1:], limit)
         if turn and abs(math.log2(nearest / price)) <= NEAR:
             price = nearest
             break
         step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
         price = min(max(price * 2**step, LEAST), MOST)
     expected = _lost(judged, price)
-    if limit < expected < np.inf:  # the judgements disagree: what is said of the file has to hold
+    if limit < expected <= 2 * limit:  # the judgements disagree: what is said of the file has to hold
         price = max(price * limit / expected, LEAST)
     price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))

@@ -287,7 +287,7 @@ CALIBRATION = [
         "tests/calibration/test_noise_and_halves.py",
         ("(seen // self._block) % 2 == int(self._second)", "(seen // self._block) % 2 == 0"),
         ("max(rest - self._block, 0) if second", "min(rest, self._block) if second"),
-        ("max(1, min(BLOCK // self._unit, units // BLOCKS))", "max(1, BLOCK // self._unit)"),
+        ("max(1, min(BLOCK // least, units // BLOCKS))", "max(1, BLOCK // least)"),
         ("if self._block % n == 0)", ")"),
         ("NOISE / 2**0.5 * difference", "NOISE * difference"),
         ("            last = feed", "            last = {}"),

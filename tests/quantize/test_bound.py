@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import cerwu_onnx
+from cerwu_onnx import Settings
 from cerwu_onnx.cli.render import draw_report
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.report import LayerReport, Report
@@ -136,9 +137,11 @@ def test_ends() -> None:
 
 
 def test_compress_reports_it_for_every_layer(tmp_path: Path) -> None:
-    """Depthwise and dense ones: half a bit or so above at the defaults, whatever the groups."""
+    """Depthwise and dense ones: half a bit or so above, whatever the groups."""
     folder = Path(__file__).parents[2] / "sample_models" / "fashion_dscnn"
-    found = cerwu_onnx.compress(folder / "model.onnx", tmp_path / "o.cwb", calib=str(folder / "calib.npz"))
+    found = cerwu_onnx.compress(
+        folder / "model.onnx", tmp_path / "o.cwb", calib=str(folder / "calib.npz"), settings=Settings(lambda_=0.05)
+    )
     assert len(found.layers) == 10
     for layer in found.layers:
         assert layer.above_bound is not None
