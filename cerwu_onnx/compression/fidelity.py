@@ -135,7 +135,7 @@ def _price(judged: Sequence[Judgement], limit: float) -> float:
 
 def _lost(judged: Sequence[Judgement], price: float) -> float:
     """What is expected to be lost at a price, by all judgements."""
-    weights = [1 / (0.1 + math.log2(one.price / price) ** 2) for one in judged]
+    weights = [1 / (0.01 + math.log2(one.price / price) ** 2) for one in judged]
     logs = [math.log2(max(one.lost, 1e-12) * price / one.price) for one in judged]
     return float(2.0 ** np.average(logs, weights=weights))
 
