@@ -115,8 +115,8 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
         price = min(max(price * 2**step, LEAST), MOST)
     expected = _lost(judged, price)
-    if limit < expected <= 2 * limit:  # the judgements disagree: what is said of the file has to hold
-        price = max(price * limit / expected, LEAST)
+    if expected > limit:  # the judgements disagree: what is said of the file has to hold
+        price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
     price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
     return Found(price, _lost(judged, price), last)

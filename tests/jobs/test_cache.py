@@ -106,7 +106,7 @@ def test_whatever_counts_makes_another_entry(model: Path) -> None:
 
 
 def test_damaged_entries_are_computed_again(model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fast = Settings(effort="fast")
+    fast = Settings(effort="fast", lambda_=0.05)
     _, content = compress(model, settings=fast)
     for path in entries(model):
         path.write_bytes(path.read_bytes()[:-40])
