@@ -21,7 +21,7 @@ from cerwu_onnx.errors import CorruptFileError
 ABI = 9
 """The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the file format the library must read."""
 
 MAX_ELEMENTS = 2**29

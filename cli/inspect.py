@@ -77,7 +77,7 @@ def _show_container(path: Path, as_json: bool) -> None:
             "kind": "cwb",
             "file": str(path),
             "file_bytes": len(container.data),
-            "format_version": f.VERSION,
+            "format_version": container.version,
             "weights": weights,
             "weight_bytes": used,
             "bits_per_weight": 8 * used / weights if weights else 0.0,
@@ -94,7 +94,7 @@ def _show_container(path: Path, as_json: bool) -> None:
     facts = [
         ("file", path.name),
         ("size", size(len(container.data))),
-        ("format", f"version {f.VERSION}"),
+        ("format", f"version {container.version}"),
         ("quantised", f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes{rate}"),
         ("exact", f"{counted(len(rows) - len(coded) - len(parameters), 'tensor')}, {exact:,} bytes"),
         (

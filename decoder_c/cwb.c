@@ -34,6 +34,11 @@
 #else
 #define HAS_ADAPTIVE 1
 #endif
+#ifdef CWB_NO_V1
+#define HAS_V1 0
+#else
+#define HAS_V1 1
+#endif
 #ifdef CWB_NO_TRELLIS
 #define HAS_TRELLIS 0
 #else
@@ -292,6 +297,7 @@ static cursor directory_of(const cwb_file *file, cwb_tensor *record)
     c.failed = 0;
     record->payload = c.end;
     record->payload_size = 0;
+    record->version = file->version;
     return c;
 }
 
@@ -345,7 +351,8 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     file->records = load_u16(bytes + 6);
     file->directory = load_u32(bytes + 8);
     file->size = load_u32(bytes + 12);
-    if (load_u16(bytes + 4) != CWB_FORMAT_VERSION) {
+    file->version = bytes[4];
+    if (bytes[5] != 0 || file->version > CWB_FORMAT_VERSION || file->version < 2 - HAS_V1) {
         return CWB_ERR_VERSION;
     }
     if (size != file->size) {
@@ -533,15 +540,27 @@ cwb_error cwb_margin(const cwb_file *file, uint32_t index, uint32_t *margin)
  * symbols in scratch memory, so their loops are the same with a trellis and without.
  */
 
-enum {
-    ODD_INDEX = 5, /* of the term of an odd index */
-    ODD_GRID = 9   /* of the term of an element on the odd grid */
-};
-
 /* Is the stream on a trellis? */
 static int on_trellis(const cwb_stream *stream)
 {
     return HAS_TRELLIS && !stream->plain;
+}
+
+static int is_v1(const cwb_stream *stream)
+{
+    return HAS_V1 && stream->version == 1;
+}
+
+/* The term of an odd index. */
+static uint32_t odd_index(const cwb_stream *stream)
+{
+    return is_v1(stream) ? 5 : 10;
+}
+
+/* The term of an element on the odd grid. */
+static uint32_t odd_grid(const cwb_stream *stream)
+{
+    return is_v1(stream) ? 9 : 33;
 }
 
 /* ---- ans ---------------------------------------------------------------------------------------------------------
@@ -697,7 +716,7 @@ static cwb_error begin_ans(cwb_stream *stream)
 
             if (tables > 1) {
                 value = 2 * index - (grid & (index > 0)) + (grid & (index < 0));
-                term = (index & 1) * ODD_INDEX ^ grid * ODD_GRID;
+                term = (index & 1) * (int32_t)odd_index(stream) ^ grid * (int32_t)odd_grid(stream);
             }
             entry[1] = (uint16_t)value;
             entry[2] = (uint16_t)(term * HINTS);
@@ -785,8 +804,7 @@ enum {
     STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
     FAR_BIT = 5,     /* was the last magnitude FAR? */
     INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
-    EXCESS = 7,      /* of terms only: what twice the magnitude exceeds the value by */
-    ON_ODD_GRID = (ODD_GRID << STATE) + (1 << (STATE - 1)) + 1 /* how terms there differ: the bit of the grid itself moves away */
+    EXCESS = 7       /* of terms only: what twice the magnitude exceeds the value by */
 };
 
 #define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
@@ -826,11 +844,13 @@ COLD static void begin_contexts(const cwb_stream *stream)
     uint16_t *p = stream->scratch;
     uint32_t header = stream->header;
     uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
+    /* how terms on the odd grid differ: the bit of the grid itself moves away */
+    uint32_t on_odd_grid = (odd_grid(stream) << STATE) + (1 << (STATE - 1)) + 1;
     uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
     uint8_t bin;
 
     for (bin = 0; bin <= BINS; bin++, p++) {
-        uint32_t term = on_trellis(stream) ? bin % 2 * (ODD_INDEX << STATE) : bin;
+        uint32_t term = on_trellis(stream) ? bin % 2 * (odd_index(stream) << STATE) : bin;
 
         if (bin >= top || bin == BINS) {
             some = 0;
@@ -843,7 +863,7 @@ COLD static void begin_contexts(const cwb_stream *stream)
         }
         p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
         p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
-        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ ON_ODD_GRID);
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ on_odd_grid);
         more -= more >> 4;
         some = more;
     }
@@ -910,7 +930,7 @@ COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
     if (stream->plain) {
         return magnitude + high;
     }
-    stream->past ^= ((magnitude ^ high) & 1) * (ODD_INDEX << STATE);
+    stream->past ^= ((magnitude ^ high) & 1) * (odd_index(stream) << STATE);
     return 2 * magnitude;
 }
 
@@ -1075,6 +1095,7 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->symbols_left = tensor->count;
     stream->run = stream->run_left = tensor->run;
     stream->plain = tensor->run == 0;
+    stream->version = tensor->version;
     if (stream->plain) {
         stream->run_left = FOREVER;
     }

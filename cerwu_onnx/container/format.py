@@ -18,7 +18,9 @@ from cerwu_onnx.entropy.step import to_bytes as step_bytes
 from cerwu_onnx.types import MatrixLayout
 
 MAGIC = b"\x89CWB"
-VERSION = 1
+VERSION = 2
+"""Of the files that are written."""
+READABLE = (1, 2)
 HEADER = struct.Struct("<4sHHIII")
 CRC_SIZE = 4
 MAX_RECORDS = 16384
@@ -226,6 +228,7 @@ class Record:
         reach: largest magnitude of a symbol, or of an index if there is a trellis (coded tensors).
         order: order of the symbols in the payload (coded tensors).
         run: elements between two restarts of the trellis, 0 without a trellis (coded tensors).
+        version: of the format of the file.
     """
 
     kind: Kind
@@ -239,6 +242,7 @@ class Record:
     reach: int = 0
     order: Order = Order.ROW_MAJOR
     run: int = 0
+    version: int = VERSION
 
     @property
     def is_tensor(self) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from cerwu_onnx.container import format as f
 from cerwu_onnx.entropy import adaptive, ans, tables
 from cerwu_onnx.entropy.tables import FrequencyTable
+from cerwu_onnx.entropy.trellis import TRELLISES
 from cerwu_onnx.types import IntArray
 
 
@@ -37,11 +38,12 @@ def decode(record: f.Record, payload: bytes, unread: list[int] | None = None) ->
     Raises:
         CorruptFileError: the payload breaks a rule of the format.
     """
+    trellis = TRELLISES[record.version]
     if record.kind is f.Kind.ADAPTIVE:
-        return adaptive.decode_plain(payload, record.count, record.reach, unread, run=record.run)
+        return adaptive.decode_plain(payload, record.count, record.reach, unread, run=record.run, trellis=trellis)
     found = []
     for _ in range(2 if record.run else 1):
         table, used = FrequencyTable.from_bytes(payload, record.reach)
         found.append(table)
         payload = payload[used:]
-    return ans.decode_plain(payload, *found, count=record.count, unread=unread, run=record.run)
+    return ans.decode_plain(payload, *found, count=record.count, unread=unread, run=record.run, trellis=trellis)

@@ -40,6 +40,11 @@ class Container:
     data: bytes
     records: tuple[f.Record, ...]
 
+    @property
+    def version(self) -> int:
+        """Of the format."""
+        return int.from_bytes(self.data[4:6], "little")
+
     @cached_property
     def tensors(self) -> tuple[f.Record, ...]:
         """The tensor records, in file order."""
@@ -233,8 +238,10 @@ def parse(data: bytes) -> Container:
     if len(data) < f.HEADER.size:
         raise CorruptFileError("header cut short: the file is truncated")
     _, version, count, directory_size, file_size, crc = f.HEADER.unpack_from(data)
-    if version != f.VERSION:
-        raise CorruptFileError(f"format version {version} is too new: update cerwu-onnx")
+    if version not in f.READABLE:
+        raise CorruptFileError(
+            f"format version {version} is too new: update cerwu-onnx" if version else "there is no format version 0"
+        )
     if file_size != len(data):
         raise CorruptFileError(f"the file has {len(data)} bytes and should have {file_size}: truncated or extended")
     directory = data[f.HEADER.size : f.HEADER.size + directory_size]
@@ -244,16 +251,16 @@ def parse(data: bytes) -> Container:
         raise CorruptFileError("CRC mismatch of header and directory: the file is damaged")
     if count > f.MAX_RECORDS:
         raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
-    records = _directory(directory, count, f.HEADER.size + directory_size, len(data))
+    records = _directory(directory, count, f.HEADER.size + directory_size, len(data), version)
     return Container(data, _named(Container(data, records)))
 
 
-def _directory(directory: bytes, count: int, payloads: int, end: int) -> tuple[f.Record, ...]:
+def _directory(directory: bytes, count: int, payloads: int, end: int, version: int) -> tuple[f.Record, ...]:
     """Parse ``count`` records that must fill ``directory``, with payloads from byte ``payloads`` to ``end``."""
     records: list[f.Record] = []
     cursor = _Cursor(directory, "directory")
     while len(records) < count:
-        record = _record(cursor, payloads, len(records))
+        record = _record(cursor, payloads, len(records), version)
         if record.is_tensor:
             if records and not records[-1].is_tensor:
                 raise CorruptFileError("directory: a tensor follows a section")
@@ -348,13 +355,13 @@ def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
     return not levels or any(_nests(item, levels - 1) for item in items if isinstance(item, (dict, list)))
 
 
-def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
+def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
     """Parse record ``index``, whose payload starts at ``offset``."""
     head = cursor.take(1)[0]
     size, crc = cursor.varint(), cursor.u32()
     if f.Kind.GRAPH <= head < f.CODED:
         try:
-            return f.Record(f.Kind(head), offset, size, crc)
+            return f.Record(f.Kind(head), offset, size, crc, version=version)
         except ValueError:
             raise CorruptFileError(f"directory: section {head} is unknown: update cerwu-onnx") from None
     name = f"#{index}"
@@ -366,7 +373,7 @@ def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
         element = f.ELEMENT_CODES[head >> 3]
         if size != count * f.item_size(element):
             raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
-        return f.Record(f.Kind.RAW, offset, size, crc, element, shape, name)
+        return f.Record(f.Kind.RAW, offset, size, crc, element, shape, name, version=version)
     form = f.FORMS[head >> 3 & 7]
     if len(shape) < form.min_rank or not count:
         raise CorruptFileError(f"tensor {name!r}: a coded tensor of this order cannot have the shape {shape}")
@@ -378,7 +385,7 @@ def _record(cursor: _Cursor, offset: int, index: int) -> f.Record:
     kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
     step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
     run = form.run_length(shape)
-    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run)
+    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run, version)
 
 
 def _where(record: f.Record) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx import native
-from cerwu_onnx.entropy.trellis import Walk
+from cerwu_onnx.entropy.trellis import TRELLIS, Trellis, Walk
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import IntArray
 
@@ -326,9 +326,9 @@ class _Decoder:
 
 
 def decode_plain(
-    data: bytes, count: int, reach: int, unread: list[int] | None = None, *, run: int = 0
+    data: bytes, count: int, reach: int, unread: list[int] | None = None, *, run: int = 0, trellis: Trellis = TRELLIS
 ) -> npt.NDArray[np.int32]:
-    """Decode ``count`` symbols of -reach ... reach, or the values they mean on a trellis with runs of ``run``.
+    """Decode ``count`` symbols of -reach ... reach, or the values they mean on ``trellis`` with runs of ``run``.
 
     The result is int32 ``(count,)``. After each symbol, the number of bytes that are still to be read is appended to
     ``unread``.
@@ -338,7 +338,7 @@ def decode_plain(
     """
     if not data or not data[-1]:
         raise CorruptFileError("coded stream: empty, or the last byte is 0")
-    coder, walk = _Decoder(data, reach, run), Walk(run)
+    coder, walk = _Decoder(data, reach, run), Walk(run, trellis)
     symbols = np.empty(count, dtype=np.int32)
     for position in range(count):
         symbol = coder.symbol(walk.grid)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cerwu_onnx import native
 from cerwu_onnx.entropy.tables import FREQUENCY_BITS, TOTAL, FrequencyTable
-from cerwu_onnx.entropy.trellis import Walk
+from cerwu_onnx.entropy.trellis import TRELLIS, Trellis, Walk
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.types import IntArray
 
@@ -53,9 +53,14 @@ def encode_plain(indices: IntArray, frequencies: IntArray) -> bytes:
 
 
 def decode_plain(
-    data: bytes, *tables: FrequencyTable, count: int, unread: list[int] | None = None, run: int = 0
+    data: bytes,
+    *tables: FrequencyTable,
+    count: int,
+    unread: list[int] | None = None,
+    run: int = 0,
+    trellis: Trellis = TRELLIS,
 ) -> npt.NDArray[np.int32]:
-    """Decode ``count`` values, int32 ``(count,)``, by one table or, on a trellis with runs of ``run``, by two.
+    """Decode ``count`` values, int32 ``(count,)``, by one table or, on ``trellis`` with runs of ``run``, by two.
 
     After each symbol, the number of bytes that are still to be read is appended to ``unread``.
 
@@ -69,7 +74,7 @@ def decode_plain(
         state = state << WORD_BITS | word
     edges = [table.cumulative.tolist() for table in tables]
     owners = [np.repeat(np.arange(len(table.levels)), table.frequencies).tolist() for table in tables]
-    walk = Walk(run)
+    walk = Walk(run, trellis)
     symbols = np.empty(count, dtype=np.int32)
     for position in range(count):
         slot, left = state & TOTAL - 1, edges[walk.grid]

@@ -8,22 +8,52 @@ value is 2 k on the even grid, and 2 k - sign(k) on the odd one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import IntArray
 
-AFTER_ODD_INDEX = 5
-AFTER_ODD_GRID = 9
 
 
-def to_indices(values: IntArray, run: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+@dataclass(frozen=True, slots=True)
+class Trellis:
+    """How the state changes: it moves down by one bit, and terms change it.
+
+    Attributes:
+        states: how many there are.
+        odd_index: the term of an odd index.
+        odd_grid: the term of an element on the odd grid.
+    """
+
+    states: int
+    odd_index: int
+    odd_grid: int
+
+    def after(self, state: npt.NDArray[np.uint8], index: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+        """The states after an index in each of these states."""
+        odd = (index & 1).astype(np.uint8)
+        return (state >> 1 ^ self.odd_index * odd ^ self.odd_grid * (state & 1)).astype(np.uint8)
+
+
+TRELLIS = Trellis(64, 10, 33)
+"""The trellis that files are written with."""
+
+TRELLISES = {1: Trellis(16, 5, 9), 2: TRELLIS}
+"""The trellis of each version of the format."""
+
+
+def to_indices(
+    values: IntArray, run: int, trellis: Trellis = TRELLIS
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
     """The indices of ``values`` and the grids they are on.
 
     Args:
         values: in stored order, any shape, at least one.
         run: elements between two restarts of the trellis; it divides their number.
+        trellis: which one.
 
     Returns:
         Indices, int32, and grids, uint8 (1: the odd one); both flat.
@@ -37,20 +67,20 @@ def to_indices(values: IntArray, run: int) -> tuple[npt.NDArray[np.int32], npt.N
     for position, value in enumerate(runs):
         grids[position] = grid = state & 1
         indices[position] = (value + grid * np.sign(value)) >> 1
-        state = _next(state, indices[position])
+        state = trellis.after(state, indices[position])
     if not np.array_equal(2 * indices - grids * np.sign(indices), runs):
         raise ValueError("no path through the trellis makes these values")
     return indices.T.ravel(), grids.T.ravel()
 
 
-def to_values(indices: IntArray, run: int) -> npt.NDArray[np.int32]:
+def to_values(indices: IntArray, run: int, trellis: Trellis = TRELLIS) -> npt.NDArray[np.int32]:
     """The inverse of :func:`to_indices`: int32, flat."""
     runs = _columns(indices, run)
     grids = np.empty_like(runs)
     state = np.zeros(runs.shape[1], np.uint8)
     for position, index in enumerate(runs):
         grids[position] = state & 1
-        state = _next(state, index)
+        state = trellis.after(state, index)
     values: npt.NDArray[np.int32] = (2 * runs - grids * np.sign(runs)).T.ravel()
     return values
 
@@ -76,25 +106,20 @@ def _columns(elements: IntArray, run: int) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(elements.reshape(-1, run).T, np.int32)
 
 
-def _next(state: npt.NDArray[np.uint8], index: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """The states after ``index``."""
-    odd = (index & 1).astype(np.uint8)
-    after = state >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (state & 1)
-    return after.astype(np.uint8)
-
-
 class Walk:
     """The trellis element by element, as decoders walk it.
 
     Args:
         run: elements between two restarts; 0 if there is no trellis: then values are indices.
+        trellis: which one.
 
     Attributes:
         grid: grid of the next element, 0 or 1.
     """
 
-    def __init__(self, run: int) -> None:
+    def __init__(self, run: int, trellis: Trellis = TRELLIS) -> None:
         self.grid = 0
+        self._trellis = trellis
         self._run, self._left, self._state = run, run, 0
 
     def value(self, index: int) -> int:
@@ -102,7 +127,7 @@ class Walk:
         if not self._run:
             return index
         value = 2 * index - self.grid * ((index > 0) - (index < 0))
-        self._state = self._state >> 1 ^ AFTER_ODD_INDEX * (index & 1) ^ AFTER_ODD_GRID * self.grid
+        self._state = self._state >> 1 ^ self._trellis.odd_index * (index & 1) ^ self._trellis.odd_grid * self.grid
         self._left -= 1
         if self._left == 0:
             self._left, self._state = self._run, 0

@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx import native
-from cerwu_onnx.entropy.trellis import AFTER_ODD_GRID, AFTER_ODD_INDEX, to_indices
+from cerwu_onnx.entropy.trellis import TRELLIS, to_indices
 from cerwu_onnx.types import Float64Array
 
-STATES = 16
+STATES = TRELLIS.states
 BLOCK = 64
 """After so many columns, each row settles for one path, and all later columns are updated at once."""
 
@@ -39,9 +39,9 @@ Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
 _STATE = np.arange(STATES)
-_NEXT = [_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)]
+_NEXT = [_STATE >> 1 ^ TRELLIS.odd_index * odd ^ TRELLIS.odd_grid * (_STATE & 1) for odd in (0, 1)]
 SUCCESSOR = np.stack(_NEXT, axis=1).astype(np.uint8)
-"""``(16, 2)`` the state after each state, by the parity of the index."""
+"""``(64, 2)`` the state after each state, by the parity of the index."""
 
 _BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
 _FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state

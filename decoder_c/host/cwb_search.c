@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#define STATES 16
+#define STATES 64
 #define BLOCK 64  /* columns after which a row settles for one path */
 #define AHEAD 24  /* columns that the search looks beyond those */
 #define WINDOW (BLOCK + AHEAD)

@@ -29,8 +29,7 @@ enum {
     STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
     FAR_BIT = 5,     /* was the last magnitude FAR? */
     INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
-    EXCESS = 7,      /* of terms only: what twice the magnitude exceeds the value by */
-    ON_ODD_GRID = (ODD_GRID << STATE) + (1 << (STATE - 1)) + 1 /* how terms there differ: the bit of the grid itself moves away */
+    EXCESS = 7       /* of terms only: what twice the magnitude exceeds the value by */
 };
 
 #define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
@@ -70,11 +69,13 @@ COLD static void begin_contexts(const cwb_stream *stream)
     uint16_t *p = stream->scratch;
     uint32_t header = stream->header;
     uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
+    /* how terms on the odd grid differ: the bit of the grid itself moves away */
+    uint32_t on_odd_grid = (odd_grid(stream) << STATE) + (1 << (STATE - 1)) + 1;
     uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
     uint8_t bin;
 
     for (bin = 0; bin <= BINS; bin++, p++) {
-        uint32_t term = on_trellis(stream) ? bin % 2 * (ODD_INDEX << STATE) : bin;
+        uint32_t term = on_trellis(stream) ? bin % 2 * (odd_index(stream) << STATE) : bin;
 
         if (bin >= top || bin == BINS) {
             some = 0;
@@ -87,7 +88,7 @@ COLD static void begin_contexts(const cwb_stream *stream)
         }
         p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
         p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
-        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ ON_ODD_GRID);
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ on_odd_grid);
         more -= more >> 4;
         some = more;
     }
@@ -154,7 +155,7 @@ COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
     if (stream->plain) {
         return magnitude + high;
     }
-    stream->past ^= ((magnitude ^ high) & 1) * (ODD_INDEX << STATE);
+    stream->past ^= ((magnitude ^ high) & 1) * (odd_index(stream) << STATE);
     return 2 * magnitude;
 }
 

@@ -156,7 +156,7 @@ static cwb_error begin_ans(cwb_stream *stream)
 
             if (tables > 1) {
                 value = 2 * index - (grid & (index > 0)) + (grid & (index < 0));
-                term = (index & 1) * ODD_INDEX ^ grid * ODD_GRID;
+                term = (index & 1) * (int32_t)odd_index(stream) ^ grid * (int32_t)odd_grid(stream);
             }
             entry[1] = (uint16_t)value;
             entry[2] = (uint16_t)(term * HINTS);

@@ -25,6 +25,11 @@
 #else
 #define HAS_ADAPTIVE 1
 #endif
+#ifdef CWB_NO_V1
+#define HAS_V1 0
+#else
+#define HAS_V1 1
+#endif
 #ifdef CWB_NO_TRELLIS
 #define HAS_TRELLIS 0
 #else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cwb: reads .cwb files (docs/format.md, version 1) where they lie, in flash or in memory.
+ * cwb: reads .cwb files (docs/format.md, version 2, and version 1) where they lie, in flash or in memory.
  *
  * The library is this header and cwb.c. It allocates nothing, keeps no state of its own, calls no function of
  * the C library and never reads outside the buffers it is given, whatever the file holds. Functions may run in
@@ -15,6 +15,7 @@
  *
  * Build options, to be defined for cwb.c and for every file that includes this header:
  *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
+ *   CWB_NO_V1  leave out version 1 of the format; its files give CWB_ERR_VERSION
  *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step
  *   CWB_NO_NAMES  no cwb_find, no cwb_name
@@ -36,7 +37,7 @@ extern "C" {
 #endif
 
 #define CWB_VERSION "0.1.0"  /* of this library */
-#define CWB_FORMAT_VERSION 1 /* of the files it reads; any other is refused */
+#define CWB_FORMAT_VERSION 2 /* the newest of the files it reads: others than 1 and 2 are refused */
 
 #define CWB_MAX_RANK 7
 #define CWB_MAX_SYMBOL 2047 /* magnitude of a symbol */
@@ -104,6 +105,7 @@ typedef struct {
     uint32_t directory; /* bytes */
     uint16_t records;   /* tensors and sections */
     uint16_t tensors;
+    uint8_t version;    /* of the format */
 } cwb_file;
 
 /* A tensor's entry in the directory. Pointers point into the file. */
@@ -112,6 +114,7 @@ typedef struct {
     uint8_t type;           /* cwb_type of the decoded elements */
     uint8_t order;          /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
     uint8_t rank;
+    uint8_t version;        /* of the format of the file */
     uint16_t largest;       /* coded: no symbol is larger than this, or less than minus this; raw: 0 */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
@@ -181,6 +184,7 @@ float cwb_step(const cwb_tensor *tensor);
 typedef struct {
     uint8_t kind;
     uint8_t plain;     /* on no trellis */
+    uint8_t version;   /* of the format: it says which trellis */
     uint8_t rate;      /* adaptive: of learning, a shift */
     uint8_t width;     /* adaptive: twice that of rows whose signs depend on each other; 0 if they do not */
     uint8_t rows;      /* adaptive: of them, until a new block begins */

@@ -126,6 +126,7 @@ static cursor directory_of(const cwb_file *file, cwb_tensor *record)
     c.failed = 0;
     record->payload = c.end;
     record->payload_size = 0;
+    record->version = file->version;
     return c;
 }
 
@@ -179,7 +180,8 @@ cwb_error cwb_open(cwb_file *file, const void *data, size_t size)
     file->records = load_u16(bytes + 6);
     file->directory = load_u32(bytes + 8);
     file->size = load_u32(bytes + 12);
-    if (load_u16(bytes + 4) != CWB_FORMAT_VERSION) {
+    file->version = bytes[4];
+    if (bytes[5] != 0 || file->version > CWB_FORMAT_VERSION || file->version < 2 - HAS_V1) {
         return CWB_ERR_VERSION;
     }
     if (size != file->size) {

@@ -47,6 +47,7 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     stream->symbols_left = tensor->count;
     stream->run = stream->run_left = tensor->run;
     stream->plain = tensor->run == 0;
+    stream->version = tensor->version;
     if (stream->plain) {
         stream->run_left = FOREVER;
     }

@@ -10,15 +10,27 @@
 
 #include "build.h"
 
-enum {
-    ODD_INDEX = 5, /* of the term of an odd index */
-    ODD_GRID = 9   /* of the term of an element on the odd grid */
-};
-
 /* Is the stream on a trellis? */
 static int on_trellis(const cwb_stream *stream)
 {
     return HAS_TRELLIS && !stream->plain;
+}
+
+static int is_v1(const cwb_stream *stream)
+{
+    return HAS_V1 && stream->version == 1;
+}
+
+/* The term of an odd index. */
+static uint32_t odd_index(const cwb_stream *stream)
+{
+    return is_v1(stream) ? 5 : 10;
+}
+
+/* The term of an element on the odd grid. */
+static uint32_t odd_grid(const cwb_stream *stream)
+{
+    return is_v1(stream) ? 9 : 33;
 }
 
 #endif

@@ -191,8 +191,9 @@ def adaptive(
     return coded(ADAPTIVE, name, (len(values),), values, payload, PLAIN, step, reach)
 
 
-def walk(indices: Sequence[int], run: int) -> tuple[list[int], list[int]]:
-    """Values of indices on a trellis, and the grids they are on."""
+def walk(indices: Sequence[int], run: int, version: int = 2) -> tuple[list[int], list[int]]:
+    """Values of indices on the trellis of a version, and the grids they are on."""
+    odd_index_term, odd_grid_term = (0b1010, 0b100001) if version == 2 else (0b0101, 0b1001)
     values, grids, state = [], [], 0
     for position, k in enumerate(indices):
         if position % run == 0:
@@ -202,9 +203,9 @@ def walk(indices: Sequence[int], run: int) -> tuple[list[int], list[int]]:
         values.append(2 * k if not odd_grid or k == 0 else 2 * k - 1 if k > 0 else 2 * k + 1)
         state //= 2
         if k % 2:
-            state ^= 0b0101
+            state ^= odd_index_term
         if odd_grid:
-            state ^= 0b1001
+            state ^= odd_grid_term
     return values, grids
 
 
@@ -220,9 +221,10 @@ def on_trellis(
     header: int = 0xB30C,
     reach: int | None = None,
     payload: bytes | None = None,
+    version: int = 2,
 ) -> Record:
     """A trellis coded tensor. ``levels`` are those of the two tables."""
-    values, grids = walk(indices, run)
+    values, grids = walk(indices, run, version)
     reach = max(map(abs, indices)) if reach is None else reach
     if payload is None and kind == ADAPTIVE:
         payload = encode_plain(np.asarray(indices), reach, header, np.array(grids, np.uint8), run)
@@ -237,7 +239,7 @@ def build(
     records: Sequence[Record],
     *,
     magic: bytes = MAGIC,
-    version: int = 1,
+    version: int = 2,
     count: int | None = None,
     directory: bytes | None = None,
     directory_size: int | None = None,

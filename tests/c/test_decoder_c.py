@@ -37,10 +37,10 @@ def small_file() -> bytes:
     )
 
 
-def check_dump(harness: Run, records: Sequence[Record], tmp_path: Path) -> None:
+def check_dump(harness: Run, records: Sequence[Record], tmp_path: Path, version: int = 2) -> None:
     """Decode all tensors in every way and compare with what they were made of."""
     path, out = tmp_path / "in.cwb", tmp_path / "out.bin"
-    path.write_bytes(build(records))
+    path.write_bytes(build(records, version=version))
     lines = harness("dump", path, out).stdout.decode().splitlines()
     data = out.read_bytes()
     tensors = [record for record in records if record.kind < cwb.GRAPH]
@@ -92,8 +92,9 @@ def test_adaptive_round_trip(harness: Run, tmp_path: Path, scale: float) -> None
 
 
 @pytest.mark.parametrize("kind", [cwb.ANS, cwb.ADAPTIVE])
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("reach", [0, 1, 2, 12, 13, 40, 63, 64, 1023])
-def test_trellis_round_trip(harness: Run, tmp_path: Path, kind: int, reach: int) -> None:
+def test_trellis_round_trip(harness: Run, tmp_path: Path, kind: int, reach: int, version: int) -> None:
     rng = np.random.default_rng(reach)
     records = []
     for runs, run in ((1, 1), (1, 7), (5, 1), (3, 40), (40, 33)):
@@ -101,10 +102,9 @@ def test_trellis_round_trip(harness: Run, tmp_path: Path, kind: int, reach: int)
         indices = rng.integers(-reach, reach + 1, runs * run).tolist()
         header = int(rng.integers(1 << 16)) | (int(rng.integers(15)) + 1) << 16
         name = f"{runs}x{run}"
-        records.append(
-            on_trellis(kind, (runs, run), indices, run, levels=levels, name=name, reach=reach, header=header)
-        )
-    check_dump(harness, records, tmp_path)
+        more = {"levels": levels, "name": name, "reach": reach, "header": header, "version": version}
+        records.append(on_trellis(kind, (runs, run), indices, run, **more))
+    check_dump(harness, records, tmp_path, version)
 
 
 def test_the_run_of_each_form(harness: Run, tmp_path: Path) -> None:
@@ -243,8 +243,9 @@ HOSTILE = {
     "another file of 40 bytes": (b"ONNX" * 10, "MAGIC"),
     "CRC": (build([ONE], crc=0), "HEADER_CRC"),
     "version 0": (build([ONE], version=0), "VERSION"),
-    "version 2": (build([ONE], version=2), "VERSION"),
-    "version 256": (build([ONE], version=256), "VERSION"),
+    "version 3": (build([ONE], version=3), "VERSION"),
+    "version 257": (build([ONE], version=257), "VERSION"),
+    "version 258": (build([ONE], version=258), "VERSION"),
     "declares more bytes": (build([ONE], file_size=len(build([ONE])) + 1), "TRUNCATED"),
     "declares fewer bytes": (build([ONE], file_size=len(build([ONE])) - 1), "TRAILING"),
     "declares no bytes": (build([ONE], file_size=0), "TRAILING"),

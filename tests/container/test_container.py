@@ -115,7 +115,7 @@ def test_every_truncation_and_extension_is_detected() -> None:
         decode_everything(data + b"\0")
 
 
-def seal(directory: bytes, count: int, payload: bytes = b"", version: int = 1, size: int = -1) -> bytes:
+def seal(directory: bytes, count: int, payload: bytes = b"", version: int = 2, size: int = -1) -> bytes:
     """A file with right CRCs around whatever is inside."""
     size = f.HEADER.size + len(directory) + len(payload) if size < 0 else size
     header = struct.pack("<4sHHII", f.MAGIC, version, count, len(directory), size)
@@ -175,7 +175,7 @@ metadata = writer.metadata_section({})
 HOSTILE = {
     "not a cwb": (b"PK\3\4" + bytes(60), "wrong magic"),
     "empty": (b"", "wrong magic"),
-    "too new": (seal(b"", 0, version=2), "too new"),
+    "too new": (seal(b"", 0, version=3), "too new"),
     "size too small": (seal(b"", 0, size=5), "truncated or extended"),
     "more records than directory": (seal(b"", 3), "cut short"),
     "65535 records": (seal(b"", 2**16 - 1), "the format allows 16384"),

@@ -45,10 +45,17 @@ def test_values_and_indices(indices: np.ndarray) -> None:
 
 
 def test_the_first_states_by_hand() -> None:
+    """States 0, 10, 5, 2 ^ 10 ^ 33 = 41, 20 ^ 33 = 53 after the indices 1, 2, -1, 0."""
+    values, grids = trellis.to_values(np.array([1, 2, -1, 0, 3]), 5), trellis.to_indices(np.array([2, 4, -1, 0, 5]), 5)
+    assert values.tolist() == [2, 4, -1, 0, 5]
+    assert grids[1].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_the_first_states_of_version_1_by_hand() -> None:
     """States 0, 5, 2 ^ 9 = 11, 5 ^ 9 ^ 5 = 9, 4 ^ 9 = 13 after the indices 1, 2, -1, 0."""
-    values, grids = trellis.to_values(np.array([1, 2, -1, 0, 3]), 5), trellis.to_indices(np.array([2, 3, -1, 0, 5]), 5)
-    assert values.tolist() == [2, 3, -1, 0, 5]
-    assert grids[1].tolist() == [0, 1, 1, 1, 1]
+    old, values = trellis.TRELLISES[1], np.array([2, 3, -1, 0, 5])
+    assert trellis.to_values(np.array([1, 2, -1, 0, 3]), 5, old).tolist() == values.tolist()
+    assert trellis.to_indices(values, 5, old)[1].tolist() == [0, 1, 1, 1, 1]
 
 
 @given(index_runs(), st.data())
@@ -114,7 +121,7 @@ def test_grids_have_models_of_their_own(coder: str) -> None:
     rng, state, indices = np.random.default_rng(1), 0, []
     for _ in range(20_000):
         indices.append(int(rng.integers(-4, 5)) if state & 1 else int(rng.random() < 0.02))
-        state = state >> 1 ^ 5 * (indices[-1] & 1) ^ 9 * (state & 1)
+        state = state >> 1 ^ 10 * (indices[-1] & 1) ^ 33 * (state & 1)
     flat, grids = trellis.to_indices(trellis.to_values(np.array(indices), 20_000), 20_000)
     odd = float(grids.mean())
     entropy = odd * np.log2(9) + (1 - odd) * -(0.02 * np.log2(0.02) + 0.98 * np.log2(0.98))

@@ -12,7 +12,7 @@ def has_trellis(form: int) -> bool:
     return form in (3, 4, 5, 6, 7)
 
 
-def decode(payload: bytes, head: int, stored: list[int], largest: int) -> list[int]:
+def decode(payload: bytes, head: int, stored: list[int], largest: int, version: int) -> list[int]:
     """The values of a coded tensor's symbols, in stored order; ``stored`` are the dimensions in that order."""
     count = 1
     for dim in stored:
@@ -23,13 +23,14 @@ def decode(payload: bytes, head: int, stored: list[int], largest: int) -> list[i
         values = [coder.symbol(0, False) for _ in range(count)]
     else:
         run = count // stored[0] if form in (4, 5) else stored[-1]
-        values = along_trellis(coder.symbol, count, run)
+        values = along_trellis(coder.symbol, count, run, version)
     coder.end()
     return values
 
 
-def along_trellis(symbol: Callable[[int, bool], int], count: int, run: int) -> list[int]:
+def along_trellis(symbol: Callable[[int, bool], int], count: int, run: int, version: int) -> list[int]:
     """Values from indices. ``symbol`` reads an index; it is told the grid, and whether a run begins."""
+    odd_index, odd_grid = (5, 9) if version == 1 else (10, 33)
     values = []
     state = 0
     for i in range(count):
@@ -43,7 +44,7 @@ def along_trellis(symbol: Callable[[int, bool], int], count: int, run: int) -> l
             values.append(2 * k - 1)
         else:
             values.append(2 * k + 1)
-        state = state // 2 ^ (5 if k % 2 else 0) ^ (9 if grid else 0)
+        state = state // 2 ^ (odd_index if k % 2 else 0) ^ (odd_grid if grid else 0)
     return values
 
 

@@ -86,6 +86,7 @@ class File:
     """What a file says. ``values`` reads tensors."""
 
     records: list[Record]
+    version: int
 
     @property
     def tensors(self) -> list[Record]:
@@ -139,7 +140,7 @@ class File:
 
     def symbols(self, record: Record) -> list[int]:
         """The values of a coded tensor's symbols in stored order; its CRC is checked."""
-        values = coders.decode(record.payload, record.head, stored_dims(record.form, record.dims), record.largest)
+        values = coders.decode(record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version)
         content = record.payload + struct.pack(f"<{len(values)}h", *values)
         refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
         return values
@@ -159,7 +160,7 @@ def read(data: bytes) -> File:
     refuse_if(len(data) < 20, "too short for a header")
     magic, version, count, directory_size, file_size, crc = struct.unpack("<4sHHIII", data[:20])
     refuse_if(magic != b"\x89CWB", "not a .cwb")
-    refuse_if(version != 1, "another version")
+    refuse_if(version not in (1, 2), "another version")
     refuse_if(20 + directory_size > len(data), "the directory exceeds the file")
     refuse_if(file_size != len(data), "another size")
     directory = data[20 : 20 + directory_size]
@@ -182,7 +183,7 @@ def read(data: bytes) -> File:
     refuse_if(at != len(data), "payloads that do not fill the file")
     elements = sum(record.elements for record in records if record.is_coded)
     refuse_if(elements > 2**27 + 2**15 * len(data), "limit of coded elements")
-    return File(records)
+    return File(records, version)
 
 
 def read_record(source: Bytes) -> Record:
