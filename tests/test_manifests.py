@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DECODER = ROOT / "decoder_c"
 HEADER = (DECODER / "cwb.h").read_text()
 VERSION = re.search(r'#define CWB_VERSION "([^"]+)"', HEADER)[1]  # type: ignore[index]
-OPTIONS = sorted(set(re.findall(r"\bCWB_NO_([A-Z]+)\b", HEADER)))
+OPTIONS = sorted(set(re.findall(r"\bCWB_NO_([A-Z0-9]+)\b", HEADER)))
 
 
 def tool(name: str, package: str) -> str:
