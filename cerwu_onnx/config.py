@@ -182,8 +182,8 @@ class Settings:
     Attributes:
         method: one of :data:`METHODS`.
         effort: one of :data:`EFFORTS`, for "trellis": more time gives smaller files.
-        output_loss: one of :data:`OUTPUT_LOSSES`, for "trellis". "kl" takes the last axis of an output as logits, or as
-            probabilities if it holds these, where it has more than one value; "mse" never does.
+        output_loss: what the model's outputs are, for "trellis": one of :data:`OUTPUT_LOSSES` for all, or ``NAME=kind``
+            of single outputs, separated by commas (:func:`wanted_kinds`).
         lambda_: price of rate. "trellis": loss at the model's outputs (nats of KL divergence, or relative squared
             error) per (bit per weight). The others: relative squared error of a layer's output per (bit per weight). 0
             ignores the rate. None takes the method's default.
@@ -237,8 +237,7 @@ class Settings:
             raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
         if self.effort not in EFFORTS:
             raise UsageError(f"effort {self.effort!r} is unknown: choose one of {', '.join(EFFORTS)}")
-        if self.output_loss not in OUTPUT_LOSSES:
-            raise UsageError(f"output loss {self.output_loss!r} is unknown: choose one of {', '.join(OUTPUT_LOSSES)}")
+        wanted_kinds(self.output_loss)
         if self.lambda_ is not None and not 0 <= self.lambda_ < float("inf"):
             raise UsageError(f"lambda {self.lambda_} is out of range: give a finite number >= 0")
         if not 2 <= self.levels <= MAX_LEVELS:
@@ -271,3 +270,19 @@ class Settings:
     def folds_bn(self) -> bool:
         """Whether BatchNormalization is folded, as asked for or by default."""
         return self.method == "trellis" if self.fold_bn is None else self.fold_bn
+
+
+def wanted_kinds(wanted: str) -> dict[str, str]:
+    """Read ``kl`` or ``boxes=mse,scores=binary``: kinds by output; of the name "" for all others.
+
+    Raises:
+        UsageError: there is no such kind, or an output has two.
+    """
+    found: dict[str, str] = {}
+    for part in wanted.split(","):
+        name, _, kind = part.rpartition("=")
+        if kind not in OUTPUT_LOSSES:
+            raise UsageError(f"output loss {wanted!r}: {kind!r} is unknown: choose one of {', '.join(OUTPUT_LOSSES)}")
+        if found.setdefault(name, kind) != kind:
+            raise UsageError(f"output loss {wanted!r}: {name or 'all outputs'!r} has two")
+    return found
