@@ -140,7 +140,9 @@ class File:
 
     def symbols(self, record: Record) -> list[int]:
         """The values of a coded tensor's symbols in stored order; its CRC is checked."""
-        values = coders.decode(record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version)
+        values = coders.decode(
+            record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
+        )
         content = record.payload + struct.pack(f"<{len(values)}h", *values)
         refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
         return values
