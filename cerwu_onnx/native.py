@@ -282,7 +282,7 @@ def unpack(code: bytes, size: int, primer: bytes) -> bytes | None:
     return text[len(primer) :].tobytes()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _primed(primer: bytes) -> npt.NDArray[np.uint64]:
     """A model of packed sections that has read the primer."""
     library, text = _library(), np.frombuffer(primer, np.uint8)

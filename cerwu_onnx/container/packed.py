@@ -1,12 +1,12 @@
 """Packed sections (docs/format.md): graphs and metadata in few bytes, by a model that has read others before.
 
-``pack_plain`` and ``unpack_plain`` are the specification in readable form; the C library, if it was built, does the
+``encode_plain`` and ``decode_plain`` are the specification in readable form; the C library, if it was built, does the
 same a hundred times faster.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from cerwu_onnx import native
 from cerwu_onnx.container.format import varint
@@ -22,7 +22,7 @@ FULL = 0xFFFFFFFF
 
 def pack(content: bytes) -> bytes:
     """The payload of a section with this content."""
-    code = native.pack(content, PRIMER) if native.available() else encode_plain(content)
+    code = (native.pack if native.available() else encode_plain)(content, PRIMER)
     payload = varint(len(content)) + code
     if len(payload) > len(content) or len(content) > most_content(len(payload)):
         return b"\0" + content
@@ -44,7 +44,7 @@ def unpack(payload: bytes, most: int) -> bytes:
     code = payload[start:]
     if stored:
         return code
-    content = native.unpack(code, size, PRIMER) if native.available() else decode_plain(code, size)
+    content = (native.unpack if native.available() else decode_plain)(code, size, PRIMER)
     if content is None:
         raise CorruptFileError("the packed section is damaged")
     return content
@@ -67,9 +67,9 @@ def _size(payload: bytes) -> tuple[int, int]:
     raise CorruptFileError("the packed section does not begin with its size")
 
 
-def encode_plain(content: bytes) -> bytes:
-    """The code of the content, in Python."""
-    model, low, high, out = _primed().copy(), 0, FULL, bytearray()
+def encode_plain(content: bytes, primer: bytes) -> bytes:
+    """What :func:`native.pack` returns, in Python."""
+    model, low, high, out = _primed(primer).copy(), 0, FULL, bytearray()
     model.begin_text(len(content))
     for byte in content:
         for shift in range(7, -1, -1):
@@ -85,9 +85,9 @@ def encode_plain(content: bytes) -> bytes:
     return bytes(out).rstrip(b"\0")
 
 
-def decode_plain(code: bytes, size: int) -> bytes | None:
-    """The content of ``size`` bytes, in Python; None if the code is damaged."""
-    model, low, high, following = _primed().copy(), 0, FULL, 4
+def decode_plain(code: bytes, size: int, primer: bytes) -> bytes | None:
+    """What :func:`native.unpack` returns, in Python."""
+    model, low, high, following = _primed(primer).copy(), 0, FULL, 4
     number = int.from_bytes(code[:4].ljust(4, b"\0"), "big")
     start = len(model.text)
     model.begin_text(size)
@@ -106,14 +106,15 @@ def decode_plain(code: bytes, size: int) -> bytes | None:
     return bytes(model.text[start:])
 
 
-@cache
-def _primed() -> Model:
+@lru_cache(maxsize=1)
+def _primed(primer: bytes) -> Model:
+    """A model that has read the primer."""
     model, start = Model(), 0
-    while start < len(PRIMER):
-        size = int.from_bytes(PRIMER[start : start + 2], "little")
-        model.text += PRIMER[start : start + 2]
-        model.read(PRIMER[start + 2 : start + 2 + size])
-        start += 2 + size
+    while start < len(primer):
+        end = start + 2 + int.from_bytes(primer[start : start + 2], "little")
+        model.text += primer[start : start + 2]
+        model.read(primer[start + 2 : end])
+        start = end
     return model
 
 
