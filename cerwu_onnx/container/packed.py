@@ -17,6 +17,9 @@ from cerwu_onnx.errors import CorruptFileError
 FREE, EXPANSION = 2**16, 1024
 """A payload of s bytes stands for no more than ``FREE + EXPANSION * s``: what a reader can be made to do is bounded."""
 
+STORED = b"\0"
+"""In front of a content that is no code."""
+
 FULL = 0xFFFFFFFF
 
 
@@ -25,7 +28,7 @@ def pack(content: bytes) -> bytes:
     code = (native.pack if native.available() else encode_plain)(content, PRIMER)
     payload = varint(len(content)) + code
     if len(payload) > len(content) or len(content) > most_content(len(payload)):
-        return b"\0" + content
+        return STORED + content
     return payload
 
 

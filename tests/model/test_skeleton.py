@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.container.dictionary import DICTIONARY, deflate, inflate
+from cerwu_onnx.container.packed import pack, unpack
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
 from cerwu_onnx.model.loading import load_model
 from cerwu_onnx.model.skeleton import container_tensors, join, split, stored_tensor
@@ -132,9 +133,9 @@ def test_trained_models(path: Path) -> None:
     back = check(model, feeds)
     assert not any(node.name for node in back.graph.node)
     skeleton = split(model, container_tensors(model))
-    assert inflate(deflate(skeleton), len(skeleton)) == skeleton
+    assert unpack(pack(skeleton), len(skeleton)) == skeleton
     limit = {"sequence_gru": 150, "cifar10_resnet20": 320, "magika_v3_3": 1450}.get(path.parent.name, 220)
-    assert len(deflate(skeleton)) <= limit
+    assert len(pack(skeleton)) <= limit
 
 
 @given(random_models(), st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import copy
 import functools
 import zlib
 from pathlib import Path
@@ -264,8 +265,9 @@ def primer() -> bytes:
     return content
 
 
+@functools.lru_cache(maxsize=1)
 def primed() -> Reader:
-    """A new model that has read the primer."""
+    """A model that has read the primer."""
     reader, parts = Reader(), primer()
     while parts:
         size = int.from_bytes(parts[:2], "little")
@@ -279,8 +281,8 @@ def primed() -> Reader:
     return reader
 
 
-def unpack(payload: bytes, most: int, reader: Reader) -> bytes:
-    """The content of a packed section; the reader is of no use afterwards.
+def unpack(payload: bytes, most: int) -> bytes:
+    """The content of a packed section.
 
     Raises:
         Refused: A reader must refuse the section.
@@ -303,6 +305,7 @@ def unpack(payload: bytes, most: int, reader: Reader) -> bytes:
     number = 0
     for _ in range(4):
         number = 2**8 * number + next(following, 0)
+    reader = copy.deepcopy(primed())
     start = len(reader.text)
     reader.begin_part(size)
     for _ in range(8 * size):
