@@ -284,7 +284,7 @@ CALIBRATION = [
     ),
     *bugs(
         "cerwu_onnx/calibration/held_out.py",
-        "tests/calibration/test_noise_and_halves.py",
+        "tests/calibration/test_held_out.py",
         ("(seen // self._block) % 2 == int(self._second)", "(seen // self._block) % 2 == 0"),
         ("max(rest - self._block, 0) if second", "min(rest, self._block) if second"),
         ("max(1, min(BLOCK // least, units // BLOCKS))", "max(1, BLOCK // least)"),
@@ -295,7 +295,7 @@ CALIBRATION = [
     ),
     *bugs(
         "cerwu_onnx/calibration/trust.py",
-        "tests/calibration/test_strange_data.py",
+        "tests/calibration/test_trust.py",
         ("    if different < FEWEST:", "    if seen < FEWEST:"),
         ("    if different < FEW:", "    if different <= FEW:"),
         ("if shift > SHIFT or spread > SPREAD:", "if shift > SHIFT and spread > SPREAD:"),
@@ -408,13 +408,13 @@ COMPRESS = [
     ),
     *bugs(
         "cerwu_onnx/calibration/answers.py",
-        "tests/compression/test_judgements.py",
+        "tests/compression/test_fidelity.py",
         ("for factor in (stretch * scale, -stretch * scale):", "for factor in (stretch * scale, stretch * scale):"),
         ("(before - p[index, chosen]) / stretch**2", "(before - p[index, chosen]) / stretch"),
     ),
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
-        "tests/compression/test_judgements.py",
+        "tests/compression/test_fidelity.py",
         ("return self.lost * (1 + THIN / max(self.samples, 1))", "return self.lost"),
         ("judge(price, turn % 2 == 1)", "judge(price, False)"),
         ("max(-STRIDE, min(STRIDE, math.log2(nearest / price)))", "math.log2(nearest / price)"),
