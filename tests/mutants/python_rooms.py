@@ -95,11 +95,7 @@ MODEL = [
         "tests/model/test_bounds.py",
         ("and names <= most_names(section)", ""),
         ("return FIELDS + FIELDS_PER_BYTE * section", "return FIELDS_PER_BYTE * section"),
-        (
-            "            if at > end:",
-            "            if False:",
-            "a place beyond the end of its message never meets that end again: the bytes run out, which is refused",
-        ),
+        ("            if at > end:", "            if False:"),
         (" or at + size > end", ""),
     ),
     *bugs(
@@ -418,6 +414,11 @@ COMPRESS = [
         ("return self.lost * (1 + THIN / max(self.samples, 1))", "return self.lost"),
         ("judge(price, turn % 2 == 1)", "judge(price, False)"),
         ("max(-STRIDE, min(STRIDE, math.log2(nearest / price)))", "math.log2(nearest / price)"),
+        ("        nearest = min(max(nearest, LEAST), MOST)", "        pass"),
+        ("limit) / price)) > FAR:", "limit) / price)) > 99:"),
+        ("    if expected > limit:", "    if False:"),
+        ("max(limit / expected, 2.0**-STRIDE)", "limit / expected"),
+        ("1 / (0.01 + math.log2(one.price / price) ** 2)", "1 / (1 + math.log2(one.price / price) ** 2)"),
         ("worst = int(mean.argmax())", "worst = 0"),
         (
             "answer.entropy(outputs[name]), 1e-12) for outputs in noisy]",
