@@ -100,7 +100,7 @@ MODEL = [
     ),
     *bugs(
         "cerwu_onnx/model/rebuilt.py",
-        "tests/cli/test_cli_verify.py",
+        "tests/model/test_rebuilt.py",
         ("if own is None or (own.data_type, own.dims) != (tensor.data_type, tensor.dims):", "if own is None:"),
         ("    if len(names) == count:", "    if True:"),
         ("found[name] = equal.pop()", "found[name] = equal[-1]"),
