@@ -39,8 +39,12 @@ def test_channels_that_vanish_without_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "scales",
-    [np.ones(32), np.repeat([1.0, 0.3], [24, 8]), np.repeat([1.0, 0.0], [24, 8])],
-    ids=["equal", "alike", "zero before"],
+    [
+        pytest.param(np.ones(32), id="equal"),
+        pytest.param(np.repeat([1.0, 0.3], [24, 8]), id="alike"),
+        pytest.param(np.repeat([1.0, 0.0], [24, 8]), id="zero before"),
+        pytest.param(np.repeat([1.0, 1e-4], [31, 1]), id="one of many"),
+    ],
 )
 def test_no_warning(tmp_path: Path, scales: np.ndarray) -> None:
     assert not warnings(tmp_path, depthwise(scales))
