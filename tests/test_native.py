@@ -92,7 +92,7 @@ class TestDecoding:
             native.decode_symbols(data, 0, max_elements=10)
         data = cwb.build([cwb.ans("w", (3,), [0, 1, 0], [3, 5, 3])])
         assert native.decode_symbols(data, 0, max_elements=3).tolist() == [0, 1, 0]
-        with pytest.raises(CorruptFileError, match="3 elements exceed the limit of 2$"):
+        with pytest.raises(CorruptFileError, match=r"3 elements exceed the limit of 2$"):
             native.decode_symbols(data, 0, max_elements=2)
 
 
