@@ -109,11 +109,11 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         nearest = _price(judged, limit)
         if abs(math.log2(_price(judged[-1:], limit) / price)) > FAR:  # what the others say is no help so far away
             nearest = _price(judged[-1:], limit)
+        nearest = min(max(nearest, LEAST), MOST)
         if turn and abs(math.log2(nearest / price)) <= NEAR:
             price = nearest
             break
-        step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
-        price = min(max(price * 2**step, LEAST), MOST)
+        price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
         price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)

@@ -1,4 +1,4 @@
-"""The search for the price that keeps a fidelity, and what judges a price."""
+"""The price that keeps a share of the answers: the search, judgements of halves, and what a temperature is for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,28 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from scipy.special import softmax
 
 import cerwu_onnx
 from cerwu_onnx import CalibrationError, Report, Settings, Target, UsageError
-from cerwu_onnx.calibration import Answer, answer_of
-from cerwu_onnx.compression.fidelity import LEAST, MOST, THIN, TURNS, Judgement, judgement, search
+from cerwu_onnx.calibration import Answer, answer_of, open_data
+from cerwu_onnx.calibration.answers import STRETCHES
+from cerwu_onnx.compression.fidelity import (
+    INFLATION,
+    LEAST,
+    MOST,
+    START,
+    STRIDE,
+    THIN,
+    TURNS,
+    Judgement,
+    judge_half,
+    judgement,
+    search,
+    tempered,
+)
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
+from cerwu_onnx.model.graph import analyse
 
 from ..models import build, normal, run, value
 
@@ -24,30 +40,36 @@ NODE = helper.make_node
 
 
 class Judge:
-    """A made-up judge: what is lost at each price."""
+    """A made-up judge: what is lost at each price; of a half that is harder, so many times that."""
 
-    def __init__(self, lost: Any) -> None:
-        self.lost, self.prices, self.halves = lost, [], []  # type: ignore[var-annotated]
+    def __init__(self, lost: Any, samples: int = 100, harder: tuple[float, float] = (1, 1)) -> None:
+        self.lost, self.samples, self.harder = lost, samples, harder
+        self.prices: list[float] = []
+        self.halves: list[bool] = []
 
     def __call__(self, price: float, second: bool) -> Judgement:
         self.prices.append(price)
         self.halves.append(second)
-        return Judgement(price, self.lost(price), 0.0, "y", "kl", None, 100)
+        return Judgement(price, self.harder[second] * self.lost(price), 0.0, "y", "kl", None, self.samples)
 
 
 @pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
-@pytest.mark.parametrize("level", [0.003, 0.1, 1.0, 30.0])
-@pytest.mark.parametrize("power", [0.8, 1.0, 1.2])
-def test_the_price_found_is_at_the_limit(power: float, level: float, limit: float) -> None:
+@pytest.mark.parametrize("level", [0.0003, 0.003, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("power", "noise", "near"), [(0.8, 0.05, 0.2), (1.0, 0.05, 0.2), (1.2, 0.05, 0.2), (1, 0, 1e-3)]
+)
+def test_the_price_found_is_at_the_limit(power: float, noise: float, near: float, level: float, limit: float) -> None:
+    """Where what is lost is in proportion to the price, nothing else is needed to find it."""
     random = np.random.default_rng(5)
-    judge = Judge(lambda price: level * price**power * math.exp(0.05 * random.normal()))
+    judge = Judge(lambda price: level * price**power * math.exp(noise * random.normal()))
     found = search(judge, limit)
     lost = level * found.price**power
     if LEAST < found.price < MOST:
-        assert lost * (1 + THIN / 100) == pytest.approx(limit, rel=0.2)
-        assert found.lost == pytest.approx(lost, rel=0.2)
+        assert lost * (1 + THIN / 100) == pytest.approx(limit, rel=near)
+        assert found.lost == pytest.approx(lost, rel=near)
     else:
         assert (found.price == MOST) == (lost < limit)
+    assert judge.prices[0] == START * limit
     assert 2 <= len(judge.prices) <= TURNS
     assert judge.halves == [turn % 2 == 1 for turn in range(len(judge.prices))]  # each half in its turn
     nearest = min(judge.prices, key=lambda price: abs(math.log(price / found.price)))
@@ -60,12 +82,33 @@ def test_a_search_ends_where_all_prices_lose_the_same(lost: float, price: float)
     found = search(judge, 0.01)
     assert (found.price, found.judged.lost) == (price, lost)
     assert len(judge.prices) <= TURNS
+    assert LEAST <= min(judge.prices) <= max(judge.prices) <= MOST
+    assert np.abs(np.diff(np.log2(judge.prices))).max() == pytest.approx(STRIDE)
     assert found.lost == pytest.approx(lost, abs=1e-6)
+
+
+@pytest.mark.parametrize("harder", [(1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1), (8, 1), (256, 1)])
+def test_halves_that_disagree(harder: tuple[float, float]) -> None:
+    """What is said of the file has to hold: the search ends lower."""
+    found = search(Judge(lambda price: price / 100, 10**6, harder), 0.01)
+    assert max(harder) ** -1 <= found.price < 1
+    assert found.price / 100 <= found.lost <= 0.01
+
+
+def test_a_search_goes_no_further_down_than_a_stride() -> None:
+    """One half sees the limit at 1, the other at 1/64: what is lost at the price found is what was seen near it."""
+    judge = Judge(lambda price: price / 100, 10**6, (1, 64))
+    found = search(judge, 0.01)
+    assert judge.prices == pytest.approx([0.12, 1, 2**-STRIDE, 1, 2**-STRIDE], rel=1e-3)
+    assert found.price == pytest.approx(2**-STRIDE, rel=1e-3)
+    assert found.lost == pytest.approx(found.judged.lost, rel=0.005)
 
 
 def test_few_samples_leave_a_margin() -> None:
     bounds = [Judgement(0.1, 0.01, 0.0, "y", "kl", None, samples).bound for samples in (8, 80, 8000)]
     assert bounds == pytest.approx([0.02, 0.011, 0.01001])
+    few, many = (search(Judge(lambda price: price / 100, samples), 0.01).price for samples in (8, 10**6))
+    assert few == pytest.approx(many / 2, rel=1e-3)
 
 
 def judged(x: np.ndarray, y: np.ndarray, answer: Answer) -> Judgement:
@@ -87,6 +130,22 @@ def test_classes_that_change_cost_their_probability() -> None:
     assert found.lost == pytest.approx(0.2 * each / right, rel=1e-6)
     assert found.same == 0.8
     assert found.error == pytest.approx(each / right * (0.2 * 0.8 / 9) ** 0.5, rel=1e-6)
+
+
+def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
+    """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
+    x = normal(200, 10).astype(np.float64)
+    y = x + 0.3 * normal(200, 10, seed=1)
+    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
+    p, rows = softmax(x, axis=1), np.arange(200)
+    lost = [
+        (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
+    assert found.lost > 0
+    assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
 
 
 def test_decisions_that_change_count_each() -> None:
@@ -124,6 +183,74 @@ def test_the_output_that_loses_most_counts() -> None:
     outputs["c"][1][0] = np.full_like(x, np.nan)
     broken = judgement(1.0, outputs, answers, 40)
     assert (broken.output, broken.lost, broken.error) == ("c", np.inf, np.inf)
+
+
+def test_rows_of_a_sample_do_not_count_as_samples() -> None:
+    """The standard error is that of samples, whose rows are alike."""
+    x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)
+    y = x + np.repeat(normal(20, 10, seed=1), 50, axis=0).reshape(20, 50, 10)
+    answers = {"y": Answer("kl")}
+    found = judgement(1.0, {"y": ([x], [y])}, answers, 20)
+    alone = judgement(1.0, {"y": ([x[:, :1]], [y[:, :1]])}, answers, 20)
+    assert found.error == pytest.approx(alone.error, rel=1e-4)
+
+
+def test_a_temperature_takes_the_certainty_of_training_away() -> None:
+    """Noise of two kinds says how unsure a model is of other data; the answers then are as unsure as that."""
+    sure = 12 * normal(200, 10)
+    noisy = [{"y": [4 * normal(200, 10)]}, {"y": [2 * normal(200, 10)]}]
+    plain = Answer("kl")
+    found = tempered(
+        {"y": plain, "n": Answer("mse")}, {"y": [sure], "n": [sure]}, [one | {"n": [sure]} for one in noisy]
+    )
+    expected = np.sqrt(np.prod([plain.entropy(one["y"]) for one in noisy])) / INFLATION
+    warm = [sure / found["y"].temperature]
+    assert found["y"].temperature > 1
+    assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
+    assert found["n"] is not None
+    assert found["n"].temperature == 1
+    cold = [{"y": [100 * normal(200, 10)]}] * 2
+    assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
+
+
+def dense() -> onnx.ModelProto:
+    nodes = [
+        NODE("MatMul", ["x", "w"], ["h"]),
+        NODE("Relu", ["h"], ["r"]),
+        NODE("MatMul", ["r", "v"], ["y"]),
+    ]
+    tensors = {"w": normal(6, 20, seed=1), "v": normal(20, 5, seed=2) / 4}
+    return build(nodes, [value("x", ["N", 6])], [value("y", ["N", 5])], tensors)
+
+
+def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) -> None:
+    """The one that quantises is the other one, and the samples of both are all."""
+    model = dense()
+    graph, x = analyse(model), normal(64, 6, seed=3)
+    source = open_data({"x": x}, model)
+    for second in (False, True):
+        seen: list[np.ndarray] = []
+
+        def quantize(half: object, seen: list[np.ndarray] = seen) -> dict[str, np.ndarray]:
+            seen.extend(feed["x"] for feed in half.batches(16))  # type: ignore[attr-defined]
+            return {"v": graph.array("v") + 0.05 * normal(20, 5, seed=9)}
+
+        found = judge_half(graph, source, Settings(output_loss="mse", lambda_=0.25), quantize, second=second)
+        ours = np.arange(64) // 8 % 2 == int(second)
+        assert np.array_equal(np.concatenate(seen), x[ours])
+        h = np.maximum(x[~ours] @ graph.array("w"), 0)
+        reference, error = h @ graph.array("v"), h @ (0.05 * normal(20, 5, seed=9))
+        expected = (np.square(error).mean(axis=0) / reference.var(axis=0)).max()
+        assert found.lost == pytest.approx(expected, rel=1e-4)
+        assert (found.samples, found.kind, found.price) == (32, "mse", 0.25)
+
+
+def test_one_sample_has_no_halves() -> None:
+    model = dense()
+    with pytest.raises(CalibrationError, match="cannot be divided into halves"):
+        judge_half(
+            analyse(model), open_data({"x": normal(1, 6)}, model), Settings(lambda_=1.0), lambda _: {}, second=False
+        )
 
 
 def clouds(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -95,16 +95,12 @@ MODEL = [
         "tests/model/test_bounds.py",
         ("and names <= most_names(section)", ""),
         ("return FIELDS + FIELDS_PER_BYTE * section", "return FIELDS_PER_BYTE * section"),
-        (
-            "            if at > end:",
-            "            if False:",
-            "a place beyond the end of its message never meets that end again: the bytes run out, which is refused",
-        ),
+        ("            if at > end:", "            if False:"),
         (" or at + size > end", ""),
     ),
     *bugs(
         "cerwu_onnx/model/rebuilt.py",
-        "tests/cli/test_cli_verify.py",
+        "tests/model/test_rebuilt.py",
         ("if own is None or (own.data_type, own.dims) != (tensor.data_type, tensor.dims):", "if own is None:"),
         ("    if len(names) == count:", "    if True:"),
         ("found[name] = equal.pop()", "found[name] = equal[-1]"),
@@ -242,8 +238,12 @@ CONTAINER = [
 CALIBRATION = [
     *bugs(
         "cerwu_onnx/calibration/patches.py",
-        "tests/calibration/test_collect.py tests/calibration/test_recurrent.py",
+        "tests/model/test_layout.py::test_conv_equals_onnxruntime",
         ('if patch.auto_pad == "SAME_UPPER" else (more, less)', 'if patch.auto_pad == "SAME_LOWER" else (more, less)'),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/patches.py",
+        "tests/calibration/test_collect.py tests/calibration/test_recurrent.py",
         ("x[1:, d] if reverse else x[:-1, d]", "x[:-1, d]"),
         ("np.bincount(x.ravel() % rows,", "np.bincount(np.abs(x.ravel()),"),
     ),
@@ -263,7 +263,7 @@ CALIBRATION = [
     ),
     *bugs(
         "cerwu_onnx/calibration/curvature.py",
-        "tests/calibration/test_fisher.py tests/calibration/test_sensitivity.py",
+        "tests/calibration/test_sensitivity.py",
         ("name: level * value for", "name: value for"),
     ),
     *bugs(
@@ -284,7 +284,7 @@ CALIBRATION = [
     ),
     *bugs(
         "cerwu_onnx/calibration/held_out.py",
-        "tests/calibration/test_noise_and_halves.py",
+        "tests/calibration/test_held_out.py",
         ("(seen // self._block) % 2 == int(self._second)", "(seen // self._block) % 2 == 0"),
         ("max(rest - self._block, 0) if second", "min(rest, self._block) if second"),
         ("max(1, min(BLOCK // least, units // BLOCKS))", "max(1, BLOCK // least)"),
@@ -295,7 +295,7 @@ CALIBRATION = [
     ),
     *bugs(
         "cerwu_onnx/calibration/trust.py",
-        "tests/calibration/test_strange_data.py",
+        "tests/calibration/test_trust.py",
         ("    if different < FEWEST:", "    if seen < FEWEST:"),
         ("    if different < FEW:", "    if different <= FEW:"),
         ("if shift > SHIFT or spread > SPREAD:", "if shift > SHIFT and spread > SPREAD:"),
@@ -408,16 +408,21 @@ COMPRESS = [
     ),
     *bugs(
         "cerwu_onnx/calibration/answers.py",
-        "tests/compression/test_judgements.py",
+        "tests/compression/test_fidelity.py",
         ("for factor in (stretch * scale, -stretch * scale):", "for factor in (stretch * scale, stretch * scale):"),
         ("(before - p[index, chosen]) / stretch**2", "(before - p[index, chosen]) / stretch"),
     ),
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
-        "tests/compression/test_judgements.py",
+        "tests/compression/test_fidelity.py",
         ("return self.lost * (1 + THIN / max(self.samples, 1))", "return self.lost"),
         ("judge(price, turn % 2 == 1)", "judge(price, False)"),
         ("max(-STRIDE, min(STRIDE, math.log2(nearest / price)))", "math.log2(nearest / price)"),
+        ("        nearest = min(max(nearest, LEAST), MOST)", "        pass"),
+        ("limit) / price)) > FAR:", "limit) / price)) > 99:"),
+        ("    if expected > limit:", "    if False:"),
+        ("max(limit / expected, 2.0**-STRIDE)", "limit / expected"),
+        ("1 / (0.01 + math.log2(one.price / price) ** 2)", "1 / (1 + math.log2(one.price / price) ** 2)"),
         ("worst = int(mean.argmax())", "worst = 0"),
         (
             "answer.entropy(outputs[name]), 1e-12) for outputs in noisy]",
@@ -509,7 +514,7 @@ OTHERS = [
     ),
     *bugs(
         "cerwu_onnx/runtime.py",
-        "tests/compression/test_pipeline.py tests/model/test_large.py",
+        "tests/compression/test_pipeline.py::test_verifying_a_file_reads_its_graph_too",
         ("if self.has_graph:", "if False:"),
     ),
     *bugs(
@@ -528,7 +533,7 @@ OTHERS = [
 CLI = [
     *bugs(
         "cli/verify.py",
-        "tests/cli/test_cli_verify.py",
+        "tests/cli/test_cli_verify.py::test_an_error_that_is_no_number_exceeds_any_budget",
         ("if not output.relative <= limit", "if output.relative > limit"),
     ),
     *bugs(
