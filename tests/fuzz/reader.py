@@ -289,10 +289,8 @@ def splices(data: bytes, other: bytes) -> Iterator[tuple[str, bytes]]:
             yield "splice", with_payload(data, i, payloads[j])
         for record, payload in zip(foreign, foreign_payloads, strict=True):
             yield "splice", with_payload(data, i, payload)
-            yield (
-                "splice",
-                join([*directory[:i], record.to_bytes(), *directory[i:]], [*payloads[:i], payload, *payloads[i:]], data[4]),
-            )
+            more = [*directory[:i], record.to_bytes(), *directory[i:]]
+            yield "splice", join(more, [*payloads[:i], payload, *payloads[i:]], data[4])
 
 
 def forgeries(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:

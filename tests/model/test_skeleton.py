@@ -318,11 +318,16 @@ def test_documentation_and_types_go_metadata_stays() -> None:
     model.doc_string = model.graph.doc_string = "outer"
     model.graph.initializer[0].doc_string = "tensor"
     model.graph.value_info.append(value("q"))
+    for message in list(all_messages(model)):
+        if "metadata_props" in message.DESCRIPTOR.fields_by_name:
+            message.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="line 7")
+    del model.metadata_props[:]
     helper.set_model_props(model, {"labels": "a,b"})
     back = onnx.ModelProto.FromString(split(model, ["w"]))
     for message in all_messages(back):
         assert not getattr(message, "doc_string", "")
         assert not list(getattr(message, "value_info", []))
+        assert isinstance(message, onnx.ModelProto) or not list(getattr(message, "metadata_props", []))
     assert [(p.key, p.value) for p in back.metadata_props] == [("labels", "a,b")]
     (placeholder,) = back.graph.initializer
     assert placeholder.SerializeToString() == onnx.TensorProto(data_location="EXTERNAL").SerializeToString()
