@@ -14,8 +14,8 @@ import numpy.typing as npt
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import IntArray
 
-AFTER_ODD_INDEX = 5
-AFTER_ODD_GRID = 9
+AFTER_ODD_INDEX = 10
+AFTER_ODD_GRID = 33
 
 
 def to_indices(values: IntArray, run: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:

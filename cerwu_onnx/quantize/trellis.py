@@ -10,6 +10,12 @@ to a quarter bit per weight over a uniform grid (Marcellin & Fischer 1990, IEEE 
 Every survivor of the search carries the row's remaining weights, moved to make up for the errors of its own path: the
 OBS update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a finished row moves the later rows.
 
+The search numbers states by what leads to them. A decoder's state makes its grids g obey, with D for a delay of one
+element, ``g (1 + D + D^6) = k (D^2 + D^4)`` modulo 2, where k are the parities of the indices: the exponents are one more
+than the bits of its two constants. So there are bits b with ``g = (D^2 + D^4) b`` and ``k = (1 + D + D^6) b``. The last
+six of them are a state here, the newest on top: two states that differ in the lowest bit are on the same grid, and from
+both, either bit leads to the same state.
+
 This is the readable form, which also runs where the library was built without a C compiler;
 :func:`cerwu_onnx.native.search_trellis` does the same.
 """
@@ -25,12 +31,13 @@ from cerwu_onnx import native
 from cerwu_onnx.entropy.trellis import AFTER_ODD_GRID, AFTER_ODD_INDEX, to_indices
 from cerwu_onnx.types import Float64Array
 
-STATES = 16
-BLOCK = 64
+DELAYS = 6
+STATES = 1 << DELAYS
+BLOCK = 256
 """After so many columns, each row settles for one path, and all later columns are updated at once."""
 
-AHEAD = 24
-"""Columns that the search looks beyond these: otherwise the paths end too early, which costs 0.02 bit per weight."""
+AHEAD = 40
+"""Columns that the search looks beyond these: otherwise the paths end too early."""
 
 MAX_INDEX = 1023
 """Indices are clipped to this magnitude, values to twice as much."""
@@ -38,15 +45,17 @@ MAX_INDEX = 1023
 Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
-_STATE = np.arange(STATES)
-_NEXT = [_STATE >> 1 ^ AFTER_ODD_INDEX * odd ^ AFTER_ODD_GRID * (_STATE & 1) for odd in (0, 1)]
-SUCCESSOR = np.stack(_NEXT, axis=1).astype(np.uint8)
-"""``(16, 2)`` the state after each state, by the parity of the index."""
+def _sum(delays: int) -> npt.NDArray[np.uint8]:
+    """Of the bits of each state that lie behind by one more than the bits of ``delays``, modulo 2."""
+    terms = [np.arange(STATES) >> (DELAYS - 1 - i) & 1 for i in range(DELAYS) if delays >> i & 1]
+    return np.bitwise_xor.reduce(terms).astype(np.uint8)
 
-_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
-_FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state
-_BRANCH = 2 * _FROM + _PARITY
-_ODD_GRID = (_STATE & 1).astype(np.float32)
+
+GRID_AND_PARITY = np.stack([_sum(AFTER_ODD_INDEX), _sum(AFTER_ODD_GRID)], axis=1)
+"""``(64, 2)`` the grid of each state, and the parity of the index that brings the bit 0."""
+
+_ODD_GRID = GRID_AND_PARITY[:, 0].astype(np.float32)
+_ODD = GRID_AND_PARITY[:, 1]
 _FAR = np.float32(1e30)
 
 
@@ -99,7 +108,7 @@ def trellis_obs(
     search = native.search_trellis if native.available() else _search_matrix
     return np.stack(
         [
-            search(w[g], unit[g], scaled[g], None if between is None else between[g], price[g], bits, SUCCESSOR)
+            search(w[g], unit[g], scaled[g], None if between is None else between[g], price[g], bits, GRID_AND_PARITY)
             for g in range(groups)
         ]
     )
@@ -112,7 +121,7 @@ def _search_matrix(
     row_feedback: Float64Array | None,
     price: Float32Array,
     bits: Float32Array,
-    successor: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
 ) -> Float64Array:
     """See :func:`cerwu_onnx.native.search_trellis`; the trellis is always that of this module."""
     if row_feedback is None:
@@ -165,21 +174,18 @@ def _search(
     value = np.empty((columns, rows, STATES), np.float32)
     error = np.empty_like(value)
     for j in range(columns):
+        if j % 8 == 0:
+            cost -= cost.min(axis=1, keepdims=True)  # so that float32 keeps its precision
         x = paths[:, :, 0]
-        index, branch_cost = _branches(x, weight[j], bits)
-        total = (cost[:, :, None] + branch_cost).reshape(rows, 2 * STATES)[:, _BRANCH]
-        second = total[:, :, 1] < total[:, :, 0]
-        cost = np.where(second, total[:, :, 1], total[:, :, 0])
-        source = np.where(second, _FROM[:, 1], _FROM[:, 0])
-        branch = np.where(second, _BRANCH[:, 1], _BRANCH[:, 0])
-        k = np.take_along_axis(index.reshape(rows, 2 * STATES), branch, axis=1)
+        index, total = (each.reshape(rows, STATES // 2, 2, 2) for each in _branches(x, cost, weight[j], bits))
+        later = total[:, :, 1] < total[:, :, 0]  # (M, STATES / 2, 2): of two states that one bit leads to the same
+        cost, k = (_by_state(np.where(later, each[:, :, 1], each[:, :, 0])) for each in (total, index))
+        source = _by_state(later + 2 * np.arange(STATES // 2)[:, None])
         value[j] = 2 * k - _ODD_GRID[source] * np.sign(k)
         error[j] = np.take_along_axis(x, source, axis=1) - value[j]
         came[j] = source
         paths = np.take_along_axis(paths[:, :, 1:], source[:, :, None], axis=1)
         paths -= error[j][:, :, None] * unit[j, j + 1 :]
-        if j % 16 == 15:
-            cost -= cost.min(axis=1, keepdims=True)  # so that float32 keeps its precision
     best = cost.argmin(axis=1)[:, None]
     path, errors = (np.empty((rows, settled), np.float32) for _ in range(2))
     for j in reversed(range(columns)):
@@ -192,34 +198,39 @@ def _search(
     return path, errors, state
 
 
-def _branches(x: Float32Array, weight: np.float32, bits: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """For each survivor, the best index of either parity, and its cost, both ``(M, STATES, 2)``.
+def _by_state(branches: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """``(M, STATES)`` by the state behind, of what has the bit on its last axis, and the others on that before."""
+    return branches.swapaxes(1, 2).reshape(len(branches), STATES)
 
-    Candidates are the index next to the weight toward zero, its two neighbours, and zero.
+
+def _branches(
+    x: Float32Array, cost: Float32Array, weight: np.float32, bits: Float32Array
+) -> tuple[Float32Array, Float32Array]:
+    """For each survivor and either bit, the best index and the cost of the path that takes it, ``(M, STATES, 2)``.
+
+    Candidates are the index next to the weight toward zero and its two neighbours, as far as they are not zero, and zero.
     """
     magnitude = np.abs(x)
-    reach = bits.shape[1] - 1
     near = np.minimum(np.floor((magnitude + _ODD_GRID) / 2), MAX_INDEX - 1)
-    grid = (_STATE & 1) * (reach + 1)
-    flat = bits.ravel()
+    reach, grid = bits.shape[1] - 1, GRID_AND_PARITY[:, 0].astype(np.intp)
 
-    def cost(k: Float32Array) -> Float32Array:
-        distance = magnitude - (2 * k - _ODD_GRID * (k > 0))
-        price = flat[np.minimum(k, reach).astype(np.intp) + grid]
-        return np.asarray(weight * distance * distance + price, np.float32)
+    def branch(k: Float32Array) -> Float32Array:
+        distance = magnitude - (2 * k - _ODD_GRID)
+        price = bits[grid, np.clip(k, 0, reach).astype(np.intp)]
+        return np.asarray(np.where(k > 0, weight * distance * distance + price, _FAR), np.float32)
 
-    same, above = cost(near), cost(near + 1)
-    below = np.where(near > 0, cost(np.maximum(near - 1, 0)), _FAR)
+    same, above, below = branch(near), branch(near + 1), branch(near - 1)
     lower = below < above
     other, other_cost = np.where(lower, near - 1, near + 1), np.where(lower, below, above)
-    odd = near % 2 == 1
-    even_index, even_cost = np.where(odd, other, near), np.where(odd, other_cost, same)
-    odd_index, odd_cost = np.where(odd, near, other), np.where(odd, same, other_cost)
-    zero = weight * magnitude * magnitude + flat[grid]
-    dead = zero < even_cost
-    index = np.stack([np.where(dead, 0, even_index), odd_index], axis=-1)
-    index *= np.where(x < 0, np.float32(-1), np.float32(1))[..., None]
-    return index.astype(np.float32), np.stack([np.where(dead, zero, even_cost), odd_cost], axis=-1)
+    zero = cost + weight * magnitude * magnitude + bits[grid, 0]
+    index, total = [], []
+    for bit in (0, 1):
+        here = near % 2 == _ODD ^ bit
+        branch_cost = cost + np.where(here, same, other_cost)
+        dead = (_ODD == bit) & (zero < branch_cost)
+        index.append(np.where(dead, 0, np.where(here, near, other)) * np.where(x < 0, np.float32(-1), np.float32(1)))
+        total.append(np.where(dead, zero, branch_cost))
+    return np.stack(index, axis=-1).astype(np.float32), np.stack(total, axis=-1)
 
 
 def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:

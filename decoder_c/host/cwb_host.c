@@ -17,7 +17,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 9
+#define CWB_HOST_ABI 10
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -40,7 +40,7 @@ EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *gr
                                        uint32_t reach, uint32_t header, uint8_t *out, size_t capacity);
 EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                            const uint8_t *successor, double *scratch, double *values);
+                            const uint8_t *states, double *scratch, double *values);
 
 /* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
  * follow it. The decoder calls this as CWB_CRC32. */
@@ -231,8 +231,8 @@ size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, si
 
 void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                      const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                     const uint8_t *successor, double *scratch, double *values)
+                     const uint8_t *states, double *scratch, double *values)
 {
-    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch,
+    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, states, scratch,
                values);
 }

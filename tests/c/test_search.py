@@ -31,7 +31,7 @@ def test_it_stays_within_its_arrays(compile_c: Compile, columns: int, block: int
     weight, price = np.ones(columns, np.float32), np.full(rows, 0.1, np.float32)
     row_feedback = rng.normal(size=(rows, rows))
     bits = np.sort(rng.uniform(0, 9, (2, magnitudes)), axis=1).astype(np.float32)
-    arrays = (w, feedback, weight, row_feedback, price, bits, trellis.SUCCESSOR)
+    arrays = (w, feedback, weight, row_feedback, price, bits, trellis.GRID_AND_PARITY)
     command = [program, str(rows), str(columns), str(block), str(magnitudes)]
     run = subprocess.run(command, input=b"".join(array.tobytes() for array in arrays), capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
