@@ -10,11 +10,11 @@ to a quarter bit per weight over a uniform grid (Marcellin & Fischer 1990, IEEE 
 Every survivor of the search carries the row's remaining weights, moved to make up for the errors of its own path: the
 OBS update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a finished row moves the later rows.
 
-The search numbers states by what leads to them. A decoder's state makes its grids g obey, with D for a delay of one
-element, ``g (1 + D + D^6) = k (D^2 + D^4)`` modulo 2, where k are the parities of the indices: the exponents are one more
-than the bits of its two constants. So there are bits b with ``g = (D^2 + D^4) b`` and ``k = (1 + D + D^6) b``. The last
-six of them are a state here, the newest on top: two states that differ in the lowest bit are on the same grid, and from
-both, either bit leads to the same state.
+The search numbers states by the way to them. What decoders do ties the grids g of a run to the parities p of its
+indices: modulo 2, ``(1 + D + D^6) g = (D^2 + D^4) p``, where D delays by one element; its exponents are the bits of the
+decoder's two constants, and one more. So a run is a sequence of free bits b, with ``g = (D^2 + D^4) b`` and
+``p = (1 + D + D^6) b``. The last six of them are a state, the newest on top. Two states that differ in the lowest bit
+have the same grid, and the same bit leads from both to the same state.
 
 This is the readable form, which also runs where the library was built without a C compiler;
 :func:`cerwu_onnx.native.search_trellis` does the same.
@@ -23,6 +23,7 @@ This is the readable form, which also runs where the library was built without a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,20 +43,26 @@ AHEAD = 40
 MAX_INDEX = 1023
 """Indices are clipped to this magnitude, values to twice as much."""
 
+STRIP = 8
+"""Columns after which costs are counted from the least again, so that float32 keeps its precision."""
+
 Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
-def _sum(delays: int) -> npt.NDArray[np.uint8]:
-    """Of the bits of each state that lie behind by one more than the bits of ``delays``, modulo 2."""
-    terms = [np.arange(STATES) >> (DELAYS - 1 - i) & 1 for i in range(DELAYS) if delays >> i & 1]
-    return np.bitwise_xor.reduce(terms).astype(np.uint8)
+
+def _delayed(constant: int) -> npt.NDArray[np.uint8]:
+    """``(64,)`` the sum, modulo 2, of the free bits of each state whose delay is that of a bit of the constant."""
+    state = np.arange(STATES)
+    bits = [state >> DELAYS - 1 - bit & constant >> bit & 1 for bit in range(DELAYS)]
+    found: npt.NDArray[np.uint8] = (np.sum(bits, axis=0) % 2).astype(np.uint8)
+    return found
 
 
-GRID_AND_PARITY = np.stack([_sum(AFTER_ODD_INDEX), _sum(AFTER_ODD_GRID)], axis=1)
-"""``(64, 2)`` the grid of each state, and the parity of the index that brings the bit 0."""
+GRID_AND_PARITY = np.stack([_delayed(AFTER_ODD_INDEX), _delayed(AFTER_ODD_GRID)], axis=1)
+"""``(64, 2)`` the grid of each state, and the parity of the index that brings the free bit 0."""
 
-_ODD_GRID = GRID_AND_PARITY[:, 0].astype(np.float32)
-_ODD = GRID_AND_PARITY[:, 1]
+_GRID, _PARITY = GRID_AND_PARITY.T
+_ODD_GRID = _GRID.astype(np.float32)
 _FAR = np.float32(1e30)
 
 
@@ -174,13 +181,13 @@ def _search(
     value = np.empty((columns, rows, STATES), np.float32)
     error = np.empty_like(value)
     for j in range(columns):
-        if j % 8 == 0:
-            cost -= cost.min(axis=1, keepdims=True)  # so that float32 keeps its precision
+        if j % STRIP == 0:
+            cost -= cost.min(axis=1, keepdims=True)
         x = paths[:, :, 0]
         index, total = (each.reshape(rows, STATES // 2, 2, 2) for each in _branches(x, cost, weight[j], bits))
-        later = total[:, :, 1] < total[:, :, 0]  # (M, STATES / 2, 2): of two states that one bit leads to the same
-        cost, k = (_by_state(np.where(later, each[:, :, 1], each[:, :, 0])) for each in (total, index))
-        source = _by_state(later + 2 * np.arange(STATES // 2)[:, None])
+        second = total[:, :, 1] < total[:, :, 0]  # (M, STATES / 2, 2): of the two states from which a bit leads to one
+        cost, k = (_by_state(np.where(second, each[:, :, 1], each[:, :, 0])) for each in (total, index))
+        source = _by_state(2 * np.arange(STATES // 2)[:, None] + second)
         value[j] = 2 * k - _ODD_GRID[source] * np.sign(k)
         error[j] = np.take_along_axis(x, source, axis=1) - value[j]
         came[j] = source
@@ -198,39 +205,39 @@ def _search(
     return path, errors, state
 
 
-def _by_state(branches: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """``(M, STATES)`` by the state behind, of what has the bit on its last axis, and the others on that before."""
-    return branches.swapaxes(1, 2).reshape(len(branches), STATES)
+def _by_state(branches: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``(M, STATES)`` by the state behind: from ``(M, STATES / 2, 2)``, where the newest bit is on the last axis."""
+    return np.swapaxes(branches, 1, 2).reshape(len(branches), STATES)
 
 
 def _branches(
     x: Float32Array, cost: Float32Array, weight: np.float32, bits: Float32Array
 ) -> tuple[Float32Array, Float32Array]:
-    """For each survivor and either bit, the best index and the cost of the path that takes it, ``(M, STATES, 2)``.
+    """For each survivor and free bit, the best index and the cost of the path that takes it, ``(M, STATES, 2)``.
 
-    Candidates are the index next to the weight toward zero and its two neighbours, as far as they are not zero, and zero.
+    Candidates are zero and, unless they are zero, the index next to the weight toward zero and its two neighbours.
     """
     magnitude = np.abs(x)
     near = np.minimum(np.floor((magnitude + _ODD_GRID) / 2), MAX_INDEX - 1)
-    reach, grid = bits.shape[1] - 1, GRID_AND_PARITY[:, 0].astype(np.intp)
+    sign = np.where(x < 0, np.float32(-1), np.float32(1))
 
     def branch(k: Float32Array) -> Float32Array:
         distance = magnitude - (2 * k - _ODD_GRID)
-        price = bits[grid, np.clip(k, 0, reach).astype(np.intp)]
+        price = bits[_GRID, np.clip(k, 0, bits.shape[1] - 1).astype(np.intp)]
         return np.asarray(np.where(k > 0, weight * distance * distance + price, _FAR), np.float32)
 
     same, above, below = branch(near), branch(near + 1), branch(near - 1)
     lower = below < above
     other, other_cost = np.where(lower, near - 1, near + 1), np.where(lower, below, above)
-    zero = cost + weight * magnitude * magnitude + bits[grid, 0]
+    zero_cost = cost + weight * magnitude * magnitude + bits[_GRID, 0]
     index, total = [], []
     for bit in (0, 1):
-        here = near % 2 == _ODD ^ bit
-        branch_cost = cost + np.where(here, same, other_cost)
-        dead = (_ODD == bit) & (zero < branch_cost)
-        index.append(np.where(dead, 0, np.where(here, near, other)) * np.where(x < 0, np.float32(-1), np.float32(1)))
-        total.append(np.where(dead, zero, branch_cost))
-    return np.stack(index, axis=-1).astype(np.float32), np.stack(total, axis=-1)
+        fits = near % 2 == _PARITY ^ bit
+        found = cost + np.where(fits, same, other_cost)
+        zero = (bit == _PARITY) & (zero_cost < found)
+        index.append(sign * np.where(zero, 0, np.where(fits, near, other)))
+        total.append(np.where(zero, zero_cost, found))
+    return np.stack(index, axis=-1).astype(np.float32), np.stack(total, axis=-1).astype(np.float32)
 
 
 def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:

@@ -25,60 +25,52 @@
 #define MAX_INDEX 1023
 #define FAR 1e30F
 
-/* All that a search knows: one object, of which compilers see that its parts do not overlap. */
+/* All that a search knows, in one object: so compilers see that its parts do not overlap. */
 typedef struct {
-    /* what indices cost, by the state before them */
+    /* The trellis and its costs, by state. */
     float grid[STATES];
-    int odd[STATES];                /* parity of the index that shifts in a 0 */
-    int entry[STATES];              /* begin of its grid in `bits` */
-    int reach;                      /* magnitude from which on costs are equal */
-    float bits[2 * MAX_INDEX + 10]; /* of magnitudes -1, 0 ... reach + 2, on each grid */
-    float zero[2][STATES];          /* of index 0, by the bit that it shifts in: FAR if it does not */
-    /* the window */
-    float rest[WINDOW];
-    float values[STRIPS][STATES][STRIP], errors[STRIPS][STATES][STRIP]; /* along a strip, by the state behind it */
+    int odd[STATES];                /* parity of the index that brings the bit 0 */
+    int entry[STATES];              /* where the costs of its grid begin */
+    int magnitudes;                 /* larger indices cost what the last of these costs */
+    float bits[2 * MAX_INDEX + 10]; /* cost of magnitudes from -1 on, two more than there are; those below 1 are FAR ... */
+    float zero[2][STATES];          /* ... because of their own: of index 0, FAR if it does not bring the bit */
+    /* A window: its weights, and the paths through each strip, by the state behind it. */
+    float rest[WINDOW], values[STRIPS][STATES][STRIP], errors[STRIPS][STATES][STRIP];
     uint8_t origin[STRIPS][STATES];
-    /* the strip: its weights on each path; values and errors of its columns, by the state behind them */
+    /* A strip: its weights on each path, before and behind a column; what led to the states behind each column. */
     float x[2][STRIP][STATES], value[STRIP][STATES], error[STRIP][STATES];
     uint8_t from[STRIP][STATES];
-    /* the column: the best index that shifts in either bit, and the cost of the path that takes it; then of those that
-     * go on */
-    float choice[2][STATES], price[2][STATES], cost[STATES];
-    int later[STATES];
+    /* A column: for each bit the best choice and the cost of the path that takes it; then which path goes on. */
+    float choice[2][STATES], total[2][STATES], cost[STATES];
+    int second[STATES];
 } search;
 
-/* Costs that do not depend on the row. */
-static void prepare(search *c, const uint8_t *states, size_t magnitudes)
+/* Sets the trellis and its costs. */
+static void set_costs(search *w, const uint8_t *states, const float *bits, int magnitudes, float price)
 {
-    int s;
+    int grid, k, s;
 
-    c->reach = (int)magnitudes - 1;
-    for (s = 0; s < STATES; s++) {
-        c->grid[s] = (float)states[2 * s];
-        c->odd[s] = states[2 * s + 1];
-        c->entry[s] = states[2 * s] ? c->reach + 4 : 0;
-    }
-}
+    w->magnitudes = magnitudes;
+    for (grid = 0; grid < 2; grid++, bits += magnitudes) {
+        float *cost = w->bits + grid * (magnitudes + 3);
 
-static void set_price(search *c, float price, const float *bits)
-{
-    int magnitudes = c->reach + 1, g, k, s;
-
-    for (g = 0; g < 2; g++) {
-        float *cost = c->bits + g * (magnitudes + 3);
-
-        cost[0] = cost[1] = FAR;
-        for (k = 1; k < magnitudes + 2; k++) {
-            cost[k + 1] = price * bits[g * magnitudes + (k < magnitudes ? k : magnitudes - 1)];
+        for (k = -1; k < magnitudes + 2; k++) {
+            cost[k + 1] = k < 1 ? FAR : price * bits[k < magnitudes ? k : magnitudes - 1];
+        }
+        for (s = 0; s < STATES; s++) {
+            if (states[2 * s] == grid) {
+                w->grid[s] = (float)grid;
+                w->odd[s] = states[2 * s + 1];
+                w->entry[s] = grid * (magnitudes + 3);
+                w->zero[w->odd[s]][s] = price * bits[0];
+                w->zero[!w->odd[s]][s] = FAR;
+            }
         }
     }
-    for (s = 0; s < STATES; s++) {
-        c->zero[c->odd[s]][s] = price * bits[c->grid[s] > 0.0F ? magnitudes : 0];
-        c->zero[!c->odd[s]][s] = FAR;
-    }
 }
 
-/* Candidates are the index next to the weight toward zero, its two neighbours, and zero. */
+/* For each state and bit, the best index: candidates are that next to the weight toward zero and its two neighbours, as
+ * far as they are not zero, and zero. */
 static void choose(search *w, int now, int column, float weight)
 {
     float below[STATES], same[STATES], above[STATES];
@@ -89,7 +81,7 @@ static void choose(search *w, int now, int column, float weight)
 
         near = near < (float)(MAX_INDEX - 1) ? near : (float)(MAX_INDEX - 1);
         index[s] = (int)near;
-        entry[s] = w->entry[s] + (index[s] < w->reach + 1 ? index[s] : w->reach + 1);
+        entry[s] = w->entry[s] + (index[s] < w->magnitudes ? index[s] : w->magnitudes);
     }
     for (s = 0; s < STATES; s++) {
         const float *bits = w->bits + entry[s];
@@ -112,71 +104,53 @@ static void choose(search *w, int now, int column, float weight)
 
         w->choice[0][s] = zero0 < cost0 ? 0.0F : value0;
         w->choice[1][s] = zero1 < cost1 ? 0.0F : value1;
-        w->price[0][s] = zero0 < cost0 ? zero0 : cost0;
-        w->price[1][s] = zero1 < cost1 ? zero1 : cost1;
+        w->total[0][s] = zero0 < cost0 ? zero0 : cost0;
+        w->total[1][s] = zero1 < cost1 ? zero1 : cost1;
     }
 }
 
-/* Two paths meet at each state behind the column; the better one goes on. */
+/* Two paths meet at each state behind a column; the better one goes on. */
 static void meet(search *w, int now, int column)
 {
     int bit, s;
 
     for (bit = 0; bit < 2; bit++) {
-        int *later = w->later + HALF * bit;
+        int first = HALF * bit;
 
         for (s = 0; s < HALF; s++) {
-            float cost = w->price[bit][2 * s], other = w->price[bit][2 * s + 1];
+            float cost = w->total[bit][2 * s], other = w->total[bit][2 * s + 1];
 
-            w->later[HALF * bit + s] = other < cost;
-            w->cost[HALF * bit + s] = other < cost ? other : cost;
+            w->second[first + s] = other < cost;
+            w->cost[first + s] = other < cost ? other : cost;
+            w->from[column][first + s] = (uint8_t)(2 * s + w->second[first + s]);
         }
         for (s = 0; s < HALF; s++) {
-            float here = w->x[now][column][2 * s], there = w->x[now][column][2 * s + 1];
-            float a = w->choice[bit][2 * s], b = w->choice[bit][2 * s + 1];
-            float x = later[s] ? there : here, size = later[s] ? b : a, value = x < 0.0F ? -size : size;
+            float x = w->x[now][column][2 * s], other_x = w->x[now][column][2 * s + 1];
+            float choice = w->choice[bit][2 * s], other = w->choice[bit][2 * s + 1];
+            float chosen = w->second[first + s] ? other : choice, from = w->second[first + s] ? other_x : x;
+            float value = from < 0.0F ? -chosen : chosen;
 
-            w->value[column][HALF * bit + s] = value;
-            w->error[column][HALF * bit + s] = x - value;
-        }
-        for (s = 0; s < HALF; s++) {
-            w->from[column][HALF * bit + s] = (uint8_t)(2 * s + later[s]);
+            w->value[column][first + s] = value;
+            w->error[column][first + s] = from - value;
         }
     }
 }
 
 /* What a later weight of the strip is on the paths that go on. */
-static void follow(search *w, int now, int column, int behind, float effect)
+static void follow(search *w, int now, int column, int later, float effect)
 {
     int s;
 
     for (s = 0; s < HALF; s++) {
-        float here = w->x[now][behind][2 * s], there = w->x[now][behind][2 * s + 1];
-        float first = w->later[s] ? there : here, second = w->later[HALF + s] ? there : here;
+        float x = w->x[now][later][2 * s], other = w->x[now][later][2 * s + 1];
+        float x0 = w->second[s] ? other : x, x1 = w->second[HALF + s] ? other : x;
 
-        w->x[1 - now][behind][s] = first - w->error[column][s] * effect;
-        w->x[1 - now][behind][HALF + s] = second - w->error[column][HALF + s] * effect;
+        w->x[1 - now][later][s] = x0 - w->error[column][s] * effect;
+        w->x[1 - now][later][HALF + s] = x1 - w->error[column][HALF + s] * effect;
     }
 }
 
-/* What the errors of one strip, each with its effects, leave of the weights of another. */
-static void correct(const float *old, const float *error, float effect[STRIP][STRIP], float *next)
-{
-    float rest[STRIP];
-    int i, k;
-
-    for (k = 0; k < STRIP; k++) {
-        float x = old[k];
-
-        for (i = 0; i < STRIP; i++) {
-            x -= error[i] * effect[i][k];
-        }
-        rest[k] = x;
-    }
-    memcpy(next, rest, sizeof rest);
-}
-
-/* Write down the paths through a strip that was searched. */
+/* Writes down the paths through a strip that was searched; columns that it lacks change nothing. */
 static void note(search *w, int strip, int width)
 {
     int s, k;
@@ -199,113 +173,154 @@ static void note(search *w, int strip, int width)
     }
 }
 
-/* What the weights of a strip are on each path: those of the row, less the effects of the errors in each strip before. */
+/* The states before a strip on the paths to some states behind it, each once; returns how many. */
+static int origins(const search *w, int strip, const uint8_t *behind, int count, uint8_t *found)
+{
+    uint64_t seen = 0;
+    int n, distinct = 0;
+
+    for (n = 0; n < count; n++) {
+        uint8_t state = w->origin[strip][behind[n]];
+
+        found[distinct] = state;
+        distinct += !(seen >> state & 1);
+        seen |= (uint64_t)1 << state;
+    }
+    return distinct;
+}
+
+/* What the errors of one strip, by their effects, leave of the weights of another. `effect` has a row per error. */
+static void correct(const float *old, const float *error, const float *effect, size_t stride, float *next)
+{
+    float rest[STRIP];
+    int i, k;
+
+    for (k = 0; k < STRIP; k++) {
+        float x = old[k];
+
+        for (i = 0; i < STRIP; i++) {
+            x -= error[i] * effect[(size_t)i * stride + (size_t)k];
+        }
+        rest[k] = x;
+    }
+    memcpy(next, rest, sizeof rest);
+}
+
+/* The weights of a strip on each path: those of the row, corrected by one strip before it after the other. */
 static void enter(search *w, int strip, int width, const float *feedback, size_t stride)
 {
-    float x[2][STATES][STRIP], effect[STRIP][STRIP] = {{0}};
-    uint8_t state[STRIPS][STATES]; /* those behind each strip that survivors went through */
-    int states[STRIPS], now = 0, before, i, k, n;
+    float x[2][STATES][STRIP], padded[STRIP * STRIP] = {0};
+    uint8_t states[STRIPS][STATES]; /* before each strip, those on paths that still go on */
+    int count[STRIPS], now = 0, before, i, k, s;
 
-    for (n = 0; n < STATES; n++) {
-        memcpy(x[0][n], w->rest + strip * STRIP, sizeof x[0][n]);
+    for (s = 0; s < STATES; s++) {
+        memcpy(x[0][s], w->rest + strip * STRIP, sizeof x[0][s]);
+        states[strip][s] = (uint8_t)s;
     }
-    for (before = strip - 1; before >= 0; before--) {
-        uint64_t seen = 0;
-
-        states[before] = 0;
-        for (n = 0; n < (before == strip - 1 ? STATES : states[before + 1]); n++) {
-            int s = before == strip - 1 ? n : w->origin[before + 1][state[before + 1][n]];
-
-            state[before][states[before]] = (uint8_t)s;
-            states[before] += !(seen >> s & 1);
-            seen |= (uint64_t)1 << s;
-        }
+    count[strip] = STATES;
+    for (before = strip - 1; before > 0; before--) {
+        count[before] = origins(w, before, states[before + 1], count[before + 1], states[before]);
     }
     for (before = 0; before < strip; before++) {
-        for (i = 0; i < STRIP; i++, feedback += stride) {
-            if (width == STRIP) {
-                memcpy(effect[i], feedback + strip * STRIP, sizeof effect[i]);
-            } else {
-                memcpy(effect[i], feedback + strip * STRIP, (size_t)width * sizeof(float));
-            }
-        }
-        for (n = 0; n < states[before]; n++) {
-            int s = state[before][n];
+        const float *effect = feedback + (size_t)(before * STRIP) * stride + strip * STRIP;
+        size_t step = stride;
 
-            correct(x[now][w->origin[before][s]], w->errors[before][s], effect, x[1 - now][s]);
+        if (width < STRIP) {
+            for (i = 0; i < STRIP; i++) {
+                memcpy(padded + i * STRIP, effect + (size_t)i * stride, (size_t)width * sizeof *effect);
+            }
+            effect = padded;
+            step = STRIP;
+        }
+        for (i = 0; i < count[before + 1]; i++) {
+            s = states[before + 1][i];
+            correct(x[now][w->origin[before][s]], w->errors[before][s], effect, step, x[1 - now][s]);
         }
         now = 1 - now;
     }
-    for (n = 0; n < STATES; n++) {
+    for (s = 0; s < STATES; s++) {
         for (k = 0; k < STRIP; k++) {
-            w->x[0][k][n] = x[now][n][k];
+            w->x[0][k][s] = x[now][s][k];
         }
     }
 }
 
-static void rebase(float cost[STATES])
+/* The state with the least cost, the first if there are several. */
+static int cheapest(const float cost[STATES])
 {
-    float least = cost[0];
-    int state;
+    int best = 0, s;
 
-    for (state = 1; state < STATES; state++) {
-        least = cost[state] < least ? cost[state] : least;
+    for (s = 1; s < STATES; s++) {
+        best = cost[s] < cost[best] ? s : best;
     }
-    for (state = 0; state < STATES; state++) {
-        cost[state] -= least; /* floats keep their digits */
-    }
+    return best;
 }
 
 /* The best path through `columns` weights that stand in w->rest, from *state; of the first `settled` columns the values
  * and errors, and the state behind them. */
-static void search_window(search *w, int columns, const float *feedback, size_t stride, const float *weight,
-                          int *state, int settled, float *values, float *errors)
+static void search_window(search *w, int columns, const float *feedback, size_t stride, const float *weight, int *state,
+                          int settled, float *values, float *errors)
 {
-    int start, strip, s, k, j, best = 0;
+    int strip, s, j, k, best;
 
     for (s = 0; s < STATES; s++) {
         w->cost[s] = s == *state ? 0.0F : FAR;
     }
-    for (start = 0; start < columns; start += STRIP) {
-        int width = columns - start < STRIP ? columns - start : STRIP;
+    for (strip = 0; strip * STRIP < columns; strip++) {
+        int first = strip * STRIP, width = columns - first < STRIP ? columns - first : STRIP;
+        float least = w->cost[cheapest(w->cost)];
 
-        rebase(w->cost);
-        enter(w, start / STRIP, width, feedback, stride);
+        for (s = 0; s < STATES; s++) {
+            w->cost[s] -= least; /* so that floats keep their digits */
+        }
+        enter(w, strip, width, feedback, stride);
         for (j = 0; j < width; j++) {
-            const float *effect = feedback + (size_t)(start + j) * stride + start;
+            const float *effect = feedback + (size_t)(first + j) * stride + first;
 
-            choose(w, j % 2, j, weight[start + j]);
+            choose(w, j % 2, j, weight[first + j]);
             meet(w, j % 2, j);
             for (k = j + 1; k < width; k++) {
                 follow(w, j % 2, j, k, effect[k]);
             }
         }
-        note(w, start / STRIP, width);
+        note(w, strip, width);
     }
-    for (s = 1; s < STATES; s++) {
-        best = w->cost[s] < w->cost[best] ? s : best;
-    }
-    for (strip = (columns - 1) / STRIP; strip >= 0; strip--) {
-        start = strip * STRIP;
-        if (start + STRIP == settled) {
-            *state = best;
-        }
-        if (start < settled) {
-            size_t size = sizeof(float) * (size_t)(settled - start < STRIP ? settled - start : STRIP);
+    best = cheapest(w->cost);
+    while (strip-- > 0) {
+        int left = settled - strip * STRIP;
 
-            memcpy(values + start, w->values[strip][best], size);
-            memcpy(errors + start, w->errors[strip][best], size);
+        if (left > 0) {
+            *state = left <= STRIP ? best : *state;
+            size_t size = sizeof *values * (size_t)(left < STRIP ? left : STRIP);
+
+            memcpy(values + strip * STRIP, w->values[strip][best], size);
+            memcpy(errors + strip * STRIP, w->errors[strip][best], size);
         }
         best = w->origin[strip][best];
     }
 }
 
+/* Corrects `columns` weights behind a window by the errors of one of its strips; `feedback` begins at the first of them. */
+static void spread(const float *errors, const float *feedback, size_t block, size_t columns, double *rest)
+{
+    size_t i, k;
+
+    for (k = 0; k < columns; k++) {
+        double x = rest[k];
+
+        for (i = 0; i < STRIP; i++) {
+            x -= (double)errors[i] * feedback[i * block + k];
+        }
+        rest[k] = x;
+    }
+}
+
 /* One row, window by window, none of which reaches into a second block; `rest` holds it and is lost. */
-static void search_row(search *w, double *rest, size_t columns, size_t block, const float *feedback,
-                       const float *weight, double *values)
+static void search_row(search *w, double *rest, size_t columns, size_t block, const float *feedback, const float *weight,
+                       double *values)
 {
     float found[WINDOW], errors[WINDOW];
-    size_t start, stop, end, first, last, j, k, i;
+    size_t start, stop, end, first, last, j;
     int state = 0;
 
     for (start = 0; start < columns; start = stop) {
@@ -322,14 +337,7 @@ static void search_row(search *w, double *rest, size_t columns, size_t block, co
             values[j] = found[j - start];
         }
         for (j = start; stop < last && j < stop; j += STRIP) {
-            for (k = stop; k < last; k++) {
-                double x = rest[k];
-
-                for (i = 0; i < STRIP; i++) {
-                    x -= (double)errors[j + i - start] * feedback[(j + i) * block + k - first];
-                }
-                rest[k] = x;
-            }
+            spread(errors + (j - start), feedback + j * block + stop - first, block, last - stop, rest + stop);
         }
     }
 }
@@ -342,11 +350,10 @@ void cwb_search(double *w, size_t rows, size_t columns, size_t block, const floa
     size_t row, other, j;
 
     memset(&room, 0, sizeof room);
-    prepare(&room, states, magnitudes);
     for (row = 0; row < rows; row++) {
         double *target = w + row * columns, *result = values + row * columns;
 
-        set_price(&room, price[row], bits);
+        set_costs(&room, states, bits, (int)magnitudes, price[row]);
         memcpy(scratch, target, columns * sizeof *scratch);
         search_row(&room, scratch, columns, block, feedback, weight, result);
         for (other = row + 1; row_feedback && other < rows; other++) {

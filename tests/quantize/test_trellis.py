@@ -95,7 +95,7 @@ def test_with_feedback_no_random_path_is_better(seed: int) -> None:
 
 
 def test_with_feedback_it_comes_close_to_the_best_path(every_path: np.ndarray) -> None:
-    """Sixteen survivors are not all paths, once what is left of a row depends on its past."""
+    """Sixty-four survivors are not all paths, once what is left of a row depends on its past."""
     rng = np.random.default_rng(4)
     hessian = random_hessian(rng, 1, 6)
     factor = hs.inverse_factor(hessian)
@@ -172,7 +172,7 @@ def test_a_row_that_counts_little_gets_few_bits() -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
-EDGES = sorted({max(1, n * BLOCK + extra + d) for n in (0, 1, 2) for extra in (0, AHEAD) for d in (-1, 0, 1)})
+EDGES = sorted({max(1, n * BLOCK + extra + d) for n in (0, 1, 2) for extra in (0, 8, AHEAD) for d in (-1, 0, 1)})
 
 
 @pytest.mark.parametrize("columns", EDGES)
@@ -211,7 +211,7 @@ def test_small_blocks_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "available", lambda: False)  # its blocks are fixed
     monkeypatch.setattr(trellis, "BLOCK", 8)
     errors = []
-    for ahead in (0, 8, 24):
+    for ahead in (0, 12, 40):
         monkeypatch.setattr(trellis, "AHEAD", ahead)
         errors.append(np.square(w - white(w)).sum() / whole)
     assert errors[0] > 1.1  # what looking ahead is good for
