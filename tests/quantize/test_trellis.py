@@ -56,6 +56,18 @@ def cost_of(w: np.ndarray, values: np.ndarray, hessian: np.ndarray, rate: Trelli
     return np.einsum("mi,ij,mj->m", w - values, hessian, w - values) + rate.price * bits
 
 
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=40))
+def test_free_bits_number_the_states_of_the_decoder(bits: list[int]) -> None:
+    state, grids, parities = 0, [], []
+    for bit in bits:
+        grid, parity = trellis.GRID_AND_PARITY[state]
+        grids.append(grid)
+        parities.append(int(parity) ^ bit)
+        state = state >> 1 | bit << 5
+    values = to_values(np.array(parities), len(bits))
+    np.testing.assert_array_equal(to_indices(values, len(bits)), [parities, grids])
+
+
 @pytest.fixture(scope="module")
 def every_path() -> np.ndarray:
     """All sequences of six indices from -3 to 3, as values."""
@@ -284,7 +296,7 @@ def test_it_beats_a_uniform_grid_at_the_same_rate(name: str, monkeypatch: pytest
 
 def test_blocks_cost_hardly_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a percent: the search looks far enough beyond them. Only numpy can do without blocks."""
-    w = np.random.default_rng(8).normal(size=(1, 96, 4 * BLOCK)) * 2
+    w = np.random.default_rng(8).normal(size=(1, 24, 2 * BLOCK)) * 2
     found = np.square(w - white(w)).sum()
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(trellis, "BLOCK", w.shape[2])
