@@ -298,7 +298,7 @@ def search_trellis(
     row_feedback: npt.NDArray[np.float64] | None,
     price: npt.NDArray[np.float32],
     bits: npt.NDArray[np.float32],
-    successor: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
 ) -> npt.NDArray[np.float64]:
     """The paths of the rows of one matrix (decoder_c/host/cwb_search.h).
 
@@ -309,7 +309,7 @@ def search_trellis(
         row_feedback: ``(M, M)``, or None.
         price: ``(M,)``.
         bits: ``(2, R + 1)``.
-        successor: ``(16, 2)``.
+        states: ``(64, 2)``.
 
     Returns:
         Values ``(M, N)``.
@@ -320,7 +320,7 @@ def search_trellis(
     library, (rows, columns) = _library(), w.shape
     work = np.array(w, np.float64, order="C")
     scratch, values = np.empty(columns), np.empty((rows, columns))
-    arrays = [np.ascontiguousarray(array) for array in (feedback, weight, price, bits, successor)]
+    arrays = [np.ascontiguousarray(array) for array in (feedback, weight, price, bits, states)]
     between = None if row_feedback is None else np.ascontiguousarray(row_feedback)
     a, b, c, d, e = (array.ctypes.data for array in arrays)
     where = None if between is None else between.ctypes.data

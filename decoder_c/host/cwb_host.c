@@ -45,7 +45,7 @@ EXPORT size_t cwb_host_pack(void *model, const uint8_t *text, size_t size, uint8
 EXPORT int32_t cwb_host_unpack(void *model, uint8_t *text, size_t size, const uint8_t *code, size_t code_size);
 EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                            const uint8_t *successor, double *scratch, double *values);
+                            const uint8_t *states, double *scratch, double *values);
 
 /* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
  * follow it. The decoder calls this as CWB_CRC32. */
@@ -256,8 +256,8 @@ int32_t cwb_host_unpack(void *model, uint8_t *text, size_t size, const uint8_t *
 
 void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                      const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                     const uint8_t *successor, double *scratch, double *values)
+                     const uint8_t *states, double *scratch, double *values)
 {
-    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch,
+    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, states, scratch,
                values);
 }

@@ -58,6 +58,18 @@ def cost_of(w: np.ndarray, values: np.ndarray, hessian: np.ndarray, rate: Trelli
     return np.einsum("mi,ij,mj->m", w - values, hessian, w - values) + rate.price * bits
 
 
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=40))
+def test_free_bits_number_the_states_of_the_decoder(bits: list[int]) -> None:
+    state, grids, parities = 0, [], []
+    for bit in bits:
+        grid, parity = trellis.GRID_AND_PARITY[state]
+        grids.append(grid)
+        parities.append(int(parity) ^ bit)
+        state = state >> 1 | bit << 5
+    values = to_values(np.array(parities), len(bits))
+    np.testing.assert_array_equal(to_indices(values, len(bits)), [parities, grids])
+
+
 @pytest.fixture(scope="module")
 def every_path() -> np.ndarray:
     """All sequences of six indices from -3 to 3, as values."""
@@ -97,7 +109,7 @@ def test_with_feedback_no_random_path_is_better(seed: int) -> None:
 
 
 def test_with_feedback_it_comes_close_to_the_best_path(every_path: np.ndarray) -> None:
-    """Sixteen survivors are not all paths, once what is left of a row depends on its past."""
+    """Sixty-four survivors are not all paths, once what is left of a row depends on its past."""
     rng = np.random.default_rng(4)
     hessian = random_hessian(rng, 1, 6)
     factor = hs.inverse_factor(hessian)
@@ -175,7 +187,7 @@ def test_a_row_that_counts_little_gets_few_bits() -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
-EDGES = sorted({max(1, n * BLOCK + extra + d) for n in (0, 1, 2) for extra in (0, AHEAD) for d in (-1, 0, 1)})
+EDGES = sorted({max(1, n * BLOCK + extra + d) for n in (0, 1, 2) for extra in (0, 8, AHEAD) for d in (-1, 0, 1)})
 
 
 @pytest.mark.parametrize("columns", EDGES)
@@ -214,7 +226,7 @@ def test_small_blocks_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "available", lambda: False)  # its blocks are fixed
     monkeypatch.setattr(trellis, "BLOCK", 8)
     errors = []
-    for ahead in (0, 8, 24):
+    for ahead in (0, 12, 40):
         monkeypatch.setattr(trellis, "AHEAD", ahead)
         errors.append(np.square(w - white(w)).sum() / whole)
     assert errors[0] > 1.1  # what looking ahead is good for
@@ -287,7 +299,7 @@ def test_it_beats_a_uniform_grid_at_the_same_rate(name: str, monkeypatch: pytest
 
 def test_blocks_cost_hardly_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a percent: the search looks far enough beyond them. Only numpy can do without blocks."""
-    w = np.random.default_rng(8).normal(size=(1, 96, 4 * BLOCK)) * 2
+    w = np.random.default_rng(8).normal(size=(1, 24, 2 * BLOCK)) * 2
     found = np.square(w - white(w)).sum()
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(trellis, "BLOCK", w.shape[2])
