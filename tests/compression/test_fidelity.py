@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import cerwu_onnx
 from cerwu_onnx import CalibrationError, Report, Settings, Target, UsageError
@@ -18,9 +17,8 @@ from cerwu_onnx.calibration import Answer, answer_of
 from cerwu_onnx.compression.fidelity import LEAST, MOST, THIN, TURNS, Judgement, judgement, search
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 
-from ..models import build, normal, run, value
-
-NODE = helper.make_node
+from ..classifiers import clouds, trained
+from ..models import normal, run
 
 
 class Judge:
@@ -124,28 +122,6 @@ def test_the_output_that_loses_most_counts() -> None:
     outputs["c"][1][0] = np.full_like(x, np.nan)
     broken = judgement(1.0, outputs, answers, 40)
     assert (broken.output, broken.lost, broken.error) == ("c", np.inf, np.inf)
-
-
-def clouds(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points around the centres of ten classes, and the classes."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, samples)
-    return (2.0 * normal(10, 24, seed=77)[labels] + 2.4 * random.normal(size=(samples, 24))).astype(np.float32), labels
-
-
-def trained() -> onnx.ModelProto:
-    """A classifier of the clouds: random features, and logits by least squares."""
-    x, labels = clouds(4000, 1)
-    first, bias = normal(24, 160, seed=2) / 24**0.5, normal(160, seed=3)
-    features = np.maximum(x @ first + bias, 0)
-    last = np.linalg.lstsq(features, 8.0 * np.eye(10)[labels] - 0.8, rcond=None)[0].astype(np.float32)
-    nodes = [
-        NODE("Gemm", ["x", "first", "bias"], ["h"]),
-        NODE("Relu", ["h"], ["r"]),
-        NODE("MatMul", ["r", "last"], ["logits"]),
-    ]
-    tensors = {"first": first, "bias": bias, "last": last}
-    return build(nodes, [value("x", ["N", 24])], [value("logits", ["N", 10])], tensors)
 
 
 TRAINED, DATA = trained(), {"x": clouds(200, 4)[0]}
