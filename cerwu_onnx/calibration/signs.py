@@ -185,7 +185,7 @@ class Answered:
         """
         classes = self.answer.kind == "kl" and self.most()[1] > 0
         if classes and (ahead := self.answer.ahead(self.values)) > SUREST:
-            return f"{STRANGER}each answer is {ahead:.2g} nats ahead of the next (another scale?)"
+            return f"{STRANGER}each answer is {ahead:.0f} nats ahead of the next (another scale?)"
         if divided is None or divided.answer.kind != "kl" or not 0 < divided.most()[1] < ALIKE:
             return ""
         if self.answer.kind == "mse" or (

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +37,7 @@ CASES: dict[str, Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]]] =
     "one sample, copied": lambda x: np.repeat(x[:1], len(x), axis=0),
     "x 255": lambda x: (255 * x).astype(x.dtype),
     "/ 255": lambda x: (x / 255).astype(x.dtype),
-    "one class": lambda x: x,
+    "white noise": lambda x: np.random.default_rng(0).normal(size=x.shape).astype(x.dtype),
 }
 """What becomes of each input of floating-point numbers; those of others keep as many samples."""
 
@@ -49,7 +50,8 @@ def run(models: Sequence[BenchModel], console: Console) -> None:
         whole = score(str(model.onnx)) - model.chance
         with np.load(model.calib) as arrays:
             honest = dict(arrays)
-        for name, data in {"none": None, **{case: _changed(honest, case) for case in CASES}}.items():
+        changed = {case: _changed(honest, case) for case in CASES}
+        for name, data in {"none": None, **changed, "one class": _one_class(model, honest)}.items():
             report, after = _compressed(model, data, score)
             table.add_row(
                 name,
@@ -67,6 +69,12 @@ def _changed(data: Data, case: str) -> Data:
     found = {name: CASES[case](array) if array.dtype.kind == "f" else array for name, array in data.items()}
     samples = min(len(array) for array in found.values())
     return {name: array[:samples] for name, array in found.items()}
+
+
+def _one_class(model: BenchModel, data: Data) -> Data:
+    """The samples with the model's most frequent answer."""
+    answers = ort.InferenceSession(str(model.onnx)).run(None, dict(data))[0].argmax(axis=1)
+    return {name: array[answers == np.bincount(answers).argmax()] for name, array in data.items()}
 
 
 def _compressed(model: BenchModel, data: Data | None, score: Callable[..., float]) -> tuple[Report, float]:
