@@ -64,8 +64,8 @@ def test_no_price_is_beyond_the_bounds(lost: float, end: float) -> None:
 
 
 def test_few_samples_ask_for_a_margin() -> None:
-    assert told(1.0, 0.1, samples=8).bound == pytest.approx(0.2)
-    assert told(1.0, 0.1, samples=80).bound == pytest.approx(0.11)
+    assert told(1.0, 0.1, samples=8).bound == pytest.approx(0.1 * (2 + 1.5**2))
+    assert told(1.0, 0.1, samples=80).bound == pytest.approx(0.1 * (1.1 + 0.15**2))
 
     def found(samples: int) -> float:
         return search(lambda price, _: told(price, price / 100, samples), 0.01).price
