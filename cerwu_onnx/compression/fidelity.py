@@ -25,10 +25,10 @@ INFLATION = 1.7
 kinds of noise and ten networks."""
 
 THIN = 8
-"""Of so many judged samples the share that is lost counts once more, of others the less the more they are."""
+"""Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
 
-FEW = 12
-"""The same for a margin that grows with the square: of four samples, which quantised with four others, it is 9."""
+FEW, CAREFUL = 16, 1.0
+"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost."""
 
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
@@ -78,8 +78,7 @@ class Judgement:
     @property
     def bound(self) -> float:
         """The share that is lost, with a margin for few samples."""
-        samples = max(self.samples, 1)
-        return self.lost * (1 + THIN / samples + (FEW / samples) ** 2)
+        return self.lost * (1 + THIN / max(self.samples, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +121,8 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
         price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
+    if min(one.samples for one in judged) < FEW:
+        price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
     return Found(price, _lost(judged, price), last)

@@ -64,13 +64,25 @@ def test_no_price_is_beyond_the_bounds(lost: float, end: float) -> None:
 
 
 def test_few_samples_ask_for_a_margin() -> None:
-    assert told(1.0, 0.1, samples=8).bound == pytest.approx(0.1 * (2 + 1.5**2))
-    assert told(1.0, 0.1, samples=80).bound == pytest.approx(0.1 * (1.1 + 0.15**2))
+    assert told(1.0, 0.1, samples=8).bound == pytest.approx(0.2)
+    assert told(1.0, 0.1, samples=80).bound == pytest.approx(0.11)
 
     def found(samples: int) -> float:
         return search(lambda price, _: told(price, price / 100, samples), 0.01).price
 
-    assert found(8) == pytest.approx(found(10**6) / 2, rel=0.2)
+    assert found(16) == pytest.approx(found(10**6) / 1.5, rel=0.1)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
+def test_very_few_samples_may_see_nothing(limit: float) -> None:
+    """They cannot raise the price, only lower it."""
+
+    def found(lost: float, samples: int) -> float:
+        return search(lambda price, _: told(price, lost * price, samples), limit).price
+
+    assert found(0.0, 15) == found(0.1, 15) == found(0.0, 4) == limit
+    assert found(0.0, 16) == fidelity.MOST
+    assert found(10.0, 15) == pytest.approx(limit / 10 / (1 + 8 / 15), rel=0.1)
 
 
 def test_the_output_that_loses_most_is_judged() -> None:

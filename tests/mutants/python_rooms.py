@@ -437,8 +437,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
         "tests/compression/test_judgements.py",
-        ("(1 + THIN / samples + (FEW / samples) ** 2)", "(1 + (FEW / samples) ** 2)"),
-        ("(1 + THIN / samples + (FEW / samples) ** 2)", "(1 + THIN / samples)"),
+        ("return self.lost * (1 + THIN / max(self.samples, 1))", "return self.lost"),
+        ("min(one.samples for one in judged) < FEW", "min(one.samples for one in judged) < 0"),
         ("judge(price, turn % 2 == 1)", "judge(price, False)"),
         ("max(-STRIDE, min(STRIDE, math.log2(nearest / price)))", "math.log2(nearest / price)"),
         ("worst = int(mean.argmax())", "worst = 0"),
