@@ -128,6 +128,9 @@ def test_answers_that_become_clear_when_divided() -> None:
     assert said in classes(unsure).strange(classes(clear))
     assert classes(clear).strange(classes(clear)) == ""
     assert classes(clear).strange(classes(unsure)) == ""
+    a_little = classes(0.85 * clear)
+    assert 2 < a_little.answer.entropy(a_little.values) / classes(clear).answer.entropy([clear]) < 4
+    assert a_little.strange(classes(clear)) == ""
     assert classes(unsure).strange(classes(same)) == ""  # clear, but the same for all
     numbers = Answered(answer_of([clear], "mse"), [clear], 40)
     assert said in numbers.strange(classes(clear))
