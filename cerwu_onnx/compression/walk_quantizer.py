@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from cerwu_onnx.calibration import (
+    Answer,
     OutputLoss,
     Source,
     answers_of,
@@ -30,7 +31,7 @@ from cerwu_onnx.calibration import (
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
-from cerwu_onnx.compression.fidelity import Judgement, judge_half
+from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
@@ -82,6 +83,7 @@ class WalkQuantizer:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
+        self._answers: dict[str, Answer] | None = None  # what outputs answer to fresh data, once a search asks
         depends: dict[str, object] = {"loss": settings.output_loss}
         if memory_budget.fits_whole(graph, settings.memory):
             depends["effort"] = self._effort.gradients, self._effort.draws
@@ -155,7 +157,10 @@ class WalkQuantizer:
             return _quantize(self._graph, source, settings, *costs, self._progress, none, bounds=False).values
 
         def judged() -> Entry:
-            return asdict(judge_half(self._graph, self._source, settings, quantized, second=second)), []
+            if self._answers is None:
+                self._answers = fresh_answers(self._graph, self._source, self._settings)
+            half = judge_half(self._graph, self._source, settings, self._answers, quantized, second=second)
+            return asdict(half), []
 
         found, _ = self._cache.get("judge", {"second": second, **self._state(price)}, judged)
         return Judgement(**found)

@@ -1,13 +1,15 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
-``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
+defaults, untrusted, trained. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder;
+``encoder``, ``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets``, ``defaults``, ``untrusted`` and
+``trained`` take minutes. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
@@ -25,13 +27,18 @@ from . import (
     sources,
     speed,
     targets,
+    trained,
+    untrusted,
     wide,
 )
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling")
-"""Parts that need no model of those at hand."""
+ALONE = (
+    *("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling"),
+    *("untrusted", "trained"),
+)
+"""Parts that need none of the real models."""
 
 PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults")
 
@@ -52,6 +59,7 @@ def main() -> None:
         "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
     )
     arguments = parser.parse_args()
+    folder = _folder(arguments.parts)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     if arguments.save and arguments.saved:
@@ -84,6 +92,10 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "untrusted" in parts:
+        untrusted.run(sample_models(names), console)
+    if "trained" in parts:
+        trained.run(folder, console)
     if "scaling" in parts:
         scaling.run(console)
     if "wide" in parts:
@@ -91,6 +103,12 @@ def main() -> None:
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
+
+
+def _folder(words: list[str]) -> Path | None:
+    """Take the folder that follows ``trained`` out of the words; None if there is none."""
+    after = words.index("trained") + 1 if "trained" in words else len(words)
+    return Path(words.pop(after)) if after < len(words) and words[after] not in PARTS else None
 
 
 if __name__ == "__main__":

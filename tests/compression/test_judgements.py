@@ -1,0 +1,216 @@
+"""The price that keeps a share of the answers: judgements of halves, the search, and what a temperature is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from scipy.special import softmax
+
+from cerwu_onnx.calibration import Answer, open_data
+from cerwu_onnx.calibration.answers import STRETCHES, answer_of
+from cerwu_onnx.compression import fidelity
+from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half, judgement, search, tempered
+from cerwu_onnx.config import Settings
+from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.model.graph import analyse
+
+from ..models import build, normal, value
+
+
+def told(price: float, lost: float, samples: int = 10**6) -> Judgement:
+    return Judgement(price, lost, 0.0, "y", "kl", None, samples)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.05, 1.0, 30.0])
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
+def test_a_search_ends_where_the_limit_lies(factor: float, limit: float) -> None:
+    """What is lost is in proportion to the price: nothing else is needed to find it."""
+    prices: list[float] = []
+    halves: list[bool] = []
+
+    def judge(price: float, second: bool) -> Judgement:
+        prices.append(price)
+        halves.append(second)
+        return told(price, factor * price)
+
+    found = search(judge, limit)
+    expected = min(limit / factor, fidelity.MOST)
+    assert found.price == pytest.approx(expected, rel=0.15)
+    assert found.lost == pytest.approx(factor * found.price, rel=1e-6)
+    assert halves == [turn % 2 == 1 for turn in range(len(prices))], "halves take turns"
+    assert 2 <= len(prices) <= fidelity.TURNS
+    assert prices[0] == fidelity.START * limit
+    nearest = min(prices, key=lambda price: abs(np.log(price / found.price)))
+    assert found.judged.price == nearest
+
+
+@pytest.mark.parametrize(("lost", "end"), [(0.0, fidelity.MOST), (np.inf, fidelity.LEAST)])
+def test_no_price_is_beyond_the_bounds(lost: float, end: float) -> None:
+    prices = []
+
+    def judge(price: float, second: bool) -> Judgement:
+        prices.append(price)
+        return told(price, lost)
+
+    search(judge, 0.01)
+    assert fidelity.LEAST <= min(prices) <= max(prices) <= fidelity.MOST
+    steps = np.abs(np.diff(np.log2(prices)))
+    assert steps.max() == pytest.approx(fidelity.STRIDE)
+    assert abs(np.log2(prices[-1] / end)) < abs(np.log2(prices[0] / end))
+
+
+def test_few_samples_ask_for_a_margin() -> None:
+    assert told(1.0, 0.1, samples=8).bound == pytest.approx(0.2)
+    assert told(1.0, 0.1, samples=80).bound == pytest.approx(0.11)
+
+    def found(samples: int) -> float:
+        return search(lambda price, _: told(price, price / 100, samples), 0.01).price
+
+    assert found(16) == pytest.approx(found(10**6) / 1.5, rel=0.1)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
+def test_very_few_samples_may_see_nothing(limit: float) -> None:
+    """They cannot raise the price, only lower it."""
+
+    def found(lost: float, samples: int) -> float:
+        return search(lambda price, _: told(price, lost * price, samples), limit).price
+
+    assert found(0.0, 15) == found(0.1, 15) == found(0.0, 4) == limit
+    assert found(0.0, 16) == fidelity.MOST
+    assert found(10.0, 15) == pytest.approx(limit / 10 / (1 + 8 / 15), rel=0.1)
+
+
+def test_the_output_that_loses_most_is_judged() -> None:
+    x, y = normal(40, 3), normal(40, 3)
+    near, far = x + 0.01 * normal(40, 3, seed=1), y + 0.1 * normal(40, 3, seed=2)
+    answers = {"near": answer_of([x], "mse"), "far": answer_of([y], "mse")}
+    found = judgement(0.5, {"near": ([x], [near]), "far": ([y], [far])}, answers, 40)
+    assert (found.output, found.price, found.kind, found.samples, found.same) == ("far", 0.5, "mse", 40, None)
+    columns = np.square(y - far).mean(axis=0) / y.var(axis=0)
+    worst = int(columns.argmax())
+    assert found.lost == pytest.approx(columns[worst], rel=1e-4), "the worst column, not the mean of all"
+    rows = np.square(y - far)[:, worst] / y.var(axis=0)[worst]
+    assert found.error == pytest.approx(rows.std() / 39**0.5, rel=1e-4)
+    broken = judgement(0.5, {"near": ([x], [x + np.nan]), "far": ([y], [far])}, answers, 40)
+    assert (broken.output, broken.lost) == ("near", np.inf)
+
+
+def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
+    """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
+    x = normal(200, 10).astype(np.float64)
+    y = x + 0.3 * normal(200, 10, seed=1)
+    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
+    p, rows = softmax(x, axis=1), np.arange(200)
+    lost = [
+        (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
+    assert found.lost > 0
+    assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
+
+
+def test_rows_of_a_sample_do_not_count_as_samples() -> None:
+    """The standard error is that of samples, whose rows are alike."""
+    x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)
+    y = x + np.repeat(normal(20, 10, seed=1), 50, axis=0).reshape(20, 50, 10)
+    answers = {"y": Answer("kl")}
+    found = judgement(1.0, {"y": ([x], [y])}, answers, 20)
+    alone = judgement(1.0, {"y": ([x[:, :1]], [y[:, :1]])}, answers, 20)
+    assert found.error == pytest.approx(alone.error, rel=1e-4)
+
+
+def test_a_temperature_takes_the_certainty_of_training_away() -> None:
+    """Noise of two kinds says how unsure a model is of other data; the answers then are as unsure as that."""
+    sure = 12 * normal(200, 10)
+    noisy = [{"y": [4 * normal(200, 10)]}, {"y": [2 * normal(200, 10)]}]
+    plain = Answer("kl")
+    found = tempered(
+        {"y": plain, "n": Answer("mse")}, {"y": [sure], "n": [sure]}, [one | {"n": [sure]} for one in noisy]
+    )
+    expected = np.sqrt(np.prod([plain.entropy(one["y"]) for one in noisy])) / fidelity.INFLATION
+    warm = [sure / found["y"].temperature]
+    assert found["y"].temperature > 1
+    assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
+    assert found["n"] is not None
+    assert found["n"].temperature == 1
+    cold = [{"y": [100 * normal(200, 10)]}] * 2
+    assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
+
+
+def dense() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    tensors = {"w": normal(6, 20, seed=1), "v": normal(20, 5, seed=2) / 4}
+    return build(nodes, [value("x", ["N", 6])], [value("y", ["N", 5])], tensors)
+
+
+def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) -> None:
+    """The one that quantises is the other one, and the samples of both are all."""
+    model = dense()
+    graph, x = analyse(model), normal(64, 6, seed=3)
+    source = open_data({"x": x}, model)
+    for second in (False, True):
+        seen: list[np.ndarray] = []
+
+        def quantize(half: object, seen: list[np.ndarray] = seen) -> dict[str, np.ndarray]:
+            seen.extend(feed["x"] for feed in half.batches(16))  # type: ignore[attr-defined]
+            return {"v": graph.array("v") + 0.05 * normal(20, 5, seed=9)}
+
+        settings = Settings(output_loss="mse", lambda_=0.25)
+        found = judge_half(graph, source, settings, fresh_answers(graph, source, settings), quantize, second=second)
+        ours = np.arange(64) // 8 % 2 == int(second)
+        assert np.array_equal(np.concatenate(seen), x[ours])
+        h = np.maximum(x[~ours] @ graph.array("w"), 0)
+        reference, error = h @ graph.array("v"), h @ (0.05 * normal(20, 5, seed=9))
+        everything = np.maximum(x @ graph.array("w"), 0) @ graph.array("v")
+        assert everything.var(axis=0) != pytest.approx(reference.var(axis=0), rel=1e-3)
+        expected = (np.square(error).mean(axis=0) / everything.var(axis=0)).max()
+        assert found.lost == pytest.approx(expected, rel=1e-4)
+        assert (found.samples, found.kind, found.price) == (32, "mse", 0.25)
+
+
+def test_one_sample_has_no_halves() -> None:
+    model = dense()
+    with pytest.raises(CalibrationError, match="cannot be divided into halves"):
+        fresh_answers(analyse(model), open_data({"x": normal(1, 6)}, model), Settings())
+
+
+def test_what_an_output_answers_is_decided_once() -> None:
+    """One half alone would look like classes, the other like numbers; the noise and the temperature are of both."""
+    model = build(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", ["N", 6])],
+        [value("y", ["N", 6])],
+        {"w": np.eye(6, dtype=np.float32)},
+    )
+    x = 8 * np.eye(6, dtype=np.float32)[np.arange(64) % 6] - 2 + 0.1 * normal(64, 6)
+    faint = np.arange(64) // 8 % 2 == 1
+    x[faint] *= 0.05
+    kinds = [answer_of([x[part]]).kind for part in (faint, ~faint)]
+    assert kinds == ["mse", "kl"]
+    graph, source, settings = analyse(model), open_data({"x": x}, model), Settings(lambda_=0.1)
+    answers = fresh_answers(graph, source, settings)
+    for second in (False, True):
+        found = judge_half(graph, source, settings, answers, lambda _: {}, second=second)
+        assert (found.kind, found.lost, found.same) == ("kl", 0.0, 1.0)
+    ordered = open_data({"x": np.concatenate([x[faint], x[~faint]])}, model)
+    assert fresh_answers(graph, ordered, settings)["y"].temperature == pytest.approx(answers["y"].temperature, rel=0.2)
+
+
+def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "JUDGED", 16)
+    model, x = dense(), normal(64, 6, seed=3)
+    x[40:] *= 1e3  # blocks of 8: the first 16 samples of each half are the first 32
+    answers = fresh_answers(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse"))
+    seen = np.maximum(x[:32] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
+    assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)
