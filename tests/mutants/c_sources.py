@@ -93,6 +93,13 @@ HOST = [
         ("            far = 0;", "            ;"),
     ),
     *bugs(
+        "decoder_c/host/cwb_pack.c",
+        "tests/container/test_packed.py tests/c/test_pack.py",
+        ("counts[bit] + 1 : 15", "counts[bit] + 1 : 14"),
+        ("end > m->position ? end - m->position : 0", "end - m->position"),
+        ("return next >= code_size && ", "return "),
+    ),
+    *bugs(
         "decoder_c/host/cwb_search.c",
         "tests/quantize/test_trellis.py::test_both_implementations_agree",
         ("#define AHEAD 24", "#define AHEAD 0"),

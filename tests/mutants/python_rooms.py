@@ -229,6 +229,14 @@ CONTAINER = [
         ("    if len(content) > limit:", "    if False:"),
     ),
     *bugs(
+        "cerwu_onnx/container/packed.py",
+        "tests/container/test_packed.py",
+        ("    if size > limit:", "    if False:"),
+        (" or len(content) > most_content(len(payload))", ""),
+        ("following < len(code) or ", ""),
+        ("size >> 32 or (i and not byte)", "size >> 32"),
+    ),
+    *bugs(
         "cerwu_onnx/container/in_place.py",
         "tests/c/test_in_place.py",
         ("max(record.count, record.size, max(needs, default=0))", "max(record.count, max(needs, default=0))"),
