@@ -43,7 +43,7 @@ from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
-from cerwu_onnx.quantize.floats import centred, quantize_floats
+from cerwu_onnx.quantize.floats import before_norm, centred, quantize_floats, taken
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -290,7 +290,8 @@ def _quantize(
     done = 0
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
-    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have):
+    means = taken if settings.float_params == "auto" else lambda _: 0.0
+    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
             try:
@@ -330,11 +331,12 @@ def _quantized(
     graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
-    effort = EFFORTS[settings.effort]
+    effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
+    exact = {name: graph.array(name) for name in layer.parameters}
     quantized, distortion = priced.quantize(
         weight,
         layer.layout,
-        stats,
+        before_norm(stats, layer, exact),
         cost,
         columns=where.columns,
         damping=settings.damping,
@@ -355,7 +357,6 @@ def _quantized(
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
-        exact = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, exact, weight, stats, quantized)
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
         tensors |= {
