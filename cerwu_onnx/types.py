@@ -167,7 +167,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A value that is added to a layer's outputs, behind its bias and its BatchNormalization, by their only reader.
+    """A value that is added to a layer's outputs, bias included, by their only reader.
 
     ``patch`` turns it into columns of one entry per row of the layer, at the positions of the layer's input.
     """
@@ -186,7 +186,7 @@ class Layer:
         sites: the places where it is multiplied as these matrices.
         bias: the bias that is added to its outputs, if the weight has one site.
         norm: the BatchNormalization of its outputs (bias included), if the weight has one site.
-        residual: what is added to its outputs, if the weight has one site.
+        residual: what is added to its outputs, if the weight has one site and no BatchNormalization follows.
         readers: all other nodes that read it. They have no statistics, and count only for what noise on the weight
             costs.
         price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).

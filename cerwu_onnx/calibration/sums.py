@@ -166,12 +166,12 @@ class Sums:
         for total, array in zip(self.arrays[1::2], seen, strict=True):
             total += array.sum(axis=2)
         if streams:
-            difference = np.subtract(*(array.swapaxes(1, 2) for array in streams), dtype=np.float64)
+            difference = np.subtract(*(array.swapaxes(1, 2) for array in streams))
             if not self.missing:
                 groups, columns = self.shape
                 self.missing = [np.zeros((groups, self.rows, columns)), np.zeros((groups, self.rows))]
             self.missing[0] += difference @ seen[0].swapaxes(1, 2)
-            self.missing[1] += difference.sum(axis=2)
+            self.missing[1] += difference.sum(axis=2, dtype=np.float64)
 
     def _check_finite(self, x: FloatArray) -> None:
         if not np.isfinite(x).all():

@@ -84,7 +84,7 @@ def _bare(layer: Layer, skipped: Mapping[str, LayerRule]) -> Layer:
     if layer.bias is not None and layer.bias.name in skipped:
         layer = replace(layer, bias=None)
     if layer.norm is not None and any(name in skipped for name in layer.parameters if name != _bias(layer)):
-        layer = replace(layer, norm=None, residual=None)
+        layer = replace(layer, norm=None)
     return layer
 
 

@@ -43,7 +43,7 @@ from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
-from cerwu_onnx.quantize.floats import before_norm, centred, quantize_floats, taken
+from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -332,11 +332,10 @@ def _quantized(
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
-    exact = {name: graph.array(name) for name in layer.parameters}
     quantized, distortion = priced.quantize(
         weight,
         layer.layout,
-        before_norm(stats, layer, exact),
+        stats,
         cost,
         columns=where.columns,
         damping=settings.damping,
@@ -357,6 +356,7 @@ def _quantized(
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
+        exact = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, exact, weight, stats, quantized)
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
         tensors |= {

@@ -74,8 +74,8 @@ class _Search:
             pass  # an activation stands between the product and what follows
         elif (after := self.only_reader(node.output[0])) is not None and _is(after[0], "Add"):
             bias = self.bias(after[0].input[1 - after[1]], channels, axis, 1.0, alpha)
-        plain = not fused and alpha == 1
-        residual = self.residual(node, layer.sites[0].patch, axis, behind=norm is not None) if plain else None
+        plain = not fused and alpha == 1 and norm is None
+        residual = self.residual(node, layer.sites[0].patch, axis) if plain else None
         return replace(layer, bias=bias, norm=norm, residual=residual)
 
     def recurrent_bias(self, node: onnx.NodeProto) -> Bias | None:
@@ -98,19 +98,16 @@ class _Search:
             return None
         return Bias(name, factor)
 
-    def residual(
-        self, node: onnx.NodeProto, patch: ConvPatch | MatMulPatch, axis: int, *, behind: bool
-    ) -> Residual | None:
-        """What is added to the outputs of a product, behind a bias and a BatchNormalization, if it is no constant.
+    def residual(self, node: onnx.NodeProto, patch: ConvPatch | MatMulPatch, axis: int) -> Residual | None:
+        """What is added to the outputs of a product, behind a bias, if it is no constant.
 
         Args:
             node: the product.
             patch: how it reads its input.
             axis: of its outputs' rows, counted from the end, if it is no convolution.
-            behind: whether the layer's normalisation reads its outputs.
         """
         after = self.only_reader(node.output[0])
-        if after is not None and (behind or self.adds_constant(after)):
+        if after is not None and self.adds_constant(after):
             after = self.only_reader(after[0].output[0])
         if after is None or not _is(after[0], "Add") or self.adds_constant(after):
             return None

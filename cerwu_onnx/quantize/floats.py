@@ -27,9 +27,6 @@ TAKEN = 0.8
 
 With all of it, layers of few samples get worse: the mean of other samples is another one."""
 
-SMALL_GAIN = 0.1
-"""Added to the squared factor of a normalisation's rows, relative to the mean of the squares, before it divides."""
-
 MAX_VARIANCE_CHANGE = 0.1
 """The largest relative change of ``variance + epsilon`` in any channel."""
 
@@ -75,8 +72,8 @@ def centred(
 ) -> dict[str, FloatArray]:
     """Move a parameter so that it makes up for the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
 
-    What the residual misses on average is added. The parameter is the shift of the normalisation, or the bias; none if
-    the layer has neither, or saw no data.
+    This is the bias, which also makes up for what the residual misses on average, or the mean of the normalisation; no
+    parameter if the layer has neither, or saw no data.
 
     Args:
         layer: the weight and what goes with it.
@@ -93,48 +90,19 @@ def centred(
     to_matrix = layer.layout.to_matrix
     missing = np.einsum("gmn,gn->gm", to_matrix(weight.astype(np.float64)), stats.float_mean)
     missing -= np.einsum("gmn,gn->gm", to_matrix(quantized.values().astype(np.float64)), stats.mean)
-    if layer.norm is not None:
-        name, missing = layer.norm.shift, gain(layer.norm, tensors).reshape(missing.shape) * missing
-    elif layer.bias is not None:
-        name, missing = layer.bias.name, missing / layer.bias.factor
+    if stats.missing_mean is not None:
+        missing += stats.missing_mean
+    if layer.bias is not None:
+        name, change = layer.bias.name, missing.ravel() / layer.bias.factor
+    elif layer.norm is not None:
+        name, change = layer.norm.mean, -missing.ravel()
     else:
         return {}
-    if stats.missing_mean is not None:
-        missing = missing + stats.missing_mean
-    change = missing.ravel()
     old = tensors[name].astype(np.float64)
     if old.size != change.size:
         return {}
     new = (old.ravel() + change).reshape(old.shape).astype(np.float32)
     return {name: new} if np.isfinite(new).all() else {}
-
-
-def gain(norm: Norm, tensors: Mapping[str, FloatArray]) -> Float64Array:
-    """``s / sqrt(v + eps)`` of a BatchNormalization: what its outputs change by when its inputs change by 1."""
-    scale, variance = (tensors[name].astype(np.float64).ravel() for name in (norm.scale, norm.variance))
-    with np.errstate(all="ignore"):
-        factor: Float64Array = scale / np.sqrt(variance + norm.epsilon)
-    return factor
-
-
-def before_norm(stats: PairStats, layer: Layer, tensors: Mapping[str, FloatArray]) -> PairStats:
-    """What the residual misses, in units of the layer's outputs before their normalisation.
-
-    Rows of a small factor cannot make good what others can: theirs counts as larger than it is.
-
-    Args:
-        stats: of the layer's inputs.
-        layer: the layer.
-        tensors: the values of ``layer.parameters``.
-    """
-    if stats.missing is None or layer.norm is None:
-        return stats
-    factor = gain(layer.norm, tensors).reshape(stats.missing.shape[:2])
-    inverse = factor / (factor**2 + SMALL_GAIN * float(np.mean(factor**2)))
-    if not np.isfinite(inverse).all():
-        return replace(stats, missing=None, missing_mean=None)
-    folds = tuple(before_norm(fold, layer, tensors) for fold in stats.folds)
-    return replace(stats, missing=inverse[:, :, None] * stats.missing, folds=folds)
 
 
 def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> QuantizedTensor | None:

@@ -24,11 +24,9 @@ from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.quantize.floats import (
     ETA,
     MAX_VARIANCE_CHANGE,
-    SMALL_GAIN,
     TAKEN,
     WALKED_ETA,
     _moments,
-    before_norm,
     centred,
     on_grid,
     quantize_floats,
@@ -168,19 +166,14 @@ def test_what_is_no_normalisation(change: str) -> None:
         ([MATMUL, NODE("Add", ["b", "p"], ["q"]), NODE("Add", ["q", "x"], ["y"])], normal(4, 4), MatMulPatch(-1)),
         ([CONV, NODE("Add", ["p", "x"], ["y"])], K, ConvPatch(1, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),
         (
-            [
-                NODE("Conv", ["x", "w"], ["p"], group=2, strides=[2, 1]),
-                NODE("BatchNormalization", ["p", "b", "c", "d", "e"], ["q"]),
-                NODE("Add", ["x", "q"], ["y"]),
-            ],
+            [NODE("Conv", ["x", "w", "b"], ["p"], group=2, strides=[2, 1]), NODE("Add", ["x", "p"], ["y"])],
             K,
             ConvPatch(2, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0)),
         ),
     ],
 )
 def test_a_residual_is_found(nodes: list[onnx.NodeProto], weight: np.ndarray, patch: object) -> None:
-    vectors = {name: np.arange(1, 5, dtype=np.float32) for name in "bcde"}
-    assert found(nodes, w=weight, **vectors).residual == Residual("x", patch)
+    assert found(nodes, w=weight, b=normal(4)).residual == Residual("x", patch)
 
 
 @pytest.mark.parametrize(
@@ -193,10 +186,20 @@ def test_a_residual_is_found(nodes: list[onnx.NodeProto], weight: np.ndarray, pa
         ([MATMUL, NODE("Add", ["p", "x"], ["y"]), NODE("Relu", ["p"], ["z"])], ("y", "z")),
         ([MATMUL, NODE("Relu", ["p"], ["q"]), NODE("Add", ["q", "x"], ["y"])], ("y",)),
         ([MATMUL, NODE("Mul", ["p", "x"], ["y"])], ("y",)),
+        (
+            [
+                NODE("Conv", ["x", "w"], ["p"]),
+                NODE("BatchNormalization", ["p", "b", "c", "d", "e"], ["q"]),
+                NODE("Add", ["x", "q"], ["y"]),
+            ],
+            ("y",),
+        ),
     ],
 )
 def test_what_is_no_residual(nodes: list[onnx.NodeProto], outputs: tuple[str, ...]) -> None:
-    assert found(nodes, outputs, w=normal(4, 4), b=normal(4), c=normal(4)).residual is None
+    weight = normal(4, 4, 1, 1) if nodes[0].op_type == "Conv" else normal(4, 4)
+    vectors = {name: np.abs(normal(4)) for name in "bcde"}
+    assert found(nodes, outputs, w=weight, **vectors).residual is None
 
 
 def test_the_grid_has_the_variance_asked_for() -> None:
@@ -300,11 +303,12 @@ def test_the_four_of_a_normalisation_add_little_to_its_output(groups: int, seed:
 def test_a_parameter_takes_up_the_mean_error(*, norm: bool) -> None:
     """With what the residual misses: y + s is right on average, on the data the statistics come from."""
     layer, tensors, _, quantized, x = layer_of(norm=norm)
-    other, missing = x + normal(*x.shape), normal(6, 100, seed=3) + 0.3
+    layer = replace(layer, bias=None if norm else layer.bias)
+    other, missing = x + normal(*x.shape), (normal(6, 100, seed=3) + 0.3) * (not norm)
     stats = PairStats(x @ x.transpose(0, 2, 1) / 100, other.mean(-1), 100, x, x.mean(-1))
     stats = replace(stats, missing=x, missing_mean=missing.mean(-1)[None])
     moved = centred(layer, tensors, tensors["w"], stats, quantized)
-    assert set(moved) == {"t" if norm else "b"}
+    assert set(moved) == {"m" if norm else "b"}
 
     def output(weight: np.ndarray, x: np.ndarray, **changed: np.ndarray) -> np.ndarray:
         p = {name: array.astype(np.float64)[:, None] for name, array in (tensors | changed).items() if name != "w"}
@@ -333,25 +337,6 @@ def test_moments_do_not_depend_on_what_is_taken() -> None:
     np.testing.assert_allclose(alike, second)
     weight = layer.layout.to_matrix(tensors["w"].astype(np.float64) - quantized.values())
     np.testing.assert_allclose(error - less, 0.8 * (weight @ stats.mean[:, :, None]).ravel() ** 2)
-
-
-def test_what_the_residual_misses_before_a_normalisation() -> None:
-    """Divided by the factor; rows of a small one are spared."""
-    layer, tensors, _, _, x = layer_of(norm=True)
-    tensors["v"] = np.float32([1, 1, 1, 1, 1, 0.25])
-    tensors["s"] = np.float32([1, -2, 2, 1e-9, 0, 1])
-    missing = normal(1, 6, 4).astype(np.float64)
-    stats = PairStats(x, x.mean(-1), 9, x, x.mean(-1), missing=missing, missing_mean=missing[:, :, 0])
-    stats = replace(stats, folds=(stats,))
-    found = before_norm(stats, layer, tensors)
-    factor = np.array([1, -2, 2, 0, 0, 2])
-    expected = (factor / (factor**2 + SMALL_GAIN * 13 / 6))[:, None] * missing[0]
-    np.testing.assert_allclose(found.missing[0], expected, atol=1e-4)
-    np.testing.assert_allclose(found.folds[0].missing[0], expected, atol=1e-4)
-    assert found.missing_mean is stats.missing_mean
-    assert before_norm(stats, replace(layer, norm=None), tensors) is stats
-    tensors["v"][0] = -1
-    assert before_norm(stats, layer, tensors).missing is None
 
 
 def test_a_variance_near_zero_is_hardly_changed() -> None:
