@@ -44,7 +44,7 @@ from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
-from cerwu_onnx.quantize.floats import centred, quantize_floats
+from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -295,7 +295,8 @@ def _quantize(
     done = 0
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
-    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have):
+    means = taken if settings.float_params == "auto" else lambda _: 0.0
+    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
             try:
@@ -335,7 +336,7 @@ def _quantized(
     graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
-    effort = EFFORTS[settings.effort]
+    effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
     quantized, distortion = priced.quantize(
         weight,
         layer.layout,
