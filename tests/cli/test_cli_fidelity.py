@@ -96,7 +96,7 @@ def test_a_price_or_a_target_replaces_it(run: Run, model: Path, calib: Path, tmp
 
 @pytest.mark.parametrize(
     ("share", "message"),
-    [("100%", "out of range"), ("40%", "out of range"), ("99", "out of range"), ("most", "--fidelity")],
+    [("100%", "out of range"), ("40%", "out of range"), ("99", "write 99%"), ("most", "--fidelity")],
 )
 def test_shares_that_nothing_can_keep(
     run: Run, model: Path, calib: Path, tmp_path: Path, share: str, message: str
