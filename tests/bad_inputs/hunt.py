@@ -30,7 +30,7 @@ from cerwu_onnx.cli.app import EXIT_CODES, INTERNAL_ERROR, run
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container.dictionary import deflate, inflate
+from cerwu_onnx.container.packed import pack, unpack
 from cerwu_onnx.model.tensors import model_inputs
 
 from .. import models
@@ -176,7 +176,7 @@ def metadata_forged(data: bytes, rng: random.Random) -> bytes:
     """A file whose metadata says something odd under right CRCs."""
     records, payloads = damage.parts(data)
     index = next(i for i, record in enumerate(records) if record.kind is f.Kind.METADATA)
-    metadata = json.loads(inflate(payloads[index], 1 << 20))
+    metadata = json.loads(unpack(payloads[index], 1 << 20))
     keys = (*metadata, "folded", "params", "tables", "levels", "lambda", "method", "calibration", "model", "::key\n")
     for _ in range(rng.randint(1, 3)):
         metadata[rng.choice(keys)] = rng.choice(JSON)
@@ -184,7 +184,7 @@ def metadata_forged(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.1:
         depth = rng.choice((50, 200, 900, 5000))
         text = f'{{"deep": {"[" * depth}{"]" * depth}}}'
-    return damage.with_payload(data, index, deflate(text.encode()))
+    return damage.with_payload(data, index, pack(text.encode()))
 
 
 def data_for(model: onnx.ModelProto, rng: random.Random) -> dict[str, Any]:

@@ -81,7 +81,13 @@ VARIANTS = {
             "cerwu_onnx.quantize.priced.repair_damping": lambda *_: 0.01,
         },
     ),
-    "no bias correction": Variant(LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.centred": lambda *_: {}}),
+    "no bias correction": Variant(
+        LAMBDAS,
+        without={
+            "cerwu_onnx.compression.walk_quantizer.centred": lambda *_: {},
+            "cerwu_onnx.compression.walk_quantizer.taken": lambda _: 0.0,
+        },
+    ),
     "sensitivities by noise": Variant(
         LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.sensitivities": by_noise}
     ),

@@ -132,7 +132,7 @@ def test_every_setting_has_a_flag_with_its_default(monkeypatch: pytest.MonkeyPat
     defaults = Settings()
     assert parameters["skip"].default is None
     for field in fields(Settings):
-        if field.name == "rules":  # --skip, and a file's [layers]
+        if field.name in ("rules", "about"):  # --skip, and a file's [layers]; lists of pairs
             continue
         default = parameters[field.name].default
         expected = getattr(defaults, field.name)
