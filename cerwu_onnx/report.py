@@ -165,11 +165,10 @@ class Fidelity:
     @property
     def headline(self) -> str:
         """What is expected, in words."""
-        figure, meaning, judged = self.parts
+        figure, meaning, judged = self.told()
         return f"{figure} {meaning}, {judged}" if self.same is None else f"{figure} {meaning} ({judged})"
 
-    @property
-    def parts(self) -> tuple[str, str, str]:
+    def told(self) -> tuple[str, str, str]:
         """The figure of the headline, what it is a share of, and what it was judged by."""
         samples = f"{self.samples:,} held-out samples"
         if self.same is None:

@@ -73,7 +73,7 @@ def _expected(report: Report) -> str:
     """What the compressed model keeps, and how that was judged; empty where it was not."""
     if report.fidelity is None:
         return ""
-    figure, meaning, judged = map(_text, report.fidelity.parts)
+    figure, meaning, judged = map(_text, report.fidelity.told())
     lead = f"{_text(report.fidelity.title.capitalize())}: <b>{figure}</b> {meaning}"
     return f'<p class="lead">{lead}</p>\n<p class="dim">{judged}</p>\n'
 

@@ -268,7 +268,7 @@ def test_what_is_expected_on_fresh_data_comes_first(page: Page) -> None:
     assert 0.97 < fidelity.kept < 1
     assert fidelity.samples == 20
     told = f"{fidelity.title}: {fidelity.headline}"
-    figure, meaning, judged = map(escape, fidelity.parts)
+    figure, meaning, judged = map(escape, fidelity.told())
     lead = f'<p class="lead">{fidelity.title.capitalize()}: <b>{figure}</b> {meaning}</p>\n<p class="dim">{judged}</p>'
     assert html.index(lead) < html.index("bytes")
     assert markdown.split("\n\n")[1] == f"**{plain(told)}**"
