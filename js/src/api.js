@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import { CwbError } from './errors.js';
+import { Reading } from './reading.js';
+import { chunks } from './source.js';
+import { Decoder } from './wasm.js';
+import code from './cwb-wasm.js';
+
+const DATA = 'cwb.data'; // what the graph calls its external data
+const APART = 1 << 16; // bytes of a tensor from which on it is external data; others stay in the graph
+
+/** Typed arrays of elements, as onnxruntime's tensors take them; what is not here becomes bytes. */
+const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: globalThis.Float16Array ?? Uint16Array,
+  bfloat16: Uint16Array,
+  int8: Int8Array,
+  int16: Int16Array,
+  uint16: Uint16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+};
+
+let compiled;
+
+/** The decoder's code, compiled once. */
+function module() {
+  compiled ??= WebAssembly.compile(Uint8Array.from(atob(code), (character) => character.charCodeAt(0))).catch((cause) => {
+    compiled = undefined;
+    const why = "a page with a Content-Security-Policy needs script-src 'wasm-unsafe-eval'";
+    throw new CwbError('no-wasm', `WebAssembly is not allowed here: ${why} (${cause.message})`, { cause });
+  });
+  return compiled;
+}
+
+/** The functions of the package on a platform: browser.js, node.js. */
+export function api(platform) {
+  /** Read, decode and check a file; `use` gets the decoder, with its model open, and the tensors. */
+  async function withFile(source, { onprogress, signal, workers = platform.cores, base }, use) {
+    signal?.throwIfAborted();
+    const code = await module();
+    const decoder = await Decoder.from(code);
+    const options = { module: code, spawn: platform.spawn, cores: Math.min(workers, 8), onprogress };
+    const reading = new Reading(decoder, options);
+    const stop = () => reading.close(signal.reason);
+    signal?.addEventListener('abort', stop, { once: true });
+    try {
+      const [before] = await Promise.all([
+        base === undefined ? undefined : whole(chunks(base, platform.open, signal)),
+        reading.read(chunks(source, platform.open, signal)),
+      ]);
+      signal?.throwIfAborted();
+      decoder.openModel(reading.start, reading.total, before);
+      return await use(decoder, await Promise.all((reading.tensors ?? []).map((tensor) => tensor.data)), reading);
+    } finally {
+      reading.close();
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  async function decodeCwb(source, options = {}) {
+    return withFile(source, options, (decoder, decoded) => {
+      const arrays = new Map();
+      for (let index = 0; index < decoder.tensors; index++) {
+        const { name, type, dims } = decoder.modelTensor(index);
+        const data = new (ARRAYS[type] ?? Uint8Array)(decoder.elements(index, decoded[index]));
+        arrays.set(name, { type, dims, data });
+      }
+      return arrays;
+    });
+  }
+
+  async function verifyCwb(source, options = {}) {
+    return withFile(source, options, (decoder, decoded) => {
+      for (let index = 0; index < decoder.tensors; index++) decoder.elements(index, decoded[index]);
+      if (decoder.hasGraph) decoder.graph(DATA, APART, decoded);
+      return { tensors: decoder.tensors, hasGraph: decoder.hasGraph };
+    });
+  }
+
+  async function loadCwb(source, options = {}) {
+    const ort = options.ort ?? (await runtime());
+    const model = await withFile(source, options, (decoder, decoded) => {
+      if (!decoder.hasGraph) throw new CwbError('no-graph', 'the file holds weights only, no graph: use decodeCwb');
+      return decoder.graph(DATA, APART, decoded);
+    });
+    const { sessionOptions = {} } = options;
+    const externalData = [...(sessionOptions.externalData ?? [])];
+    if (model.data.length > 0) externalData.push({ path: DATA, data: model.data });
+    return ort.InferenceSession.create(model.graph, externalData.length > 0 ? { ...sessionOptions, externalData } : sessionOptions);
+  }
+
+  async function runtime() {
+    try {
+      return await platform.runtime();
+    } catch (cause) {
+      const how = 'npm install onnxruntime-web, or pass the module as the option ort';
+      throw new CwbError('no-runtime', `onnxruntime-web is not there (${how}): ${cause.message}`, { cause });
+    }
+  }
+
+  return { loadCwb, decodeCwb, verifyCwb };
+}
+
+/** All chunks in one. */
+async function whole(parts) {
+  return new Uint8Array(await new Blob(await Array.fromAsync(parts)).arrayBuffer());
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entry for Node: what of the package depends on the platform.
+import { openAsBlob } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { api } from './api.js';
+
+const platform = {
+  cores: availableParallelism(),
+
+  spawn() {
+    const worker = new Worker(new URL('./worker-node.js', import.meta.url));
+    return {
+      ask: (message, transfer) =>
+        new Promise((resolve, reject) => {
+          worker.removeAllListeners('message').once('message', resolve);
+          worker.removeAllListeners('error').once('error', reject);
+          worker.postMessage(message, transfer);
+        }),
+      end: () => worker.terminate(),
+    };
+  },
+
+  /** Here a URL may also be `file:` or a path. */
+  async open(url, signal) {
+    if (/^(https?|data|blob):/.test(url)) return fetch(url, { signal });
+    return new Response(await openAsBlob(/^file:/.test(url) ? fileURLToPath(url) : url));
+  },
+
+  runtime: () => import('onnxruntime-web'),
+};
+
+export const { loadCwb, decodeCwb, verifyCwb } = api(platform);
+export { CwbError } from './errors.js';

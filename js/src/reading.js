@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+import { CwbError } from './errors.js';
+import { Pool } from './pool.js';
+
+const HEADER = 20; // bytes
+const SMALL = 1 << 14; // elements of a tensor that is not worth a message to a worker
+const FEW = 1 << 18; // elements of a file that is not worth starting workers
+
+/**
+ * A file being read: its bytes arrive in the decoder's memory, and each tensor is decoded as soon as its payload is there.
+ *
+ * `tensors` are what Decoder.describe tells, each with `data`, a promise of its elements.
+ */
+export class Reading {
+  /**
+   * @param {import('./wasm.js').Decoder} decoder
+   * @param {{spawn: () => object, cores: number, module: WebAssembly.Module, onprogress?: (progress: object) => void}} options
+   */
+  constructor(decoder, options) {
+    this.decoder = decoder;
+    this.options = options;
+    this.start = decoder.allocate(HEADER);
+    this.loaded = 0;
+    this.total = HEADER; // until the header tells
+    this.decoded = 0;
+    this.elements = 0;
+    this.begun = 0;
+    this.tensors = undefined;
+  }
+
+  /** @param {AsyncIterable<Uint8Array>} chunks */
+  async read(chunks) {
+    for await (const chunk of chunks) {
+      for (let done = 0; done < chunk.length;) {
+        if (this.loaded === this.total) this.decoder.checked(-4);
+        done += this.take(chunk.subarray(done));
+      }
+      this.report();
+    }
+    if (this.loaded < HEADER) this.checkHeader();
+    if (this.loaded < HEADER || this.loaded < this.total) {
+      throw new CwbError('truncated', `the file is truncated: ${this.loaded} of its ${this.total} bytes came`);
+    }
+    if (!this.tensors) this.open(); // a file of a header alone
+    await Promise.all(this.tensors.map((tensor) => tensor.data));
+  }
+
+  /** End what goes on. */
+  close(reason) {
+    this.pool?.close(reason);
+  }
+
+  /** Store the first bytes of a chunk, up to where something is to be done; how many. */
+  take(chunk) {
+    const size = Math.min(chunk.length, (this.loaded < HEADER ? HEADER : this.total) - this.loaded);
+    this.decoder.bytes(this.start + this.loaded, size).set(size < chunk.length ? chunk.subarray(0, size) : chunk);
+    this.loaded += size;
+    if (this.loaded === HEADER) this.checkHeader();
+    if (this.loaded >= this.directory && !this.tensors) this.open();
+    this.begin();
+    return size;
+  }
+
+  /** What the first bytes say: is it a .cwb file of a version that we know, and how large is it? */
+  checkHeader() {
+    const [notCwb, tooNew, truncated] = [-1, -2, -3];
+    const result = this.decoder.calls.open(this.start, HEADER);
+    if (result === notCwb || (this.loaded === HEADER && result === tooNew)) this.decoder.checked(result);
+    const header = new DataView(this.decoder.calls.memory.buffer, this.start, HEADER);
+    this.total = Math.max(HEADER, header.getUint32(12, true));
+    this.directory = Math.min(HEADER + header.getUint32(8, true), this.total);
+    if (this.total >= 2 ** 31) throw new CwbError('memory', `the file has ${this.total} bytes: more than 2 GB do not fit`);
+    if (this.loaded < HEADER) return;
+    const first = this.decoder.bytes(this.start, HEADER).slice();
+    this.decoder.release(this.start);
+    this.start = this.decoder.allocate(this.total);
+    this.decoder.bytes(this.start, HEADER).set(first);
+  }
+
+  /** Header and directory are there. */
+  open() {
+    const { decoder, options } = this;
+    const count = decoder.open(this.start, this.total);
+    this.tensors = Array.from({ length: count }, (_, index) => decoder.describe(index));
+    const coded = this.tensors.filter((tensor) => tensor.isCoded);
+    this.elements = coded.reduce((sum, tensor) => sum + tensor.count, 0);
+    if (this.elements > 2 ** 27 + 32768 * this.total) {
+      throw new CwbError('damaged', `${this.elements} elements in a file of ${this.total} bytes: do not trust it`);
+    }
+    const large = this.elements < FEW ? 0 : coded.filter((tensor) => tensor.count > SMALL).length;
+    const directory = decoder.bytes(this.start, this.directory).slice();
+    const greeting = { module: options.module, directory, size: this.total };
+    const here = (tensor, payload) => decoder.decode(tensor, payload);
+    this.pool = new Pool(options.spawn, Math.min(large, options.cores), greeting, here);
+  }
+
+  /** Begin to decode the tensors whose payloads have come. */
+  begin() {
+    for (; this.begun < (this.tensors?.length ?? 0); this.begun++) {
+      const tensor = this.tensors[this.begun];
+      if (tensor.offset + tensor.size > this.loaded) return;
+      const payload = () => this.decoder.bytes(this.start + tensor.offset, tensor.size).slice();
+      tensor.data = tensor.count > SMALL ? this.pool.decode(tensor, payload) : this.decoder.decode(tensor, payload());
+      Promise.resolve(tensor.data).then(() => {
+        this.decoded += tensor.isCoded ? tensor.count : 0;
+        this.report();
+      }, () => {}); // read() tells
+    }
+  }
+
+  report() {
+    const { loaded, total, decoded, elements } = this;
+    if (this.tensors) this.options.onprogress?.({ loaded, total, decoded, elements });
+  }
+}
