@@ -53,7 +53,7 @@ export function api(platform) {
       ]);
       signal?.throwIfAborted();
       decoder.openModel(reading.start, reading.total, before);
-      return await use(decoder, await Promise.all((reading.tensors ?? []).map((tensor) => tensor.data)), reading);
+      return await use(decoder, reading.tensors);
     } finally {
       reading.close();
       signal?.removeEventListener('abort', stop);
@@ -80,16 +80,21 @@ export function api(platform) {
     });
   }
 
-  async function loadCwb(source, options = {}) {
-    const ort = options.ort ?? (await runtime());
-    const model = await withFile(source, options, (decoder, decoded) => {
-      if (!decoder.hasGraph) throw new CwbError('no-graph', 'the file holds weights only, no graph: use decodeCwb');
-      return decoder.graph(DATA, APART, decoded);
+  async function unpackCwb(source, options = {}) {
+    return withFile(source, options, (decoder, decoded) => {
+      const { graph, data } = decoder.graph(DATA, APART, decoded);
+      return { model: graph, externalData: data.length > 0 ? [{ path: DATA, data }] : [] };
     });
+  }
+
+  async function loadCwb(source, options = {}) {
     const { sessionOptions = {} } = options;
-    const externalData = [...(sessionOptions.externalData ?? [])];
-    if (model.data.length > 0) externalData.push({ path: DATA, data: model.data });
-    return ort.InferenceSession.create(model.graph, externalData.length > 0 ? { ...sessionOptions, externalData } : sessionOptions);
+    const [{ InferenceSession }, { model, externalData }] = await Promise.all([
+      options.ort ?? runtime(),
+      unpackCwb(source, options),
+    ]);
+    const more = [...(sessionOptions.externalData ?? []), ...externalData];
+    return InferenceSession.create(model, more.length > 0 ? { ...sessionOptions, externalData: more } : sessionOptions);
   }
 
   async function runtime() {
@@ -101,10 +106,12 @@ export function api(platform) {
     }
   }
 
-  return { loadCwb, decodeCwb, verifyCwb };
+  return { loadCwb, unpackCwb, decodeCwb, verifyCwb };
 }
 
 /** All chunks in one. */
 async function whole(parts) {
-  return new Uint8Array(await new Blob(await Array.fromAsync(parts)).arrayBuffer());
+  const all = [];
+  for await (const part of parts) all.push(part);
+  return new Uint8Array(await new Blob(all).arrayBuffer());
 }

@@ -23,5 +23,5 @@ const platform = {
   runtime: () => import('onnxruntime-web'),
 };
 
-export const { loadCwb, decodeCwb, verifyCwb } = api(platform);
+export const { loadCwb, unpackCwb, decodeCwb, verifyCwb } = api(platform);
 export { CwbError } from './errors.js';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entry for Node: what of the package depends on the platform.
-import { openAsBlob } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -25,11 +25,11 @@ const platform = {
   /** Here a URL may also be `file:` or a path. */
   async open(url, signal) {
     if (/^(https?|data|blob):/.test(url)) return fetch(url, { signal });
-    return new Response(await openAsBlob(/^file:/.test(url) ? fileURLToPath(url) : url));
+    return new Response(await readFile(/^file:/.test(url) ? fileURLToPath(url) : url, { signal }));
   },
 
   runtime: () => import('onnxruntime-web'),
 };
 
-export const { loadCwb, decodeCwb, verifyCwb } = api(platform);
+export const { loadCwb, unpackCwb, decodeCwb, verifyCwb } = api(platform);
 export { CwbError } from './errors.js';

@@ -9,7 +9,7 @@ const FEW = 1 << 18; // elements of a file that is not worth starting workers
 /**
  * A file being read: its bytes arrive in the decoder's memory, and each tensor is decoded as soon as its payload is there.
  *
- * `tensors` are what Decoder.describe tells, each with `data`, a promise of its elements.
+ * `tensors` are what Decoder.describe tells, each with `data`: its elements once `read` is done, before that a promise.
  */
 export class Reading {
   /**
@@ -42,7 +42,7 @@ export class Reading {
       throw new CwbError('truncated', `the file is truncated: ${this.loaded} of its ${this.total} bytes came`);
     }
     if (!this.tensors) this.open(); // a file of a header alone
-    await Promise.all(this.tensors.map((tensor) => tensor.data));
+    await Promise.all(this.tensors.map(async (tensor) => (tensor.data = await tensor.data)));
   }
 
   /** End what goes on. */

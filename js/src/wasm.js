@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CwbError, decoderError } from './errors.js';
 
-const TYPES = { 1: 'float32', 10: 'float16', 11: 'float64', 16: 'bfloat16' };
+/** Types of elements as onnxruntime calls them, by the numbers of ONNX. */
+const TYPES = [
+  ...['', 'float32', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16', 'float64', 'uint32'],
+  ...['uint64', 'complex64', 'complex128', 'bfloat16', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'],
+  ...['uint4', 'int4', 'float4e2m1', 'float8e8m0', 'uint2', 'int2'],
+];
 const FIELDS = 17; // of describe() in wasm/cwb_wasm.c
 
 /** The decoder in a WebAssembly module, with one open file. */
@@ -75,10 +80,83 @@ export class Decoder {
     }
   }
 
+  /** Open the model of the file at `start`, all of which is there now, with all checks but those of payloads. */
+  openModel(start, size, base) {
+    const [other, otherSize] = base ? [this.copy(base), base.length] : [0, 0];
+    this.checkedModel(this.calls.model_open(start, size, other, otherSize));
+    this.hasGraph = this.calls.model_has_graph() === 1;
+    this.tensors = this.calls.model_tensors();
+  }
+
+  /** What a tensor of the model is. */
+  modelTensor(index) {
+    const { buffer } = this.calls.memory;
+    const start = this.calls.model_tensor(index) >>> 0;
+    const [name, nameSize, dims, rank, type, size, offset, apart] = new Uint32Array(buffer, start, 8);
+    return {
+      name: new TextDecoder().decode(new Uint8Array(buffer, name, nameSize)),
+      dims: Array.from(new BigInt64Array(buffer, dims, rank), Number),
+      type: TYPES[type],
+      size,
+      offset,
+      isApart: apart === 1,
+    };
+  }
+
+  /**
+   * The elements of a tensor of the model.
+   *
+   * @param {number} index
+   * @param {{type: string, data: ArrayBuffer}} [decoded] the tensor as the directory tells it; the graph may tell another type
+   * @returns {ArrayBuffer}
+   */
+  elements(index, decoded) {
+    const { type, size } = this.modelTensor(index);
+    if (decoded?.type === type) return decoded.data;
+    const out = this.allocate(size);
+    try {
+      this.checkedModel(this.calls.model_decode(index, out, size), `tensor ${index}: `);
+      return this.bytes(out, size).slice().buffer;
+    } finally {
+      this.release(out);
+    }
+  }
+
+  /**
+   * The graph as an ONNX model, and beside it the elements of its large tensors.
+   *
+   * @param {string} location what the graph calls them
+   * @param {number} least bytes of a tensor that is large
+   * @param {{type: string, data: ArrayBuffer}[]} decoded all tensors; their data are forgotten
+   * @returns {{graph: Uint8Array, data: Uint8Array}}
+   */
+  graph(location, least, decoded) {
+    if (!this.hasGraph) throw new CwbError('no-graph', 'the file holds weights only, no graph: decodeCwb gives them');
+    const text = this.copy(new TextEncoder().encode(`${location}\0`));
+    this.checkedModel(this.calls.model_apart(text, least));
+    this.release(text);
+    const data = new Uint8Array(this.calls.model_data_size() >>> 0);
+    const size = this.calls.model_size() >>> 0;
+    const frame = this.allocate(size);
+    this.checkedModel(this.calls.model_frame(frame, size));
+    const graph = this.bytes(frame, size).slice();
+    this.release(frame);
+    for (let index = 0; index < this.tensors; index++) {
+      const { offset, isApart } = this.modelTensor(index);
+      (isApart ? data : graph).set(new Uint8Array(this.elements(index, decoded[index])), offset);
+      if (decoded[index]) decoded[index].data = undefined;
+    }
+    return { graph, data };
+  }
+
+  checkedModel(result, where) {
+    return this.checked(result, where, this.calls.model_message);
+  }
+
   /** @param {number} result of a call, negative if it is an error */
-  checked(result, where) {
+  checked(result, where, message = this.calls.message) {
     if (result >= 0) return result;
-    const start = this.calls.message(result) >>> 0;
+    const start = message(result) >>> 0;
     const memory = new Uint8Array(this.calls.memory.buffer);
     throw decoderError(result, new TextDecoder().decode(memory.subarray(start, memory.indexOf(0, start))), where);
   }

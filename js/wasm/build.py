@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build src/cwb.wasm from the C sources, with the compiler in the wheel of ziglang: ``python js/wasm/build.py [output]``.
+"""Build src/cwb-wasm.js, the WebAssembly module as text in a script, from the C sources: ``python js/wasm/build.py``.
 
-The same sources and the same ziglang give the same bytes, wherever they stand.
+The compiler is that in the wheel of ziglang. The same sources and the same ziglang give the same bytes, wherever they stand.
 """
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-OUTPUT = HERE.parent / "src" / "cwb.wasm"
+OUTPUT = HERE.parent / "src" / "cwb-wasm.js"
 
-SOURCES = ("decoder_c/cwb.c", "js/wasm/cwb_wasm.c")
+DECODER = ("decoder_c/cwb.c", "js/wasm/cwb_wasm.c")
+GRAPH = ("cwb_onnx.c",)
 
 FLAGS = (
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-O2", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),
@@ -23,13 +26,23 @@ FLAGS = (
 )
 
 
-def build(output: Path) -> None:
-    """Write the WebAssembly module to ``output``."""
-    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *SOURCES, "-o", str(output.resolve())]
-    subprocess.run(command, cwd=ROOT, check=True)
+def build(root: Path = ROOT, *, graph: bool = True) -> bytes:
+    """The WebAssembly module: the decoder, and what makes ONNX models unless ``graph`` is false."""
+    more = ("-DCWB_WASM_GRAPH", "-Idecoder_c/host", *(f"decoder_c/host/{name}" for name in GRAPH)) if graph else ()
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "cwb.wasm"
+        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *more, *DECODER, "-o", str(output)]
+        subprocess.run(command, cwd=root, check=True)
+        return output.read_bytes()
+
+
+def script(module: bytes) -> str:
+    """The module as a script: bundlers and pages then have no further file to find."""
+    text = base64.b64encode(module).decode()
+    return f"// Written by `make wasm` from decoder_c and js/wasm.\nexport default '{text}';\n"
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT
-    build(target)
-    print(f"{target}: {target.stat().st_size:,} bytes")
+    module = build(graph="--decoder" not in sys.argv)
+    OUTPUT.write_text(script(module), encoding="utf-8")
+    print(f"{OUTPUT.relative_to(ROOT)}: {len(module):,} bytes of WebAssembly")
