@@ -89,10 +89,8 @@ export function api(platform) {
 
   async function loadCwb(source, options = {}) {
     const { sessionOptions = {} } = options;
-    const [{ InferenceSession }, { model, externalData }] = await Promise.all([
-      options.ort ?? runtime(),
-      unpackCwb(source, options),
-    ]);
+    const { InferenceSession } = options.ort ?? (await runtime());
+    const { model, externalData } = await unpackCwb(source, options);
     const more = [...(sessionOptions.externalData ?? []), ...externalData];
     return InferenceSession.create(model, more.length > 0 ? { ...sessionOptions, externalData: more } : sessionOptions);
   }
