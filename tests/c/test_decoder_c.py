@@ -413,7 +413,15 @@ def test_hostile_files_cover_every_file_error() -> None:
     assert provoked == {name for name, code in ERRORS.items() if -13 <= code < 0}
 
 
-OPTIONS = {"NO_ANS": "a", "NO_ADAPTIVE": "d", "NO_TRELLIS": "", "NO_NAMES": "", "NO_CRC": "", "CRC32=other_crc": ""}
+OPTIONS = {
+    "NO_ANS": "a",
+    "NO_ADAPTIVE": "d",
+    "NO_TRELLIS": "",
+    "NO_V1": "",
+    "NO_NAMES": "",
+    "NO_CRC": "",
+    "CRC32=other_crc": "",
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -454,6 +462,14 @@ def test_a_trellis_that_was_left_out(build_harness: BuildHarness, tmp_path: Path
     assert ONE.symbols is not None
     assert (tmp_path / "out").read_bytes() == ONE.symbols.astype("<i2").tobytes() + ONE.decoded
     assert harness("status", tmp_path / "f").stdout.split() == [str(ERRORS["CWB_ERR_KIND"]).encode()]
+
+
+def test_version_1_was_left_out(build_harness: BuildHarness, tmp_path: Path) -> None:
+    harness = build_harness("-DCWB_NO_V1")
+    for version, error in ((0, "VERSION"), (1, "VERSION"), (2, None)):
+        (tmp_path / "f").write_bytes(build([TWO], version=version))
+        code = ERRORS["CWB_OK" if error is None else f"CWB_ERR_{error}"]
+        assert harness("status", tmp_path / "f").stdout.split() == [str(code).encode()]
 
 
 def test_a_crc_function_from_outside(build_harness: BuildHarness, tmp_path: Path) -> None:
