@@ -39,7 +39,7 @@ class LayerReport:
         op: operator that uses it.
         shape: tensor shape.
         weights: number of elements.
-        coder: "ans" or "adaptive".
+        coder: "ans" or "adaptive"; in a delta also "changed" or "unchanged".
         coded_bytes: frequency table, coded words, step and table bounds.
         bits_per_weight: ``8 * coded_bytes / weights``.
         entropy: ideal order-0 entropy of the symbols, bits per weight, no table counted.
@@ -178,6 +178,27 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """The file is a delta: it says how the tensors of another one, its base, change.
+
+    Attributes:
+        base_bytes: size of the base.
+        base_crc: the CRC in its header.
+        unchanged: number of tensors that are the base's.
+        changed: number of tensors that differ from the base's by changes.
+        anew: number of tensors that the delta holds as a file of its own would.
+        full_bytes: estimate of what a file of its own would take.
+    """
+
+    base_bytes: int
+    base_crc: int
+    unchanged: int
+    changed: int
+    anew: int
+    full_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A whole compression.
 
@@ -203,6 +224,7 @@ class Report:
         scores: scores by the metric; None without one.
         fidelity: what is expected on fresh data; None where it was not judged.
         missed: one sentence for each target or limit of accuracy that the file misses.
+        delta: what the file takes from its base; None for a file of its own.
     """
 
     model_bytes: int
@@ -224,6 +246,7 @@ class Report:
     scores: Scores | None = None
     fidelity: Fidelity | None = None
     missed: tuple[str, ...] = ()
+    delta: Delta | None = None
 
     @property
     def weights(self) -> int:

@@ -192,6 +192,13 @@ class Container:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of payload and values: the file is damaged")
         return symbols
 
+    def values(self, record: f.Record) -> npt.NDArray[np.int32]:
+        """Like :meth:`symbols`, but by the C decoder if it was built."""
+        if native.available():
+            file, indices = self._native
+            return file.decode_symbols(indices[record.name]).astype(np.int32)
+        return self.symbols(record)
+
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, but never with the C library."""
         if self.base is not None and record.base is not None and not record.is_coded:
@@ -237,11 +244,7 @@ def read(path: str | Path, base: str | Path | Container | None = None) -> Contai
         BaseError: it is a delta, and this is not its base.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
-    if isinstance(base, (str, Path)):
-        try:
-            base = read(base)
-        except BaseError:
-            raise BaseError(f"{base} is itself a delta, which cannot be a base") from None
+    base = read_base(base) if isinstance(base, (str, Path)) else base
     reading(path)
     try:
         data = Path(path).read_bytes()
@@ -251,6 +254,19 @@ def read(path: str | Path, base: str | Path | Container | None = None) -> Contai
         return parse(data, base)
     except (CorruptFileError, BaseError) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def read_base(path: str | Path) -> Container:
+    """Read and check a file that is to be the base of a delta.
+
+    Raises:
+        UsageError, CorruptFileError: as for :func:`read`.
+        BaseError: it is itself a delta.
+    """
+    try:
+        return read(path)
+    except BaseError:
+        raise BaseError(f"{path} is itself a delta, which cannot be a base") from None
 
 
 def parse(data: bytes, base: Container | None = None) -> Container:
