@@ -182,16 +182,14 @@ class Delta:
     """The file is a delta: it says how the tensors of another one, its base, change.
 
     Attributes:
-        base_bytes: size of the base.
-        base_crc: the CRC in its header.
+        base: what ``inspect`` calls the base: CRC and size of its tensors.
         unchanged: number of tensors that are the base's.
         changed: number of tensors that differ from the base's by changes.
         anew: number of tensors that the delta holds as a file of its own would.
         full_bytes: estimate of what a file of its own would take.
     """
 
-    base_bytes: int
-    base_crc: int
+    base: str
     unchanged: int
     changed: int
     anew: int

@@ -49,9 +49,14 @@ def change(container: Container, index: int, density: float, largest: int, seed:
     return part
 
 
+def named(of: bytes) -> writer.Encoded:
+    """The section that names a base."""
+    return deltas.base_section(of, reader.parse(of).records)
+
+
 def delta(of: bytes, tensors: Sequence[writer.Encoded], *more: writer.Encoded) -> bytes:
     """A delta of these tensors."""
-    return writer.assemble([*tensors, deltas.base_section(of), *more])
+    return writer.assemble([*tensors, named(of), *more])
 
 
 def example(seed: int = 0) -> tuple[bytes, bytes]:

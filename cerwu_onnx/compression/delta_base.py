@@ -81,8 +81,8 @@ class Base:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """What a delta says of it: size and CRC."""
-        return deltas.identity(self.container.data)
+        """What a delta says of it: bytes of its tensors, and CRC of their records."""
+        return deltas.identity(self.container.data, self.container.records)
 
     @property
     def weights_only(self) -> bool:

@@ -35,7 +35,7 @@ def encode_delta(
     file = code_tensors(graph, quantized, replace(settings, weights_only=base.weights_only))
     parts = {name: base.part(name, file.parts.get(name), quantized.get(name), graph) for name in base.names}
     metadata_part = writer.metadata_section({**metadata, **file.masks(base.names)})
-    base_part = deltas.base_section(base.container.data)
+    base_part = deltas.base_section(base.container.data, base.container.records)
     content = writer.assemble([*parts.values(), metadata_part, base_part])
     sizes = {name: part.record.value_bytes for name, part in parts.items()}
     coders = {name: part.record.kind.name.lower() for name, part in parts.items()}
@@ -62,7 +62,7 @@ def encode_delta(
     alone = sum(_alone(part, quantized.get(name)) for name, part in file.parts.items())
     kinds = [part.record.kind for part in parts.values()]
     delta = Delta(
-        *base.identity,
+        deltas.called(*base.identity),
         unchanged=kinds.count(f.Kind.UNCHANGED),
         changed=kinds.count(f.Kind.CHANGED),
         anew=sum(kind not in (f.Kind.UNCHANGED, f.Kind.CHANGED) for kind in kinds),

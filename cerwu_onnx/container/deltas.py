@@ -16,21 +16,42 @@ from cerwu_onnx.errors import BaseError, CorruptFileError
 from cerwu_onnx.types import IntArray
 
 _IDENTITY = struct.Struct("<II")
+_DIRECTORY = 8
+"""Where the header says how large the directory is."""
 
 
-def identity(data: bytes) -> tuple[int, int]:
-    """What a base section says of a file: its size, and the CRC in its header, which covers those of all payloads."""
-    return len(data), int.from_bytes(data[f.HEADER.size - f.CRC_SIZE : f.HEADER.size], "little")
+def identity(data: bytes, records: Sequence[f.Record]) -> tuple[int, int]:
+    """What a base section says of a file, given its directory: bytes of its tensors, and CRC of their records."""
+    sections = sum(len(record.to_bytes()) for record in records if not record.is_tensor)
+    (directory,) = struct.unpack_from("<I", data, _DIRECTORY)
+    tensors = data[f.HEADER.size : f.HEADER.size + directory - sections]
+    return len(tensors) + sum(record.size for record in records if record.is_tensor), f.crc32(tensors)
 
 
 def called(size: int, crc: int) -> str:
     """A base in words."""
-    return f"the .cwb of {size:,} bytes with the CRC {crc:08X}"
+    return f"{crc:08X}-{size}"
 
 
-def base_section(data: bytes) -> Encoded:
-    """The section that names a file as the base."""
-    return section(f.Kind.BASE, _IDENTITY.pack(*identity(data)))
+def base_section(data: bytes, records: Sequence[f.Record]) -> Encoded:
+    """The section that names a file, given with its directory, as the base."""
+    return section(f.Kind.BASE, _IDENTITY.pack(*identity(data, records)))
+
+
+def named_base(data: bytes, records: Sequence[f.Record]) -> tuple[int, int] | None:
+    """The identity of the base of a delta; None for a file that is none.
+
+    Raises:
+        CorruptFileError: the section that says so is damaged.
+    """
+    for where in records:
+        if where.kind is f.Kind.BASE:
+            payload = data[where.offset : where.offset + where.size]
+            if where.size != _IDENTITY.size or f.crc32(payload) != where.crc:
+                raise CorruptFileError("base section: CRC mismatch, or not of 8 bytes: the file is damaged")
+            size, crc = _IDENTITY.unpack(payload)
+            return size, crc
+    return None
 
 
 def unchanged(base: f.Record) -> Encoded:
@@ -78,31 +99,28 @@ def values(record: f.Record, payload: bytes, before: npt.NDArray[np.int32]) -> n
 
 
 def resolve(
-    data: bytes, records: tuple[f.Record, ...], base: bytes | None, tensors: Sequence[f.Record]
+    named: tuple[int, int], records: tuple[f.Record, ...], base: bytes | None, directory: Sequence[f.Record]
 ) -> tuple[f.Record, ...]:
     """Complete the records of a delta by those of its base.
 
     Args:
-        data: the delta.
-        records: its directory.
+        named: identity of the base that the delta names.
+        records: the delta's directory.
         base: the base; None if there is none.
-        tensors: those of the base.
+        directory: that of the base.
 
     Raises:
         BaseError: the base is missing, or another file.
         CorruptFileError: the directory breaks a rule of the format.
     """
-    where = next(record for record in records if record.kind is f.Kind.BASE)
-    payload = data[where.offset : where.offset + where.size]
-    if where.size != _IDENTITY.size or f.crc32(payload) != where.crc:
-        raise CorruptFileError("base section: CRC mismatch, or not of 8 bytes: the file is damaged")
     if any(record.kind in (f.Kind.GRAPH, f.Kind.NAMES) for record in records):
         raise CorruptFileError("directory: a delta with a graph or names of its own")
-    named = _IDENTITY.unpack(payload)
     if base is None:
-        raise BaseError(f"a delta, which needs its base: give {called(*named)}")
-    if identity(base) != named:
-        raise BaseError(f"a delta for another base: it needs {called(*named)}, not {called(*identity(base))}")
+        raise BaseError(f"a delta, which needs its base, the .cwb that inspect calls {called(*named)}: give --base")
+    given = identity(base, directory)
+    if given != named:
+        raise BaseError(f"a delta for another base: for {called(*named)}, not for {called(*given)}, as inspect says")
+    tensors = [record for record in directory if record.is_tensor]
     own = [record for record in records if record.is_tensor]
     if len(own) != len(tensors):
         raise CorruptFileError(f"directory: {len(own)} tensors, where the base has {len(tensors)}")

@@ -295,9 +295,10 @@ def parse(data: bytes, base: Container | None = None) -> Container:
     if count > f.MAX_RECORDS:
         raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
     records = _directory(directory, count, f.HEADER.size + directory_size, len(data), version)
-    if any(record.kind is f.Kind.BASE for record in records):
-        tensors = () if base is None else base.tensors
-        return Container(data, deltas.resolve(data, records, None if base is None else base.data, tensors), base)
+    named = deltas.named_base(data, records)
+    if named is not None:
+        given = (None, ()) if base is None else (base.data, base.records)
+        return Container(data, deltas.resolve(named, records, *given), base)
     if any(record.kind in (f.Kind.UNCHANGED, f.Kind.CHANGED) for record in records):
         raise CorruptFileError("directory: tensors of a base, and no base section")
     if base is not None:

@@ -18,10 +18,10 @@ from cerwu_onnx.quantize.obs import Rate, obs
 from cerwu_onnx.quantize.rows import Rows
 from cerwu_onnx.types import Float64Array, MatrixLayout, QuantizedTensor
 
-PRESSURES = (1.0, 2.0, 4.0, 8.0, np.inf)
+PRESSURES = (0.25, 0.5, 1.0, 2.0, np.inf)
 """Factors on the price of a bit in the choice of each change; the last one changes nothing. The cheapest result counts.
 
-A low price also mends the base's own rounding, which is rarely worth its bits."""
+A low price takes more of the changes that are small but many, and mends the base's own rounding, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ class Frame:
 
         Args:
             base: in the shape of the tensor.
-            price: of a bit in the choice of each change, in units of the curvature's geometric mean times the squared
-                step.
+            price: of a bit in the choice of each change, in units of the distortion.
             passes: how often code lengths are estimated again.
 
         Returns:
@@ -82,7 +81,7 @@ class Frame:
             blocks = len(self.factor) // len(before)
             w = cut((self.target / base.step - before)[:, :, self.order], blocks)
             weight = self.curvature[:, :, None] * np.repeat(self._row_costs(), blocks, axis=0)[:, None]
-            price *= float(np.exp(np.log(self.curvature).mean()))
+            price /= base.step**2
             changes = np.rint(w)
             for _ in range(passes):
                 changes = obs(w, self.factor, weight, Rate(price, code_lengths(changes)))
@@ -110,9 +109,9 @@ def cheapest(
     alone: tuple[QuantizedTensor, float],
     base: Base,
     frame: Frame,
-    decision: float,
     passes: int,
-    cost: Callable[[float, int], float],
+    sensitivity: float,
+    price: float,
 ) -> tuple[QuantizedTensor, float]:
     """The cheapest of a tensor that was quantised without a base, and of changes of the base's.
 
@@ -120,19 +119,21 @@ def cheapest(
         alone: the tensor, and its distortion.
         base: the base's tensor.
         frame: the weight.
-        decision: price of a bit in the choice of each symbol, in units of the curvature's geometric mean times the
-            squared step of a grid.
         passes: how often code lengths are estimated again.
-        cost: of a distortion and so many bytes.
+        sensitivity: loss at the model's outputs per unit of distortion.
+        price: loss that one more bit must save.
 
     Returns:
         A tensor, with the bytes of ``alone`` in ``alone``, and its distortion.
     """
+
+    def cost(distortion: float, size: int) -> float:
+        return sensitivity * distortion + 8 * price * size
+
     size = base.code_alone(alone[0])
     found = [(cost(alone[1], size), alone)]
-    spacing = 4 if base.tensor.run else 1  # the squared step of a grid of a trellis
-    for pressure in PRESSURES:
-        changed = frame.change(base.tensor, pressure * spacing * decision, passes)
+    for pressure in PRESSURES if sensitivity > 0 else (np.inf,):
+        changed = frame.change(base.tensor, pressure * price / sensitivity if sensitivity > 0 else np.inf, passes)
         changed_size = base.code(changed[0])
         if changed_size is not None:
             found.append((cost(changed[1], changed_size), changed))

@@ -152,9 +152,7 @@ def quantize(
         return result
     sensitivity = _sensitivity(hessian, layout.rows, cost)
     frame = changes.Frame(layout, target, order, hessian, factor, curvature, rows, cost.largest)
-    return changes.cheapest(
-        result, base, frame, DECISION, passes, lambda error, size: sensitivity * error + 8 * cost.price * size
-    )
+    return changes.cheapest(result, base, frame, passes, sensitivity, cost.price)
 
 
 def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:

@@ -75,14 +75,19 @@ static int takes_place(const cwb_tensor *record, const cwb_tensor *base)
     return 1;
 }
 
-/* Is this section, which names a base, there and whole? Then *matches says whether it names this one. */
-static int names_base(const cwb_tensor *section, const cwb_file *base, int *matches)
+/* Does this section of a delta name the base? It tells the size of its tensors' records and payloads, and the CRC of the records. */
+static int names_base(const cwb_tensor *section, const cwb_file *base)
 {
-    if (section->payload_size != 8 || !has_crc(section->payload, 8, section->crc)) {
-        return 0;
+    cwb_tensor record;
+    cursor c = directory_of(base, &record);
+    const uint8_t *payloads = record.payload, *records = c.p;
+    uint32_t left;
+
+    for (left = base->tensors; left > 0; left--) {
+        (void)read_record(&c, &record);
     }
-    *matches = load_u32(section->payload) == base->size && load_u32(section->payload + 4) == load_u32(base->data + HEADER_CRC);
-    return 1;
+    return load_u32(section->payload) == (uint32_t)(c.p - records) + (uint32_t)(record.payload + record.payload_size - payloads) &&
+           has_crc(records, (uint32_t)(c.p - records), load_u32(section->payload + 4));
 }
 
 cwb_error cwb_delta_open(cwb_delta *delta, const void *data, size_t size, const cwb_file *base)
@@ -131,10 +136,11 @@ cwb_error cwb_delta_open(cwb_delta *delta, const void *data, size_t size, const 
         } else {
             last = record.kind;
             if (record.kind == BASE) {
-                named = names_base(&record, base, &matches);
-                if (!named) {
+                if (record.payload_size != 8 || !has_crc(record.payload, 8, record.crc)) {
                     return CWB_ERR_PAYLOAD_CRC;
                 }
+                named = 1;
+                matches = names_base(&record, base);
             }
         }
     }

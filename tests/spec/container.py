@@ -216,10 +216,19 @@ def read(data: bytes, base: bytes | None = None) -> File:
         refuse_if(len(section) != 8, "another size of the base section")
         refuse_if(base is None, "a delta without its base")
         assert base is not None
-        refuse_if(struct.unpack("<II", section) != (len(base), struct.unpack("<I", base[16:20])[0]), "another base")
         file.base = read(base)
+        refuse_if(struct.unpack("<II", section) != identity(base, file.base), "another base")
         check_delta(file, file.base)
     return file
+
+
+def identity(data: bytes, file: File) -> tuple[int, int]:
+    """What a delta says of its base: bytes of the tensors' records and payloads, and CRC of the records."""
+    source = Bytes(data[20:])
+    for _ in file.tensors:
+        read_record(source, file.version)
+    records = data[20 : 20 + source.at]
+    return len(records) + sum(record.size for record in file.tensors), zlib.crc32(records)
 
 
 def check_delta(file: File, base: File) -> None:
