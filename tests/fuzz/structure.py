@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from cerwu_onnx.container.dictionary import deflate
+from cerwu_onnx.container.packed import pack, unpack
 
 from ..spec import container as spec
 from . import wire
@@ -49,13 +50,23 @@ EDGES = (
 @dataclass
 class Part:
     """A record and its payload. ``numbers`` are the fields behind the CRC: how many bytes each has (0: a varint), and
-    its value; ``size`` is what the record says of the payload, the truth if None."""
+    its value; ``size`` is what the record says of the payload, the truth if None; ``version`` that of its file."""
 
     head: int
     payload: bytes
     numbers: list[tuple[int, int]] = field(default_factory=list)
     size: int | None = None
     long_form: bool = False
+    version: int = 2
+
+    @property
+    def content(self) -> bytes:
+        """What is packed in a graph or in metadata."""
+        return spec.inflate(self.payload) if self.version == 1 else unpack(self.payload, 1 << 22)
+
+    def hold(self, content: bytes) -> None:
+        """Pack another content."""
+        self.payload = (deflate if self.version == 1 else pack)(content)
 
 
 @dataclass
@@ -70,12 +81,13 @@ class Mutant:
 def parts_of(data: bytes) -> list[Part]:
     """The records of a sound file."""
     found = []
-    for record in spec.read(data).records:
+    file = spec.read(data)
+    for record in file.records:
         numbers = [(0, dim) for dim in record.dims]
         if record.is_coded:
             bits = struct.unpack("<I", struct.pack("<f", record.step))[0]
             numbers += [(1, 0), (4, bits), (0, record.largest)]
-        found.append(Part(record.head, record.payload, numbers))
+        found.append(Part(record.head, record.payload, numbers, version=file.version))
     return found
 
 
@@ -101,7 +113,8 @@ def assembled(parts: Sequence[Part]) -> bytes:
         for width, value in part.numbers:
             directory += value.to_bytes(width, "little") if width else varint(value)
     body = b"".join(part.payload for part in parts)
-    header = struct.pack("<4sHHII", b"\x89CWB", 1, len(parts), len(directory), 20 + len(directory) + len(body))
+    version = parts[0].version if parts else 2
+    header = struct.pack("<4sHHII", b"\x89CWB", version, len(parts), len(directory), 20 + len(directory) + len(body))
     return header + struct.pack("<I", zlib.crc32(header + directory)) + directory + body
 
 
@@ -261,7 +274,7 @@ def other(parts: list[Part], rng: random.Random) -> None:
 
 
 def stream(parts: list[Part], rng: random.Random) -> None:
-    """The deflate stream of graph or metadata."""
+    """The packed bytes of graph or metadata."""
     part = pick(parts, rng, lambda part: part.head in (spec.GRAPH, spec.METADATA))
     part.payload = hurt(part.payload, rng)
 
@@ -269,24 +282,24 @@ def stream(parts: list[Part], rng: random.Random) -> None:
 def metadata(parts: list[Part], rng: random.Random) -> None:
     """The text of the metadata."""
     part = pick(parts, rng, lambda part: part.head == spec.METADATA)
-    content = spec.inflate(part.payload)
+    content = part.content
     if rng.random() < 0.3:
         values = (0, None, [], {}, [[]] * 3, "x", -1e308, True, "ffff", {"a": {"b": [1, 2]}})
         content = json.dumps(
             rng.choice((values[0], {"params": rng.choice(values), "tool": rng.choice(values)}))
         ).encode()
-    part.payload = deflate(hurt(content, rng) if rng.random() < 0.7 else content)
+    part.hold(hurt(content, rng) if rng.random() < 0.7 else content)
 
 
 def graph(parts: list[Part], rng: random.Random) -> None:
     """Fields of the messages in the graph, or the names in front of them."""
     part = pick(parts, rng, lambda part: part.head == spec.GRAPH)
-    content = spec.inflate(part.payload)
+    content = part.content
     count = sum(p.head < 32 or p.head >= 128 for p in parts)
     names = b""
     if not any(p.head == spec.NAMES for p in parts):
         if rng.random() < 0.1:
-            part.payload = deflate(changed_names(content, count, rng))
+            part.hold(changed_names(content, count, rng))
             return
         source = spec.Bytes(content)
         spec.read_names(source, count)
@@ -294,7 +307,7 @@ def graph(parts: list[Part], rng: random.Random) -> None:
     message = wire.parsed(content, onnx.ModelProto.DESCRIPTOR)
     for _ in range(rng.randint(1, 2)):
         wire.change(message, rng)
-    part.payload = deflate(names + message.to_bytes())
+    part.hold(names + message.to_bytes())
 
 
 def pick(parts: list[Part], rng: random.Random, wanted: Callable[[Part], bool]) -> Part:
@@ -311,7 +324,7 @@ TARGETS: dict[str, Callable[[list[Part], random.Random], None]] = {
     "names": names,
     "margins": margins,
     "other section": other,
-    "deflate stream": stream,
+    "packed section": stream,
     "metadata": metadata,
     "graph": graph,
 }
