@@ -202,6 +202,12 @@ class Delta:
     anew: int
     full_bytes: int
 
+    @property
+    def headline(self) -> str:
+        """What it takes from which base, in words."""
+        kinds = f"{self.unchanged} tensors unchanged, {self.changed} changed, {self.anew} anew"
+        return f"{self.base}: {kinds}; without a base about {self.full_bytes:,} bytes"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -275,6 +281,8 @@ class Report:
             priced["lambda"] = priced.pop("lambda_")
         if self.scores is not None:
             body["scores"] |= {"drop": self.scores.drop, "largest_drop": self.scores.largest_drop}
+        if self.delta is not None:
+            body["delta"] |= {"headline": self.delta.headline}
         if self.fidelity is not None:
             body["fidelity"] |= {"title": self.fidelity.title, "headline": self.fidelity.headline}
         totals = {

@@ -24,8 +24,8 @@ from .models import BenchModel
 CALIBRATION = 256
 
 
-def score(path: Path, data: finetune.Drifted, base: Path | None = None) -> float:
-    """Share of right answers on drifted test data, of an ONNX model or a .cwb file."""
+def score(path: Path, data: finetune.NewData, base: Path | None = None) -> float:
+    """Share of right answers on the new test data, of an ONNX model or a .cwb file."""
     if path.suffix == ".onnx":
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     else:
@@ -59,21 +59,21 @@ def run(models: list[BenchModel], console: Console) -> None:
         title="Deltas",
     )
     for model in models:
-        data = finetune.drifted(model)
+        both = {drift: finetune.new_data(model, drift=drift) for drift in (False, True)}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            calib = {onnx.load(model.onnx).graph.input[0].name: data.train[:CALIBRATION]}
             base = folder / "base.cwb"
             cerwu_onnx.compress(model.onnx, base, calib=model.calib)
-            before = score(base, data)
             for recipe in finetune.RECIPES:
+                data = both[recipe.drift]
+                calib = {onnx.load(model.onnx).graph.input[0].name: data.train[:CALIBRATION]}
                 later, full, delta = (folder / f"later.{suffix}" for suffix in ("onnx", "full.cwb", "cwb"))
                 onnx.save(finetune.trained(model, data, recipe), later)
                 whole = cerwu_onnx.compress(later, full, calib=calib, force=True)
                 report = cerwu_onnx.compress(later, delta, calib=calib, base=base, force=True)
                 of = None if report.delta is None else base
                 row = [
-                    f"{before:.4f}",
+                    f"{score(base, data):.4f}",
                     f"{score(later, data):.4f}",
                     f"{whole.file_bytes:,}",
                     f"{score(full, data):.4f}",

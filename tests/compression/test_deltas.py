@@ -13,6 +13,7 @@ import cerwu_onnx
 from cerwu_onnx import BaseError, Settings, Target, UsageError
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
+from cerwu_onnx.firmware.export import without_packed_sections
 
 from ..models import build, normal, value
 
@@ -222,3 +223,15 @@ def test_opening_a_delta_without_its_base(folder: Path) -> None:
         folder / "lone.cwb", folder / "lone.onnx", folder / "calib.npz", base=folder / "base.cwb"
     )
     assert max(error.relative for error in errors) < 0.2
+
+
+def test_what_firmware_keeps_of_a_base_is_a_base(folder: Path) -> None:
+    """export-c leaves out the graph and the metadata; a delta over the air knows the tensors all the same."""
+    compress(folder, moved(network(), v=0.5), "air")
+    base = reader.read(folder / "base.cwb")
+    kept = reader.parse(without_packed_sections(base))
+    assert len(kept.data) < len(base.data)
+    data = (folder / "air.cwb").read_bytes()
+    theirs, ours = reader.parse(data, kept), reader.parse(data, base)
+    for record, other in zip(theirs.tensors, ours.tensors, strict=True):
+        assert theirs.decode(record).tobytes() == ours.decode(other).tobytes()
