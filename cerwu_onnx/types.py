@@ -307,6 +307,7 @@ class QuantizedTensor:
         energy: ``tr(W H W^T)``, in the same way.
         damping: relative damping that was used (0 when the method needs none).
         run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
+        alone: bytes that the tensor would take in a file without a base; None where there is no base.
     """
 
     symbols: npt.NDArray[np.int32]
@@ -315,6 +316,7 @@ class QuantizedTensor:
     energy: float
     damping: float
     run: int = 0
+    alone: int | None = None
 
     def values(self) -> npt.NDArray[np.float32]:
         """The reconstructed weights, float32, as every decoder computes them."""

@@ -139,6 +139,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.delta is not None:
+        lines.insert(2, ("delta of", report.delta.headline))
     if report.fidelity is not None:
         lines.insert(0, (report.fidelity.title, report.fidelity.headline))
     if report.output_loss is not None:

@@ -57,7 +57,7 @@ typedef enum {
     CWB_OK = 0,
     /* The file is not what this library can read. */
     CWB_ERR_MAGIC = -1,     /* not a .cwb file */
-    CWB_ERR_VERSION = -2,   /* format version or kind of section unknown: made by a newer writer */
+    CWB_ERR_VERSION = -2,   /* format version or kind of section unknown: made by a newer writer; or a delta: cwb_delta_open */
     CWB_ERR_TRUNCATED = -3, /* shorter than its header says, or than a header */
     CWB_ERR_TRAILING = -4,  /* longer than its header says */
     /* The file is damaged or was not made by a correct writer. */
@@ -75,7 +75,8 @@ typedef enum {
     CWB_ERR_SPACE = -15,     /* scratch or output memory too small */
     CWB_ERR_ARGUMENT = -16,  /* null pointer, more symbols read than there are, or end before all were read */
     CWB_ERR_NOT_FOUND = -17, /* no such index, name or section */
-    CWB_ERR_KIND = -18       /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
+    CWB_ERR_KIND = -18,      /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
+    CWB_ERR_BASE = -19       /* cwb_delta_open only: the file is no delta, or was made for another base */
 } cwb_error;
 
 /* One line of English for any value, constant, never null. */
@@ -220,6 +221,58 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count);
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
  * CWB_ERR_STREAM if the payload is damaged. */
 cwb_error cwb_end(const cwb_stream *stream);
+
+/* Deltas: files that say how the tensors of another file, their base, change. Both are read side by side, where they lie. Of what
+ * stands above, these functions do the same, over both files; names and tensors are those of the base, in its order. */
+
+/* An open delta. All members are private. */
+typedef struct {
+    cwb_file file;
+    cwb_file base;
+} cwb_delta;
+
+/* A tensor of a delta: `tensor` tells its shape, order, type and step, and those of a raw one are its payload; but if `is_changed`,
+ * its symbols are the sums of those of `tensor`, which is the base's, and of changes, and may exceed tensor.largest. */
+typedef struct {
+    cwb_tensor tensor;
+    cwb_tensor changes; /* private */
+    uint8_t is_changed;
+} cwb_changed;
+
+/* Opens a delta over its base, an open file. Errors are those of cwb_open, and CWB_ERR_BASE if it is none, or has another base. */
+cwb_error cwb_delta_open(cwb_delta *delta, const void *data, size_t size, const cwb_file *base);
+
+/* Tensor number `index`, or CWB_ERR_NOT_FOUND. */
+cwb_error cwb_delta_tensor_at(const cwb_delta *delta, uint32_t index, cwb_changed *tensor);
+#ifndef CWB_NO_NAMES
+cwb_error cwb_delta_find(const cwb_delta *delta, const char *name, size_t name_length, cwb_changed *tensor);
+#endif
+
+/* As the functions without `delta_`. CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE is enough for all tensors. That a symbol does not fit int8
+ * is known only when it is read. cwb_delta_check tells damage of the base too. */
+size_t cwb_delta_scratch_size(const cwb_changed *tensor);
+cwb_error cwb_delta_check(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes);
+cwb_error cwb_delta_decode_i16(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                               size_t capacity);
+cwb_error cwb_delta_decode_i8(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                              size_t capacity);
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_delta_decode_f32(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                               size_t capacity);
+#endif
+
+/* A tensor of a delta being decoded piece by piece. All members are private. */
+typedef struct {
+    cwb_stream symbols;
+    cwb_stream changes;
+    uint8_t is_changed;
+    uint8_t last; /* was the last change far from 0? */
+} cwb_delta_stream;
+
+cwb_error cwb_delta_begin(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_delta_stream *stream);
+cwb_error cwb_delta_read_i16(cwb_delta_stream *stream, int16_t *out, size_t count);
+cwb_error cwb_delta_read_i8(cwb_delta_stream *stream, int8_t *out, size_t count);
+cwb_error cwb_delta_end(const cwb_delta_stream *stream);
 
 /* How an int8 kernel scales its sums: input scale * step / output scale, given as the IEEE 754 bits of float32 numbers
  * (tensor.step_bits is one), is *multiplier * 2^(*shift - 31) with 2^30 <= *multiplier < 2^31, as CMSIS-NN and TensorFlow

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cerwu_onnx.calibration import identity_stats
+from cerwu_onnx.compression.delta_base import Before, over
 from cerwu_onnx.compression.storage_order import storage
 from cerwu_onnx.compression.walk_quantizer import BLIND
 from cerwu_onnx.config import Settings
@@ -33,6 +34,7 @@ class LayerJob:
         settings: method, lambda and the rest.
         weights: number of weights of all layers together; lambda is divided by it.
         bits: bits of one element of the weight if it stays exact.
+        before: its tensor in the base of a delta; None without one.
     """
 
     layer: Layer
@@ -41,6 +43,7 @@ class LayerJob:
     settings: Settings
     weights: int
     bits: int
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ def _without_data(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
         damping=settings.damping,
         passes=settings.passes,
         name=layer.weight,
+        base=over(job.before, layer, settings),
     )
     worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, job.bits)
     return quantized if worth else None

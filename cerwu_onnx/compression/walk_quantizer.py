@@ -31,6 +31,7 @@ from cerwu_onnx.calibration import (
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.delta_base import Base, over, parameters_over
 from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
@@ -68,6 +69,7 @@ class WalkQuantizer:
         settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
         cache: keeps measurements, and quantised models by price.
+        base: that of a delta.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -75,8 +77,15 @@ class WalkQuantizer:
     """
 
     def __init__(
-        self, graph: Graph, source: Source, settings: Settings, progress: Progress, cache: Cache = NO_CACHE
+        self,
+        graph: Graph,
+        source: Source,
+        settings: Settings,
+        progress: Progress,
+        cache: Cache = NO_CACHE,
+        base: Base | None = None,
     ) -> None:
+        self._base = base
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
         self._cache, self._effort = cache, EFFORTS[settings.effort]
         self._weights = _Weights(graph)
@@ -154,7 +163,8 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            return _quantize(self._graph, source, settings, *costs, self._progress, none, bounds=False).values
+            walked = _quantize(self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False)
+            return walked.values
 
         def judged() -> Entry:
             if self._answers is None:
@@ -195,7 +205,8 @@ class WalkQuantizer:
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         effort = self._effort.positions, self._effort.dampings, self._effort.passes
-        return {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
+        base = {} if self._base is None else {"base": self._base.identity}
+        return base | {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> WalkResult:
         """Quantise every layer.
@@ -231,7 +242,9 @@ class WalkQuantizer:
         settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
         costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
-            found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
+            found = _quantize(
+                self._graph, self._source, settings, *costs, self._progress, done, self._base, bounds=bounds
+            )
         if done.used:
             log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
         if not warnings:
@@ -286,6 +299,7 @@ def _quantize(
     fishers: Mapping[str, tuple[Float64Array, ...]],
     progress: Progress,
     checkpoints: Checkpoints,
+    base: Base | None,
     *,
     bounds: bool,
 ) -> WalkResult:
@@ -309,7 +323,7 @@ def _quantize(
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
             done_layer = checkpoints.layer(
                 layer,
-                partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
+                partial(_layer, graph, layer, step.stats, cost, settings, base, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
             step.commit(done_layer.values)
@@ -325,15 +339,29 @@ def _loss(graph: Graph, outputs: Mapping[str, tuple[Batches, Batches]], kind: st
 
 
 def _layer(
-    graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
+    graph: Graph,
+    layer: Layer,
+    found: Mapping[str, PairStats],
+    cost: priced.Cost,
+    settings: Settings,
+    base: Base | None,
+    *,
+    bounds: bool,
 ) -> WalkedLayer:
     """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
-        return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
+        return _quantized(graph, layer, found[layer.weight], cost, settings, base, bounds=bounds)
 
 
 def _quantized(
-    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
+    graph: Graph,
+    layer: Layer,
+    stats: PairStats,
+    cost: priced.Cost,
+    settings: Settings,
+    base: Base | None,
+    *,
+    bounds: bool,
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
@@ -347,6 +375,7 @@ def _quantized(
         passes=min(settings.passes, effort.passes or settings.passes),
         name=layer.weight,
         dampings=effort.dampings,
+        base=None if base is None else over(base.before(layer.weight), layer, settings),
     )
     trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
     variance = distortion / trace if trace > 0 else 0.0
@@ -363,7 +392,10 @@ def _quantized(
     if settings.float_params == "auto":
         exact = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, exact, weight, stats, quantized)
+        if base is not None:  # what is in its graph cannot move
+            moved = {name: values for name, values in moved.items() if name in base}
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
+        coded = parameters_over(base, coded, exact | moved)
         tensors |= {
             name: tensor
             for name, tensor in coded.items()

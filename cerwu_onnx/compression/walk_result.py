@@ -43,7 +43,7 @@ class WalkedLayer:
     def pack(self) -> Entry:
         """The layer in the form that the cache keeps."""
         quantized = {
-            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
+            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run, tensor.alone)
             for name, tensor in self.quantized.items()
         }
         symbols = [narrow(tensor.symbols) for tensor in self.quantized.values()]

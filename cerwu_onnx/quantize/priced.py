@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.entropy.step import LEAST_STEP, above, short
-from cerwu_onnx.quantize import methods, trellis
+from cerwu_onnx.quantize import changes, methods, trellis
 from cerwu_onnx.quantize.blocks import cut, joined
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
@@ -77,6 +77,7 @@ def quantize(
     passes: int,
     name: str,
     dampings: tuple[float, float] | None = None,
+    base: changes.Base | None = None,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
 
@@ -93,6 +94,7 @@ def quantize(
         name: for warnings.
         dampings: those of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation
             chooses.
+        base: the base's tensor, whose changes may cost less.
 
     Returns:
         The weight on its grid, and its distortion; the weights of its rows by their cost are 1 on average.
@@ -145,7 +147,12 @@ def quantize(
         damping=damping,
         run=0 if plain else layout.cols,
     )
-    return quantized, quantized.distortion if rows is None else rows.distortion(error, hessian)
+    result = quantized, quantized.distortion if rows is None else rows.distortion(error, hessian)
+    if base is None:
+        return result
+    sensitivity = _sensitivity(hessian, layout.rows, cost)
+    frame = changes.Frame(layout, target, order, hessian, factor, curvature, rows, cost.largest)
+    return changes.cheapest(result, base, frame, passes, sensitivity, cost.price)
 
 
 def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:

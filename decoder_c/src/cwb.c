@@ -18,5 +18,6 @@
 #include "adaptive.h"
 #include "streams.h"
 #include "tensors.h"
+#include "changes.h"
 #include "multiplier.h"
 #include "errors.h"

@@ -522,7 +522,7 @@ static void misuse(const char *path)
     REQUIRE(cwb_scratch_size(NULL) == 0);
     for (code = 0; code >= -30; code--) {
         REQUIRE(cwb_strerror((cwb_error)code)[0] != '\0');
-        REQUIRE((code >= CWB_ERR_KIND) == (strcmp(cwb_strerror((cwb_error)code), "unknown error") != 0));
+        REQUIRE((code >= CWB_ERR_BASE) == (strcmp(cwb_strerror((cwb_error)code), "unknown error") != 0));
     }
     free(data.memory);
 }

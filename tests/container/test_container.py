@@ -184,7 +184,7 @@ HOSTILE = {
     "fewer records than directory": (seal(coded_record() * 2, 1, ONES * 2), "do not fill"),
     "payload missing": (seal(coded_record(), 1), "do not fill"),
     "payload left over": (seal(coded_record(), 1, ONES + b"zz"), "do not fill"),
-    "unknown critical section": (seal(section_record(35, b"x"), 1, b"x"), "section 35 is unknown"),
+    "unknown critical section": (seal(section_record(36, b"x"), 1, b"x"), "section 36 is unknown"),
     "last critical section": (seal(section_record(63, b"x"), 1, b"x"), "section 63 is unknown"),
     "ancillary section damaged": (seal(section_record(100, b"x"), 1, b"y"), "ancillary_100 section: payload CRC"),
     "ancillary section twice": (seal(section_record(100, b"x") * 2, 2, b"xx"), "section 100 follows 100"),

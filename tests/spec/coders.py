@@ -28,6 +28,16 @@ def decode(payload: bytes, head: int, stored: list[int], largest: int, version: 
     return values
 
 
+def decode_changes(payload: bytes, before: list[int], largest: int) -> list[int]:
+    """The values of a changed tensor, in stored order; ``before`` are those of the base."""
+    coder = Adaptive(payload, len(before), largest, False)
+    coder.far = 1
+    values = [v_base + coder.symbol(int(v_base != 0), False) for v_base in before]
+    coder.end()
+    refuse_if(any(abs(value) > 2047 for value in values), "a value out of range")
+    return values
+
+
 def along_trellis(symbol: Callable[[int, bool], int], count: int, run: int, version: int) -> list[int]:
     """Values from indices. ``symbol`` reads an index; it is told the grid, and whether a run begins."""
     odd_index, odd_grid = (5, 9) if version == 1 else (10, 33)
@@ -150,7 +160,7 @@ class Adaptive:
         e = (0, 1, -1, 0)
         self.r = [32768 + 6144 * (e[left] + e[above]) for above in range(3) for left in range(4)]
         self.u, self.highest_u = 4, 8 if t else 6
-        self.f = 0
+        self.f, self.far = 0, 2
         self.signs: list[int] = []
         self.code = 0
         for _ in range(4):
@@ -193,7 +203,7 @@ class Adaptive:
         m = 0
         while self.bit(j, m):
             m += 1
-        self.f = 1 if self.contexts and m >= 2 else 0
+        self.f = 1 if self.contexts and m >= self.far else 0
         if m == 7:
             b = 0
             while b < 11 and self.decide(2**15):
