@@ -271,15 +271,17 @@ class PairStats(LayerStats):
 
 @dataclass(frozen=True, slots=True)
 class QuantizedTensor:
-    """A weight on a uniform grid: ``float32(step) * symbols``.
+    """A weight on a uniform grid, or rows on grids: ``float32(step) * 2^-exponents * symbols``.
 
     Attributes:
         symbols: int32, in the shape of the ONNX tensor; with a trellis, its values on the union of both grids.
-        step: the grid's step, exactly representable in float32.
+        step: the grid's step, exactly representable in float32; with exponents, that of a row of exponent 0.
         distortion: ``tr((W - Q) H (W - Q)^T)`` summed over groups, undamped ``H``, units of the squared output.
         energy: ``tr(W H W^T)``, in the same way.
         damping: relative damping that was used (0 when the method needs none).
         run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
+        exponents: integers 0 ... 31 of the rows as stored, broadcastable to ``symbols``; None if all rows have one
+            step.
     """
 
     symbols: npt.NDArray[np.int32]
@@ -288,8 +290,15 @@ class QuantizedTensor:
     energy: float
     damping: float
     run: int = 0
+    exponents: IntArray | None = None
+
+    @property
+    def steps(self) -> npt.NDArray[np.float32]:
+        """The step of each element, float32, broadcastable to ``symbols``."""
+        step = np.asarray(self.step, np.float32)
+        return step if self.exponents is None else np.ldexp(step, -self.exponents.astype(np.int32))
 
     def values(self) -> npt.NDArray[np.float32]:
         """The reconstructed weights, float32, as every decoder computes them."""
-        values: npt.NDArray[np.float32] = np.float32(self.step) * self.symbols.astype(np.float32)
+        values: npt.NDArray[np.float32] = self.steps * self.symbols.astype(np.float32)
         return values

@@ -128,6 +128,15 @@ class Form:
         stored = [shape[axis] for axis in self.order.axes(len(shape))]
         return stored[-1] if self.run == "last" else math.prod(stored[1:])
 
+    def row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A tensor's ONNX shape, with 1 for the axes that a row spans: there is an exponent for each row.
+
+        Rows are the runs of the trellis; without one, the elements of equal index on axis 0.
+        """
+        axes = self.order.axes(len(shape))
+        kept = {"": (0,), "last": axes[:-1], "rest": axes[:1]}[self.run]
+        return tuple(dim if axis in kept else 1 for axis, dim in enumerate(shape))
+
 
 FORMS = (
     Form(Order.ROW_MAJOR),
@@ -194,6 +203,9 @@ class ElementType(IntEnum):
 CODED, CODER = 128, 64
 """First bytes of records: those of coded tensors start at CODED; CODER is the bit of the adaptive coder."""
 
+EXPONENTS, FIRST_STEPPED = 62, 2
+"""The byte in front of the record of a tensor with exponents, and the first form that can have them."""
+
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
 
@@ -229,6 +241,8 @@ class Record:
         order: order of the symbols in the payload (coded tensors).
         run: elements between two restarts of the trellis, 0 without a trellis (coded tensors).
         version: of the format of the file.
+        stepped: whether the rows have steps of their own: ``step * 2^-e`` with exponents e, with which the payload
+            begins (coded tensors).
     """
 
     kind: Kind
@@ -243,6 +257,7 @@ class Record:
     order: Order = Order.ROW_MAJOR
     run: int = 0
     version: int = VERSION
+    stepped: bool = False
 
     @property
     def is_tensor(self) -> bool:
@@ -260,6 +275,20 @@ class Record:
         return math.prod(self.shape)
 
     @property
+    def form(self) -> Form:
+        """The form of a coded tensor.
+
+        Raises:
+            ValueError: no form stores runs of this length.
+        """
+        return FORMS[self._form()]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a coded tensor's exponents, to which ``shape`` broadcasts (:meth:`Form.row_shape`)."""
+        return self.form.row_shape(self.shape)
+
+    @property
     def largest(self) -> int:
         """Largest magnitude that a coded tensor may have, in units of its step."""
         return 2 * self.reach if self.run else self.reach
@@ -274,7 +303,8 @@ class Record:
 
     def to_bytes(self) -> bytes:
         """The record's bytes in the directory."""
-        out = bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
+        out = bytes([EXPONENTS]) if self.stepped else b""
+        out += bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.is_tensor:
             out += b"".join(varint(dim) for dim in self.shape)
         return out + self.grid_bytes() if self.is_coded else out
@@ -282,11 +312,14 @@ class Record:
     def _head(self) -> int:
         """The first byte."""
         if self.is_coded:
-            form = form_number(self.order, self.run, self.shape)
-            if form is None:
-                raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
-            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * form + len(self.shape)
+            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * self._form() + len(self.shape)
         return 8 * ELEMENT_CODES.index(self.element) + len(self.shape) if self.kind is Kind.RAW else int(self.kind)
+
+    def _form(self) -> int:
+        form = form_number(self.order, self.run, self.shape)
+        if form is None:
+            raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
+        return form
 
     def grid_bytes(self) -> bytes:
         """The bytes of a coded tensor's record that describe its grid: step and largest symbol."""

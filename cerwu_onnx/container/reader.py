@@ -21,6 +21,8 @@ from cerwu_onnx import native
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.payload import decode as decode_payload
+from cerwu_onnx.container.payload import exponents_of
+from cerwu_onnx.entropy import exponents
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import CorruptFileError, UsageError
 from cerwu_onnx.jobs.inputs import reading
@@ -174,12 +176,30 @@ class Container:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of payload and values: the file is damaged")
         return symbols
 
+    def steps(self, record: f.Record) -> npt.NDArray[np.float32]:
+        """The steps of a coded tensor's rows, to which its shape broadcasts; of shape () if it has one for all rows.
+
+        Its CRC is not checked.
+
+        Raises:
+            CorruptFileError: its exponents break a rule of the format.
+        """
+        step = np.asarray(record.step, np.float32)
+        if not record.stepped:
+            return step
+        try:
+            rows, _ = exponents_of(record, self.payload(record))
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{_where(record)}: {error}") from None
+        return np.ldexp(step, -rows.astype(np.int32))
+
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, but never with the C library."""
         if record.kind is f.Kind.RAW:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
-        values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
-        return record.order.restore(values, record.shape)
+        symbols = record.order.restore(self.symbols(record), record.shape)
+        values: npt.NDArray[np.float32] = self.steps(record) * symbols.astype(np.float32)
+        return values
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
         """Decode a tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
@@ -358,6 +378,11 @@ def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
 def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
     """Parse record ``index``, whose payload starts at ``offset``."""
     head = cursor.take(1)[0]
+    stepped = head == f.EXPONENTS and version > 1
+    if stepped:
+        head = cursor.take(1)[0]
+        if head < f.CODED or head >> 3 & 7 < f.FIRST_STEPPED:
+            raise CorruptFileError(f"directory: exponents before a record of head {head}: the file is damaged")
     size, crc = cursor.varint(), cursor.u32()
     if f.Kind.GRAPH <= head < f.CODED:
         try:
@@ -384,8 +409,11 @@ def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
         raise CorruptFileError(f"tensor {name!r}: step or largest symbol out of range")
     kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
     step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    if stepped and step < exponents.LEAST_STEP:
+        raise CorruptFileError(f"tensor {name!r}: a step of {step:g} is too small for exponents")
     run = form.run_length(shape)
-    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run, version)
+    float32 = f.ElementType.FLOAT32
+    return f.Record(kind, offset, size, crc, float32, shape, name, step, reach, form.order, run, version, stepped)
 
 
 def _where(record: f.Record) -> str:

@@ -20,6 +20,15 @@ float cwb_step(const cwb_tensor *tensor)
     step.bits = tensor->step_bits;
     return step.value;
 }
+
+/* The step of the next row. */
+static float next_step(row_cursor *rows, const cwb_tensor *tensor)
+{
+    float_bits step;
+
+    step.bits = tensor->step_bits - ((uint32_t)next_exponent(rows, tensor) << 23);
+    return step.value;
+}
 #endif
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
@@ -31,6 +40,11 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     cwb_stream stream;
     uint32_t done, now, i;
     cwb_error error;
+#ifndef CWB_NO_FLOAT
+    float step = cwb_step(tensor);
+    row_cursor rows;
+    uint32_t row_left = FOREVER; /* elements of the row that have this step */
+#endif
 #ifndef CWB_NO_CRC
     uint8_t bytes[2 * TILE];
     uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
@@ -40,8 +54,23 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     if (error != CWB_OK) {
         return error;
     }
+#ifndef CWB_NO_FLOAT
+    if (to == TO_F32 && has_exponents(tensor)) {
+        row_left = rows.left = 0;
+    }
+#endif
     for (done = 0; done < tensor->count; done += now) {
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
+#ifndef CWB_NO_FLOAT
+        if (HAS_EXPONENTS) {
+            if (row_left == 0) {
+                step = next_step(&rows, tensor);
+                row_left = tensor->run > 0 ? tensor->run : 1;
+            }
+            now = now < row_left ? now : row_left;
+            row_left -= now;
+        }
+#endif
         (void)cwb_read_i16(&stream, tile, (size_t)now);
         for (i = 0; i < now; i++) {
             int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
@@ -60,7 +89,7 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
             }
 #ifndef CWB_NO_FLOAT
             else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
+                ((float *)out)[done + i] = step * (float)symbol;
             }
 #endif
         }

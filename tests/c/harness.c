@@ -246,8 +246,48 @@ static int left_out(const cwb_tensor *tensor)
         return 1;
     }
 #endif
+#ifdef CWB_NO_EXPONENTS
+    if (tensor->stepped) {
+        return 1;
+    }
+#endif
     (void)tensor;
     return 0;
+}
+
+/* The number of rows of a tensor on a trellis, or in the order CWB_AXIS0_LAST. */
+static size_t rows_of(const cwb_tensor *tensor)
+{
+    uint32_t dims[CWB_MAX_RANK];
+
+    cwb_shape(tensor, dims);
+    return tensor->run > 0 ? tensor->count / tensor->run : dims[0];
+}
+
+/* The exponent of each element; all 0 if there are none. */
+static int8_t *exponents(const cwb_tensor *tensor)
+{
+    int8_t *out = allocate(tensor->count);
+    size_t i;
+#ifndef CWB_NO_EXPONENTS
+    if (tensor->stepped) {
+        size_t rows = rows_of(tensor);
+        int8_t *found = allocate(rows);
+
+        REQUIRE(cwb_exponents(tensor, found, rows - 1) == CWB_ERR_SPACE);
+        REQUIRE(cwb_exponents(tensor, found, rows) == CWB_OK);
+        for (i = 0; i < tensor->count; i++) {
+            out[i] = found[tensor->run > 0 ? i / tensor->run : i % rows];
+        }
+        free(found);
+        return out;
+    }
+    REQUIRE(cwb_exponents(tensor, out, tensor->count) == CWB_ERR_NOT_FOUND);
+#endif
+    for (i = 0; i < tensor->count; i++) {
+        out[i] = 0;
+    }
+    return out;
 }
 
 static void dump_ans(const cwb_tensor *tensor, FILE *out)
@@ -261,6 +301,7 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     size_t i;
 #ifndef CWB_NO_FLOAT
     float *floats = allocate(n * sizeof *floats);
+    int8_t *rows = exponents(tensor);
 #endif
 
     REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? least_scratch(tensor) : CWB_SCRATCH_ADAPTIVE));
@@ -301,10 +342,11 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
 
         element.value = floats[i];
         put_u32(bytes, element.bits);
-        REQUIRE(element.value == cwb_step(tensor) * (float)symbols[i]);
+        REQUIRE(element.value == cwb_step(tensor) / (float)(UINT32_C(1) << rows[i]) * (float)symbols[i]);
         REQUIRE(fwrite(bytes, 1, 4, out) == 4);
     }
     free(floats);
+    free(rows);
 #endif
     free(narrow);
     free(symbols);

@@ -31,6 +31,7 @@ class Record:
     dims: list[int] = field(default_factory=list)
     step: float = 0.0
     largest: int = 0
+    stepped: bool = False
 
     @property
     def is_tensor(self) -> bool:
@@ -43,6 +44,14 @@ class Record:
     @property
     def form(self) -> int:
         return self.head >> 3 & 7
+
+    @property
+    def rows(self) -> int:
+        """How many there are of a tensor with exponents."""
+        stored = stored_dims(self.form, self.dims)
+        if self.form == 2:
+            return stored[-1]
+        return stored[0] if self.form in (4, 5) else self.elements // stored[-1]
 
     @property
     def elements(self) -> int:
@@ -140,14 +149,24 @@ class File:
 
     def symbols(self, record: Record) -> list[int]:
         """The values of a coded tensor's symbols in stored order; its CRC is checked."""
-        values = coders.decode(record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version)
+        payload = record.payload
+        if record.stepped:
+            payload = payload[coders.exponents(payload, record.rows)[1] :]
+        values = coders.decode(
+            payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
+        )
         content = record.payload + struct.pack(f"<{len(values)}h", *values)
         refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
         return values
 
-    def values(self, record: Record) -> list[int]:
-        """The values of a coded tensor's symbols in the order of the tensor; the tensor is the step times these."""
-        stored = self.symbols(record)
+    def values(self, record: Record) -> list[float]:
+        """The elements of a coded tensor in the order of the tensor, not yet rounded to float32."""
+        stored: list[float] = [record.step * value for value in self.symbols(record)]
+        if record.stepped:
+            exponents, _ = coders.exponents(record.payload, record.rows)
+            run = record.elements // record.rows
+            for i in range(len(stored)):
+                stored[i] *= 2.0 ** -exponents[i % record.rows if record.form == 2 else i // run]
         return [stored[i] for i in places(record.form, record.dims)]
 
 
@@ -167,7 +186,7 @@ def read(data: bytes) -> File:
     refuse_if(zlib.crc32(data[:16] + directory) != crc, "CRC of the header and the directory")
     refuse_if(count > 16384, "too many records")
     source = Bytes(directory)
-    records = [read_record(source) for _ in range(count)]
+    records = [read_record(source, version) for _ in range(count)]
     source.end()
     last = -1
     for record in records:
@@ -186,10 +205,14 @@ def read(data: bytes) -> File:
     return File(records, version)
 
 
-def read_record(source: Bytes) -> Record:
+def read_record(source: Bytes, version: int) -> Record:
     head = source.u8()
+    stepped = version > 1 and head == 62
+    if stepped:
+        head = source.u8()
+        refuse_if(head < 128 or head >> 3 & 7 < 2, "exponents of what cannot have any")
     size = source.varint()
-    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size)
+    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size, stepped=stepped)
     if not record.is_tensor:
         return record
     record.dims = [source.varint() for _ in range(head & 7)]
@@ -208,6 +231,7 @@ def read_record(source: Bytes) -> Record:
     else:
         record.step = struct.unpack("<f", source.take(4))[0]
         refuse_if(not 2.0**-126 <= record.step < 2.0**117, "a step out of range")
+    refuse_if(stepped and record.step < 2.0**-95, "a step too small for exponents")
     record.largest = source.varint()
     refuse_if(record.largest > (1023 if coders.has_trellis(record.form) else 2047), "R out of range")
     return record
