@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from cerwu_onnx.errors import UsageError
@@ -60,6 +61,12 @@ WEIGHT_LAYOUTS = ("onnx", "cmsis")
 
 OUTPUT_LOSSES = ("auto", "kl", "binary", "mse", "cosine")
 """Kinds of outputs: told by their values, or one of those that :mod:`cerwu_onnx.calibration.answers` defines."""
+
+ABOUT = ("name", "version", "license", "author", "source", "description")
+"""What a file says about its model, by docs/format.md; other keys have a dot, like ``acme.camera``."""
+
+MOST_TEXT = 1000
+"""Most characters of one such text."""
 
 FLOAT_PARAMS = ("auto", "exact")
 """Choices for biases and BatchNormalization parameters."""
@@ -182,8 +189,8 @@ class Settings:
     Attributes:
         method: one of :data:`METHODS`.
         effort: one of :data:`EFFORTS`, for "trellis": more time gives smaller files.
-        output_loss: one of :data:`OUTPUT_LOSSES`, for "trellis". "kl" takes the last axis of an output as logits, or as
-            probabilities if it holds these, where it has more than one value; "mse" never does.
+        output_loss: what the model's outputs are, for "trellis": one of :data:`OUTPUT_LOSSES` for all, or ``NAME=kind``
+            of single outputs, separated by commas (:func:`wanted_kinds`).
         lambda_: price of rate. "trellis": loss at the model's outputs (nats of KL divergence, or relative squared
             error) per (bit per weight). The others: relative squared error of a layer's output per (bit per weight). 0
             ignores the rate. None takes the method's default.
@@ -207,6 +214,7 @@ class Settings:
             their own, are not held.
         strict: any warning ends the compression, and nothing is written.
         rules: rules for single layers; if several match a tensor, the last one counts.
+        about: what the file says about its model, text by key: those of :data:`ABOUT`, or keys with a dot.
 
     Raises:
         UsageError: a value is out of range.
@@ -230,6 +238,7 @@ class Settings:
     strict: bool = False
     requantize: bool = False
     rules: tuple[LayerRule, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that no method can use."""
@@ -237,8 +246,14 @@ class Settings:
             raise UsageError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
         if self.effort not in EFFORTS:
             raise UsageError(f"effort {self.effort!r} is unknown: choose one of {', '.join(EFFORTS)}")
-        if self.output_loss not in OUTPUT_LOSSES:
-            raise UsageError(f"output loss {self.output_loss!r} is unknown: choose one of {', '.join(OUTPUT_LOSSES)}")
+        wanted_kinds(self.output_loss)
+        for key, text in self.about.items():
+            if key not in ABOUT and not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", key):
+                raise UsageError(
+                    f"about {key!r} is unknown: write one of {', '.join(ABOUT)}, or a key of your own with a dot"
+                )
+            if not 0 < len(text) <= MOST_TEXT:
+                raise UsageError(f"about {key!r} has {len(text)} characters: give 1 to {MOST_TEXT}")
         if self.lambda_ is not None and not 0 <= self.lambda_ < float("inf"):
             raise UsageError(f"lambda {self.lambda_} is out of range: give a finite number >= 0")
         if not 2 <= self.levels <= MAX_LEVELS:
@@ -271,3 +286,19 @@ class Settings:
     def folds_bn(self) -> bool:
         """Whether BatchNormalization is folded, as asked for or by default."""
         return self.method == "trellis" if self.fold_bn is None else self.fold_bn
+
+
+def wanted_kinds(wanted: str) -> dict[str, str]:
+    """Read ``kl`` or ``boxes=mse,scores=binary``: kinds by output; of the name "" for all others.
+
+    Raises:
+        UsageError: there is no such kind, or an output has two.
+    """
+    found: dict[str, str] = {}
+    for part in wanted.split(","):
+        name, _, kind = part.rpartition("=")
+        if kind not in OUTPUT_LOSSES:
+            raise UsageError(f"output loss {wanted!r}: {kind!r} is unknown: choose one of {', '.join(OUTPUT_LOSSES)}")
+        if found.setdefault(name, kind) != kind:
+            raise UsageError(f"output loss {wanted!r}: {name or 'all outputs'!r} has two")
+    return found

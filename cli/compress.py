@@ -8,13 +8,25 @@ from typing import Annotated
 
 import typer
 
-from cerwu_onnx.config import EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
+from cerwu_onnx.config import ABOUT, EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
 from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
 from .config_file import aims, read_config, refuse_unnamed, rules
 from .inspect import show_plans
-from .options import AsJson, Force, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share, parse_size
+from .options import (
+    AsJson,
+    Force,
+    Layout,
+    Mean,
+    Quiet,
+    Std,
+    Verbose,
+    image_options,
+    parse_pair,
+    parse_share,
+    parse_size,
+)
 
 EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
 
@@ -186,6 +198,14 @@ def compress(
             "CMSIS-NN read, channels last.",
         ),
     ] = _DEFAULT.weight_layout,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=TEXT",
+            help=f"What the file says about its model: {', '.join(ABOUT)}, or a key of your own with a dot; may be "
+            "given several times.",
+        ),
+    ] = None,
     in_place: Annotated[
         bool,
         typer.Option("--in-place", help="Store how much memory it takes to decode each tensor over its own payload."),
@@ -392,6 +412,7 @@ def settings_of(context: typer.Context) -> Settings:
         **{name: chosen[name] for name in _PLAIN},
         memory=parse_size(chosen["memory"]),
         rules=(*rules(context), *(LayerRule(glob, skip=True, where="--skip") for glob in chosen["skip"] or ())),
+        about=dict(parse_pair(text, "--about") for text in chosen["about"] or ()),
     )
 
 

@@ -23,6 +23,7 @@ COMMAND_LINE = (
     "cluster",
     "report_paths",
     "skip",
+    "about",
     "force",
     "as_json",
     "quiet",

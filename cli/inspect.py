@@ -109,7 +109,11 @@ def _show_container(path: Path, as_json: bool) -> None:
         facts.insert(5, ("lossless", f"{counted(lossless, 'table')} of integers coded, among the exact"))
     if on_trellis:
         facts.append(("T", f"{counted(on_trellis, 'tensor')} along a trellis"))
-    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key not in ("params", "tables")]
+    about = metadata.get("about")
+    if isinstance(about, dict):
+        facts += [(str(key), shorten(str(value), 160)) for key, value in about.items()]
+    hidden = ("params", "tables", "about")
+    facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key not in hidden]
     console.show(lambda width: draw_container(facts, rows, width))
 
 

@@ -88,6 +88,18 @@ def parse_share(text: str, option: str) -> float:
     return value
 
 
+def parse_pair(text: str, option: str) -> tuple[str, str]:
+    """Key and text of ``version=1.3``.
+
+    Raises:
+        UsageError: there is no equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{option} {text!r} is not understood: write KEY=TEXT, like version=1.3")
+    return key.strip(), value.strip()
+
+
 def parse_numbers(text: str, option: str) -> tuple[float, ...]:
     """The numbers of ``0.485,0.456,0.406``.
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DECODER = ROOT / "decoder_c"
 HEADER = (DECODER / "cwb.h").read_text()
 VERSION = re.search(r'#define CWB_VERSION "([^"]+)"', HEADER)[1]  # type: ignore[index]
-OPTIONS = sorted(set(re.findall(r"\bCWB_NO_([A-Z]+)\b", HEADER)))
+OPTIONS = sorted(set(re.findall(r"\bCWB_NO_([A-Z0-9]+)\b", HEADER)))
 
 
 def tool(name: str, package: str) -> str:
@@ -78,7 +78,7 @@ def test_arduino_finds_header_and_sources() -> None:
 
 
 def test_every_build_option_is_offered() -> None:
-    loop = re.compile(r"foreach\(option ([A-Z ]+)\)")
+    loop = re.compile(r"foreach\(option ([A-Z1 ]+)\)")
     for path in ("CMakeLists.txt", "zephyr/CMakeLists.txt"):
         match = loop.search((DECODER / path).read_text())
         assert match is not None

@@ -100,7 +100,7 @@ class TestDamage:
             (b"", "the file is shorter than its header says"),
             (b"PK\3\4" * 5, "not a .cwb file"),
             (cwb.build(records())[:-1], "the file is shorter than its header says"),
-            (cwb.build([], version=2), "written in a newer version of the format"),
+            (cwb.build([], version=3), "written in a newer version of the format"),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, step=0.0)]),
                 "step or largest symbol of a tensor not allowed",

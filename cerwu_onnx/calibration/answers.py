@@ -25,7 +25,7 @@ import onnx
 from scipy.special import log_expit, log_softmax, softmax
 
 from cerwu_onnx.calibration.compared import softmax_inputs
-from cerwu_onnx.config import OUTPUT_LOSSES as KINDS
+from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.types import Float64Array
 
@@ -342,22 +342,6 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         output, axis = softmaxes.get(name, (name, None))
         kind = given.get(output, given.get(name, given.get("", "auto")))
         found[name] = answer_of(values[name], kind, softmax_axis=axis)
-    return found
-
-
-def wanted_kinds(wanted: str) -> dict[str, str]:
-    """Read ``kl`` or ``boxes=mse,scores=binary``: kinds by output; of the name "" for all others.
-
-    Raises:
-        UsageError: there is no such kind, or an output has two.
-    """
-    found: dict[str, str] = {}
-    for part in wanted.split(","):
-        name, _, kind = part.rpartition("=")
-        if kind not in KINDS:
-            raise UsageError(f"output loss {wanted!r}: {kind!r} is unknown: choose one of {', '.join(KINDS)}")
-        if found.setdefault(name, kind) != kind:
-            raise UsageError(f"output loss {wanted!r}: {name or 'all outputs'!r} has two")
     return found
 
 

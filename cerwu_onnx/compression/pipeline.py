@@ -137,6 +137,8 @@ def compress(
                 metadata["folded"] = len(folded)
             if settings.method != "trellis":
                 metadata["levels"] = settings.levels
+            if settings.about:
+                metadata["about"] = dict(settings.about)
         _refuse_fallbacks(settings, warnings)
         scorer, before = None, Measured(0.0)
         if target.metric is not None:

@@ -149,7 +149,7 @@ def margins_section(margins: Sequence[int]) -> Encoded:
     return section(f.Kind.MARGINS, b"".join(map(f.varint, margins)))
 
 
-def assemble(parts: Sequence[Encoded]) -> bytes:
+def assemble(parts: Sequence[Encoded], version: int = f.VERSION) -> bytes:
     """Assemble a file from tensors, in the given order, and sections (one of them with the tensors' names).
 
     Raises:
@@ -169,6 +169,6 @@ def assemble(parts: Sequence[Encoded]) -> bytes:
     elements, most = f.coded_elements(part.record for part in parts), f.most_elements(size)
     if elements > most:
         raise ModelError(f"the coded tensors have {elements} elements, a file of {size} bytes holds {most}")
-    header = f.HEADER.pack(f.MAGIC, f.VERSION, len(parts), len(directory), size, 0)[: -f.CRC_SIZE]
+    header = f.HEADER.pack(f.MAGIC, version, len(parts), len(directory), size, 0)[: -f.CRC_SIZE]
     header += f.crc32(directory, f.crc32(header)).to_bytes(f.CRC_SIZE, "little")
     return b"".join([header, directory, *(part.payload for part in parts)])

@@ -17,7 +17,6 @@ from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import IntArray
 
 
-
 @dataclass(frozen=True, slots=True)
 class Trellis:
     """How the state changes: it moves down by one bit, and terms change it.

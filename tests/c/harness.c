@@ -255,6 +255,7 @@ static int left_out(const cwb_tensor *tensor)
     return 0;
 }
 
+#ifndef CWB_NO_EXPONENTS
 /* The number of rows of a tensor on a trellis, or in the order CWB_AXIS0_LAST. */
 static size_t rows_of(const cwb_tensor *tensor)
 {
@@ -263,6 +264,7 @@ static size_t rows_of(const cwb_tensor *tensor)
     cwb_shape(tensor, dims);
     return tensor->run > 0 ? tensor->count / tensor->run : dims[0];
 }
+#endif
 
 /* The exponent of each element; all 0 if there are none. */
 static int8_t *exponents(const cwb_tensor *tensor)
@@ -301,8 +303,8 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
     size_t i;
 #ifndef CWB_NO_FLOAT
     float *floats = allocate(n * sizeof *floats);
-    int8_t *rows = exponents(tensor);
 #endif
+    int8_t *rows = exponents(tensor);
 
     REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? least_scratch(tensor) : CWB_SCRATCH_ADAPTIVE));
     REQUIRE(cwb_check(tensor, scratch, scratch_size - 1) == CWB_ERR_SPACE);
@@ -346,8 +348,8 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
         REQUIRE(fwrite(bytes, 1, 4, out) == 4);
     }
     free(floats);
-    free(rows);
 #endif
+    free(rows);
     free(narrow);
     free(symbols);
     free(scratch);

@@ -451,7 +451,16 @@ def test_hostile_files_cover_every_file_error() -> None:
     assert provoked == {name for name, code in ERRORS.items() if -13 <= code < 0}
 
 
-OPTIONS = {"NO_ANS": "a", "NO_ADAPTIVE": "d", "NO_TRELLIS": "", "NO_NAMES": "", "NO_CRC": "", "CRC32=other_crc": ""}
+OPTIONS = {
+    "NO_ANS": "a",
+    "NO_ADAPTIVE": "d",
+    "NO_TRELLIS": "",
+    "NO_EXPONENTS": "",
+    "NO_V1": "",
+    "NO_NAMES": "",
+    "NO_CRC": "",
+    "CRC32=other_crc": "",
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -504,8 +513,9 @@ def test_exponents_that_were_left_out(build_harness: BuildHarness, tmp_path: Pat
 
 
 @pytest.mark.parametrize("form", [cwb.AXIS0_LAST, *range(cwb.RUN_LAST, 8)])
-def test_rows_with_steps_of_their_own(harness: Run, tmp_path: Path, form: int) -> None:
+def test_rows_with_steps_of_their_own(build_harness: BuildHarness, tmp_path: Path, form: int) -> None:
     """In every form, of rows longer than a tile and of one element."""
+    harness = build_harness()
     records = []
     for index, dims in enumerate([(3, 5, 7), (2, 1, 70), (70, 2, 1), (1, 1, 1), (40, 1, 2)]):
         stored = list(dims)
@@ -532,6 +542,14 @@ def test_rows_with_steps_of_their_own(harness: Run, tmp_path: Path, form: int) -
     ]
     assert (tmp_path / "out").read_bytes() == b"".join(expected)
     assert harness("status", tmp_path / "f").stdout.split() == [b"0"]
+
+
+def test_version_1_was_left_out(build_harness: BuildHarness, tmp_path: Path) -> None:
+    harness = build_harness("-DCWB_NO_V1")
+    for version, error in ((0, "VERSION"), (1, "VERSION"), (2, None)):
+        (tmp_path / "f").write_bytes(build([TWO], version=version))
+        code = ERRORS["CWB_OK" if error is None else f"CWB_ERR_{error}"]
+        assert harness("status", tmp_path / "f").stdout.split() == [str(code).encode()]
 
 
 def test_a_crc_function_from_outside(build_harness: BuildHarness, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def test_the_default_keeps_99_percent_and_says_so_first(
         assert fidelity["same"] is None
     assert found["search"] == []
     assert found == report(run, *what, "--fidelity", "99%") | {"seconds": found["seconds"]}
+    named = report(run, *what[:-1], f"y={kind}")
+    assert named == found | {"seconds": named["seconds"]}
 
 
 def test_what_is_asked_for_decides_the_size(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:

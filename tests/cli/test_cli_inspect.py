@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.model.test_elements import quantised_model
@@ -92,3 +93,31 @@ def test_decompress_with_external_data(run: Run, cwb: Path, tmp_path: Path) -> N
     result = run("decompress", cwb, tmp_path / "o.onnx", "--external-data")
     assert result.code == 0, result.err
     assert run("decompress", cwb, tmp_path / "o.onnx", "--external-data").code == 2
+
+
+def test_what_a_file_says_about_its_model(run: Run, tmp_path: Path) -> None:
+    onnx.save(mixed(), tmp_path / "m.onnx")
+    about = {"name": "spotter", "version": "1.3 = last", "acme.camera": "left\x1b[31m"}
+    options = [part for key, text in about.items() for part in ("--about", f"{key}={text}")]
+    assert run("compress", tmp_path / "m.onnx", tmp_path / "m.cwb", "--quiet", *options).code == 0
+    assert json.loads(run("inspect", tmp_path / "m.cwb", "--json").out)["metadata"]["about"] == about
+    shown = run("inspect", tmp_path / "m.cwb").out
+    assert "spotter" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version", "write KEY=TEXT, like version=1.3"),
+        ("camera=left", "about 'camera' is unknown: write one of name, version"),
+        ("version=", "about 'version' has 0 characters"),
+        (f"version={'1' * 1001}", "about 'version' has 1001 characters: give 1 to 1000"),
+    ],
+)
+def test_what_it_may_not_say(run: Run, tmp_path: Path, text: str, message: str) -> None:
+    onnx.save(mixed(), tmp_path / "m.onnx")
+    result = run("compress", tmp_path / "m.onnx", tmp_path / "m.cwb", "--about", text)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert not (tmp_path / "m.cwb").exists()

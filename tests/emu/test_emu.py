@@ -198,7 +198,7 @@ class TestDecoder:
         for path in GOLDEN:
             container = reader.read(path)
             for record in container.tensors:
-                alone = writer.assemble([writer.Encoded(record, container.payload(record))])
+                alone = writer.assemble([writer.Encoded(record, container.payload(record))], container.version)
                 decoder = Decoder(target, program(target, "-Os"), alone)
                 tensor = decoder.tensor(0)
                 assert tensor.payload + tensor.payload_size == len(alone)
@@ -247,7 +247,9 @@ class TestDecoder:
                     Decoder(target, elf, bytes(header) + crc + data[20:size])
 
 
-@pytest.mark.parametrize("option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_NAMES", "NO_CRC"])
+@pytest.mark.parametrize(
+    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_EXPONENTS", "NO_V1", "NO_NAMES", "NO_CRC"]
+)
 @pytest.mark.parametrize("machine", [*targets.COMPILED_ONLY, *targets.BY_NAME])
 def test_compiles_without_warnings(folder: Path, machine: str, option: str) -> None:
     """16-bit ints (AVR, MSP430) and big-endian machines among them."""
