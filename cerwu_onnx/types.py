@@ -45,6 +45,21 @@ class MatrixLayout:
         tensor = matrix.reshape(permuted).transpose(np.argsort(self.perm)).reshape(self.shape)
         return np.ascontiguousarray(tensor)
 
+    def of_rows(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn numbers of rows ``(G, M)`` into an array to which a tensor of ``shape`` broadcasts."""
+
+        def rows(elements: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+            places = np.unravel_index(elements, self.split)
+            moved = tuple(places[axis] for axis in self.perm), tuple(self.split[axis] for axis in self.perm)
+            return np.ravel_multi_index(*moved) // self.cols
+
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        lines = [np.arange(length) * stride for length, stride in zip(self.shape, strides, strict=True)]
+        lines = [line if np.ptp(rows(line)) else line[:1] for line in lines]
+        elements: npt.NDArray[np.intp] = sum(np.ix_(*lines), np.intp(0))
+        found: npt.NDArray[Any] = values.ravel()[rows(elements)]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class ConvPatch:

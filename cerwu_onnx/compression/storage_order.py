@@ -87,7 +87,7 @@ def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
 
 def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
     """Whether all values stay finite when they are rounded to the type."""
-    largest = quantized.step * float(np.abs(quantized.symbols).max(initial=0))
+    largest = float((quantized.steps * np.abs(quantized.symbols)).max(initial=0))
     return largest < _OVERFLOW.get(element, math.inf)
 
 

@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.exponents import LEAST_STEP as LEAST_STEPPED
 from cerwu_onnx.entropy.step import LEAST_STEP, above, short
 from cerwu_onnx.quantize import methods, trellis
-from cerwu_onnx.quantize.blocks import cut, joined
+from cerwu_onnx.quantize.blocks import cut, joined, summed
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
 from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
 from cerwu_onnx.quantize.obs import Rate, obs
-from cerwu_onnx.quantize.rows import Rows, rows_of
+from cerwu_onnx.quantize.row_steps import common, exponents_of, relative_costs
+from cerwu_onnx.quantize.rows import rows_noise, rows_of
 from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout, PairStats, QuantizedTensor
 
 DECISION = 0.03
@@ -42,6 +44,9 @@ FINE = 1 << 14
 
 PLENTY = 2
 """With so many positions per column, a fixed damping does well for most layers."""
+
+MOST_ROWS = 1 << 11
+"""Matrices of more rows share one step: the search takes a matrix between the rows."""
 
 LEAST, MOST = 2 * LEAST_STEP, 1e30
 """Bounds of the step; a trellis halves it. What is stored reaches down to the smallest normal float32, because not all
@@ -95,7 +100,7 @@ def quantize(
             chooses.
 
     Returns:
-        The weight on its grid, and its distortion; the weights of its rows by their cost are 1 on average.
+        The weight on its grid, and the variance of white noise on it that would cost as much as its error.
     """
     target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
     given = dampings if stats.positions >= PLENTY * layout.cols else None
@@ -116,27 +121,43 @@ def quantize(
         factor, damping = found
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
     known = cost.fishers and hessian.any() and columns is not None  # inputs that are all zero say nothing about errors
-    rows = rows_of(cost.fishers) if known else None
-    row_curvature = 1.0 if rows is None else rows.curvature
-    step = _step(target, hessian, float(curvature.mean()) * row_curvature, cost)
-    least = float(np.abs(target).max(initial=0)) / ROOM
+    energy = _energies(target, hessian)
+    rows = rows_of(cost.fishers, energy) if known else None
+    noise = rows_noise(hessian, target.shape[1]) if rows is None else rows.noise(hessian)
+    costs = np.ones(target.shape[:2]) if rows is None else rows.costs
+    of_columns = summed(curvature.mean(axis=1), blocks)[:, None] / blocks
+    step = _step(target, noise, of_columns * costs, cost)
     indices = cost.largest // 2  # to a side of a trellis, whose values are about twice as large
-    plain = columns is None or not indices or step < least / indices
+    between, scale, exponents = None if rows is None else rows.factor, np.ones((*target.shape[:2], 1)), None
+    if columns is not None and indices and 2 * LEAST_STEPPED < step < MOST and target.shape[1] <= MOST_ROWS:
+        likely = relative_costs(energy) if rows is None else costs
+        exponents = exponents_of(target / step, of_columns * likely, ROOM * indices)
+    if exponents is not None:
+        scale = np.exp2(exponents)[:, :, None]
+        between = likely[:, :, None] ** -0.5 * np.eye(target.shape[1]) if between is None else between
+        between = between * scale.swapaxes(1, 2)
+        costs = common(of_columns * likely / scale[:, :, 0] ** 2) / of_columns
+        step = _step(target, noise, of_columns * costs, cost)
+    target = target * scale  # whose rows share one step
+    least = float(np.abs(target).max(initial=0)) / ROOM
+    plain = columns is None or not indices or (exponents is None and step < least / indices)
     least = above(min(max(least / (cost.largest if plain else indices), LEAST), MOST))
     step = min(step, MOST)
     step = max(short(step) if tensor.size < FINE else float(np.float32(step)), least)
-    price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
     w = target[:, :, order] / step
     if not plain:
-        values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
+        typical = np.exp(summed(np.log(curvature).mean(axis=1), blocks) / blocks)[:, None] * costs
+        values = _along_trellis(2 * w, factor, curvature, 4 * DECISION * float(typical.mean()), passes, between)
         plain = bool(np.abs(values).max(initial=0) > cost.largest)  # feedback has moved values there
     if plain:
+        price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
         values = _uniform(w, factor, curvature, price, passes, cost.largest)
     else:
         step /= 2
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
-    error = target - step * symbols
+    target = target / scale
+    error = target - step * symbols / scale
     quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
@@ -144,40 +165,49 @@ def quantize(
         energy=distortion(cut(target, blocks), hessian),
         damping=damping,
         run=0 if plain else layout.cols,
+        exponents=None if exponents is None else layout.of_rows(exponents),
     )
-    return quantized, quantized.distortion if rows is None else rows.distortion(error, hessian)
+    lost = quantized.distortion if rows is None else rows.distortion(error, hessian)
+    return quantized, lost / noise if noise > 0 else 0.0
 
 
-def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
+def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:
+    """``(G, M)`` mean squares of the outputs of rows; H may be in blocks."""
+    blocks = len(hessian) // len(target)
+    parts = cut(target, blocks)
+    return summed(((parts @ hessian) * parts).sum(axis=-1), blocks)
+
+
+def worth(variance: float, weights: int, cost: Cost, bits: int) -> bool:
     """Whether the error of a coded weight costs less than the bits that coding can save at most.
 
     This fails only if the format's range of symbols made the step much larger than wanted; a smaller range is the
     user's wish. Without a price, rate is ignored.
 
     Args:
-        distortion: distortion of the weight on its grid, from :func:`quantize`.
+        variance: that of noise as costly as its error, from :func:`quantize`.
         weights: number of its elements.
-        hessian: ``(G, N, N)`` Hessian of its inputs.
-        rows: number of rows M.
         cost: the cost of errors and bits.
         bits: bits of an element that stays exact.
     """
     asked = cost.largest < MAX_SYMBOL
-    return asked or not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights
+    return asked or not cost.price or cost.noise * variance <= cost.price * bits * weights
 
 
-def _sensitivity(hessian: Float64Array, rows: int, cost: Cost) -> float:
-    """Loss at the model's outputs per unit of D."""
-    trace = float(np.einsum("gnn->", hessian))
-    return cost.noise / (rows * trace) if trace > 0 else 0.0
+def _step(target: Float64Array, noise: float, curvature: Float64Array, cost: Cost) -> float:
+    """The step by the formula above; 1 for weights that are all zero.
 
-
-def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost) -> float:
-    """The step by the formula above; 1 for weights that are all zero."""
-    sensitivity = _sensitivity(hessian, target.shape[1], cost)
+    Args:
+        target: the weights.
+        noise: D of white noise of unit variance on them.
+        curvature: ``(G, M)`` that of each row's weights.
+        cost: the cost of errors and bits.
+    """
     if not target.any():
         return 1.0
-    return float(np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature))) if sensitivity > 0 else 0.0
+    if not noise > 0 or not cost.noise > 0:
+        return 0.0
+    return float(np.sqrt(6 * cost.price * noise / (np.log(2) * cost.noise * curvature.mean())))
 
 
 def _uniform(
@@ -193,10 +223,14 @@ def _uniform(
 
 
 def _along_trellis(
-    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int, rows: Rows | None
+    w: Float64Array,
+    factor: Float64Array,
+    curvature: Float64Array,
+    price: float,
+    passes: int,
+    between: Float64Array | None,
 ) -> Float64Array:
     lengths = trellis.first_lengths(w)
-    between = None if rows is None else rows.factor
     curvature = curvature.reshape(len(w), -1)
     for _ in range(passes):
         values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths), between)

@@ -273,7 +273,8 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_the_file_and_its_report(files: tuple[Path, Path, Path]) -> None:
     model, calib, output = files
-    report = cerwu_onnx.compress(model, output, calib=calib)
+    settings = Settings(lambda_=0.05)
+    report = cerwu_onnx.compress(model, output, calib=calib, settings=settings)
     assert {layer.name for layer in report.layers} == {"w1", "w2"}
     assert {(p.name, p.layer) for p in report.parameters} == {("b1", "w1"), ("b2", "w2")}
     assert {kept.name for kept in report.kept} == {"c"}
@@ -286,7 +287,8 @@ def test_the_file_and_its_report(files: tuple[Path, Path, Path]) -> None:
     exactness = compare_tensors(opened, model)
     assert (exactness.quantised, exactness.parameters, exactness.identical) == (2, 2, 1)
     assert not exactness.problems
-    by_exact = cerwu_onnx.compress(model, output, calib=calib, settings=Settings(float_params="exact"), force=True)
+    exact = replace(settings, float_params="exact")
+    by_exact = cerwu_onnx.compress(model, output, calib=calib, settings=exact, force=True)
     assert by_exact.file_bytes > report.file_bytes
     assert by_exact.weight_bytes == pytest.approx(report.weight_bytes, rel=0.02)  # later layers see the parameters
     assert not by_exact.parameters
@@ -312,7 +314,7 @@ def test_the_output_hardly_notices(files: tuple[Path, Path, Path], method: str, 
     model, calib, output = files
     errors = {}
     for choice in ("exact", "auto"):
-        settings = Settings(method=method, float_params=choice)
+        settings = Settings(method=method, float_params=choice, lambda_=0.05 if method == "trellis" else None)
         cerwu_onnx.compress(model, output, calib=calib, settings=settings, force=True)
         errors[choice] = cerwu_onnx.compare(output, model, calib)[0].relative
     assert errors["auto"] == pytest.approx(errors["exact"], rel=tolerance)
