@@ -186,11 +186,10 @@ float cwb_step(const cwb_tensor *tensor);
 #endif
 
 #ifndef CWB_NO_EXPONENTS
-/* The exponents of a tensor whose rows have steps of their own: the step of a row is step * 2^-exponent, and its bits are
- * tensor.step_bits - ((uint32_t)exponent << 23). Rows are the runs of the trellis (count / run of them) in decoded order;
- * of a tensor on none, in the order CWB_AXIS0_LAST, row i is what has the index i on axis 0. Decoding in place overwrites
- * them. CWB_ERR_NOT_FOUND if all rows have the tensor's step, CWB_ERR_SPACE if there are more than `capacity`,
- * CWB_ERR_GRID if they are damaged. Exponents are 0 to 31. */
+/* The exponents of the rows of a coded tensor, 0 to 31, all 0 unless tensor.stepped: the step of a row is step * 2^-exponent,
+ * and its bits are tensor.step_bits - ((uint32_t)exponent << 23). Rows are the runs of the trellis, count / run of them, in
+ * decoded order; on none (run = 0), row i is what has the index i on axis 0. They stand in the payload, which decoding in
+ * place overwrites. CWB_ERR_KIND, CWB_ERR_SPACE if there are more than `capacity`, CWB_ERR_GRID if they are damaged. */
 cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity);
 #endif
 

@@ -355,6 +355,7 @@ def _quantized(
         passes=min(settings.passes, effort.passes or settings.passes),
         name=layer.weight,
         dampings=effort.dampings,
+        stepped=where.stepped,
     )
     element = graph.element(layer.weight)
     if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):

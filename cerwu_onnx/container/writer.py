@@ -102,6 +102,8 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
         kind, 0, 0, 0, f.ElementType.FLOAT32, shape, name, quantized.step, reach, order, quantized.run, stepped=stepped
     )
     if quantized.exponents is not None:
+        if record.form in f.FORMS[: f.FIRST_STEPPED]:
+            raise ValueError(f"{name!r}: a tensor stored in the order {order} without a trellis has no exponents")
         rows = order.store(np.broadcast_to(quantized.exponents, record.row_shape))
         payload = exponents.encode(rows.ravel()) + payload
     crc = f.crc32(np.ascontiguousarray(stored, dtype="<i2"), f.crc32(payload))

@@ -82,6 +82,7 @@ def quantize(
     passes: int,
     name: str,
     dampings: tuple[float, float] | None = None,
+    stepped: bool = True,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
 
@@ -98,6 +99,7 @@ def quantize(
         name: for warnings.
         dampings: those of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation
             chooses.
+        stepped: whether rows may have exponents: steps of their own (:mod:`cerwu_onnx.quantize.row_steps`).
 
     Returns:
         The weight on its grid, and the variance of white noise on it that would cost as much as its error.
@@ -120,44 +122,24 @@ def quantize(
     else:
         factor, damping = found
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
-    known = cost.fishers and hessian.any() and columns is not None  # inputs that are all zero say nothing about errors
+    alone = target.shape[1] == 1  # no feedback between rows
+    known = cost.fishers and hessian.any() and (alone or columns is not None)  # inputs of zeros say nothing of errors
     energy = _energies(target, hessian)
     rows = rows_of(cost.fishers, energy) if known else None
     noise = rows_noise(hessian, target.shape[1]) if rows is None else rows.noise(hessian)
-    costs = np.ones(target.shape[:2]) if rows is None else rows.costs
-    of_columns = summed(curvature.mean(axis=1), blocks)[:, None] / blocks
-    step = _step(target, noise, of_columns * costs, cost)
-    indices = cost.largest // 2  # to a side of a trellis, whose values are about twice as large
-    between, scale, exponents = None if rows is None else rows.factor, np.ones((*target.shape[:2], 1)), None
-    if columns is not None and indices and 2 * LEAST_STEPPED < step < MOST and target.shape[1] <= MOST_ROWS:
-        likely = relative_costs(energy) if rows is None else costs
-        exponents = exponents_of(target / step, of_columns * likely, ROOM * indices)
-    if exponents is not None:
-        scale = np.exp2(exponents)[:, :, None]
-        between = likely[:, :, None] ** -0.5 * np.eye(target.shape[1]) if between is None else between
-        between = between * scale.swapaxes(1, 2)
-        costs = common(of_columns * likely / scale[:, :, 0] ** 2) / of_columns
-        step = _step(target, noise, of_columns * costs, cost)
-    target = target * scale  # whose rows share one step
-    least = float(np.abs(target).max(initial=0)) / ROOM
-    plain = columns is None or not indices or (exponents is None and step < least / indices)
-    least = above(min(max(least / (cost.largest if plain else indices), LEAST), MOST))
-    step = min(step, MOST)
-    step = max(short(step) if tensor.size < FINE else float(np.float32(step)), least)
-    w = target[:, :, order] / step
-    if not plain:
-        typical = np.exp(summed(np.log(curvature).mean(axis=1), blocks) / blocks)[:, None] * costs
-        values = _along_trellis(2 * w, factor, curvature, 4 * DECISION * float(typical.mean()), passes, between)
-        plain = bool(np.abs(values).max(initial=0) > cost.largest)  # feedback has moved values there
-    if plain:
-        price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
-        values = _uniform(w, factor, curvature, price, passes, cost.largest)
-    else:
-        step /= 2
+    costs, between = (np.ones(target.shape[:2]), None) if rows is None else (rows.costs, rows.factor)
+    likely = relative_costs(energy) if rows is None else rows.costs
+    fits = columns is not None and cost.largest > 1
+    layer = _Layer(target[:, :, order], factor, curvature, noise, costs, likely, between, cost, fits, passes)
+    few = alone or (fits and target.shape[1] <= MOST_ROWS)
+    exponents = layer.exponents() if stepped and few else None
+    values, step, plain = layer.quantized(exponents)
+    if exponents is not None and plain and columns is not None:  # no form has exponents for these rows on one grid
+        exponents = None
+        values, step, plain = layer.quantized(None)
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
-    target = target / scale
-    error = target - step * symbols / scale
+    error = target - step * symbols * (1.0 if exponents is None else np.exp2(-exponents.astype(np.float64))[:, :, None])
     quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
@@ -169,6 +151,89 @@ def quantize(
     )
     lost = quantized.distortion if rows is None else rows.distortion(error, hessian)
     return quantized, lost / noise if noise > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What decides on the symbols of a weight, its columns in the order in which they are stored.
+
+    Attributes:
+        target: ``(G, M, N)`` its aim.
+        factor: ``(G * B, n, n)`` U of its inputs.
+        curvature: ``(G * B, n)`` ``1 / U_jj^2``.
+        noise: D of white noise of unit variance.
+        costs: ``(G, M)`` weights of the rows' errors.
+        likely: the same where nobody knows them, but rows may differ; for exponents.
+        between: ``(G, M, M)`` V of its outputs; None without feedback between rows.
+        cost: the cost of errors and bits.
+        trellis: whether a trellis can follow the rows.
+        passes: how often code lengths are estimated again.
+    """
+
+    target: Float64Array
+    factor: Float64Array
+    curvature: Float64Array
+    noise: float
+    costs: Float64Array
+    likely: Float64Array
+    between: Float64Array | None
+    cost: Cost
+    trellis: bool
+    passes: int
+
+    def exponents(self) -> npt.NDArray[np.int64] | None:
+        """Exponents of the rows, ``(G, M)``, where they save bits."""
+        step = self._step(self.costs)
+        if not 2 * LEAST_STEPPED < step < MOST:
+            return None
+        largest = self.cost.largest // 2 if self.trellis else self.cost.largest
+        return exponents_of(self.target / step, self._of_columns * self.likely, ROOM * largest)
+
+    def quantized(self, exponents: npt.NDArray[np.int64] | None) -> tuple[Float64Array, float, bool]:
+        """Values ``(G, M, N)`` in steps, the step, and whether there is one uniform grid instead of a trellis."""
+        costs, between, target = self.costs, self.between, self.target
+        if exponents is not None:
+            scale = np.exp2(exponents)
+            target = target * scale[:, :, None]  # whose rows share one step
+            if between is None:
+                between = self.likely[:, :, None] ** -0.5 * np.eye(target.shape[1])
+            between = between * scale[:, None, :]
+            costs = common(self._of_columns * self.likely / scale**2) / self._of_columns
+        step, indices = self._step(costs), self.cost.largest // 2  # values on a trellis are about twice as large
+        least = float(np.abs(target).max(initial=0)) / ROOM
+        plain = not self.trellis or (exponents is None and step < least / indices)
+        least = above(min(max(least / (self.cost.largest if plain else indices), LEAST), MOST))
+        step = min(step, MOST)
+        step = max(short(step) if target.size < FINE else float(np.float32(step)), least)
+        if not plain:
+            typical = np.exp(summed(np.log(self.curvature).mean(axis=1), self._blocks) / self._blocks)[:, None] * costs
+            price = 4 * DECISION * float(typical.mean())
+            values = _along_trellis(2 * target / step, self.factor, self.curvature, price, self.passes, between)
+            plain = bool(np.abs(values).max(initial=0) > self.cost.largest)  # feedback has moved values there
+        if not plain:
+            return values, step / 2, False
+        alone = target.shape[1] == 1
+        curvature = self.curvature * np.repeat(costs, self._blocks, axis=0) if alone else self.curvature
+        price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
+        return _uniform(target / step, self.factor, curvature, price, self.passes, self.cost.largest), step, True
+
+    @property
+    def _blocks(self) -> int:
+        return len(self.factor) // len(self.target)
+
+    @property
+    def _of_columns(self) -> Float64Array:
+        """``(G, 1)`` mean curvature."""
+        return summed(self.curvature.mean(axis=1), self._blocks)[:, None] / self._blocks
+
+    def _step(self, costs: Float64Array) -> float:
+        """The step by the formula above for rows of these costs ``(G, M)``; 1 for weights that are all zero."""
+        if not self.target.any():
+            return 1.0
+        if not self.noise > 0 or not self.cost.noise > 0:
+            return 0.0
+        curvature = float((self._of_columns * costs).mean())
+        return float(np.sqrt(6 * self.cost.price * self.noise / (np.log(2) * self.cost.noise * curvature)))
 
 
 def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:
@@ -192,22 +257,6 @@ def worth(variance: float, weights: int, cost: Cost, bits: int) -> bool:
     """
     asked = cost.largest < MAX_SYMBOL
     return asked or not cost.price or cost.noise * variance <= cost.price * bits * weights
-
-
-def _step(target: Float64Array, noise: float, curvature: Float64Array, cost: Cost) -> float:
-    """The step by the formula above; 1 for weights that are all zero.
-
-    Args:
-        target: the weights.
-        noise: D of white noise of unit variance on them.
-        curvature: ``(G, M)`` that of each row's weights.
-        cost: the cost of errors and bits.
-    """
-    if not target.any():
-        return 1.0
-    if not noise > 0 or not cost.noise > 0:
-        return 0.0
-    return float(np.sqrt(6 * cost.price * noise / (np.log(2) * cost.noise * curvature.mean())))
 
 
 def _uniform(

@@ -22,13 +22,13 @@ static int has_exponents(const cwb_tensor *tensor)
     return HAS_EXPONENTS && tensor->stepped;
 }
 
-/* Rows of a tensor that has exponents: the runs of its trellis; without one, the elements of equal index on axis 0. */
+/* Rows of a tensor: the runs of its trellis; without one, the elements of equal index on axis 0. */
 COLD static uint32_t rows_of(const cwb_tensor *tensor)
 {
     cursor c;
 
-    if (HAS_TRELLIS && tensor->run > 0) {
-        return divide(tensor->count, tensor->run);
+    if (tensor->run > 0 || tensor->rank == 0) {
+        return divide(tensor->count, tensor->run > 0 ? tensor->run : 1);
     }
     c.p = tensor->shape;
     c.end = c.p + 5; /* a varint is no longer */
@@ -79,16 +79,25 @@ COLD static const uint8_t *read_exponents(const cwb_tensor *tensor, int8_t *out)
 #ifndef CWB_NO_EXPONENTS
 cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity)
 {
+    uint32_t rows;
+
     if (tensor == NULL || out == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    if (!has_exponents(tensor)) {
-        return CWB_ERR_NOT_FOUND;
+    if (tensor->kind == CWB_RAW) {
+        return CWB_ERR_KIND;
     }
-    if (capacity < rows_of(tensor)) {
+    rows = rows_of(tensor);
+    if (capacity < rows) {
         return CWB_ERR_SPACE;
     }
-    return read_exponents(tensor, out) == NULL ? CWB_ERR_GRID : CWB_OK;
+    if (tensor->stepped) {
+        return read_exponents(tensor, out) == NULL ? CWB_ERR_GRID : CWB_OK;
+    }
+    while (rows > 0) {
+        out[--rows] = 0;
+    }
+    return CWB_OK;
 }
 #endif
 

@@ -256,13 +256,13 @@ static int left_out(const cwb_tensor *tensor)
 }
 
 #ifndef CWB_NO_EXPONENTS
-/* The number of rows of a tensor on a trellis, or in the order CWB_AXIS0_LAST. */
+/* The number of rows of a tensor. */
 static size_t rows_of(const cwb_tensor *tensor)
 {
     uint32_t dims[CWB_MAX_RANK];
 
     cwb_shape(tensor, dims);
-    return tensor->run > 0 ? tensor->count / tensor->run : dims[0];
+    return tensor->run > 0 ? tensor->count / tensor->run : tensor->rank > 0 ? dims[0] : 1;
 }
 #endif
 
@@ -271,24 +271,22 @@ static int8_t *exponents(const cwb_tensor *tensor)
 {
     int8_t *out = allocate(tensor->count);
     size_t i;
-#ifndef CWB_NO_EXPONENTS
-    if (tensor->stepped) {
-        size_t rows = rows_of(tensor);
-        int8_t *found = allocate(rows);
-
-        REQUIRE(cwb_exponents(tensor, found, rows - 1) == CWB_ERR_SPACE);
-        REQUIRE(cwb_exponents(tensor, found, rows) == CWB_OK);
-        for (i = 0; i < tensor->count; i++) {
-            out[i] = found[tensor->run > 0 ? i / tensor->run : i % rows];
-        }
-        free(found);
-        return out;
-    }
-    REQUIRE(cwb_exponents(tensor, out, tensor->count) == CWB_ERR_NOT_FOUND);
-#endif
+#ifdef CWB_NO_EXPONENTS
     for (i = 0; i < tensor->count; i++) {
         out[i] = 0;
     }
+#else
+    size_t rows = rows_of(tensor);
+    int8_t *found = allocate(rows);
+
+    REQUIRE(cwb_exponents(tensor, found, rows - 1) == CWB_ERR_SPACE);
+    REQUIRE(cwb_exponents(tensor, found, rows) == CWB_OK);
+    for (i = 0; i < tensor->count; i++) {
+        out[i] = found[tensor->run > 0 ? i / tensor->run : i % rows];
+        REQUIRE(tensor->stepped || out[i] == 0);
+    }
+    free(found);
+#endif
     return out;
 }
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -239,6 +240,20 @@ def test_kernel_constants(values: list[int]) -> None:
     )
     assert found["rows"] == {"multiplier": (2**30,) * 2, "shift": (1,) * 2, "bias": (8, -24)}
     assert found["columns"] == {"multiplier": (2**30,) * len(values), "shift": (1,) * len(values)}
+
+
+def test_rows_with_steps_of_their_own() -> None:
+    """Multipliers follow the steps; exponents are counted for cwb_exponents."""
+    tensor = QuantizedTensor(np.ones((3, 4), np.int32), 0.5, 0.0, 1.0, 0.0, 4, np.array([[0], [2], [1]]))
+    tensor = replace(tensor, symbols=0 * tensor.symbols)
+    part = writer.encode_tensor(writer.CodedTensor("w", tensor, "adaptive"))
+    container = reader.parse(writer.assemble([part, writer.names_section(["w"])]))
+    found = kernel_constants(container, {"w": KernelScales(0.25, 0.125)})
+    assert found["w"] == {"multiplier": (2**30,) * 3, "shift": (1, -1, 0)}
+    with pytest.raises(UsageError, match="have several steps"):
+        kernel_constants(container, {"w": KernelScales(0.25, 0.125, axis=1)})
+    header = export(container, "model").files["model.h"].decode()
+    assert "#define MODEL_EXPONENTS_W UINT32_C(3)" in header
 
 
 @pytest.mark.parametrize(
