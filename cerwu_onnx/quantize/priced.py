@@ -187,7 +187,8 @@ class _Layer:
         if not 2 * LEAST_STEPPED < step < MOST:
             return None
         largest = self.cost.largest // 2 if self.trellis else self.cost.largest
-        return exponents_of(self.target / step, self._of_columns * self.likely, ROOM * largest)
+        costs = self._of_columns * self.likely
+        return exponents_of(self.target / step, costs, ROOM * largest, ROOM * self.cost.largest)
 
     def quantized(self, exponents: npt.NDArray[np.int64] | None) -> tuple[Float64Array, float, bool]:
         """Values ``(G, M, N)`` in steps, the step, and whether there is one uniform grid instead of a trellis."""

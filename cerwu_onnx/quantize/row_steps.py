@@ -43,13 +43,14 @@ def relative_costs(energy: Float64Array) -> Float64Array:
     return (1 + RELATIVE * costs) / (1 + RELATIVE)
 
 
-def exponents_of(w: Float64Array, costs: Float64Array, largest: float) -> npt.NDArray[np.int64] | None:
+def exponents_of(w: Float64Array, costs: Float64Array, largest: float, of_one: float) -> npt.NDArray[np.int64] | None:
     """The exponents with which rows save bits.
 
     Args:
         w: ``(G, M, N)`` weights in units of the best step for one grid.
         costs: ``(G, M)`` cost of a unit of squared error in each row, all positive.
-        largest: magnitude that no symbol may exceed.
+        largest: magnitude that no rounded weight may exceed.
+        of_one: the same with one step for all rows.
 
     Returns:
         ``(G, M)`` exponents, of which one is 0; None if one step does as well.
@@ -64,7 +65,7 @@ def exponents_of(w: Float64Array, costs: Float64Array, largest: float) -> npt.ND
         return None
     price = PRICE * costs.mean() * w.size
     side = 1 + 8 * len(exponents.encode(found.ravel()))
-    saved = _loss(w, None, costs, largest) - _loss(w, np.exp2(found), costs, largest)
+    saved = _loss(w, None, costs, of_one) - _loss(w, np.exp2(found), costs, largest)
     return found if saved > price * (MARGIN + side / w.size) else None
 
 

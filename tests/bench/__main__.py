@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
-``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
+targets, defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
+``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from . import (
     entropy,
     memory,
     mobilenet,
+    ranges,
     rate,
     scaling,
     sources,
@@ -30,7 +31,7 @@ from . import (
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling")
+ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling")
 """Parts that need no model of those at hand."""
 
 PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults")
@@ -80,6 +81,8 @@ def main() -> None:
         efficient.run(console)
     if "mobilenet" in parts:
         mobilenet.run(console)
+    if "ranges" in parts:
+        ranges.run(console)
     if "cache" in parts:
         cache.run(console)
     if "decode" in parts:

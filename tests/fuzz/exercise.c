@@ -68,7 +68,7 @@ static uint64_t walk_cost(const cwb_file *file)
 
 static uint64_t begin_cost(const cwb_tensor *tensor)
 {
-    uint64_t exponents = tensor->stepped ? 100 * (uint64_t)tensor->payload_size : 0;
+    uint64_t exponents = tensor->stepped ? 200 * (uint64_t)tensor->payload_size : 0;
 
     return 8000 + 1400 * (2 * (uint64_t)tensor->largest + 1) + exponents; /* tables */
 }
@@ -81,7 +81,7 @@ static uint64_t read_cost(const cwb_tensor *tensor, uint64_t count)
 
 static uint64_t decode_cost(const cwb_tensor *tensor)
 {
-    uint64_t exponents = tensor->stepped ? 300 * (uint64_t)tensor->count : 0; /* a row may have one element */
+    uint64_t exponents = tensor->stepped ? 600 * (uint64_t)tensor->count : 0; /* a row may have one element */
 
     return begin_cost(tensor) + read_cost(tensor, tensor->count) + 8 * (uint64_t)tensor->payload_size + exponents;
 }
@@ -202,7 +202,7 @@ static int8_t *exponents(const cwb_tensor *tensor)
 /* Every way to decode a tensor as a whole. They must agree. */
 static cwb_error whole(const cwb_tensor *tensor, uint16_t *scratch, size_t room, uint32_t seed, item *seen)
 {
-    size_t count = tensor->count, i;
+    size_t count = tensor->count, length, i;
     int16_t *symbols = exactly(2 * count), *again = exactly(2 * count);
     int8_t *narrow = exactly(count), *rows, row;
     float *values = exactly(4 * count), step, value;
@@ -225,8 +225,9 @@ static cwb_error whole(const cwb_tensor *tensor, uint16_t *scratch, size_t room,
     if (error == CWB_OK) {
         REQUIRE(other == CWB_OK);
         rows = exponents(tensor);
+        length = row_count(tensor);
         for (i = 0; i < count; i++) {
-            row = rows[tensor->run > 0 ? i / tensor->run : i % row_count(tensor)];
+            row = rows[tensor->run > 0 ? i / tensor->run : i % length];
             REQUIRE(row >= 0 && row <= (tensor->stepped ? 31 : 0));
             step = cwb_step(tensor) / (float)(UINT32_C(1) << row);
             value = step * (float)symbols[i];

@@ -92,25 +92,27 @@ def test_steps_follow_the_range_that_a_kernel_allows(largest: int) -> None:
 
 def test_exponents_that_do_not_pay() -> None:
     w, even = np.random.default_rng(0).normal(size=(1, 50, 9)), np.ones((1, 50))
-    assert exponents_of(w, even, 1000) is None
-    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000) is None
-    assert exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000) is None  # half a bit each, less than exponents cost
+    assert exponents_of(w, even, 1000, 1000) is None
+    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) is None
+    assert (
+        exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000) is None
+    )  # half a bit each, less than exponents cost
 
 
 def test_exponents_are_those_of_the_theory() -> None:
     w = 30 * np.random.default_rng(0).normal(size=(1, 50, 40))
     costs = 4.0 ** np.random.default_rng(1).integers(0, 6, (1, 50))
-    found = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000)
+    found = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
     assert found is not None
     np.testing.assert_array_equal(found, np.log2(costs) / 2)
 
 
 def test_exponents_stay_in_range() -> None:
     w = np.ones((1, 40, 8)) * np.exp2(np.arange(40))[None, :, None]
-    found = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000)
+    found = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
     assert found is not None
     assert (found.min(), found.max()) == (0, exponents.MOST)
-    spread = exponents_of(w[:, :20], np.ones((1, 20)), 1000)  # large rows would leave the range of symbols
+    spread = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
     assert spread is not None
     assert (np.diff(spread[0]) <= 0).all()
 

@@ -41,7 +41,7 @@ static cwb_error print_tensor(uint32_t index)
         Serial.println(" exact values");
     } else {
         Serial.print(" weights, sum of symbols ");
-        Serial.println(sum);
+        Serial.println((double)sum, 0);
     }
     return CWB_OK;
 }
