@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import CorruptFileError
 
-ABI = 9
+ABI = 10
 """The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
 FORMAT_VERSION = 2
@@ -251,6 +251,46 @@ def encode_adaptive(
         room = size
 
 
+def pack(content: bytes, primer: bytes) -> bytes:
+    """The code (docs/format.md, "Packed sections") of a content, by a model that has read the primer.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+    """
+    library, text = _library(), np.frombuffer(primer + content, np.uint8)
+    room = 64 + len(content)
+    while True:
+        out, model = np.empty(room, np.uint8), _primed(primer).copy()
+        size = library.cwb_host_pack(model.ctypes.data, text.ctypes.data, len(content), out.ctypes.data, room)
+        if size <= room:
+            return out[:size].tobytes()
+        room = size
+
+
+def unpack(code: bytes, size: int, primer: bytes) -> bytes | None:
+    """The content of ``size`` bytes that has this code; None if the code is damaged.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+    """
+    library, given = _library(), np.frombuffer(code or b"\0", np.uint8)
+    text = np.empty(len(primer) + size, np.uint8)
+    text[: len(primer)] = np.frombuffer(primer, np.uint8)
+    model = _primed(primer).copy()
+    if not library.cwb_host_unpack(model.ctypes.data, text.ctypes.data, size, given.ctypes.data, len(code)):
+        return None
+    return text[len(primer) :].tobytes()
+
+
+@functools.lru_cache(maxsize=1)
+def _primed(primer: bytes) -> npt.NDArray[np.uint64]:
+    """A model of packed sections that has read the primer."""
+    library, text = _library(), np.frombuffer(primer, np.uint8)
+    model = np.empty(-(-library.cwb_host_pack_model_bytes() // 8), np.uint64)
+    library.cwb_host_pack_prime(model.ctypes.data, text.ctypes.data, text.size)
+    return model
+
+
 def search_trellis(
     w: npt.NDArray[np.float64],
     feedback: npt.NDArray[np.float32],
@@ -258,7 +298,7 @@ def search_trellis(
     row_feedback: npt.NDArray[np.float64] | None,
     price: npt.NDArray[np.float32],
     bits: npt.NDArray[np.float32],
-    successor: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
 ) -> npt.NDArray[np.float64]:
     """The paths of the rows of one matrix (decoder_c/host/cwb_search.h).
 
@@ -269,7 +309,7 @@ def search_trellis(
         row_feedback: ``(M, M)``, or None.
         price: ``(M,)``.
         bits: ``(2, R + 1)``.
-        successor: ``(16, 2)``.
+        states: ``(64, 2)``.
 
     Returns:
         Values ``(M, N)``.
@@ -280,7 +320,7 @@ def search_trellis(
     library, (rows, columns) = _library(), w.shape
     work = np.array(w, np.float64, order="C")
     scratch, values = np.empty(columns), np.empty((rows, columns))
-    arrays = [np.ascontiguousarray(array) for array in (feedback, weight, price, bits, successor)]
+    arrays = [np.ascontiguousarray(array) for array in (feedback, weight, price, bits, states)]
     between = None if row_feedback is None else np.ascontiguousarray(row_feedback)
     a, b, c, d, e = (array.ctypes.data for array in arrays)
     where = None if between is None else between.ctypes.data
@@ -339,6 +379,10 @@ def _declare(library: ctypes.CDLL) -> None:
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
         "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, pointer, size]),
+        "pack_model_bytes": (size, []),
+        "pack_prime": (None, [pointer, pointer, size]),
+        "pack": (size, [pointer, pointer, size, pointer, size]),
+        "unpack": (i32, [pointer, pointer, size, pointer, size]),
         "search": (None, [pointer, *[size] * 3, *[pointer] * 5, size, *[pointer] * 3]),
     }
     for name, (result, arguments) in signatures.items():

@@ -165,11 +165,18 @@ class Fidelity:
     @property
     def headline(self) -> str:
         """What is expected, in words."""
-        judged = f"{self.samples:,} held-out samples"
+        figure, meaning, judged = self.parts
+        return f"{figure} {meaning}, {judged}" if self.same is None else f"{figure} {meaning} ({judged})"
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """The figure of the headline, what it is a share of, and what it was judged by."""
+        samples = f"{self.samples:,} held-out samples"
         if self.same is None:
-            return f"{100 * max(1 - self.kept, 0.0) ** 0.5:.2g} % of the output's standard deviation, on {judged}"
-        kept, same = f"{100 * self.kept:.1f} %", f"{100 * self.same:.1f} %"
-        return f"{kept} of the float model's (same answer on {same} of {judged})"
+            error = f"{100 * max(1 - self.kept, 0.0) ** 0.5:.2g} %"
+            return error, "of the output's standard deviation", f"on {samples}"
+        same = f"same answer on {100 * self.same:.1f} % of {samples}"
+        return f"{100 * self.kept:.1f} %", "of the float model's", same
 
     @property
     def title(self) -> str:

@@ -321,9 +321,10 @@ class _Total:
         reference, value = reference.astype(np.float64), value.astype(np.float64)
         if np.isnan(value).any() and not np.isnan(reference).any():
             raise CheckFailed(f"output {self.name!r} has NaN where the original has none")
-        difference = np.nan_to_num(value - reference)
-        self.error += float((difference**2).sum())
-        self.energy += float((np.nan_to_num(reference) ** 2).sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # where both are infinite they are equal
+            difference = np.nan_to_num(value - reference)
+            self.error += float((difference**2).sum())
+            self.energy += float((np.nan_to_num(reference) ** 2).sum())
         self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
         if reference.ndim > 1 and reference.shape[-1] > 1:
             same = reference.argmax(-1) == value.argmax(-1)

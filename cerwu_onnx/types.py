@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -181,6 +181,17 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class Residual:
+    """A value that is added to a layer's outputs, bias included, by their only reader.
+
+    ``patch`` turns it into columns of one entry per row of the layer, at the positions of the layer's input.
+    """
+
+    stream: str
+    patch: ConvPatch | MatMulPatch
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A quantisable weight.
 
@@ -190,6 +201,7 @@ class Layer:
         sites: the places where it is multiplied as these matrices.
         bias: the bias that is added to its outputs, if the weight has one site.
         norm: the BatchNormalization of its outputs (bias included), if the weight has one site.
+        residual: what is added to its outputs, if the weight has one site and no BatchNormalization follows.
         readers: all other nodes that read it. They have no statistics, and count only for what noise on the weight
             costs.
         price: factor on the price of its bits (:class:`~cerwu_onnx.config.LayerRule`).
@@ -202,6 +214,7 @@ class Layer:
     sites: tuple[Site, ...]
     bias: Bias | None = None
     norm: Norm | None = None
+    residual: Residual | None = None
     readers: tuple[Reader, ...] = ()
     price: float = 1.0
     bits: int = 12
@@ -249,19 +262,27 @@ class LayerStats:
     another. Entries of ``x x^T`` between the blocks count as zero.
 
     Attributes:
-        hessian: ``(G, N, N)`` float64, mean of ``x x^T`` over positions.
+        hessian: ``(G, N, N)`` float64, mean of ``x x^T`` over positions, less ``taken`` times ``mean mean^T``.
         mean: ``(G, N)`` float64, mean of ``x``.
         positions: number of columns ``x`` seen per group; 0 means no data (the Hessian is the identity).
+        taken: share of the mean's square that is taken out of the Hessian, below 1.
     """
 
     hessian: Float64Array
     mean: Float64Array
     positions: int
+    taken: float = field(default=0.0, kw_only=True)
 
     @property
     def blocks(self) -> int:
         """B; 1 for whole Hessians."""
         return len(self.hessian) // len(self.mean)
+
+    @property
+    def left(self) -> float:
+        """The trace of the Hessian, relative to that before the mean's square was taken out of it."""
+        trace, square = float(np.einsum("gnn->", self.hessian)), self.taken * float(np.square(self.mean).sum())
+        return trace / (trace + square) if trace > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,15 +293,21 @@ class PairStats(LayerStats):
     models agree, ``cross`` and ``float_hessian`` are the array ``hessian``, and ``float_mean`` is ``mean``.
 
     Attributes:
-        cross: ``(G, N, N)`` float64, mean of ``x x~^T``: rows belong to x, columns to x~.
+        cross: ``(G, N, N)`` float64, mean of ``x x~^T``, less ``taken`` times the product of the means. Rows belong to
+            x, columns to x~.
         float_mean: ``(G, N)`` float64, mean of ``x``.
         float_hessian: ``(G, N, N)`` float64, mean of ``x x^T``; None unless asked for.
+        missing: ``(G, M, N)`` float64, mean of ``(s - s~) x~^T``, less ``taken`` times the product of the means. s is
+            added to the layer's outputs (:class:`Residual`). None if nothing is, or if the models agree on it.
+        missing_mean: ``(G, M)`` float64, mean of ``s - s~``; None like ``missing``.
         folds: the same statistics over disjoint parts of the samples, for cross-validation; empty unless asked for.
     """
 
     cross: Float64Array
     float_mean: Float64Array
     float_hessian: Float64Array | None = None
+    missing: Float64Array | None = None
+    missing_mean: Float64Array | None = None
     folds: tuple[PairStats, ...] = ()
 
 

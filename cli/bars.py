@@ -7,18 +7,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from .lines import ITEM_WIDTH, LABELS, OUTER, counted
 from .text import shorten
-
-_LABELS = {
-    "load": "reading the model",
-    "calibrate": "calibrating",
-    "measure": "measuring",
-    "search": "searching",
-    "sweep": "sweeping",
-    "quantize": "quantising",
-    "encode": "writing",
-}
-_ITEM_WIDTH = 24
 
 
 class Bars:
@@ -36,6 +26,7 @@ class Bars:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._stage = ""
 
     def __enter__(self) -> Bars:
         """Start drawing."""
@@ -51,14 +42,17 @@ class Bars:
     def __call__(self, stage: str, done: int, total: int | None, item: str) -> None:
         """Draw a step of a stage; earlier stages are finished."""
         if stage not in self._tasks:
-            for task in self._tasks.values():
-                self._finish(task)
-            label = _LABELS.get(stage, stage)
-            self._tasks[stage] = self._drawing.add_task(label, total=total, count="", item="")
-        count = f"{done}/{total}" if total else str(done or "")
+            self._tasks[stage] = self._drawing.add_task(LABELS.get(stage, stage), total=total, count="", item="")
+        elif stage not in (self._stage, *OUTER):  # it begins again, and so does its time
+            self._drawing.reset(self._tasks[stage])
+        if stage != self._stage:
+            for other, task in self._tasks.items():
+                if other not in (stage, *OUTER):
+                    self._finish(task)
+        self._stage, count = stage, counted(done, total)
         # With total=None, the bar of a stage pulses: its end is unknown.
         self._drawing.update(
-            self._tasks[stage], completed=done, total=total, count=count, item=shorten(item, _ITEM_WIDTH)
+            self._tasks[stage], completed=done, total=total, count=count, item=shorten(item, ITEM_WIDTH)
         )
 
     def _finish(self, task: TaskID) -> None:

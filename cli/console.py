@@ -213,9 +213,14 @@ def _strict(value: Any) -> Any:
 
 @contextmanager
 def progress(*, enabled: bool) -> Iterator[Progress | None]:
-    """Draw the pipeline's progress on stderr; None, and no drawing, if that is not a terminal."""
-    if not (enabled and is_terminal(sys.stderr)):
+    """Draw the pipeline's progress on stderr; where that is not a terminal, print a line now and then."""
+    if not enabled:
         yield None
+        return
+    if not is_terminal(sys.stderr):
+        from .lines import Lines
+
+        yield Lines(note)
         return
     from .bars import Bars
 

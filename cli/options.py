@@ -76,7 +76,7 @@ def parse_share(text: str, option: str) -> float:
     """The number in ``0.05`` or ``5%``.
 
     Raises:
-        UsageError: it has neither form, or is negative.
+        UsageError: it has neither form, is negative, or lacks the sign without which it is 100 % or more.
     """
     number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
@@ -85,6 +85,8 @@ def parse_share(text: str, option: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise UsageError(f"{option} {text!r} is not understood: write 0.05 or 5%")
+    if value >= 1 and not percent:
+        raise UsageError(f"{option} {text!r} would be {100 * value:g} %: write {number}%")
     return value
 
 

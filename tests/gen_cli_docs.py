@@ -44,9 +44,11 @@ The tool tells the kind by the values; `--output-loss NAME=KIND` says it instead
 The report begins with the result: `expected score` and how many judged samples get the same answer, or `expected
 error` as a share of the standard deviation. [fidelity.md](fidelity.md) has the reasons and the measurements.
 
-Data that cannot be trusted is not used: with fewer than 8 different samples, or with data that BatchNormalization saw
-nothing like in training (another scale, another order of channels), the tool quantises as without data, and warns.
-With 8 to 31 different samples it warns. `--strict` refuses both.
+Data that cannot be trusted is not used: with fewer than 8 different samples, with data that is not what the model was
+trained for (another scale, another order of channels), or with samples that all get the same answer, the tool quantises
+as without data, and warns. It also warns of 8 to 31 different samples, whose file is larger, and of one answer to 95 %
+of the samples. `--strict` refuses all of these. [fidelity.md](fidelity.md#data-that-cannot-be-trusted) says how it
+tells.
 
 ## Targets and limits
 

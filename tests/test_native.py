@@ -90,6 +90,10 @@ class TestDecoding:
             native.decode_f32(data, 0)
         with pytest.raises(CorruptFileError, match=r"exceed the limit of 10$"):
             native.decode_symbols(data, 0, max_elements=10)
+        data = cwb.build([cwb.ans("w", (3,), [0, 1, 0], [3, 5, 3])])
+        assert native.decode_symbols(data, 0, max_elements=3).tolist() == [0, 1, 0]
+        with pytest.raises(CorruptFileError, match=r"3 elements exceed the limit of 2$"):
+            native.decode_symbols(data, 0, max_elements=2)
 
 
 @needs_library

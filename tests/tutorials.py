@@ -5,7 +5,8 @@
 In ``docs/tutorials/NAME.md``, lines of ``console`` blocks that begin with ``$`` are run by bash, in the page's order,
 in a folder that holds a copy of a sample model; whatever follows such a line is replaced by its output. A block whose
 info string names a file besides a language (``c main.c``) becomes that file. Other blocks are for the reader. The line
-with the seconds and the folder's name are left out: they belong to the machine. Python blocks are put into ruff's form.
+with the seconds, lines of progress, and the folder's name are left out: they belong to the machine. Python blocks are
+put into ruff's form.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def bash(command: str, folder: Path) -> str:
     if done.returncode:
         raise SystemExit(f"$ {command}\n{done.stdout}exit code {done.returncode}")
     lines = done.stdout.replace(f"{folder}/", "").splitlines()
-    return "".join(f"{line.rstrip()}\n" for line in lines if not re.match(r"time +[\d.]+ s", line))
+    return "".join(f"{line.rstrip()}\n" for line in lines if not re.match(r"time +[\d.]+ s|progress: ", line))
 
 
 def main() -> None:

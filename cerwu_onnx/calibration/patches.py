@@ -8,7 +8,7 @@ fastest and suits ``x x^T`` as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,11 @@ class _View:
         where: tuple[Any, ...] = np.unravel_index(np.sort(chosen), self.array.shape[self.first_position :])
         index = (Ellipsis, *where)
         return _View(self.array[index], self.group_axes, self.column_axes)
+
+    def halves(self, axis: int, at: int) -> tuple[_View, _View]:
+        """Cut an axis of the positions."""
+        first, second = np.split(self.array, [at], axis=self.first_position + axis)
+        return _View(first, self.group_axes, self.column_axes), _View(second, self.group_axes, self.column_axes)
 
     def copy(self) -> Float32Array:
         """The view as an array ``(G, P, N)``, float32."""
@@ -97,21 +102,59 @@ def iter_columns(
     Raises:
         ValueError: the shape of ``x`` does not fit the patch.
     """
-    whole = _view(patch, x)
-    pending = [whole.array]
+    for (cols,) in iter_together([(patch, x)], max_bytes, one_in, seed):
+        yield cols
+
+
+def iter_together(
+    sources: Sequence[tuple[ConvPatch | MatMulPatch, npt.NDArray[Any]]],
+    max_bytes: int = 16 << 20,
+    one_in: int = 1,
+    seed: int = 0,
+) -> Iterator[tuple[Float32Array, ...]]:
+    """The columns of several activations at the same positions, in pieces.
+
+    Args:
+        sources: activations, each with how an operator reads it; the first one bounds the size of a piece.
+        max_bytes: as for :func:`iter_columns`, like the following ones.
+        one_in: one of so many positions.
+        seed: of the random choice.
+
+    Yields:
+        ``(G, P_i, N)`` float32 for each activation.
+
+    Raises:
+        ValueError: the shape of an activation does not fit its patch, or they have different positions.
+    """
+    views = [_view(*source) for source in sources]
+    shapes = {view.array.shape[view.first_position :] for view in views}
+    if len(shapes) > 1:
+        raise ValueError(f"positions of shapes {sorted(shapes)} are not the same")
+    pending = [views]
     pieces = 0
     while pending:
-        array = pending.pop()
-        if array.size == 0:
+        views = pending.pop()
+        first = views[0]
+        if first.array.size == 0:
             continue
-        sizes = array.shape[whole.first_position :]
-        if array.size * 4 <= max_bytes or max(sizes, default=1) == 1:
-            yield _View(array, whole.group_axes, whole.column_axes).some(one_in, (seed, pieces)).copy()
+        sizes = first.array.shape[first.first_position :]
+        if first.array.size * 4 <= max_bytes or max(sizes, default=1) == 1:
+            yield tuple(view.some(one_in, (seed, pieces)).copy() for view in views)
             pieces += 1
             continue
-        axis = whole.first_position + int(np.argmax(sizes))
-        half = array.shape[axis] // 2
-        pending += reversed(np.split(array, [half], axis=axis))
+        axis = int(np.argmax(sizes))
+        halves = zip(*(view.halves(axis, sizes[axis] // 2) for view in views), strict=True)
+        pending += [list(half) for half in halves][::-1]
+
+
+def column_shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[int, tuple[int, ...], int] | None:
+    """Groups, shape of the positions, and columns of an activation; None if its shape does not fit the patch."""
+    try:
+        view = _view(patch, x)
+    except ValueError:
+        return None
+    groups, columns = view.array.shape[: view.group_axes], view.array.shape[view.group_axes : view.first_position]
+    return math.prod(groups), view.array.shape[view.first_position :], math.prod(columns)
 
 
 def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:

@@ -66,12 +66,14 @@ def walk(
     enough: int = ENOUGH,
     progress: Progress | None = None,
     known: Callable[[tuple[Layer, ...]], bool] = lambda _: False,
+    taken: Callable[[Layer], float] = lambda _: 0.0,
 ) -> Iterator[Step]:
     """Visit the layers in topological order, with statistics of their inputs in both models.
 
     Every node runs at most once per batch for the float model and once for the quantised one; nodes on which the models
     agree run once. Each feed of the source is one batch throughout, and the source is read once. A recurrent node runs
-    twice: first, with its recurrence weight not yet changed, for the hidden states which that weight multiplies.
+    twice: first, with its recurrence weight not yet changed, for the hidden states which that weight multiplies. So do
+    nodes with weights not yet visited that lead to what is added to a layer's outputs.
 
     A weight with several sites gets the statistics of those sites that can be computed when the first of them is
     reached; inputs that depend on the weight itself, or on weights not yet visited, are left out. If nothing remains
@@ -91,6 +93,7 @@ def walk(
         enough: positions for each column that suffice for statistics.
         progress: called with the layers done and the number of layers, each time more are done.
         known: tells whether the caller knows the new values of a step's layers. Such steps have no statistics.
+        taken: :attr:`~cerwu_onnx.types.LayerStats.taken` that suits a layer; where several share statistics, the least.
 
     Yields:
         Steps with layers, then one without.
@@ -110,7 +113,7 @@ def walk(
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
-            layers, stats = state.visit(float_hessian, folds, known)
+            layers, stats = state.visit(float_hessian, folds, known, taken)
             found = {} if stats is None else {layer.weight: stats for layer in layers}
             yield Step(layers, found, {}, state.samples, state.commit)
         if progress is not None:
@@ -133,6 +136,11 @@ class _Size:
 
     activation: str
     bytes: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """As of :class:`~cerwu_onnx.calibration.sums.Sums`."""
+        return [self.activation]
 
     def add(self, x: npt.NDArray[Any], _: npt.NDArray[Any]) -> None:
         """Add the bytes of a value."""
@@ -213,7 +221,11 @@ class _Walk:
         return sum(size.bytes for size in sizes.values())
 
     def visit(
-        self, float_hessian: bool, folds: int, known: Callable[[tuple[Layer, ...]], bool]
+        self,
+        float_hessian: bool,
+        folds: int,
+        known: Callable[[tuple[Layer, ...]], bool],
+        taken: Callable[[Layer], float],
     ) -> tuple[tuple[Layer, ...], PairStats | None]:
         """Run up to the next layer. Return all layers that read the same, and the statistics of what they read."""
         layer, *later = self.unvisited
@@ -222,7 +234,7 @@ class _Walk:
         own = self.nodes.reached([layer.weight], among)
         blocked = behind if _is_recurrent(layer) else behind | own
         keys = [site for site in self._keys(layer) if site[0] not in blocked]
-        layers = tuple(other for other in self.unvisited if other is layer or (keys and self._keys(other) == keys))
+        layers = tuple(other for other in self.unvisited if other is layer or self._alike(other, layer, keys))
         self.unvisited = [other for other in self.unvisited if other not in layers]
         for weight, site in ((layer.weight, site) for layer in layers for site in layer.sites):
             if site.activation in self.nodes.tensors:
@@ -234,10 +246,22 @@ class _Walk:
             self._advance([name for name, _ in keys], unfinished=own)
             return layers, None
         shape = (layer.layout.groups, layer.layout.cols)
-        about = (layer.weight, shape, layer.blocks, float_hessian, self._batches, self._enough)
+        residual = layer.residual
+        if residual is not None and residual.stream not in self._live() - own:
+            residual = None
+        about = (
+            layer.weight,
+            shape,
+            layer.blocks,
+            float_hessian,
+            self._batches,
+            self._enough,
+            residual,
+            layer.layout.rows,
+        )
         sums = [[Sums(name, patch, *about) for name, patch in keys] for _ in range(folds)]
-        self._advance([job.activation for job in sums[0]], sums, unfinished=own)
-        return layers, self._stats(layers, sums, float_hessian)
+        self._advance([name for job in sums[0] for name in job.names], sums, unfinished=own | behind)
+        return layers, self._stats(layers, sums, float_hessian, min(map(taken, layers)))
 
     def _alone(self, layer: Layer, float_hessian: bool) -> PairStats:
         """Statistics of all inputs of a layer in the float model, for weights on which their own input depends."""
@@ -287,18 +311,24 @@ class _Walk:
         """The activations that a layer reads, with their patches; constants are left out."""
         return list(dict.fromkeys(key(site) for site in layer.sites if site.activation not in self.nodes.tensors))
 
+    def _alike(self, other: Layer, layer: Layer, keys: list[Key]) -> bool:
+        """Whether a layer has the same statistics as another one of these keys."""
+        return bool(keys) and self._keys(other) == keys and other.residual == layer.residual
+
     def _live(self) -> set[str]:
         """Names of the values that are read later. Fixed ones are not kept."""
         live = {*self.nodes.outputs, *self._activations(), *self.nodes.read_by(self._pending)}
         return live - self.nodes.fixed_names
 
-    def _stats(self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], float_hessian: bool) -> PairStats:
+    def _stats(
+        self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], float_hessian: bool, taken: float
+    ) -> PairStats:
         seen = [[job for job in sums if job.positions] for sums in folds]
         for layer in layers:
             if layer.sites and not any(seen):
                 log.warning("layer %r saw no calibration data: it is quantised without statistics", layer.weight)
         if any(seen):
-            return pair_stats([sums for sums in seen if sums], apart=len(folds) > 1)
+            return pair_stats([sums for sums in seen if sums], apart=len(folds) > 1, taken=taken)
         none = identity_stats(layers[0])
         hessian = none.hessian if float_hessian else None
         return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)
@@ -338,8 +368,7 @@ class _Walk:
                 feed = {name: self._value(run.stream, name, batch, hand) for name in run.inputs}
                 hand[run.stream].update(run_session(run.session, run.outputs, feed))
             for job in sums[batch % len(sums)] if sums else ():
-                x, quantized = (self._value(stream, job.activation, batch, hand) for stream in _SINGLE)
-                job.add(x, quantized)
+                job.add(*(self._value(stream, name, batch, hand) for name in job.names for stream in _SINGLE))
             for stream, names in dead.items():
                 for name in names:
                     self._spill.drop(self._kept[stream][name][batch])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import open_session, run_session
+from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.sensitivity import first_feeds
-from cerwu_onnx.calibration.source import Source
-from cerwu_onnx.errors import ModelError
-from cerwu_onnx.model.elements import floats_of
-from cerwu_onnx.model.tensors import attributes_of, constant_tensors
-from cerwu_onnx.types import Float64Array
+from cerwu_onnx.calibration.signs import NOTHING_ELSE, PIXELS, Answered, Norm, Switch, asleep, norms_of, switches_of
+from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.errors import CalibrationError, ModelError
 
 FEWEST = 8
 """Fewer different samples say less than no data: the model is quantised as without."""
@@ -25,16 +25,11 @@ FEWEST = 8
 FEW = 32
 """Fewer different samples deserve a warning."""
 
-SAMPLES = 64
-"""So many samples are looked at."""
+SAMPLES, BATCH = 64, 8
+"""So many samples are looked at, and so many at a time."""
 
-NORMS = 4
-"""So many BatchNormalization nodes, from the input on, are compared with the data."""
-
-SHIFT, SPREAD = 0.4, 1.0
-"""Largest mean square of the shift of channels, in standard deviations, and largest median of the logarithm of their
-variance over the one that training saw. Honest data of three networks gave at most 0.04 and 0.4, of 64 samples; twice
-the scale 0.8 and 1.2, a shift by one standard deviation of the input 0.4 and 0.2."""
+ANSWERED = 256
+"""The answers to so many samples are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +44,104 @@ class Doubts:
     useless: str = ""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What to tell the user: one sentence for each warning, or a single one if the data is not used."""
+        if not self.useless:
+            return self.warnings
+        advice = f"give at least {FEW} different inputs of the kind that the model was trained for"
+        return (f"{self.useless}: the model is quantised as without data; {advice}",)
 
-def examine(model: onnx.ModelProto, source: Source) -> Doubts:
-    """Look at the first samples, and at what the BatchNormalization nodes of the model say of them.
+
+def examine(model: onnx.ModelProto, source: Source, output_loss: str = "auto") -> Doubts:
+    """Look at the first samples, and at the signs by which the model tells what it was not trained for.
 
     Args:
         model: the float model, before its normalisations are folded.
         source: the calibration data.
+        output_loss: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
 
     Raises:
         CalibrationError: the data does not fit the model.
+        UsageError: there is no such output or kind.
     """
-    feeds = first_feeds(source, SAMPLES)
+    feeds = first_feeds(source, SAMPLES, BATCH)
     seen = sum(source.count(feed) for feed in feeds)
     different = len({digest for feed in feeds for digest in _digests(feed, source.count(feed))})
     if different < FEWEST:
         what = f"{different} different" if seen > different else f"{seen}"
         return Doubts(f"{what} calibration {'sample says' if different == 1 else 'samples say'} less than none")
-    if strange := _strange(model, feeds):
-        return Doubts(strange)
-    if different < FEW:
-        return Doubts(warnings=(f"only {different} different calibration samples: give a hundred or more",))
-    return Doubts()
+    few = (f"only {different} different calibration samples: give a hundred or more",) if different < FEW else ()
+    try:
+        found = _of_model(model, source, feeds, output_loss)
+    except (CalibrationError, ModelError):  # who quantises will say so
+        return Doubts(warnings=few)
+    return found if found.useless else Doubts(warnings=few + found.warnings)
+
+
+def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]], output_loss: str) -> Doubts:
+    """What the float model says of the data.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: it does not run, or no output holds numbers.
+        UsageError: there is no such output or kind.
+    """
+    norms, switches, outputs = norms_of(model), switches_of(model), compared_values(model)
+    signs: list[Norm | Switch] = [*norms, *switches]
+    inner = list(dict.fromkeys(sign.value for sign in signs))
+    session = open_session(model, list(dict.fromkeys((*inner, *outputs))))
+    for feed in feeds:
+        found = run_session(session, inner, feed)
+        for sign in signs:
+            sign.add(found[sign.value])
+    for strange in (*(norm.strange() for norm in norms), asleep(switches)):
+        if strange:
+            return Doubts(strange)
+
+    def answered(feeds: Iterable[Feed]) -> dict[str, Answered]:
+        samples, runs = 0, []
+        for feed in feeds:
+            runs.append(run_session(session, outputs, feed))
+            samples += source.count(feed)
+        values = {name: [run[name] for run in runs] for name in outputs}
+        answers = answers_of(values, model, output_loss)
+        return {name: Answered(answer, values[name], samples) for name, answer in answers.items()}
+
+    given = answered(_first(source, ANSWERED))
+    divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
+    warnings = []
+    for name, output in given.items():
+        said, share = output.one_sided()
+        if share >= NOTHING_ELSE:
+            return Doubts(f"{said}, which say nothing of its other answers")
+        if said:
+            warnings.append(f"{said}, which say little of its other answers: give as many samples of each kind")
+        elif strange := output.strange(divided.get(name)):
+            return Doubts(strange)
+    return Doubts(warnings=tuple(warnings))
+
+
+def _first(source: Source, samples: int) -> Iterator[Feed]:
+    """The first feeds, which together hold so many samples."""
+    seen = 0
+    for feed in source.batches(BATCH):
+        yield feed
+        seen += source.count(feed)
+        if seen >= samples:
+            return
+
+
+def _divided(feed: Feed) -> dict[str, Any]:
+    """A feed with its inputs of floating-point numbers divided by :data:`PIXELS`."""
+    return {
+        name: (value / PIXELS).astype(value.dtype) if _is_float(value) else value
+        for name, value in ((name, np.asarray(value)) for name, value in feed.items())
+    }
+
+
+def _is_float(value: Any) -> bool:
+    return np.asarray(value).dtype.kind == "f"
 
 
 def _digests(feed: Mapping[str, Any], samples: int) -> list[bytes]:
@@ -87,44 +158,3 @@ def _comparable(value: Any) -> npt.NDArray[Any]:
     if array.dtype.kind == "O":
         return array.astype(str)
     return np.where(array == 0, np.zeros((), array.dtype), array) if array.dtype.kind == "f" else array
-
-
-def _strange(model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> str:
-    """How far the data is from what the first BatchNormalization nodes saw in training; empty if near enough."""
-    constants = constant_tensors(model)
-    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization" and not node.domain]
-    norms = [node for node in norms if set(node.input[3:5]) <= constants.keys() and node.input[0] not in constants]
-    names = list(dict.fromkeys(node.input[0] for node in norms[:NORMS]))
-    if not names:
-        return ""
-    try:
-        session = open_session(model, names)
-        runs = [run_session(session, names, feed) for feed in feeds]
-    except ModelError:  # who quantises will say so
-        return ""
-    for node in norms[:NORMS]:
-        mean, variance = (floats_of(constants[name]).astype(np.float64) for name in node.input[3:5])
-        epsilon = float(attributes_of(node).get("epsilon", 1e-5))
-        values = [np.asarray(run[node.input[0]], np.float64) for run in runs]
-        shift, spread = _distance(values, mean, variance + epsilon)
-        if shift > SHIFT or spread > SPREAD:
-            return (
-                f"the calibration data is not what the model was trained on: in front of {node.name or node.op_type!r} "
-                f"its mean is off by {shift**0.5:.2g} standard deviations and its variance by a factor of "
-                f"{np.exp(min(spread, 99.0)):.2g} (another scale, or another order of channels?)"
-            )
-    return ""
-
-
-def _distance(values: list[npt.NDArray[np.float64]], mean: Float64Array, variance: Float64Array) -> tuple[float, float]:
-    """Mean square of the shift of channels in standard deviations; median of the logarithm of the variance's ratio."""
-    axes = tuple(axis for axis in range(values[0].ndim) if axis != 1)
-    count = sum(array.size for array in values) / max(values[0].shape[1], 1)
-    if count < 2 or len(values[0].shape) < 2:
-        return 0.0, 0.0
-    own = sum(array.sum(axis=axes) for array in values) / count
-    shape = (1, -1, *(1,) * (values[0].ndim - 2))
-    spread = sum(np.square(array - own.reshape(shape)).sum(axis=axes) for array in values) / count
-    tiny = float(np.finfo(np.float64).tiny)
-    logs = np.abs(np.log(np.maximum(spread, tiny) / np.maximum(variance, tiny)))
-    return float(np.mean(np.square(own - mean) / np.maximum(variance, tiny))), float(np.median(logs))

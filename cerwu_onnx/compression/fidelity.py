@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,9 @@ kinds of noise and ten networks."""
 
 THIN = 8
 """Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
+
+FEW, CAREFUL = 16, 1.0
+"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost."""
 
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
@@ -109,14 +113,16 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         nearest = _price(judged, limit)
         if abs(math.log2(_price(judged[-1:], limit) / price)) > FAR:  # what the others say is no help so far away
             nearest = _price(judged[-1:], limit)
+        nearest = min(max(nearest, LEAST), MOST)
         if turn and abs(math.log2(nearest / price)) <= NEAR:
             price = nearest
             break
-        step = max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
-        price = min(max(price * 2**step, LEAST), MOST)
+        price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
         price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
+    if min(one.samples for one in judged) < FEW:
+        price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
     return Found(price, _lost(judged, price), last)
@@ -144,6 +150,7 @@ def judge_half(
     graph: Graph,
     source: Source,
     settings: Settings,
+    answers: Mapping[str, Answer],
     quantize: Callable[[Source], Mapping[str, FloatArray]],
     *,
     second: bool,
@@ -154,22 +161,43 @@ def judge_half(
         graph: the analysed model.
         source: all samples.
         settings: with the price at which ``quantize`` quantises.
+        answers: what the outputs answer, by name (:func:`fresh_answers`).
         quantize: samples -> new values of weights and parameters, by name.
         second: quantise with the second half; otherwise with the first.
 
     Raises:
-        CalibrationError: there is no second half, or no output can be compared.
+        CalibrationError: an output cannot be compared.
     """
     ours, theirs = Half(source, second=second), Half(source, second=not second, most=JUDGED)
-    for half in (ours, theirs):
-        half.first()
     outputs, samples = _outputs(graph, theirs, settings, quantize(ours))
-    reference = {name: values for name, (values, _) in outputs.items()}
+    return judgement(settings.price, outputs, answers, samples)
+
+
+def fresh_answers(graph: Graph, source: Source, settings: Settings) -> dict[str, Answer]:
+    """What the float model's outputs answer to fresh data, by the samples of both halves: it is decided once for all.
+
+    Args:
+        graph: the analysed model.
+        source: all samples.
+        settings: kinds of outputs, and how much memory the walk may take.
+
+    Raises:
+        CalibrationError: there is no second half, or no output can be compared.
+    """
+    halves = [Half(source, second=second, most=JUDGED) for second in (False, True)]
+
+    def outputs(change: Callable[[Half], Source]) -> dict[str, Batches]:
+        first, second = (_outputs(graph, change(half), settings, {})[0] for half in halves)
+        return {name: [*values, *second[name][0]] for name, (values, _) in first.items()}
+
+    for half in halves:
+        half.first()
+    reference = outputs(lambda half: half)
     answers = answers_of(reference, graph.model, settings.output_loss)
     if any(answer.kind == "kl" for answer in answers.values()):
-        noisy = [_outputs(graph, Noisy(theirs, natural=natural), settings, {})[0] for natural in (False, True)]
-        answers = tempered(answers, reference, [{name: x for name, (x, _) in found.items()} for found in noisy])
-    return judgement(settings.price, outputs, answers, samples)
+        noisy = [outputs(partial(Noisy, natural=natural)) for natural in (False, True)]
+        answers = tempered(answers, reference, noisy)
+    return answers
 
 
 def _outputs(

@@ -20,6 +20,9 @@ HESSIANS = 12
 """The most matrices of the Hessian's size that exist at once while a layer is quantised: Hessians of both models, of
 all samples and of two folds, and work space to factorise one. ``python -m tests.bench wide`` measures it."""
 
+RESIDUALS = 4
+"""The most matrices of a weight's size that a residual adds to these (:attr:`~cerwu_onnx.types.PairStats.missing`)."""
+
 WHOLE = 8
 """About how many float32 copies of all weights exist at once while gradients are measured: the file's, onnxruntime's
 for the model and for its gradients, and those with noise."""
@@ -89,4 +92,6 @@ def blocks(layer: Layer, memory: int) -> int:
 
 def _needed(layer: Layer) -> int:
     """Bytes for a layer's whole Hessians."""
-    return HESSIANS * 8 * layer.layout.groups * layer.layout.cols**2
+    layout = layer.layout
+    residual = RESIDUALS * layout.rows if layer.residual is not None else 0
+    return 8 * layout.groups * layout.cols * (HESSIANS * layout.cols + residual)

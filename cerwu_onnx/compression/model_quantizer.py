@@ -128,9 +128,9 @@ class ModelQuantizer:
         started, turns = time.monotonic(), count(1)
 
         def judge(price: float, second: bool) -> Judgement:
-            turn = next(turns)
-            left = "" if turn == 1 else f", about {2 * (time.monotonic() - started) / (turn - 1):.0f} s to go"
-            self.progress("search", turn, None, f"lambda {price:.3g}{left}")
+            turn, taken = next(turns), time.monotonic() - started
+            # The next judgement is the last, or nearly; then all samples quantise, which takes as long as both halves.
+            self.progress("search", turn, None, "" if turn == 1 else f"about {_time(2 * taken / (turn - 1))} to go")
             return walk.judge(price, second)
 
         with self.clock("search"):
@@ -143,6 +143,8 @@ class ModelQuantizer:
                     self.settings.price,
                 )
                 return None
+        done = next(turns) - 1
+        self.progress("search", done, done, "")
         if not found.lost <= MISSED * (1 - fidelity):
             log.warning(
                 "no file found keeps a fidelity of %g %%: at lambda %.2g, %.2g %% is lost on held-out samples",
@@ -176,6 +178,11 @@ class ModelQuantizer:
             settings = replace(self.settings, lambda_=price)
             quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool)
             return QuantizedModel(_without_exact(graph, quantized), quantized, bounds, self._samples)
+
+
+def _time(seconds: float) -> str:
+    """Seconds, or minutes if they are many."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:

@@ -14,7 +14,7 @@ import onnx
 
 from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
-from cerwu_onnx.calibration.trust import FEW, examine
+from cerwu_onnx.calibration.trust import Doubts, examine
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.fidelity import Found
@@ -395,12 +395,22 @@ def prepare(
         if not requantized:
             log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
     limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
-    source = None if calib is None else open_data(calib, loaded, images=images, limit=limit)
+    source, doubts = None if calib is None else open_data(calib, loaded, images=images, limit=limit), Doubts()
     if source is not None and settings.method == "trellis":
-        source = _trusted(loaded, source)
+        doubts = examine(loaded, source, settings.output_loss)
+        source = None if doubts.useless else source
+    graph, names = _layers_of(loaded, settings, source)
+    if graph.layers:  # otherwise nothing depends on the data
+        for warning in doubts.said:
+            log.warning("%s", warning)
+    return graph, names, source
+
+
+def _layers_of(loaded: onnx.ModelProto, settings: Settings, source: Source | None) -> tuple[Graph, tuple[str, ...]]:
+    """Fold BatchNormalization and find the layers; arguments and results as for :func:`prepare`."""
     rules = rules_of(constant_tensors(loaded), settings.rules)
     if not settings.folds_bn:
-        return apply_rules(analyse(loaded), rules), (), source
+        return apply_rules(analyse(loaded), rules), ()
     folded, names = fold_batch_norm(loaded, {name for name, rule in rules.items() if rule.skip})
     if names:
         try:
@@ -410,23 +420,7 @@ def prepare(
                 raise
             log.warning("BatchNormalization is not folded: %s", error)
             folded, names = loaded, ()
-    return apply_rules(analyse(folded), rules), names, source
-
-
-def _trusted(model: onnx.ModelProto, source: Source) -> Source | None:
-    """The calibration data, with a warning if it is thin; None, with one, if the model is better off without it."""
-    doubts = examine(model, source)
-    for warning in doubts.warnings:
-        log.warning("%s", warning)
-    if doubts.useless:
-        log.warning(
-            "%s: the model is quantised as without data; give at least %d different inputs of the kind that the model "
-            "was trained for",
-            doubts.useless,
-            FEW,
-        )
-        return None
-    return source
+    return apply_rules(analyse(folded), rules), names
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:

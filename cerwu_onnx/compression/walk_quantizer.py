@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from cerwu_onnx.calibration import (
+    Answer,
     OutputLoss,
     Source,
     answers_of,
@@ -30,7 +31,7 @@ from cerwu_onnx.calibration import (
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
-from cerwu_onnx.compression.fidelity import Judgement, judge_half
+from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
@@ -43,7 +44,7 @@ from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
-from cerwu_onnx.quantize.floats import centred, quantize_floats
+from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, MatrixLayout, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class WalkQuantizer:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
+        self._answers: dict[str, Answer] | None = None  # what outputs answer to fresh data, once a search asks
         depends: dict[str, object] = {"loss": settings.output_loss}
         if memory_budget.fits_whole(graph, settings.memory):
             depends["effort"] = self._effort.gradients, self._effort.draws
@@ -160,7 +162,10 @@ class WalkQuantizer:
             return _quantize(self._graph, source, settings, *costs, self._progress, none, bounds=False).values
 
         def judged() -> Entry:
-            return asdict(judge_half(self._graph, self._source, settings, quantized, second=second)), []
+            if self._answers is None:
+                self._answers = fresh_answers(self._graph, self._source, self._settings)
+            half = judge_half(self._graph, self._source, settings, self._answers, quantized, second=second)
+            return asdict(half), []
 
         found, _ = self._cache.get("judge", {"second": second, **self._state(price)}, judged)
         return Judgement(**found)
@@ -304,7 +309,8 @@ def _quantize(
     done = 0
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
-    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have):
+    means = taken if settings.float_params == "auto" else lambda _: 0.0
+    for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
             try:
@@ -344,7 +350,7 @@ def _quantized(
     graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
-    effort = EFFORTS[settings.effort]
+    effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
     quantized, variance = priced.quantize(
         weight,
         layer.layout,

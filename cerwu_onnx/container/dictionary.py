@@ -1,7 +1,7 @@
-"""Deflate with a preset dictionary: text that the graph sections of most models, and all metadata, have in common.
+"""Deflate with a preset dictionary: the graph sections and metadata of format version 1.
 
-``python -m tests.make_dictionary`` makes the dictionary from graphs built for the purpose. It is part of the
-format: with another dictionary, files written with this one cannot be read.
+Version 0.1 of tests/make_dictionary.py made the dictionary from graphs built for the purpose. It is part of the format:
+files of version 1 cannot be read with another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import zlib
 
 from cerwu_onnx.errors import CorruptFileError
 
-# Rewritten by tests/make_dictionary.py from here
 _PACKED = (
     "c-oa(O>o;tb{0rVgjym+QkEtE$r{>g@6eV-QX1LT&X0a9d8FvaBWY&0bm4$RQ^W`aXaKaN+1jjg*{W1>*vcixIF}r<x#yD9UXoN&HQA~hQpqhj=9"
     "bDeIc(nRAD{uzTf4Sp3f-??zkdCGzV|>~U-^rX%1d1<WY?cAn6%}Z)LXEPOX~SgstYa8_5Fqs1kQrn4;nqs{bpgqb^O3^f(DHAV6eKQYeW1`Wt%a"
@@ -67,8 +66,6 @@ _PACKED = (
     "m+^&65ukdX#4fZzU3IMyhY%wG{MGCKT6N;&N4?gt7*wXhdM!Cl92K?vPtRG_4{vRie9!q6UCEE?5rExpi`1YU>uc0d!MwfGDM#4OJ!sT}T#+Sp0v"
     "^{mrW"
 )
-# to here
-
 DICTIONARY = zlib.decompress(base64.b85decode(_PACKED))
 """Bytes to which a deflate stream may refer as if they stood before the content."""
 

@@ -66,8 +66,8 @@ class Kind(IntEnum):
         return member
 
     @property
-    def is_deflated(self) -> bool:
-        """Whether the payload of this kind is a deflate stream."""
+    def is_packed(self) -> bool:
+        """Whether the payload of this kind is packed: in version 1, a deflate stream."""
         return self in (Kind.GRAPH, Kind.METADATA)
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cerwu_onnx import native
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
+from cerwu_onnx.container.packed import unpack
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.container.payload import exponents_of
 from cerwu_onnx.entropy import exponents
@@ -29,7 +30,7 @@ from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
-"""Largest content of deflated sections: for the graph it is protobuf's own limit."""
+"""Largest content of packed sections: for the graph it is protobuf's own limit."""
 
 AHEAD = 1 << 26
 """The most elements that are decoded before they are asked for."""
@@ -72,22 +73,24 @@ class Container:
         return payload
 
     def section(self, kind: f.Kind) -> bytes | None:
-        """The content of a section, decompressed if its kind is deflated; None if the file has no such section.
+        """The content of a section, unpacked if its kind is packed; None if the file has no such section.
 
         Raises:
-            CorruptFileError: its CRC or its deflate stream is damaged.
+            CorruptFileError: its CRC or its code is damaged.
         """
         for record in self.records:
             if record.kind == kind:
                 payload = self.payload(record)
+                if not kind.is_packed:
+                    return payload
                 try:
-                    return inflate(payload, MAX_SECTION[kind]) if kind.is_deflated else payload
+                    return (inflate if self.version == 1 else unpack)(payload, MAX_SECTION[kind])
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
 
     def section_size(self, kind: f.Kind) -> int:
-        """The bytes that a section takes in the file, compressed if its kind is deflated; 0 without one."""
+        """The bytes that a section takes in the file, packed if its kind is; 0 without one."""
         return sum(record.size for record in self.records if record.kind == kind)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container.dictionary import deflate
+from cerwu_onnx.container.packed import STORED, pack
 from cerwu_onnx.container.payload import encode as encode_payload
 from cerwu_onnx.entropy import adaptive, exponents, step, trellis
 from cerwu_onnx.errors import ModelError
@@ -116,8 +116,8 @@ def section(kind: f.Kind, payload: bytes) -> Encoded:
 
 
 def packed_section(kind: f.Kind, content: bytes, *, compress: bool = True) -> Encoded:
-    """A section whose content is deflated here; without compression it is a deflate stream all the same."""
-    return section(kind, deflate(content, 9 if compress else 0))
+    """A section whose content is packed here, or stored as it is."""
+    return section(kind, pack(content) if compress else STORED + content)
 
 
 def names_section(names: Sequence[str]) -> Encoded:

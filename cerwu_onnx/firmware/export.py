@@ -1,6 +1,6 @@
 """Export a .cwb file as C sources: the file as an array, an index of its tensors, the decoder and a memory table.
 
-The array leaves out the deflated sections, which the C decoder cannot use; payloads keep their bytes.
+The array leaves out the packed sections, which the C decoder cannot use; payloads keep their bytes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def export(
         )
     for record in container.tensors:
         container.decode(record)
-    data = without_deflated_sections(container)
+    data = without_packed_sections(container)
     tensors = firmware_tensors(container)
     scratch = max((tensor.scratch for tensor in tensors), default=0)
     constants = kernel_constants(container, scales or {})
@@ -109,7 +109,7 @@ def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
         write_atomic(folder / name, content, overwrite=force)
 
 
-def without_deflated_sections(container: Container) -> bytes:
+def without_packed_sections(container: Container) -> bytes:
     """The file without the sections that C cannot read: the graph, the metadata, packed names.
 
     Raises:
@@ -119,8 +119,9 @@ def without_deflated_sections(container: Container) -> bytes:
         [
             writer.Encoded(record, container.payload(record))
             for record in container.records
-            if not record.kind.is_deflated
-        ]
+            if not record.kind.is_packed
+        ],
+        container.version,
     )
 
 

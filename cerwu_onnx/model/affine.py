@@ -1,4 +1,4 @@
-"""Find the bias of a layer, and the BatchNormalization of its outputs.
+"""Find the bias of a layer, the BatchNormalization of its outputs, and what is added to them.
 
 A constant counts only if a single node reads it, once: then its changes show at the outputs of that layer only.
 The two biases that a recurrent operator keeps in one tensor count as the bias of its input weight. Transposed
@@ -20,14 +20,14 @@ from cerwu_onnx.model.elements import FLOATS, floats_of
 from cerwu_onnx.model.sites import MICROSOFT, PLAIN
 from cerwu_onnx.model.tensors import attributes_of, constant_tensors, subgraph_reads
 from cerwu_onnx.model.uses import MOVERS
-from cerwu_onnx.types import Bias, Layer, Norm
+from cerwu_onnx.types import Bias, ConvPatch, Layer, MatMulPatch, Norm, Residual
 
 _STANDARD = ("", "ai.onnx")
 _Reader: TypeAlias = "tuple[onnx.NodeProto, int]"
 
 
 def with_parameters(model: onnx.ModelProto, layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """Give each layer the bias and the normalisation that belong to it."""
+    """Give each layer the bias, the normalisation and the residual that belong to it."""
     search = _Search(model)
     return tuple(search.complete(layer) for layer in layers)
 
@@ -74,7 +74,9 @@ class _Search:
             pass  # an activation stands between the product and what follows
         elif (after := self.only_reader(node.output[0])) is not None and _is(after[0], "Add"):
             bias = self.bias(after[0].input[1 - after[1]], channels, axis, 1.0, alpha)
-        return replace(layer, bias=bias, norm=norm)
+        plain = not fused and alpha == 1 and norm is None
+        residual = self.residual(node, layer.sites[0].patch, axis) if plain else None
+        return replace(layer, bias=bias, norm=norm, residual=residual)
 
     def recurrent_bias(self, node: onnx.NodeProto) -> Bias | None:
         """The bias B of a recurrent node: its halves add up, so the error of their sum has twice the variance."""
@@ -95,6 +97,30 @@ class _Search:
         if not (0 < factor < math.inf) or not self.is_vector(name, channels, axis):
             return None
         return Bias(name, factor)
+
+    def residual(self, node: onnx.NodeProto, patch: ConvPatch | MatMulPatch, axis: int) -> Residual | None:
+        """What is added to the outputs of a product, behind a bias, if it is no constant.
+
+        Args:
+            node: the product.
+            patch: how it reads its input.
+            axis: of its outputs' rows, counted from the end, if it is no convolution.
+        """
+        after = self.only_reader(node.output[0])
+        if after is not None and self.adds_constant(after):
+            after = self.only_reader(after[0].output[0])
+        if after is None or not _is(after[0], "Add") or self.adds_constant(after):
+            return None
+        stream = after[0].input[1 - after[1]]
+        if isinstance(patch, ConvPatch):
+            ones = (1,) * len(patch.kernel)
+            return Residual(stream, ConvPatch(patch.groups, ones, ones, ones, (0, 0) * len(ones)))
+        return Residual(stream, MatMulPatch(-1 if axis == -1 else -2, patch.batch))
+
+    def adds_constant(self, reader: _Reader) -> bool:
+        """Whether a reader of a value adds a constant to it."""
+        node, index = reader
+        return _is(node, "Add") and node.input[1 - index] in self.tensors
 
     def norm(self, node: onnx.NodeProto, channels: int) -> Norm | None:
         """The BatchNormalization (inference form) that reads a node's output, if all its parameters qualify."""

@@ -214,7 +214,9 @@ def _strip(model: onnx.ModelProto) -> None:
         if isinstance(message, onnx.ModelProto):
             message.ClearField("producer_name")
             message.ClearField("producer_version")
-        elif isinstance(message, onnx.GraphProto | onnx.NodeProto):
+        elif "metadata_props" in fields:
+            message.ClearField("metadata_props")  # notes of exporters and optimisers; those of the model are its user's
+        if isinstance(message, onnx.GraphProto | onnx.NodeProto):
             message.ClearField("name")
         if isinstance(message, onnx.NodeProto):
             message.attribute.sort(key=lambda attribute: attribute.name)

@@ -12,6 +12,7 @@ from itertools import permutations
 
 import numpy as np
 
+from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.hessian import damped, inverse_factor
 from cerwu_onnx.types import Float64Array, PairStats
 
@@ -78,21 +79,23 @@ def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float 
 
 
 def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64Array:
-    """Weights that make up for the errors of earlier layers: ``W + W (C - H~) (H~ + damping)^-1``.
+    """Weights that make up for the errors of earlier layers: ``W + (W (C - H~) + R) (H~ + damping)^-1``.
 
-    They come closest to ``W x`` when they see ``x~`` (a ridge regression), with ``C = E[x x~^T]``, ``H~ = E[x~ x~^T]``.
+    Their outputs, with the residual s~ added, come closest to ``W x + s`` (a ridge regression), with ``C = E[x x~^T]``,
+    ``H~ = E[x~ x~^T]``, ``R = E[(s - s~) x~^T]``.
 
     Args:
         matrix: ``(G, M, N)`` float weights W.
-        stats: ``H~`` and ``C``.
+        stats: ``H~``, ``C`` and, if there is a residual, R.
         damping: relative to the mean diagonal of ``H~``.
     """
     return matrix + _ridge(stats.hessian, _missing(matrix, stats), damping)
 
 
 def _missing(matrix: Float64Array, stats: PairStats) -> Float64Array:
-    """``W (C - H~)``: the correlation of the missing part of ``W x~`` with ``x~``."""
-    return matrix @ (stats.cross - stats.hessian)
+    """``W (C - H~) + E[(s - s~) x~^T]``: the correlation of what ``W x~`` and the residual miss with ``x~``."""
+    missing = matrix @ (stats.cross - stats.hessian)
+    return missing if stats.missing is None else missing + cut(stats.missing, stats.blocks)
 
 
 def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:

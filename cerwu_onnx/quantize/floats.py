@@ -23,6 +23,11 @@ ETA = 0.002
 WALKED_ETA = 0.05
 """The same for a bias in a walk, where later layers see its error and make up for it."""
 
+TAKEN = 0.8
+"""Share of the mean's square that Hessians need not count where a parameter takes up the mean error of the outputs.
+
+With all of it, layers of few samples get worse: the mean of other samples is another one."""
+
 MAX_VARIANCE_CHANGE = 0.1
 """The largest relative change of ``variance + epsilon`` in any channel."""
 
@@ -61,12 +66,19 @@ def quantize_floats(
     return {name: result for name, result in found.items() if result is not None}
 
 
+def taken(layer: Layer) -> float:
+    """:data:`TAKEN` for layers with a parameter that :func:`centred` can move, else 0."""
+    recurrent = layer.bias is not None and layer.op in ("LSTM", "GRU", "RNN")  # its bias is two vectors
+    return TAKEN if (layer.bias or layer.norm) and not recurrent else 0.0
+
+
 def centred(
     layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, quantized: QuantizedTensor
 ) -> dict[str, FloatArray]:
     """Move a parameter so that it makes up for the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
 
-    This is the bias, or the mean of the normalisation; no parameter if the layer has neither, or saw no data.
+    This is the bias, which also makes up for what the residual misses on average, or the mean of the normalisation; no
+    parameter if the layer has neither, or saw no data.
 
     Args:
         layer: the weight and what goes with it.
@@ -83,6 +95,8 @@ def centred(
     to_matrix = layer.layout.to_matrix
     missing = np.einsum("gmn,gn->gm", to_matrix(weight.astype(np.float64)), stats.float_mean)
     missing -= np.einsum("gmn,gn->gm", to_matrix(quantized.values().astype(np.float64)), stats.mean)
+    if stats.missing_mean is not None:
+        missing += stats.missing_mean
     if layer.bias is not None:
         name, change = layer.bias.name, missing.ravel() / layer.bias.factor
     elif layer.norm is not None:
@@ -189,12 +203,15 @@ def _norm(
 def _moments(
     layer: Layer, tensors: Mapping[str, FloatArray], stats: LayerStats, quantized: QuantizedTensor
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Mean and mean square of each output (bias included), and mean squared error from quantising the weights."""
+    """Mean and mean square of each output (bias included), and mean squared error from quantising the weights.
+
+    The share of the mean error that :func:`taken` leaves out of the Hessian is left out of that error.
+    """
     weight = tensors[layer.weight].astype(np.float64)
     matrix = layer.layout.to_matrix(weight)
     error = matrix - layer.layout.to_matrix(quantized.values())
     product = np.einsum("gmn,gn->gm", matrix, stats.mean).ravel()
-    square = _squares(matrix, stats)
+    square = _squares(matrix, stats) + stats.taken * product**2
     bias = 0.0 if layer.bias is None else tensors[layer.bias.name].astype(np.float64).ravel() * layer.bias.factor
     return product + bias, square + 2 * bias * product + bias**2, _squares(error, stats)
 

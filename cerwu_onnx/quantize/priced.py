@@ -106,7 +106,7 @@ def quantize(
     """
     target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
     given = dampings if stats.positions >= PLENTY * layout.cols else None
-    if stats.cross is not stats.hessian:
+    if stats.cross is not stats.hessian or stats.missing is not None:
         parts = cut(target, blocks)
         repair = given[1] if given else repair_damping(parts, stats.folds)
         target = target if repair is None else joined(repaired(parts, stats, repair), blocks)

@@ -10,6 +10,12 @@ to a quarter bit per weight over a uniform grid (Marcellin & Fischer 1990, IEEE 
 Every survivor of the search carries the row's remaining weights, moved to make up for the errors of its own path: the
 OBS update (see :mod:`cerwu_onnx.quantize.obs`). Where rows depend on each other, a finished row moves the later rows.
 
+The search numbers states by the way to them. What decoders do ties the grids g of a run to the parities p of its
+indices: modulo 2, ``(1 + D + D^6) g = (D^2 + D^4) p``, where D delays by one element; its exponents are the bits of the
+decoder's two constants, and one more. So a run is a sequence of free bits b, with ``g = (D^2 + D^4) b`` and
+``p = (1 + D + D^6) b``. The last six of them are a state, the newest on top. Two states that differ in the lowest bit
+have the same grid, and the same bit leads from both to the same state.
+
 This is the readable form, which also runs where the library was built without a C compiler;
 :func:`cerwu_onnx.native.search_trellis` does the same.
 """
@@ -17,6 +23,7 @@ This is the readable form, which also runs where the library was built without a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,27 +33,36 @@ from cerwu_onnx.entropy.trellis import TRELLIS, to_indices
 from cerwu_onnx.types import Float64Array
 
 STATES = TRELLIS.states
-BLOCK = 64
+DELAYS = STATES.bit_length() - 1
+BLOCK = 256
 """After so many columns, each row settles for one path, and all later columns are updated at once."""
 
-AHEAD = 24
-"""Columns that the search looks beyond these: otherwise the paths end too early, which costs 0.02 bit per weight."""
+AHEAD = 40
+"""Columns that the search looks beyond these: otherwise the paths end too early."""
 
 MAX_INDEX = 1023
 """Indices are clipped to this magnitude, values to twice as much."""
 
+STRIP = 8
+"""Columns after which costs are counted from the least again, so that float32 keeps its precision."""
+
 Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
-_STATE = np.arange(STATES)
-_NEXT = [_STATE >> 1 ^ TRELLIS.odd_index * odd ^ TRELLIS.odd_grid * (_STATE & 1) for odd in (0, 1)]
-SUCCESSOR = np.stack(_NEXT, axis=1).astype(np.uint8)
-"""``(64, 2)`` the state after each state, by the parity of the index."""
 
-_BRANCHES = np.array([[(s, odd) for s in range(STATES) for odd in (0, 1) if SUCCESSOR[s, odd] == t] for t in _STATE])
-_FROM, _PARITY = _BRANCHES[:, :, 0], _BRANCHES[:, :, 1]  # (STATES, 2): the two branches that lead to each state
-_BRANCH = 2 * _FROM + _PARITY
-_ODD_GRID = (_STATE & 1).astype(np.float32)
+def _delayed(constant: int) -> npt.NDArray[np.uint8]:
+    """``(64,)`` the sum, modulo 2, of the free bits of each state whose delay is that of a bit of the constant."""
+    state = np.arange(STATES)
+    bits = [state >> DELAYS - 1 - bit & constant >> bit & 1 for bit in range(DELAYS)]
+    found: npt.NDArray[np.uint8] = (np.sum(bits, axis=0) % 2).astype(np.uint8)
+    return found
+
+
+GRID_AND_PARITY = np.stack([_delayed(TRELLIS.odd_index), _delayed(TRELLIS.odd_grid)], axis=1)
+"""``(64, 2)`` the grid of each state, and the parity of the index that brings the free bit 0."""
+
+_GRID, _PARITY = GRID_AND_PARITY.T
+_ODD_GRID = _GRID.astype(np.float32)
 _FAR = np.float32(1e30)
 
 
@@ -99,7 +115,7 @@ def trellis_obs(
     search = native.search_trellis if native.available() else _search_matrix
     return np.stack(
         [
-            search(w[g], unit[g], scaled[g], None if between is None else between[g], price[g], bits, SUCCESSOR)
+            search(w[g], unit[g], scaled[g], None if between is None else between[g], price[g], bits, GRID_AND_PARITY)
             for g in range(groups)
         ]
     )
@@ -112,7 +128,7 @@ def _search_matrix(
     row_feedback: Float64Array | None,
     price: Float32Array,
     bits: Float32Array,
-    successor: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
 ) -> Float64Array:
     """See :func:`cerwu_onnx.native.search_trellis`; the trellis is always that of this module."""
     if row_feedback is None:
@@ -165,21 +181,18 @@ def _search(
     value = np.empty((columns, rows, STATES), np.float32)
     error = np.empty_like(value)
     for j in range(columns):
+        if j % STRIP == 0:
+            cost -= cost.min(axis=1, keepdims=True)
         x = paths[:, :, 0]
-        index, branch_cost = _branches(x, weight[j], bits)
-        total = (cost[:, :, None] + branch_cost).reshape(rows, 2 * STATES)[:, _BRANCH]
-        second = total[:, :, 1] < total[:, :, 0]
-        cost = np.where(second, total[:, :, 1], total[:, :, 0])
-        source = np.where(second, _FROM[:, 1], _FROM[:, 0])
-        branch = np.where(second, _BRANCH[:, 1], _BRANCH[:, 0])
-        k = np.take_along_axis(index.reshape(rows, 2 * STATES), branch, axis=1)
+        index, total = (each.reshape(rows, STATES // 2, 2, 2) for each in _branches(x, cost, weight[j], bits))
+        second = total[:, :, 1] < total[:, :, 0]  # (M, STATES / 2, 2): of the two states from which a bit leads to one
+        cost, k = (_by_state(np.where(second, each[:, :, 1], each[:, :, 0])) for each in (total, index))
+        source = _by_state(2 * np.arange(STATES // 2)[:, None] + second)
         value[j] = 2 * k - _ODD_GRID[source] * np.sign(k)
         error[j] = np.take_along_axis(x, source, axis=1) - value[j]
         came[j] = source
         paths = np.take_along_axis(paths[:, :, 1:], source[:, :, None], axis=1)
         paths -= error[j][:, :, None] * unit[j, j + 1 :]
-        if j % 16 == 15:
-            cost -= cost.min(axis=1, keepdims=True)  # so that float32 keeps its precision
     best = cost.argmin(axis=1)[:, None]
     path, errors = (np.empty((rows, settled), np.float32) for _ in range(2))
     for j in reversed(range(columns)):
@@ -192,34 +205,39 @@ def _search(
     return path, errors, state
 
 
-def _branches(x: Float32Array, weight: np.float32, bits: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """For each survivor, the best index of either parity, and its cost, both ``(M, STATES, 2)``.
+def _by_state(branches: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``(M, STATES)`` by the state behind: from ``(M, STATES / 2, 2)``, where the newest bit is on the last axis."""
+    return np.swapaxes(branches, 1, 2).reshape(len(branches), STATES)
 
-    Candidates are the index next to the weight toward zero, its two neighbours, and zero.
+
+def _branches(
+    x: Float32Array, cost: Float32Array, weight: np.float32, bits: Float32Array
+) -> tuple[Float32Array, Float32Array]:
+    """For each survivor and free bit, the best index and the cost of the path that takes it, ``(M, STATES, 2)``.
+
+    Candidates are zero and, unless they are zero, the index next to the weight toward zero and its two neighbours.
     """
     magnitude = np.abs(x)
-    reach = bits.shape[1] - 1
     near = np.minimum(np.floor((magnitude + _ODD_GRID) / 2), MAX_INDEX - 1)
-    grid = (_STATE & 1) * (reach + 1)
-    flat = bits.ravel()
+    sign = np.where(x < 0, np.float32(-1), np.float32(1))
 
-    def cost(k: Float32Array) -> Float32Array:
-        distance = magnitude - (2 * k - _ODD_GRID * (k > 0))
-        price = flat[np.minimum(k, reach).astype(np.intp) + grid]
-        return np.asarray(weight * distance * distance + price, np.float32)
+    def branch(k: Float32Array) -> Float32Array:
+        distance = magnitude - (2 * k - _ODD_GRID)
+        price = bits[_GRID, np.clip(k, 0, bits.shape[1] - 1).astype(np.intp)]
+        return np.asarray(np.where(k > 0, weight * distance * distance + price, _FAR), np.float32)
 
-    same, above = cost(near), cost(near + 1)
-    below = np.where(near > 0, cost(np.maximum(near - 1, 0)), _FAR)
+    same, above, below = branch(near), branch(near + 1), branch(near - 1)
     lower = below < above
     other, other_cost = np.where(lower, near - 1, near + 1), np.where(lower, below, above)
-    odd = near % 2 == 1
-    even_index, even_cost = np.where(odd, other, near), np.where(odd, other_cost, same)
-    odd_index, odd_cost = np.where(odd, near, other), np.where(odd, same, other_cost)
-    zero = weight * magnitude * magnitude + flat[grid]
-    dead = zero < even_cost
-    index = np.stack([np.where(dead, 0, even_index), odd_index], axis=-1)
-    index *= np.where(x < 0, np.float32(-1), np.float32(1))[..., None]
-    return index.astype(np.float32), np.stack([np.where(dead, zero, even_cost), odd_cost], axis=-1)
+    zero_cost = cost + weight * magnitude * magnitude + bits[_GRID, 0]
+    index, total = [], []
+    for bit in (0, 1):
+        fits = near % 2 == _PARITY ^ bit
+        found = cost + np.where(fits, same, other_cost)
+        zero = (bit == _PARITY) & (zero_cost < found)
+        index.append(sign * np.where(zero, 0, np.where(fits, near, other)))
+        total.append(np.where(zero, zero_cost, found))
+    return np.stack(index, axis=-1).astype(np.float32), np.stack(total, axis=-1).astype(np.float32)
 
 
 def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:

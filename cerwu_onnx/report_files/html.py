@@ -62,13 +62,20 @@ def _head(page: Page) -> str:
     note = (
         '<p class="dim">Read from the file, which does not say how large the errors are.</p>' if page.from_file else ""
     )
-    expected = text.expected(report)
-    lead = f'<p class="lead">{_text(expected)}</p>\n' if expected else ""
     return (
-        f"<h1>{_text(page.name)}</h1>\n{lead}"
+        f"<h1>{_text(page.name)}</h1>\n{_expected(report)}"
         f'<p class="lead">{report.model_bytes:,} → <b>{report.file_bytes:,}</b> bytes, {text.change(report)}</p>'
         f"{note}<dl>{facts}</dl>"
     )
+
+
+def _expected(report: Report) -> str:
+    """What the compressed model keeps, and how that was judged; empty where it was not."""
+    if report.fidelity is None:
+        return ""
+    figure, meaning, judged = map(_text, report.fidelity.parts)
+    lead = f"{_text(report.fidelity.title.capitalize())}: <b>{figure}</b> {meaning}"
+    return f'<p class="lead">{lead}</p>\n<p class="dim">{judged}</p>\n'
 
 
 def _size(page: Page) -> str:

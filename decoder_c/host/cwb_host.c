@@ -6,6 +6,7 @@
  */
 #include "cwb.h"
 #include "cwb_encode.h"
+#include "cwb_pack.h"
 #include "cwb_search.h"
 
 #if defined(_WIN32)
@@ -17,7 +18,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 9
+#define CWB_HOST_ABI 10
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -38,9 +39,13 @@ EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const u
                                   uint8_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run,
                                        uint32_t reach, uint32_t header, uint8_t *out, size_t capacity);
+EXPORT size_t cwb_host_pack_model_bytes(void);
+EXPORT void cwb_host_pack_prime(void *model, const uint8_t *text, size_t primer_size);
+EXPORT size_t cwb_host_pack(void *model, const uint8_t *text, size_t size, uint8_t *out, size_t capacity);
+EXPORT int32_t cwb_host_unpack(void *model, uint8_t *text, size_t size, const uint8_t *code, size_t code_size);
 EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                            const uint8_t *successor, double *scratch, double *values);
+                            const uint8_t *states, double *scratch, double *values);
 
 /* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
  * follow it. The decoder calls this as CWB_CRC32. */
@@ -229,10 +234,30 @@ size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, si
     return cwb_encode_adaptive(symbols, grids, count, run, reach, header, out, capacity);
 }
 
+size_t cwb_host_pack_model_bytes(void)
+{
+    return cwb_pack_model_bytes();
+}
+
+void cwb_host_pack_prime(void *model, const uint8_t *text, size_t primer_size)
+{
+    cwb_pack_prime((cwb_pack_model *)model, text, primer_size);
+}
+
+size_t cwb_host_pack(void *model, const uint8_t *text, size_t size, uint8_t *out, size_t capacity)
+{
+    return cwb_pack((cwb_pack_model *)model, text, size, out, capacity);
+}
+
+int32_t cwb_host_unpack(void *model, uint8_t *text, size_t size, const uint8_t *code, size_t code_size)
+{
+    return cwb_unpack((cwb_pack_model *)model, text, size, code, code_size);
+}
+
 void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                      const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                     const uint8_t *successor, double *scratch, double *values)
+                     const uint8_t *states, double *scratch, double *values)
 {
-    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, successor, scratch,
+    cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, states, scratch,
                values);
 }

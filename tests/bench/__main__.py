@@ -1,13 +1,17 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults. The first four by default: ``memory`` writes some ten gigabytes to a temporary folder; ``encoder``,
-``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets`` and ``defaults`` take minutes.
+targets, defaults, kl, untrusted, trained. The first four by default: ``memory`` writes some ten gigabytes to a
+temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
+``defaults``, ``untrusted`` and ``trained`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the
+networks that tests/bench/deep_nets.py trains.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -18,6 +22,7 @@ from . import (
     efficient,
     encoder,
     entropy,
+    kl,
     memory,
     mobilenet,
     ranges,
@@ -26,15 +31,20 @@ from . import (
     sources,
     speed,
     targets,
+    trained,
+    untrusted,
     wide,
 )
 from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
-ALONE = ("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling")
-"""Parts that need no model of those at hand."""
+ALONE = (
+    *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
+    *("untrusted", "trained"),
+)
+"""Parts that need none of the real models."""
 
-PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults")
+PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults", "kl")
 
 
 def main() -> None:
@@ -49,10 +59,16 @@ def main() -> None:
     group.add_argument("--percent", nargs="+", type=float, default=[99, 95], help="shares of the float score")
     group.add_argument("--save", action="store_true", help="update docs/benchmarks/rate.json and redraw its curves")
     group.add_argument("--saved", action="store_true", help="measure nothing: tables and curves of rate.json")
+    group = parser.add_argument_group("kl")
+    group.add_argument("--deep", type=Path, metavar="FOLDER", help="also the networks that deep_nets.py wrote there")
+    group.add_argument("--fine", action="store_true", help="at eleven lambdas per model instead of five")
+    group.add_argument("--python", default=sys.executable, help="interpreter with the version to measure")
+    group.add_argument("--column", choices=("now", "reference"), help="put the figures into docs/benchmarks/kl.json")
     parser.add_argument(
         "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
     )
     arguments = parser.parse_args()
+    folder = _folder(arguments.parts)
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
     if arguments.save and arguments.saved:
@@ -60,7 +76,9 @@ def main() -> None:
     names, parts = tuple(arguments.models), arguments.parts or PARTS[:4]
     shared, console = shared_models(names), Console(width=160)
     everything = shared + sample_models(names)
-    if missing := set(names) - {model.name for model in everything}:
+    deep = sorted(path.parent for path in arguments.deep.glob("*/model.onnx")) if arguments.deep else []
+    deep = [path for path in deep if not names or path.name in names]
+    if missing := set(names) - {model.name for model in everything} - {path.name for path in deep}:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
     if not shared and set(parts).difference(ALONE):
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
@@ -71,6 +89,8 @@ def main() -> None:
         targets.run(shared, console)
     if "defaults" in parts:
         defaults.run(everything, console)
+    if "kl" in parts:
+        kl.run(everything, console, deep, arguments.python, arguments.column, fine=arguments.fine)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:
@@ -87,6 +107,10 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "untrusted" in parts:
+        untrusted.run(sample_models(names), console)
+    if "trained" in parts:
+        trained.run(folder, console)
     if "scaling" in parts:
         scaling.run(console)
     if "wide" in parts:
@@ -94,6 +118,12 @@ def main() -> None:
     if "rate" in parts:
         percents = arguments.percent
         rate.run(everything, console, arguments.methods, percents, save=arguments.save, saved=arguments.saved)
+
+
+def _folder(words: list[str]) -> Path | None:
+    """Take the folder that follows ``trained`` out of the words; None if there is none."""
+    after = words.index("trained") + 1 if "trained" in words else len(words)
+    return Path(words.pop(after)) if after < len(words) and words[after] not in PARTS else None
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ int main(int argc, char **argv)
     EXPECT(cwb_read_i16(&coded, NULL, 0), CWB_OK);
     EXPECT(cwb_read_i8(&coded, NULL, 0), CWB_OK);
     REFUSED(cwb_end(NULL));
+    REFUSED(cwb_end(&coded)); /* nothing was read */
     REFUSED(cwb_multiplier(0, ONE, ONE, &multiplier, &shift));
     REFUSED(cwb_multiplier(ONE, 0, ONE, &multiplier, &shift));
     REFUSED(cwb_multiplier(ONE, ONE, 0, &multiplier, &shift));

@@ -164,6 +164,12 @@ def test_the_least_int8(harness: Run, tmp_path: Path) -> None:
     check_dump(harness, [*records, ans("least", (3,), [0, -128, 0], [9, *[0] * 127, 9, *[0] * 128])], tmp_path)
 
 
+def test_the_largest_state_that_reads_a_word(harness: Run, tmp_path: Path) -> None:
+    """The first of these symbols leaves a state of 65535, by a search for the shortest such series."""
+    symbols = [1, -1, -1, -1, 1, 1, 1, 1, 1, 1, 1, 1]
+    check_dump(harness, [ans("w", (len(symbols),), symbols, T)], tmp_path)
+
+
 def test_extreme_steps(harness: Run, tmp_path: Path) -> None:
     table = [1] * 4095
     records = [

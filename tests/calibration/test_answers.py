@@ -247,10 +247,12 @@ def test_directions_know_no_length() -> None:
 
 
 @pytest.mark.parametrize("kind", ["kl", "binary", "mse", "cosine"])
-@pytest.mark.parametrize("shape", [(12, 5), (6, 4, 5)])
-def test_seeds_are_the_root_of_the_second_derivative(kind: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("shape", "rare"), [((12, 5), 0.0), ((6, 4, 5), 0.0), ((12, 20, 3), 2.0)], ids=str)
+def test_seeds_are_the_root_of_the_second_derivative(kind: str, shape: tuple[int, ...], rare: float) -> None:
     """The mean of squared seeds along a direction is what the loss grows by along it, to second order."""
-    x = expit(normal(*shape)) if kind == "binary" else normal(*shape).astype(np.float64)
+    x = normal(*shape).astype(np.float64)
+    x[..., 0] += rare  # so that another class is the answer at few positions, which count more
+    x = expit(x) if kind == "binary" else x
     answer = answer_of([x], kind)
     if kind == "cosine":  # of rows that have unit length, as those of directions do
         x /= np.linalg.norm(x, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Halves of the calibration data, and noise on it."""
+"""Halves of calibration data: every sample is in one of them, neighbours in the same; and noise on inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cerwu_onnx.calibration import Source, model_inputs, open_source
-from cerwu_onnx.calibration.held_out import NOISE, Half, Noisy
+from cerwu_onnx.calibration.held_out import BLOCK, BLOCKS, NOISE, Half, Noisy
 from cerwu_onnx.errors import CalibrationError
 
 from ..models import build, normal, value
@@ -16,10 +16,10 @@ SIZES = 1, 3, 8, 32, 64
 
 
 def source(data: object, batch: int | str = "N") -> Source:
-    """Samples of two numbers and an integer."""
+    """Samples of some numbers and an integer."""
     nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["i"], ["j"])]
-    inputs = [value("x", [batch, 2]), value("i", [batch], TensorProto.INT64)]
-    outputs = [value("y", [batch, 2]), value("j", [batch], TensorProto.INT64)]
+    inputs = [value("x", [batch, "K"]), value("i", [batch], TensorProto.INT64)]
+    outputs = [value("y", [batch, "K"]), value("j", [batch], TensorProto.INT64)]
     return open_source(data, model_inputs(build(nodes, inputs, outputs, {})))  # type: ignore[arg-type]
 
 
@@ -32,14 +32,15 @@ def taken(half: Half, size: int) -> list[int]:
     return [int(number) for feed in half.batches(size) for number in feed["i"]]
 
 
-@pytest.mark.parametrize("samples", [2, 7, 40, 100, 300, 513])
+@pytest.mark.parametrize("samples", [2, 7, 40, 100, 300, 2 * BLOCK * BLOCKS + 1])
 def test_halves_are_disjoint_and_cover_all_samples(samples: int) -> None:
     whole = source(numbered(samples))
     halves = [Half(whole, second=second) for second in (False, True)]
     first, second = (taken(half, 1) for half in halves)
     assert sorted(first + second) == list(range(samples))
-    assert 0 < len(second) <= len(first) <= len(second) + 32
+    assert 0 < len(second) <= len(first) <= len(second) + BLOCK
     assert [half.samples for half in halves] == [len(first), len(second)]
+    assert [half.first()["i"].tolist() for half in halves] == [first[:1], second[:1]]
     for size in SIZES:
         assert [taken(half, size) for half in halves] == [first, second]
         assert all(len(feed["i"]) <= size for half in halves for feed in half.batches(size))
@@ -70,18 +71,21 @@ def test_halves_of_feeds(counts: list[int]) -> None:
     assert [taken(half, 64) for half in halves] == [first, second]
 
 
-def test_neighbours_are_on_the_same_side_where_there_are_many() -> None:
-    first = taken(Half(source(numbered(512)), second=False), 32)
-    assert first == [number for number in range(512) if number // 32 % 2 == 0]
+@pytest.mark.parametrize(("samples", "block"), [(4 * BLOCKS, 4), (2 * BLOCK * BLOCKS, BLOCK)], ids=["few", "many"])
+def test_neighbours_are_in_the_same_half(samples: int, block: int) -> None:
+    for second in (False, True):
+        found = taken(Half(source(numbered(samples)), second=second), 32)
+        assert found == [number for number in range(samples) if number // block % 2 == int(second)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_part_of_a_half(size: int) -> None:
+def test_a_half_ends_where_it_is_told_to(size: int) -> None:
     half = Half(source(numbered(512)), second=True, most=96)
     assert half.samples == 96
-    found = taken(half, size)
-    assert found == [number for number in range(192) if number // 32 % 2 == 1]
+    assert taken(half, size) == [number for number in range(192) if number // 32 % 2 == 1]
     assert half.first()["i"].tolist() == [32]
+    small = Half(source(numbered(10)), second=False, most=20)
+    assert small.samples == len(taken(small, size)) == 5
 
 
 @pytest.mark.parametrize("data", [numbered(1), [numbered(40)]], ids=["one sample", "one feed"])
@@ -92,21 +96,32 @@ def test_what_cannot_be_divided(data: object) -> None:
         Half(whole, second=True).first()
 
 
+@pytest.mark.parametrize("size", [1, 50, 400])
 @pytest.mark.parametrize("natural", [False, True])
-def test_noise_on_numbers_that_are_not_integers(natural: bool) -> None:
-    samples = numbered(400)
-    samples["x"] = samples["x"] * np.float32([1, 5]) + np.float32(3)
+def test_noise_on_numbers_that_are_not_integers(natural: bool, size: int) -> None:
+    """Relative to the standard deviation of the input, whatever its mean; the same in each pass."""
+    samples = {"x": 50 + normal(400, 30) * np.repeat(np.float32([1, 5]), 15), "i": np.arange(400)}
     noisy = Noisy(source(samples), natural=natural)
     assert (noisy.samples, noisy.count(noisy.first())) == (400, 1)
-    feeds = list(noisy.batches(50))
-    again = list(noisy.batches(50))
-    assert np.array_equal(np.concatenate([feed["i"] for feed in feeds]), samples["i"])
-    found = np.concatenate([feed["x"] for feed in feeds])
-    assert np.array_equal(found, np.concatenate([feed["x"] for feed in again]))
-    assert found.dtype == np.float32
-    noise = (found - samples["x"]).std(axis=0)
-    wide = samples["x"].std(axis=0) if natural else np.full(2, samples["x"].std())  # as samples differ, or the same
-    np.testing.assert_allclose(noise, NOISE * wide, rtol=0.15)
+    found, again = ([*noisy.batches(size)] for _ in range(2))
+    assert np.array_equal(np.concatenate([feed["i"] for feed in found]), samples["i"])
+    x = np.concatenate([feed["x"] for feed in found])
+    assert np.array_equal(x, np.concatenate([feed["x"] for feed in again]))
+    assert x.dtype == np.float32
+    noise = (x - samples["x"]).reshape(400, 2, 15).std(axis=(0, 2))
+    wide = np.float32([1, 5]) if natural else np.full(2, 13**0.5)  # as samples differ, or the same everywhere
+    np.testing.assert_allclose(noise, NOISE * wide, rtol=0.06)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_natural_noise_lies_where_samples_differ(size: int) -> None:
+    """A pixel that no sample changes gets no noise of that kind."""
+    x = normal(100, 4)
+    x[:, 2] = 7
+    noisy = Noisy(source({"x": x, "i": np.arange(100)}), natural=True)
+    noise = np.concatenate([feed["x"] for feed in noisy.batches(size)]) - x
+    assert noise.std(axis=0)[2] == 0
+    assert noise.std(axis=0)[[0, 1, 3]].min() > 0.1
 
 
 def test_natural_noise_on_single_samples_is_from_the_one_before() -> None:

@@ -128,11 +128,16 @@ def test_rounding_is_not_a_mixture() -> None:
         assert len(sizes(model)) == expected
 
 
+def test_a_single_sample_says_nothing_of_batches(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="cerwu_onnx")
+    assert sizes(honest(), {"x": normal(1, 40)}) == [1]
+    assert not caplog.records
+
+
 def test_what_fails_anyway_fails_where_it_is_used() -> None:
     """Data that the model cannot run at all is no reason to divide it."""
     broken = net(helper.make_node("Reshape", ["b", "shape"], ["c"]), shape=np.array([1, 63], np.int64))
     assert sizes(broken) == [8] * 5
-    assert sizes(honest(), {"x": normal(1, 40)}) == [1]
 
 
 def test_feeds_are_given_as_they_are() -> None:

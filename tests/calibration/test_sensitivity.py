@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -173,6 +175,21 @@ def test_moments_say_what_noise_says() -> None:
     by_noise = noise_sensitivity(loss, weights, variance, repeats=20)
     for name in weights:
         assert by_moments[name] == pytest.approx(by_noise[name], rel=0.3)
+
+
+def test_noise_sets_the_level() -> None:
+    """Gradients say how layers stand to each other; a factor that all have in common, of a temperature say, does not
+    count."""
+    model, graph = parallel(10.0), analyse(parallel(10.0))
+    loss, weights = loss_of(graph, X)
+    variance = dict.fromkeys(weights, 1e-4)
+    curvatures = row_fishers(graph, open_source([X], model_inputs(model)))
+    steep = {
+        name: replace(one, fishers=tuple(100 * part for part in one.fishers), energy=100 * (one.energy or 0.0))
+        for name, one in curvatures.items()
+    }
+    expected = sensitivities(loss, weights, variance, curvatures)
+    assert sensitivities(loss, weights, variance, steep) == pytest.approx(expected)
 
 
 def test_layers_without_gradients_are_measured_by_noise() -> None:

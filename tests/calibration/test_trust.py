@@ -1,4 +1,4 @@
-"""Data that says less than none, and data that a model was not trained for, are told from honest data."""
+"""Data that is too little, always the same, or not what a model was trained on, is told from honest data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cerwu_onnx.calibration import model_inputs, open_source
-from cerwu_onnx.calibration.trust import Doubts, examine
+from cerwu_onnx.calibration.trust import FEW, FEWEST, Doubts, examine
 
 from ..models import build, conv_net, normal, settled, value
 
@@ -17,6 +17,17 @@ TRAINED = settled(conv_net(), PICTURES)
 PLAIN = build(
     [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 6])], [value("y", ["N", 4])], {"w": normal(6, 4)}
 )
+STRANGE = "the calibration data is not what the model was trained on: in front of "
+HONEST = 1 + 2 * normal(64, 6)
+"""What :func:`normed` saw in training."""
+
+
+def normed(*, variance: float = 4.0, epsilon: float = 1e-5) -> onnx.ModelProto:
+    """A BatchNormalization that saw inputs of mean 1 and this variance."""
+    one = np.ones(6, np.float32)
+    tensors = {"s": one, "b": 0 * one, "m": one, "v": (variance - epsilon) * one}
+    node = helper.make_node("BatchNormalization", ["x", *tensors], ["y"], name="norm", epsilon=epsilon)
+    return build([node], [value("x", ["N", 6])], [value("y", ["N", 6])], tensors)
 
 
 def doubts(model: onnx.ModelProto, data: object) -> Doubts:
@@ -27,7 +38,7 @@ def doubts(model: onnx.ModelProto, data: object) -> Doubts:
     ("data", "reason"),
     [
         pytest.param(normal(1, 6), "1 calibration sample says less than none", id="one"),
-        pytest.param(normal(7, 6), "7 calibration samples say less than none", id="seven"),
+        pytest.param(normal(FEWEST - 1, 6), f"{FEWEST - 1} calibration samples say less than none", id="nearly enough"),
         pytest.param(
             np.repeat(normal(1, 6), 50, axis=0), "1 different calibration sample says less than none", id="identical"
         ),
@@ -42,10 +53,15 @@ def test_too_few_different_samples(data: np.ndarray, reason: str) -> None:
     assert doubts(PLAIN, [{"x": row[None]} for row in data]) == Doubts(reason)
 
 
-@pytest.mark.parametrize("samples", [8, 31, 32, 400])
+@pytest.mark.parametrize("samples", [FEWEST, FEW - 1, FEW, 400])
 def test_few_samples_deserve_a_warning(samples: int) -> None:
-    few = (f"only {samples} different calibration samples: give a hundred or more",) if samples < 32 else ()
+    few = (f"only {samples} different calibration samples: give a hundred or more",) if samples < FEW else ()
     assert doubts(PLAIN, {"x": normal(samples, 6)}) == Doubts(warnings=few)
+
+
+def test_samples_within_feeds_are_told_apart() -> None:
+    assert doubts(PLAIN, [{"x": normal(2, 6)}] * 40) == Doubts("2 different calibration samples say less than none")
+    assert doubts(PLAIN, [{"x": normal(1, 6, seed=seed)} for seed in range(FEW)]) == Doubts()
 
 
 def test_samples_differ_in_any_input() -> None:
@@ -82,10 +98,48 @@ def test_text_is_compared_by_its_letters() -> None:
 def test_what_normalisations_saw_in_training(change: object, strange: bool) -> None:
     found = doubts(TRAINED, {"x": change(PICTURES["x"])})  # type: ignore[operator]
     assert found.warnings == ()
-    assert found.useless.startswith("the calibration data is not what the model was trained on: in front of 'bn'") == (
-        strange
-    )
+    assert found.useless.startswith(f"{STRANGE}'bn'") == strange
     assert bool(found.useless) == strange
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: x * 255, id="another scale"),
+        pytest.param(lambda x: x + 2, id="a shift alone"),
+        pytest.param(lambda x: 1 + (x - 1) / 8, id="a narrow spread alone"),
+        pytest.param(lambda x: 1 + (x - 1) * 3, id="a wide spread alone"),
+        pytest.param(lambda x: 0 * x + 1 + 1e-6 * x, id="next to nothing"),
+    ],
+)
+def test_each_way_of_being_strange_is_enough(change: object) -> None:
+    assert doubts(normed(), {"x": HONEST}) == Doubts()
+    assert doubts(normed(), {"x": change(HONEST)}).useless.startswith(f"{STRANGE}'norm'")  # type: ignore[operator]
+
+
+def test_how_far_it_is_off_is_told() -> None:
+    said = "off by 2 standard deviations and its variance by a factor of 1.2 "
+    assert said in doubts(normed(), {"x": HONEST + 4}).useless
+
+
+def test_the_epsilon_of_a_normalisation_belongs_to_its_variance() -> None:
+    """A layer may lean on it: the variance that training saw was next to 0."""
+    assert doubts(normed(variance=4.0, epsilon=3.9), {"x": HONEST}) == Doubts()
+
+
+def test_axes_other_than_channels_are_positions() -> None:
+    """Of pictures, the mean over pixels is that of a channel."""
+    means = np.array([0, 10, 20], np.float32)
+    tensors = {"s": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "m": means, "v": np.ones(3, np.float32)}
+    node = helper.make_node("BatchNormalization", ["x", *tensors], ["y"])
+    model = build([node], [value("x", ["N", 3, 4, 5])], [value("y")], tensors)
+    x = normal(40, 3, 4, 5) + means.reshape(3, 1, 1)
+    assert doubts(model, {"x": x}) == Doubts()
+    assert doubts(model, {"x": x[:, ::-1]}).useless.startswith(STRANGE)
+
+
+def test_a_model_without_normalisation_knows_nothing_of_its_data() -> None:
+    assert doubts(PLAIN, {"x": 255 * HONEST}) == Doubts()
 
 
 def test_normalisations_of_computed_statistics_say_nothing() -> None:

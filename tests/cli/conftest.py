@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cerwu_onnx.cli import lines
 from cerwu_onnx.cli.app import run as run_app
 
 
@@ -36,6 +38,7 @@ Run = Callable[..., Result]
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """``run("compress", path, ...)``; stdout and stderr are what reached the file descriptors."""
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(lines, "EVERY", math.inf)  # on a slow machine, too
     logger = logging.getLogger("cerwu_onnx")
     for target, name in (
         (logger, "handlers"),

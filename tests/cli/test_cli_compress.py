@@ -302,3 +302,20 @@ def test_numbers_and_shares() -> None:
     for text in ("nan", "inf", "-1%", "five"):
         with pytest.raises(UsageError):
             parse_share(text, "--max-error")
+    assert parse_share("150%", "--max-error") == 1.5  # who writes the sign means it
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--fidelity", "99", "--fidelity '99' would be 9900 %: write 99%"),
+        ("--fidelity", " 99.5 ", "--fidelity ' 99.5 ' would be 9950 %: write 99.5%"),
+        ("--max-drop", "1", "--max-drop '1' would be 100 %: write 1%"),
+        ("--fail-drop", "2", "--fail-drop '2' would be 200 %: write 2%"),
+        ("--confidence", "90", "--confidence '90' would be 9000 %: write 90%"),
+    ],
+)
+def test_a_share_without_its_sign(run: Run, model: Path, tmp_path: Path, option: str, text: str, said: str) -> None:
+    result = run("compress", model, tmp_path / "m.cwb", "--metric", "error", option, text)
+    assert (result.code, result.err) == (2, f"error: {said}\n")
+    assert not (tmp_path / "m.cwb").exists()

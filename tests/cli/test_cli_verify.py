@@ -257,6 +257,19 @@ def test_a_budget_that_does_not_hold(run: Run, cwb: Path, model: Path, calib: Pa
     assert result.err.endswith("exceeds --max-error 0\n")
 
 
+def test_an_error_that_is_no_number_exceeds_any_budget(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    """Outputs that overflow: one infinity beside a number makes the relative error infinity over infinity."""
+    made = small_model()
+    made.graph.initializer.append(numpy_helper.from_array(np.float32(1e4), "large"))
+    made.graph.node[-1].output[0] = "z"
+    made.graph.node.append(onnx.helper.make_node("Mul", ["z", "large"], ["m"]))
+    made.graph.node.append(onnx.helper.make_node("Exp", ["m"], ["y"]))
+    onnx.save(made, model)
+    assert run("compress", model, tmp_path / "m.cwb", "--lambda", "1", "-q").code == 0
+    result = run("verify", tmp_path / "m.cwb", "--against", model, "--data", calib, "--max-error", "60%")
+    assert (result.code, result.err) == (1, "error: output 'y': relative error nan exceeds --max-error 0.6\n")
+
+
 def test_data_that_does_not_fit(run: Run, cwb: Path, model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", z=np.zeros((1, 2)))
     result = run("verify", cwb, "--against", model, "--data", tmp_path / "bad.npz")

@@ -135,9 +135,10 @@ def _is_weight(tensor: onnx.TensorProto | None) -> bool:
 
 
 def _plain(values: Any) -> Iterator[onnx.ValueInfoProto]:
-    """Values of the interface without documentation."""
+    """Values of the interface without documentation and exporters' notes."""
     for value in values:
         copy = onnx.ValueInfoProto()
         copy.CopyFrom(value)
         copy.ClearField("doc_string")
+        copy.ClearField("metadata_props")
         yield copy

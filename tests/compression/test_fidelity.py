@@ -1,4 +1,4 @@
-"""The search for the price that keeps a fidelity, and what judges a price."""
+"""The price that keeps a share of the answers: the search, judgements of halves, and what a temperature is for."""
 
 from __future__ import annotations
 
@@ -10,44 +10,62 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from scipy.special import softmax
 
 import cerwu_onnx
 from cerwu_onnx import CalibrationError, Report, Settings, Target, UsageError
 from cerwu_onnx.calibration import Answer, answer_of
-from cerwu_onnx.compression.fidelity import LEAST, MOST, THIN, TURNS, Judgement, judgement, search
+from cerwu_onnx.calibration.answers import STRETCHES
+from cerwu_onnx.compression.fidelity import (
+    INFLATION,
+    LEAST,
+    MOST,
+    START,
+    STRIDE,
+    THIN,
+    TURNS,
+    Judgement,
+    judgement,
+    search,
+    tempered,
+)
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 
-from ..models import build, normal, run, value
-
-NODE = helper.make_node
+from ..classifiers import clouds, trained
+from ..models import normal, run
 
 
 class Judge:
-    """A made-up judge: what is lost at each price."""
+    """A made-up judge: what is lost at each price; of a half that is harder, so many times that."""
 
-    def __init__(self, lost: Any) -> None:
-        self.lost, self.prices, self.halves = lost, [], []  # type: ignore[var-annotated]
+    def __init__(self, lost: Any, samples: int = 100, harder: tuple[float, float] = (1, 1)) -> None:
+        self.lost, self.samples, self.harder = lost, samples, harder
+        self.prices: list[float] = []
+        self.halves: list[bool] = []
 
     def __call__(self, price: float, second: bool) -> Judgement:
         self.prices.append(price)
         self.halves.append(second)
-        return Judgement(price, self.lost(price), 0.0, "y", "kl", None, 100)
+        return Judgement(price, self.harder[second] * self.lost(price), 0.0, "y", "kl", None, self.samples)
 
 
 @pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
-@pytest.mark.parametrize("level", [0.003, 0.1, 1.0, 30.0])
-@pytest.mark.parametrize("power", [0.8, 1.0, 1.2])
-def test_the_price_found_is_at_the_limit(power: float, level: float, limit: float) -> None:
+@pytest.mark.parametrize("level", [0.0003, 0.003, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("power", "noise", "near"), [(0.8, 0.05, 0.2), (1.0, 0.05, 0.2), (1.2, 0.05, 0.2), (1, 0, 1e-3)]
+)
+def test_the_price_found_is_at_the_limit(power: float, noise: float, near: float, level: float, limit: float) -> None:
+    """Where what is lost is in proportion to the price, nothing else is needed to find it."""
     random = np.random.default_rng(5)
-    judge = Judge(lambda price: level * price**power * math.exp(0.05 * random.normal()))
+    judge = Judge(lambda price: level * price**power * math.exp(noise * random.normal()))
     found = search(judge, limit)
     lost = level * found.price**power
     if LEAST < found.price < MOST:
-        assert lost * (1 + THIN / 100) == pytest.approx(limit, rel=0.2)
-        assert found.lost == pytest.approx(lost, rel=0.2)
+        assert lost * (1 + THIN / 100) == pytest.approx(limit, rel=near)
+        assert found.lost == pytest.approx(lost, rel=near)
     else:
         assert (found.price == MOST) == (lost < limit)
+    assert judge.prices[0] == START * limit
     assert 2 <= len(judge.prices) <= TURNS
     assert judge.halves == [turn % 2 == 1 for turn in range(len(judge.prices))]  # each half in its turn
     nearest = min(judge.prices, key=lambda price: abs(math.log(price / found.price)))
@@ -60,12 +78,33 @@ def test_a_search_ends_where_all_prices_lose_the_same(lost: float, price: float)
     found = search(judge, 0.01)
     assert (found.price, found.judged.lost) == (price, lost)
     assert len(judge.prices) <= TURNS
+    assert LEAST <= min(judge.prices) <= max(judge.prices) <= MOST
+    assert np.abs(np.diff(np.log2(judge.prices))).max() == pytest.approx(STRIDE)
     assert found.lost == pytest.approx(lost, abs=1e-6)
+
+
+@pytest.mark.parametrize("harder", [(1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1), (8, 1), (256, 1)])
+def test_halves_that_disagree(harder: tuple[float, float]) -> None:
+    """What is said of the file has to hold: the search ends lower."""
+    found = search(Judge(lambda price: price / 100, 10**6, harder), 0.01)
+    assert max(harder) ** -1 <= found.price < 1
+    assert found.price / 100 <= found.lost <= 0.01
+
+
+def test_a_search_goes_no_further_down_than_a_stride() -> None:
+    """One half sees the limit at 1, the other at 1/64: what is lost at the price found is what was seen near it."""
+    judge = Judge(lambda price: price / 100, 10**6, (1, 64))
+    found = search(judge, 0.01)
+    assert judge.prices == pytest.approx([0.12, 1, 2**-STRIDE, 1, 2**-STRIDE], rel=1e-3)
+    assert found.price == pytest.approx(2**-STRIDE, rel=1e-3)
+    assert found.lost == pytest.approx(found.judged.lost, rel=0.005)
 
 
 def test_few_samples_leave_a_margin() -> None:
     bounds = [Judgement(0.1, 0.01, 0.0, "y", "kl", None, samples).bound for samples in (8, 80, 8000)]
     assert bounds == pytest.approx([0.02, 0.011, 0.01001])
+    few, many = (search(Judge(lambda price: price / 100, samples), 0.01).price for samples in (16, 10**6))
+    assert few == pytest.approx(many / 1.5, rel=1e-3)
 
 
 def judged(x: np.ndarray, y: np.ndarray, answer: Answer) -> Judgement:
@@ -87,6 +126,22 @@ def test_classes_that_change_cost_their_probability() -> None:
     assert found.lost == pytest.approx(0.2 * each / right, rel=1e-6)
     assert found.same == 0.8
     assert found.error == pytest.approx(each / right * (0.2 * 0.8 / 9) ** 0.5, rel=1e-6)
+
+
+def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
+    """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
+    x = normal(200, 10).astype(np.float64)
+    y = x + 0.3 * normal(200, 10, seed=1)
+    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
+    p, rows = softmax(x, axis=1), np.arange(200)
+    lost = [
+        (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
+    assert found.lost > 0
+    assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
 
 
 def test_decisions_that_change_count_each() -> None:
@@ -126,26 +181,32 @@ def test_the_output_that_loses_most_counts() -> None:
     assert (broken.output, broken.lost, broken.error) == ("c", np.inf, np.inf)
 
 
-def clouds(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points around the centres of ten classes, and the classes."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, samples)
-    return (2.0 * normal(10, 24, seed=77)[labels] + 2.4 * random.normal(size=(samples, 24))).astype(np.float32), labels
+def test_rows_of_a_sample_do_not_count_as_samples() -> None:
+    """The standard error is that of samples, whose rows are alike."""
+    x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)
+    y = x + np.repeat(normal(20, 10, seed=1), 50, axis=0).reshape(20, 50, 10)
+    answers = {"y": Answer("kl")}
+    found = judgement(1.0, {"y": ([x], [y])}, answers, 20)
+    alone = judgement(1.0, {"y": ([x[:, :1]], [y[:, :1]])}, answers, 20)
+    assert found.error == pytest.approx(alone.error, rel=1e-4)
 
 
-def trained() -> onnx.ModelProto:
-    """A classifier of the clouds: random features, and logits by least squares."""
-    x, labels = clouds(4000, 1)
-    first, bias = normal(24, 160, seed=2) / 24**0.5, normal(160, seed=3)
-    features = np.maximum(x @ first + bias, 0)
-    last = np.linalg.lstsq(features, 8.0 * np.eye(10)[labels] - 0.8, rcond=None)[0].astype(np.float32)
-    nodes = [
-        NODE("Gemm", ["x", "first", "bias"], ["h"]),
-        NODE("Relu", ["h"], ["r"]),
-        NODE("MatMul", ["r", "last"], ["logits"]),
-    ]
-    tensors = {"first": first, "bias": bias, "last": last}
-    return build(nodes, [value("x", ["N", 24])], [value("logits", ["N", 10])], tensors)
+def test_a_temperature_takes_the_certainty_of_training_away() -> None:
+    """Noise of two kinds says how unsure a model is of other data; the answers then are as unsure as that."""
+    sure = 12 * normal(200, 10)
+    noisy = [{"y": [4 * normal(200, 10)]}, {"y": [2 * normal(200, 10)]}]
+    plain = Answer("kl")
+    found = tempered(
+        {"y": plain, "n": Answer("mse")}, {"y": [sure], "n": [sure]}, [one | {"n": [sure]} for one in noisy]
+    )
+    expected = np.sqrt(np.prod([plain.entropy(one["y"]) for one in noisy])) / INFLATION
+    warm = [sure / found["y"].temperature]
+    assert found["y"].temperature > 1
+    assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
+    assert found["n"] is not None
+    assert found["n"].temperature == 1
+    cold = [{"y": [100 * normal(200, 10)]}] * 2
+    assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
 
 
 TRAINED, DATA = trained(), {"x": clouds(200, 4)[0]}

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from cerwu_onnx.calibration import Answer, open_data
 from cerwu_onnx.calibration.answers import STRETCHES, answer_of
 from cerwu_onnx.compression import fidelity
-from cerwu_onnx.compression.fidelity import Judgement, judge_half, judgement, search, tempered
+from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half, judgement, search, tempered
 from cerwu_onnx.config import Settings
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.model.graph import analyse
@@ -70,7 +70,19 @@ def test_few_samples_ask_for_a_margin() -> None:
     def found(samples: int) -> float:
         return search(lambda price, _: told(price, price / 100, samples), 0.01).price
 
-    assert found(8) == pytest.approx(found(10**6) / 2, rel=0.2)
+    assert found(16) == pytest.approx(found(10**6) / 1.5, rel=0.1)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])
+def test_very_few_samples_may_see_nothing(limit: float) -> None:
+    """They cannot raise the price, only lower it."""
+
+    def found(lost: float, samples: int) -> float:
+        return search(lambda price, _: told(price, lost * price, samples), limit).price
+
+    assert found(0.0, 15) == found(0.1, 15) == found(0.0, 4) == limit
+    assert found(0.0, 16) == fidelity.MOST
+    assert found(10.0, 15) == pytest.approx(limit / 10 / (1 + 8 / 15), rel=0.1)
 
 
 def test_the_output_that_loses_most_is_judged() -> None:
@@ -154,12 +166,15 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) 
             seen.extend(feed["x"] for feed in half.batches(16))  # type: ignore[attr-defined]
             return {"v": graph.array("v") + 0.05 * normal(20, 5, seed=9)}
 
-        found = judge_half(graph, source, Settings(output_loss="mse", lambda_=0.25), quantize, second=second)
+        settings = Settings(output_loss="mse", lambda_=0.25)
+        found = judge_half(graph, source, settings, fresh_answers(graph, source, settings), quantize, second=second)
         ours = np.arange(64) // 8 % 2 == int(second)
         assert np.array_equal(np.concatenate(seen), x[ours])
         h = np.maximum(x[~ours] @ graph.array("w"), 0)
         reference, error = h @ graph.array("v"), h @ (0.05 * normal(20, 5, seed=9))
-        expected = (np.square(error).mean(axis=0) / reference.var(axis=0)).max()
+        everything = np.maximum(x @ graph.array("w"), 0) @ graph.array("v")
+        assert everything.var(axis=0) != pytest.approx(reference.var(axis=0), rel=1e-3)
+        expected = (np.square(error).mean(axis=0) / everything.var(axis=0)).max()
         assert found.lost == pytest.approx(expected, rel=1e-4)
         assert (found.samples, found.kind, found.price) == (32, "mse", 0.25)
 
@@ -167,6 +182,35 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) 
 def test_one_sample_has_no_halves() -> None:
     model = dense()
     with pytest.raises(CalibrationError, match="cannot be divided into halves"):
-        judge_half(
-            analyse(model), open_data({"x": normal(1, 6)}, model), Settings(lambda_=1.0), lambda _: {}, second=False
-        )
+        fresh_answers(analyse(model), open_data({"x": normal(1, 6)}, model), Settings())
+
+
+def test_what_an_output_answers_is_decided_once() -> None:
+    """One half alone would look like classes, the other like numbers; the noise and the temperature are of both."""
+    model = build(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", ["N", 6])],
+        [value("y", ["N", 6])],
+        {"w": np.eye(6, dtype=np.float32)},
+    )
+    x = 8 * np.eye(6, dtype=np.float32)[np.arange(64) % 6] - 2 + 0.1 * normal(64, 6)
+    faint = np.arange(64) // 8 % 2 == 1
+    x[faint] *= 0.05
+    kinds = [answer_of([x[part]]).kind for part in (faint, ~faint)]
+    assert kinds == ["mse", "kl"]
+    graph, source, settings = analyse(model), open_data({"x": x}, model), Settings(lambda_=0.1)
+    answers = fresh_answers(graph, source, settings)
+    for second in (False, True):
+        found = judge_half(graph, source, settings, answers, lambda _: {}, second=second)
+        assert (found.kind, found.lost, found.same) == ("kl", 0.0, 1.0)
+    ordered = open_data({"x": np.concatenate([x[faint], x[~faint]])}, model)
+    assert fresh_answers(graph, ordered, settings)["y"].temperature == pytest.approx(answers["y"].temperature, rel=0.2)
+
+
+def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "JUDGED", 16)
+    model, x = dense(), normal(64, 6, seed=3)
+    x[40:] *= 1e3  # blocks of 8: the first 16 samples of each half are the first 32
+    answers = fresh_answers(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse"))
+    seen = np.maximum(x[:32] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
+    assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)

@@ -49,11 +49,21 @@ def test_rows_have_steps_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "scales",
-    [np.ones(32), np.repeat([1.0, 0.3], [24, 8]), np.repeat([1.0, 0.0], [24, 8])],
-    ids=["equal", "alike", "zero before"],
+    [
+        pytest.param(np.ones(32), id="equal"),
+        pytest.param(np.repeat([1.0, 0.3], [24, 8]), id="alike"),
+        pytest.param(np.repeat([1.0, 0.0], [24, 8]), id="zero before"),
+        pytest.param(np.repeat([1.0, 1e-4], [31, 1]), id="one of many"),
+    ],
 )
 def test_no_warning(tmp_path: Path, scales: np.ndarray) -> None:
     assert not warnings(tmp_path, depthwise(scales))
+
+
+def test_a_low_rate_loses_rows_without_a_warning(tmp_path: Path) -> None:
+    assert not warnings(tmp_path, depthwise(np.repeat([1.0, 0.3], [24, 8])), settings=Settings(lambda_=8.0))
+    lost = get_tensor(decompress(tmp_path / "m.cwb"), "w").reshape(32, 9)
+    assert 2 <= (~lost.any(axis=1)).sum() < 24  # more than 5 %
 
 
 def test_data_tells_what_matters(tmp_path: Path) -> None:

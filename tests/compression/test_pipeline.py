@@ -19,7 +19,7 @@ from cerwu_onnx.compression.model_quantizer import quantize_layers, quantize_mod
 from cerwu_onnx.compression.pipeline import prepare
 from cerwu_onnx.config import Settings as ConfigSettings
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import reader
+from cerwu_onnx.container import reader, writer
 from cerwu_onnx.model.tensors import constant_tensors
 
 from ..bench.models import ABSENT, BenchModel, shared_models
@@ -276,6 +276,15 @@ def test_an_open_file_is_a_mapping(model: Path, calib: Path, tmp_path: Path) -> 
     assert "nothing" not in opened
     with pytest.raises(KeyError):
         opened["nothing"]
+
+
+def test_verifying_a_file_reads_its_graph_too(tmp_path: Path) -> None:
+    """Every check value is right, and still no model can be made of it."""
+    tensor = writer.encode_tensor(writer.RawTensor("w", f.ElementType.FLOAT32, normal(3)))
+    for skeleton in (b"\x0a", b""):  # no protobuf message; no place for the tensor
+        (tmp_path / "g.cwb").write_bytes(writer.assemble([tensor, writer.graph_section(["w"], skeleton)]))
+        with pytest.raises(cerwu_onnx.CorruptFileError, match="graph section"):
+            cerwu_onnx.open(tmp_path / "g.cwb").verify()
 
 
 def test_outputs_are_never_lost_or_overwritten_by_surprise(model: Path, calib: Path, tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ def test_the_hostile_template_is_itself_valid() -> None:
     assert [record.name for record in reader.parse(names(b"\1a\2bc", 2)).tensors] == ["a", "bc"]
 
 
-metadata = writer.metadata_section({})
+metadata = writer.metadata_section({"tool": "test"})
+stream = deflate(b"{}")
 HOSTILE = {
     "not a cwb": (b"PK\3\4" + bytes(60), "wrong magic"),
     "empty": (b"", "wrong magic"),
@@ -294,14 +295,23 @@ HOSTILE = {
         "not a JSON object",
     ),
     "deflate stream cut short": (
-        seal(section_record(32, metadata.payload[:1]), 1, metadata.payload[:1]),
+        seal(section_record(32, stream[:1]), 1, stream[:1], version=1),
         "graph section",
     ),
     "deflate stream and more": (
-        seal(section_record(33, metadata.payload + b"x"), 1, metadata.payload + b"x"),
+        seal(section_record(33, stream + b"x"), 1, stream + b"x", version=1),
         "does not end with the section",
     ),
-    "deflate stream is noise": (seal(section_record(32, b"\xff" * 4), 1, b"\xff" * 4), "section"),
+    "deflate stream is noise": (seal(section_record(32, b"\xff" * 4), 1, b"\xff" * 4, version=1), "section"),
+    "packed section cut short": (
+        seal(section_record(33, metadata.payload[:-1]), 1, metadata.payload[:-1]),
+        "metadata section",
+    ),
+    "packed section and more": (
+        seal(section_record(33, metadata.payload + b"x"), 1, metadata.payload + b"x"),
+        "metadata section: the packed section is damaged",
+    ),
+    "packed section is noise": (seal(section_record(32, b"\xff" * 4), 1, b"\xff" * 4), "section"),
 }
 
 
@@ -315,6 +325,7 @@ def test_hostile_files_are_refused(case: str) -> None:
 ONLY_IN_PYTHON = (
     "metadata",
     "deflate",
+    "packed section",
     "margins",
     "ancillary section damaged",
     "name not UTF-8",

@@ -162,13 +162,13 @@ def of_spec(data: bytes) -> tuple[spec.File, int]:
 def whole_of_spec(file: spec.File) -> tuple[Any, ...]:
     """Names, metadata, margins and model, of a file whose tensors were read."""
     graph = file.section(spec.GRAPH)
-    model = None if graph is None or no_model(graph) or large(file) else spec_graph.model(file)
+    model = None if graph is None or no_model(file, graph) or large(file) else spec_graph.model(file)
     return file.names(), file.metadata(), file.margins(), model
 
 
-def no_model(section: bytes) -> bool:
+def no_model(file: spec.File, section: bytes) -> bool:
     """Whether a graph section is one of the seeds' texts in place of a graph."""
-    return spec.inflate(section).endswith((b"no graph", b"golden graph"))
+    return file.unpacked(section).endswith((b"no graph", b"golden graph"))
 
 
 def large(file: spec.File) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cerwu_onnx.container.dictionary import deflate
+from cerwu_onnx.container.packed import pack
 from cerwu_onnx.model import bounds
 
 from ..hostile import make
@@ -62,7 +62,7 @@ class Row:
 def section(content: bytes, filling: int) -> tuple[bytes, bytes]:
     """A graph section of ``content`` and so many bytes that do not compress, in a field that ONNX does not know."""
     noise = random.Random(filling).randbytes(filling)
-    return make.record(make.GRAPH, deflate(content + make.field(5000, noise)))
+    return make.record(make.GRAPH, pack(content + make.field(5000, noise)))
 
 
 def model(*fields: bytes) -> bytes:
@@ -93,9 +93,9 @@ def bombs(scale: int) -> dict[str, bytes]:
     return {
         "empty nodes": make.seal(section(model(b"\x0a\0" * (fields - 50)), scale)),
         "nodes": make.seal(section(model(relus + ends), scale)),
-        "too many nodes": make.seal(make.record(make.GRAPH, make.empty_nodes(2000 + 4 * scale))),
+        "too many nodes": make.seal(make.record(make.GRAPH, make.empty_nodes(2000 + 4 * scale)), version=1),
         "one name": make.seal(section(model(io_value(11, long) + io_value(12, b"y") + users), scale)),
-        "too much of one name": make.seal(make.record(make.GRAPH, make.copied_name(scale // 4, scale // 4))),
+        "too much of one name": make.seal(make.record(make.GRAPH, make.copied_name(scale // 4, scale // 4)), version=1),
         "zeros in the graph": make.seal(
             section(model(make.field(5, tensor + b"\x10\x03" + make.field(9, zeros)), ends), 0)
         ),
@@ -107,9 +107,9 @@ def bombs(scale: int) -> dict[str, bytes]:
         ),
         "raw tensors": make.seal(*[make.raw((4,), bytes(16))] * many, named),
         "metadata": make.seal(
-            make.record(make.METADATA, deflate(text[:1] + b'"a":' + json.dumps("\x1b<&|" * 10**5).encode() + b"}"))
+            make.record(make.METADATA, pack(text[:1] + b'"a":' + json.dumps("\x1b<&|" * 10**5).encode() + b"}"))
         ),
-        "metadata of lists": make.seal(make.record(make.METADATA, deflate(b'{"tool":[' + b"[]," * 300_000 + b"[]]}"))),
+        "metadata of lists": make.seal(make.record(make.METADATA, pack(b'{"tool":[' + b"[]," * 300_000 + b"[]]}"))),
     }
 
 
@@ -188,7 +188,7 @@ def rows(scale: int) -> list[Row]:
     """Every entry point on every file; lines and memory beyond those of a file that holds nothing."""
     found, files = [], bombs(scale)
     for entry in ENTRIES:
-        idle = measure(entry, "", make.seal(make.record(make.METADATA, deflate(b"{}"))))
+        idle = measure(entry, "", make.seal(make.record(make.METADATA, pack(b"{}"))))
         for bomb, data in files.items():
             found.append(measure(entry, bomb, data, idle.memory))
     return found

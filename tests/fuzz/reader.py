@@ -30,6 +30,7 @@ from cerwu_onnx.compression.encode import encode
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate
+from cerwu_onnx.container.packed import pack, unpack
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.skeleton import container_tensors, split, stored_tensor
@@ -227,11 +228,11 @@ def parts(data: bytes) -> tuple[list[f.Record], list[bytes]]:
     return records, [data[record.offset : record.offset + record.size] for record in records]
 
 
-def join(directory: Sequence[bytes], payloads: Sequence[bytes]) -> bytes:
+def join(directory: Sequence[bytes], payloads: Sequence[bytes], version: int = f.VERSION) -> bytes:
     """A file of these records, as they are, with right CRCs of header and directory."""
     joined, body = b"".join(directory), b"".join(payloads)
     size = f.HEADER.size + len(joined) + len(body)
-    header = struct.pack("<4sHHII", f.MAGIC, f.VERSION, len(directory), len(joined), size)
+    header = struct.pack("<4sHHII", f.MAGIC, version, len(directory), len(joined), size)
     return header + struct.pack("<I", zlib.crc32(header + joined)) + joined + body
 
 
@@ -247,7 +248,7 @@ def with_payload(data: bytes, index: int, payload: bytes) -> bytes:
         payload
     )  # of a coded tensor the values are unknown: what it decodes to is only found out by decoding
     directory[index] = directory[index][:1] + f.varint(len(payload)) + crc.to_bytes(4, "little") + fields
-    return join(directory, payloads)
+    return join(directory, payloads, data[4])
 
 
 def flips(data: bytes, step: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -275,27 +276,25 @@ def splices(data: bytes, other: bytes) -> Iterator[tuple[str, bytes]]:
     directory = [record.to_bytes() for record in records]
     foreign, foreign_payloads = parts(other)
     for i in range(len(records)):
-        yield "splice", join(directory[:i] + directory[i + 1 :], payloads[:i] + payloads[i + 1 :])
-        yield "splice", join(directory[:i] + directory[i + 1 :], payloads)
-        yield "splice", join(directory[: i + 1] + directory[i:], payloads[: i + 1] + payloads[i:])
+        yield "splice", join(directory[:i] + directory[i + 1 :], payloads[:i] + payloads[i + 1 :], data[4])
+        yield "splice", join(directory[:i] + directory[i + 1 :], payloads, data[4])
+        yield "splice", join(directory[: i + 1] + directory[i:], payloads[: i + 1] + payloads[i:], data[4])
         for j in range(i):
             mixed, moved = list(directory), list(payloads)
             mixed[i], mixed[j] = mixed[j], mixed[i]
-            yield "splice", join(mixed, payloads)
+            yield "splice", join(mixed, payloads, data[4])
             moved[i], moved[j] = moved[j], moved[i]
-            yield "splice", join(mixed, moved)
-            yield "splice", join(directory, moved)
+            yield "splice", join(mixed, moved, data[4])
+            yield "splice", join(directory, moved, data[4])
             yield "splice", with_payload(data, i, payloads[j])
         for record, payload in zip(foreign, foreign_payloads, strict=True):
             yield "splice", with_payload(data, i, payload)
-            yield (
-                "splice",
-                join([*directory[:i], record.to_bytes(), *directory[i:]], [*payloads[:i], payload, *payloads[i:]]),
-            )
+            more = [*directory[:i], record.to_bytes(), *directory[i:]]
+            yield "splice", join(more, [*payloads[:i], payload, *payloads[i:]], data[4])
 
 
 def forgeries(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Random damage to payloads (inflated ones: inside) or to the directory, under right CRCs."""
+    """Random damage to payloads (packed ones: inside) or to the directory, under right CRCs."""
     rng = random.Random(seed)
     records, payloads = parts(data)
     directory = [record.to_bytes() for record in records]
@@ -304,10 +303,10 @@ def forgeries(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]
         if rng.random() < 0.3:
             changed = list(directory)
             changed[i] = hurt(changed[i], rng)
-            yield "directory", join(changed, payloads)
-        elif records[i].kind.is_deflated and rng.random() < 0.9:
-            content = inflate(payloads[i], 1 << 20)
-            yield "inside", with_payload(data, i, deflate(hurt(content, rng)))
+            yield "directory", join(changed, payloads, data[4])
+        elif records[i].kind.is_packed and rng.random() < 0.9:
+            content = (inflate if data[4] == 1 else unpack)(payloads[i], 1 << 20)
+            yield "inside", with_payload(data, i, (deflate if data[4] == 1 else pack)(hurt(content, rng)))
         else:
             yield "payload", with_payload(data, i, hurt(payloads[i], rng))
 

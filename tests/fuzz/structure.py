@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from cerwu_onnx.container.dictionary import deflate
+from cerwu_onnx.container.packed import pack, unpack
 
 from ..spec import container as spec
 from . import wire
@@ -59,6 +60,15 @@ class Part:
     long_form: bool = False
     stepped: bool = False
     version: int = 2
+
+    @property
+    def content(self) -> bytes:
+        """What is packed in a graph or in metadata."""
+        return spec.inflate(self.payload) if self.version == 1 else unpack(self.payload, 1 << 22)
+
+    def hold(self, content: bytes) -> None:
+        """Pack another content."""
+        self.payload = (deflate if self.version == 1 else pack)(content)
 
 
 @dataclass
@@ -267,7 +277,7 @@ def other(parts: list[Part], rng: random.Random) -> None:
 
 
 def stream(parts: list[Part], rng: random.Random) -> None:
-    """The deflate stream of graph or metadata."""
+    """The packed bytes of graph or metadata."""
     part = pick(parts, rng, lambda part: part.head in (spec.GRAPH, spec.METADATA))
     part.payload = hurt(part.payload, rng)
 
@@ -275,24 +285,24 @@ def stream(parts: list[Part], rng: random.Random) -> None:
 def metadata(parts: list[Part], rng: random.Random) -> None:
     """The text of the metadata."""
     part = pick(parts, rng, lambda part: part.head == spec.METADATA)
-    content = spec.inflate(part.payload)
+    content = part.content
     if rng.random() < 0.3:
         values = (0, None, [], {}, [[]] * 3, "x", -1e308, True, "ffff", {"a": {"b": [1, 2]}})
         content = json.dumps(
             rng.choice((values[0], {"params": rng.choice(values), "tool": rng.choice(values)}))
         ).encode()
-    part.payload = deflate(hurt(content, rng) if rng.random() < 0.7 else content)
+    part.hold(hurt(content, rng) if rng.random() < 0.7 else content)
 
 
 def graph(parts: list[Part], rng: random.Random) -> None:
     """Fields of the messages in the graph, or the names in front of them."""
     part = pick(parts, rng, lambda part: part.head == spec.GRAPH)
-    content = spec.inflate(part.payload)
+    content = part.content
     count = sum(p.head < 32 or p.head >= 128 for p in parts)
     names = b""
     if not any(p.head == spec.NAMES for p in parts):
         if rng.random() < 0.1:
-            part.payload = deflate(changed_names(content, count, rng))
+            part.hold(changed_names(content, count, rng))
             return
         source = spec.Bytes(content)
         spec.read_names(source, count)
@@ -300,7 +310,7 @@ def graph(parts: list[Part], rng: random.Random) -> None:
     message = wire.parsed(content, onnx.ModelProto.DESCRIPTOR)
     for _ in range(rng.randint(1, 2)):
         wire.change(message, rng)
-    part.payload = deflate(names + message.to_bytes())
+    part.hold(names + message.to_bytes())
 
 
 def pick(parts: list[Part], rng: random.Random, wanted: Callable[[Part], bool]) -> Part:
@@ -317,7 +327,7 @@ TARGETS: dict[str, Callable[[list[Part], random.Random], None]] = {
     "names": names,
     "margins": margins,
     "other section": other,
-    "deflate stream": stream,
+    "packed section": stream,
     "metadata": metadata,
     "graph": graph,
 }

@@ -53,6 +53,13 @@ def test_what_is_no_protobuf_is_refused(content: bytes) -> None:
         bounds.count_fields(content, 100)
 
 
+@pytest.mark.parametrize("inner", [b"\x12\x02ab", b"\x0a\x02\x08\x01"], ids=["a name", "a node"])
+def test_what_ends_beyond_its_message_is_refused_at_once(inner: bytes) -> None:
+    """Not when the bytes run out: the limit may be exceeded before."""
+    with pytest.raises(CorruptFileError, match="not an ONNX model"):
+        bounds.count_fields(b"\x3a\x02" + inner + b"\x08\x01" * 10, 2)
+
+
 def test_empty_nodes_are_refused_before_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = b"\x0a\x00" * bounds.most_fields(1000)
     content = b"\x08\x08\x3a" + f.varint(len(nodes)) + nodes

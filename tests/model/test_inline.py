@@ -181,3 +181,22 @@ def test_what_a_body_returns_or_is_given_stays_its_own(change: Callable[[onnx.Gr
 def test_names_stay_where_only_one_body_has_them(tmp_path: Path) -> None:
     onnx.save(with_loop(), tmp_path / "m.onnx")
     assert "u" in constant_tensors(load_model(tmp_path / "m.onnx"))
+
+
+def test_a_name_that_an_inner_body_defines_anew_means_the_inner_one() -> None:
+    model = with_if()
+    outer = next(attribute.g for attribute in model.graph.node[1].attribute if attribute.name == "then_branch")
+    branches = {
+        side: helper.make_graph(
+            [NODE("Mul", ["then.y", "w"], [f"{side}.z"])],
+            side,
+            [],
+            [value(f"{side}.z", None)],
+            [numpy_helper.from_array(normal(16, seed=5), "w")],
+        )
+        for side in ("then_branch", "else_branch")
+    }
+    outer.node.append(NODE("If", ["flag"], ["z"], **branches))
+    outer.output[0].name = "z"
+    before = run(model, X)
+    np.testing.assert_array_equal(run(flattened(model), X), before)

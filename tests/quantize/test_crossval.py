@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cerwu_onnx.quantize import crossval
 from cerwu_onnx.quantize import hessian as hs
+from cerwu_onnx.quantize.blocks import cut, joined
 from cerwu_onnx.quantize.crossval import DAMPINGS, feedback_damping, repair_damping, repaired
 from cerwu_onnx.types import PairStats
 
@@ -76,6 +79,40 @@ def test_repair_is_a_ridge_regression() -> None:
     targets = np.concatenate([(x - y) @ matrix[0].T / 50**0.5, np.zeros((5, 3))])
     expected = matrix[0] + np.linalg.lstsq(stacked, targets, rcond=None)[0].T
     np.testing.assert_allclose(repaired(matrix, stats, 0.1)[0], expected, rtol=1e-8)
+
+
+def test_repair_makes_good_what_the_residual_misses() -> None:
+    """A ridge regression from x~ to W x + s - s~."""
+    rng = np.random.default_rng(1)
+    x, y = inputs(rng, 50, rng.normal(size=(6, 6)), 0.4)
+    missing = y @ rng.normal(size=(6, 3)) + rng.normal(size=(50, 3))
+    matrix, product = rng.normal(size=(1, 3, 6)), (missing.T @ y / 50)[None]
+    stats = replace(pair(x, y), missing=product)
+    ridge = 0.1 * np.trace(stats.hessian[0]) / 6
+    stacked = np.concatenate([y / 50**0.5, ridge**0.5 * np.eye(6)])
+    targets = np.concatenate([((x - y) @ matrix[0].T + missing) / 50**0.5, np.zeros((6, 3))])
+    expected = matrix[0] + np.linalg.lstsq(stacked, targets, rcond=None)[0].T
+    np.testing.assert_allclose(repaired(matrix, stats, 0.1)[0], expected, rtol=1e-8)
+    blocks = replace(stats, hessian=np.stack([stats.hessian[0, i : i + 3, i : i + 3] for i in (0, 3)]))
+    blocks = replace(blocks, cross=np.stack([stats.cross[0, i : i + 3, i : i + 3] for i in (0, 3)]))
+    apart = [
+        repaired(
+            matrix[:, :, i : i + 3],
+            replace(blocks, hessian=h, cross=c, mean=stats.mean[:, :3], missing=product[:, :, i : i + 3]),
+            0.1,
+        )
+        for i, h, c in ((0, blocks.hessian[:1], blocks.cross[:1]), (3, blocks.hessian[1:], blocks.cross[1:]))
+    ]
+    np.testing.assert_allclose(joined(repaired(cut(matrix, 2), blocks, 0.1), 2), np.concatenate(apart, axis=2))
+
+
+def test_repair_for_a_residual_alone() -> None:
+    """The models agree on the input, but not on what is added: cross-validation decides if that can be made good."""
+    rng = np.random.default_rng(2)
+    x, matrix = rng.normal(size=(400, 6)), rng.normal(size=(1, 3, 6))
+    for missing, helps in ((x @ rng.normal(size=(6, 3)), True), (rng.normal(size=(400, 3)), False)):
+        halves = [replace(pair(x[i::2], x[i::2]), missing=(missing[i::2].T @ x[i::2] / 200)[None]) for i in (0, 1)]
+        assert (repair_damping(matrix, tuple(halves)) is not None) == helps
 
 
 def test_groups_are_repaired_by_themselves() -> None:

@@ -21,10 +21,31 @@ from cerwu_onnx.entropy.step import below
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.layout import conv_layout
 from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.quantize.floats import ETA, MAX_VARIANCE_CHANGE, WALKED_ETA, on_grid, quantize_floats
+from cerwu_onnx.quantize.floats import (
+    ETA,
+    MAX_VARIANCE_CHANGE,
+    TAKEN,
+    WALKED_ETA,
+    _moments,
+    centred,
+    on_grid,
+    quantize_floats,
+    taken,
+)
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
 from cerwu_onnx.runtime import coded_parameters
-from cerwu_onnx.types import Bias, Layer, LayerStats, Norm, QuantizedTensor
+from cerwu_onnx.types import (
+    Bias,
+    ConvPatch,
+    Layer,
+    LayerStats,
+    MatMulPatch,
+    Norm,
+    PairStats,
+    QuantizedTensor,
+    Residual,
+    Site,
+)
 
 from ..models import build, conv_net, normal, value
 
@@ -135,6 +156,52 @@ def test_what_is_no_normalisation(change: str) -> None:
     assert analyse(model).layers[0].norm is None
 
 
+@pytest.mark.parametrize(
+    ("nodes", "weight", "patch"),
+    [
+        ([MATMUL, NODE("Add", ["p", "x"], ["y"])], normal(4, 4), MatMulPatch(-1)),
+        ([LEFT, NODE("Add", ["x", "p"], ["y"])], normal(4, 4), MatMulPatch(-2)),
+        ([NODE("Gemm", ["x", "w"], ["p"], transA=1), NODE("Add", ["p", "x"], ["y"])], normal(4, 4), MatMulPatch(-1)),
+        ([NODE("Gemm", ["w", "x"], ["p"], transB=1), NODE("Add", ["p", "x"], ["y"])], normal(4, 4), MatMulPatch(-2)),
+        ([MATMUL, NODE("Add", ["b", "p"], ["q"]), NODE("Add", ["q", "x"], ["y"])], normal(4, 4), MatMulPatch(-1)),
+        ([CONV, NODE("Add", ["p", "x"], ["y"])], K, ConvPatch(1, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))),
+        (
+            [NODE("Conv", ["x", "w", "b"], ["p"], group=2, strides=[2, 1]), NODE("Add", ["x", "p"], ["y"])],
+            K,
+            ConvPatch(2, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0)),
+        ),
+    ],
+)
+def test_a_residual_is_found(nodes: list[onnx.NodeProto], weight: np.ndarray, patch: object) -> None:
+    assert found(nodes, w=weight, b=normal(4)).residual == Residual("x", patch)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs"),
+    [
+        (add(MATMUL), ("y",)),  # the bias
+        ([MATMUL, NODE("Add", ["p", "b"], ["q"]), NODE("Add", ["q", "c"], ["y"])], ("y",)),
+        ([NODE("Gemm", ["x", "w"], ["p"], alpha=0.5), NODE("Add", ["p", "x"], ["y"])], ("y",)),
+        ([MATMUL, NODE("Add", ["p", "x"], ["y"])], ("y", "p")),
+        ([MATMUL, NODE("Add", ["p", "x"], ["y"]), NODE("Relu", ["p"], ["z"])], ("y", "z")),
+        ([MATMUL, NODE("Relu", ["p"], ["q"]), NODE("Add", ["q", "x"], ["y"])], ("y",)),
+        ([MATMUL, NODE("Mul", ["p", "x"], ["y"])], ("y",)),
+        (
+            [
+                NODE("Conv", ["x", "w"], ["p"]),
+                NODE("BatchNormalization", ["p", "b", "c", "d", "e"], ["q"]),
+                NODE("Add", ["x", "q"], ["y"]),
+            ],
+            ("y",),
+        ),
+    ],
+)
+def test_what_is_no_residual(nodes: list[onnx.NodeProto], outputs: tuple[str, ...]) -> None:
+    weight = normal(4, 4, 1, 1) if nodes[0].op_type == "Conv" else normal(4, 4)
+    vectors = {name: np.abs(normal(4)) for name in "bcde"}
+    assert found(nodes, outputs, w=weight, **vectors).residual is None
+
+
 def test_the_grid_has_the_variance_asked_for() -> None:
     values = normal(5000)
     result = on_grid(values, 1e-4)
@@ -230,6 +297,46 @@ def test_the_four_of_a_normalisation_add_little_to_its_output(groups: int, seed:
     for name in "stmv":
         # Six values scatter about the mean over many: 4 is generous, and far below 1 / ETA.
         assert ((output(**{name: result[name].values()}) - output()) ** 2).mean() < 4 * ETA * by_weights, name
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_parameter_takes_up_the_mean_error(*, norm: bool) -> None:
+    """With what the residual misses: y + s is right on average, on the data the statistics come from."""
+    layer, tensors, _, quantized, x = layer_of(norm=norm)
+    layer = replace(layer, bias=None if norm else layer.bias)
+    other, missing = x + normal(*x.shape), (normal(6, 100, seed=3) + 0.3) * (not norm)
+    stats = PairStats(x @ x.transpose(0, 2, 1) / 100, other.mean(-1), 100, x, x.mean(-1))
+    stats = replace(stats, missing=x, missing_mean=missing.mean(-1)[None])
+    moved = centred(layer, tensors, tensors["w"], stats, quantized)
+    assert set(moved) == {"m" if norm else "b"}
+
+    def output(weight: np.ndarray, x: np.ndarray, **changed: np.ndarray) -> np.ndarray:
+        p = {name: array.astype(np.float64)[:, None] for name, array in (tensors | changed).items() if name != "w"}
+        u = layer.layout.to_matrix(weight.astype(np.float64))[0] @ x[0] + p["b"]
+        return (u - p["m"]) * p["s"] / np.sqrt(p["v"] + 1e-5) + p["t"] if norm else u
+
+    left = output(tensors["w"], x) + missing - output(quantized.values(), other, **moved)
+    np.testing.assert_allclose(left.mean(axis=1), 0, atol=1e-6)
+
+
+def test_the_share_of_the_mean_that_hessians_need_not_count() -> None:
+    layer, *_ = layer_of()
+    layer = replace(layer, sites=(Site("n", "Conv", "x", MatMulPatch(-1)),))
+    assert taken(layer) == taken(replace(layer, bias=None, norm=Norm(*"stmv", 1e-5))) == TAKEN
+    assert taken(replace(layer, bias=None)) == 0
+    assert taken(replace(layer, sites=(Site("n", "GRU", "x", MatMulPatch(-1)),))) == 0
+
+
+def test_moments_do_not_depend_on_what_is_taken() -> None:
+    """Outputs are as large as ever; the error of the weights is what is left of it."""
+    layer, tensors, stats, quantized, _ = layer_of(norm=True)
+    outer = stats.mean[:, :, None] * stats.mean[:, None, :]
+    part = replace(stats, hessian=stats.hessian - 0.8 * outer, taken=0.8)
+    (first, second, error), (same, alike, less) = (_moments(layer, tensors, s, quantized) for s in (stats, part))
+    np.testing.assert_allclose(same, first)
+    np.testing.assert_allclose(alike, second)
+    weight = layer.layout.to_matrix(tensors["w"].astype(np.float64) - quantized.values())
+    np.testing.assert_allclose(error - less, 0.8 * (weight @ stats.mean[:, :, None]).ravel() ** 2)
 
 
 def test_a_variance_near_zero_is_hardly_changed() -> None:

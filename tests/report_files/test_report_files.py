@@ -262,16 +262,18 @@ def test_what_is_expected_on_fresh_data_comes_first(page: Page) -> None:
     if page.report.method != "trellis":
         assert fidelity is None
         assert body["fidelity"] is None
-        assert "expected" not in html.split("<dl>")[0] + markdown
+        assert "xpected" not in html.split("<dl>")[0] + markdown
         return
     assert fidelity is not None
     assert 0.97 < fidelity.kept < 1
     assert fidelity.samples == 20
     told = f"{fidelity.title}: {fidelity.headline}"
-    assert html.index(f'<p class="lead">{escape(told)}</p>') < html.index("bytes")
+    figure, meaning, judged = map(escape, fidelity.parts)
+    lead = f'<p class="lead">{fidelity.title.capitalize()}: <b>{figure}</b> {meaning}</p>\n<p class="dim">{judged}</p>'
+    assert html.index(lead) < html.index("bytes")
     assert markdown.split("\n\n")[1] == f"**{plain(told)}**"
     assert (body["fidelity"]["title"], body["fidelity"]["headline"]) == (fidelity.title, fidelity.headline)
-    assert "expected" not in to_html(describe(page.output))  # which the file does not tell
+    assert "xpected" not in to_html(describe(page.output))  # which the file does not tell
 
 
 @pytest.mark.parametrize(
@@ -286,7 +288,9 @@ def test_what_is_expected_in_words(kind: str, same: float | None, told: str) -> 
     page = made_up(["w"])
     page = replace(page, report=replace(page.report, fidelity=fidelity))
     assert plain(told) in to_markdown(page)
-    assert escape(told) in to_html(page)
+    shown = re.sub("<[^>]*>", "", to_html(page)).lower()
+    words = told.replace(" (", "\n").replace(", on", "\non").removesuffix(")")  # a line for what it was judged by
+    assert escape(words).lower() in shown
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from cerwu_onnx import Settings
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Target
+from cerwu_onnx.report import Fidelity
 from cerwu_onnx.report_files import page_of, to_html
 
 from .. import browser
@@ -42,6 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target=Target(size=10 << 10),
     )
     assert len(report.search) > 2
+    report = replace(report, fidelity=Fidelity(0.99, 0.991, 0.004, "kl", "logits", 0.977, 128))
     (folder / "page.html").write_text(to_html(page_of(report, compressed)), encoding="utf-8")
     return folder / "page.html"
 
@@ -101,9 +104,12 @@ def test_it_fits_the_window_in_both_colours(page: Path, tab: Tab, width: int, da
         for colour in tab.evaluate("['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])")
     ]
     assert (light[0] < 0.2 and light[1] > 0.8) if dark else (light[0] > 0.8 and light[1] < 0.2)
+    first = tab.evaluate("[...document.querySelectorAll('h1 ~ p')].slice(0, 3).map((e) => e.innerText)")
+    assert first[:2] == ["Expected score: 99.1 % of the float model's", "same answer on 97.7 % of 128 held-out samples"]
+    assert "bytes" in first[2]
     # No text is drawn over other text: of the page's own words, each is what lies at its centre.
     hidden = tab.evaluate(
-        """[...document.querySelectorAll("h1, h2, dt, dd, summary, .legend li")].filter((e) => {
+        """[...document.querySelectorAll("h1, h2, p, dt, dd, summary, .legend li")].filter((e) => {
         e.scrollIntoView({block: "center"});
         const r = e.getBoundingClientRect(), top = document.elementFromPoint(r.x + 2, r.y + r.height / 2);
         return !(top === e || e.contains(top));

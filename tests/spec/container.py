@@ -1,4 +1,4 @@
-"""Header, directory, payloads, names, margins and deflated sections of a file: the first half of docs/format.md."""
+"""Header, directory, payloads, names, margins and packed sections of a file: the first half of docs/format.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import coders
+from . import coders, packed
 from .refused import Refused, refuse_if
 
 GRAPH, METADATA, NAMES, MARGINS = 32, 33, 34, 64
@@ -113,7 +113,7 @@ class File:
             names = read_names(source, len(self.tensors))
             source.end()
             return names
-        return None if graph is None else read_names(Bytes(inflate(graph)), len(self.tensors))
+        return None if graph is None else read_names(Bytes(self.unpacked(graph)), len(self.tensors))
 
     def margins(self) -> list[int] | None:
         """The margin of each coded tensor; None without the section."""
@@ -129,13 +129,17 @@ class File:
         source.end()
         return margins
 
+    def unpacked(self, section: bytes, most: int = 2**31 - 1) -> bytes:
+        """The content of the graph or metadata section."""
+        return inflate(section, most) if self.version == 1 else packed.unpack(section, most)
+
     def metadata(self) -> dict[str, Any]:
         """The metadata, empty without the section."""
         section = self.section(METADATA)
         if section is None:
             return {}
         try:
-            value = json.loads(inflate(section, 2**20).decode())
+            value = json.loads(self.unpacked(section, 2**20).decode())
         except (ValueError, RecursionError):
             raise Refused("metadata that are no JSON") from None
         refuse_if(not isinstance(value, dict), "metadata that are no object")

@@ -50,7 +50,7 @@ def model(file: container.File) -> onnx.ModelProto:
     section = file.section(container.GRAPH)
     if section is None:
         raise Refused("a file without a graph")
-    source = container.Bytes(container.inflate(section))
+    source = container.Bytes(file.unpacked(section))
     names = file.names()
     if file.section(container.NAMES) is None:
         names = container.read_names(source, len(file.tensors))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import base64
+import json
 import struct
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from . import container, graph
+from . import container, graph, packed
 from .refused import Refused
 
 HERE = Path(__file__).parent
@@ -71,3 +73,13 @@ def read_all(data: bytes) -> None:
     for record in file.tensors:
         if record.is_coded:
             file.symbols(record)
+
+
+def test_packed_sections() -> None:
+    vectors = json.loads((GOLDEN.parent / "packed.json").read_text())
+    for pair in vectors.values():
+        content, payload = map(base64.b64decode, pair)
+        assert packed.unpack(payload, len(content)) == content
+        for wrong, most in ((payload, len(content) - 1), (payload + b"\0", len(content)), (b"\x80\0" + payload, 2**31)):
+            with pytest.raises(Refused):
+                packed.unpack(wrong, most)

@@ -1,8 +1,8 @@
-"""Make the preset dictionary of container/dictionary.py: ``python -m tests.make_dictionary`` rewrites it there.
+"""Make the primer of container/primer.py: ``python -m tests.make_primer`` rewrites it there.
 
-It is cut from the skeletons of graphs sketched below, in the style of the common exporters: operators and attributes
-matter, shapes and weights do not, and nobody runs them. What is most common comes last, where references are cheapest.
-Once the format is frozen, so is the dictionary: then this file documents where it came from.
+It holds skeletons of graphs sketched below, in the style of the common exporters, with names as frameworks give them:
+operators, attributes and names matter, shapes and weights do not, and nobody runs them. What is most common comes last.
+Once the format is frozen, so is the primer: then this file documents where it came from.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +19,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.model.skeleton import container_tensors, split
 
-FILE = Path(__file__).resolve().parents[1] / "cerwu_onnx" / "container" / "dictionary.py"
-OVERLAP = 24
-"""Bytes that later sketches already hold in one piece are left out from this length on."""
+FILE = Path(__file__).resolve().parents[1] / "cerwu_onnx" / "container" / "primer.py"
+
+UNNAMED = "?"
+"""Tensors whose names begin so are not listed."""
 
 Dims = tuple[int | str, ...]
 Body = Callable[["Sketch"], object]
 
 
+def text(names: Iterable[str]) -> bytes:
+    """The names as they stand before a graph."""
+    return b"".join(bytes((len(name.encode()),)) + name.encode() for name in names)
+
+
 class Sketch:
     """A graph under construction; ``x`` is the tensor that the next node reads unless told otherwise."""
 
-    def __init__(self, *inputs: tuple[str, int, Dims], prefix: str = "") -> None:
-        self.prefix, self.count = prefix, 0
+    def __init__(self, *inputs: tuple[str, int, Dims], prefix: str = "", names: str = "") -> None:
+        self.prefix, self.count, self.given = prefix, 0, names.split()
+        self.names = iter(self.given)
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self.inputs = [helper.make_tensor_value_info(*each) for each in inputs or [("input", 1, ("batch",))]]
@@ -43,7 +50,8 @@ class Sketch:
 
     def w(self) -> str:
         """A float initializer, which the skeleton does not hold."""
-        self.tensors.append(numpy_helper.from_array(np.zeros(1, np.float32), f"{self.name()}w"))
+        name = next(self.names, f"{UNNAMED}{self.name()}")
+        self.tensors.append(numpy_helper.from_array(np.zeros(1, np.float32), name))
         return self.tensors[-1].name
 
     def kept(self, name: str, values: object, dtype: type = np.int64) -> str:
@@ -92,28 +100,27 @@ class Sketch:
         graph = helper.make_graph(self.nodes, "graph", self.inputs, ends, self.tensors)
         opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains.split())]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=ir)
-        return split(model, container_tensors(model))
+        tensors = container_tensors(model)
+        return text(self.given) + split(model, tensors)
 
 
 def metadata() -> bytes:
-    """The metadata section's text, values that vary left out."""
+    """The metadata section's text."""
     return (
-        b'{"calibration":"none","folded":"method":"optq","optq-rd","rtn","rd-rtn","cerwu-gamma0"'
-        b'{"calibration":"data","lambda":0.001,"levels":32,"method":"cerwu","model":"","tool":"cerwu-onnx 0.1.0"}'
+        b'{"calibration":"none","folded":9,"lambda":0.001,"levels":32,"method":"optq-rd","model":"",'
+        b'"params":"ffff","tables":"0"}{"calibration":"none","method":"rd-rtn","rtn","optq","cerwu-gamma0"'
+        b'{"calibration":"data","folded":2,"lambda":0.0003,"method":"cerwu","model":"0123456789abcdef",'
+        b'"params":"aaaa","tool":"cerwu-onnx 0.1.0"}'
     )
 
 
-def names() -> bytes:
-    """How tensors that stay in the skeleton are often called."""
+def names() -> Iterator[bytes]:
+    """How tensors are called in different frameworks, and by exporters that make up names."""
     s = Sketch()
     for name in (
         "/decoder/layers.0/cross_attn/out_proj/Constant_output_0",
         "/encoder/layer.0/attention/self/query/Constant_1_output_0",
         "/model/features/features.0/conv/Reshape_1_output_0",
-        "StatefulPartitionedCall/model/batch_normalization_1/FusedBatchNormV3:0",
-        "sequential_1/dense_1/Tensordot/ReadVariableOp_shape__10:0",
-        "model_1/functional_1/conv2d_1/depthwise/BiasAdd_bias_fused_bn",
-        "onnx::MatMul_100",
         "onnx::Reshape_101",
         "onnx::Unsqueeze_102",
         "val_10",
@@ -124,7 +131,27 @@ def names() -> bytes:
         "new_shape__24",
     ):
         s.kept(name, [1])
-    return s.end()
+    yield s.end()
+    yield text(OTHERS.split())
+    yield text(TENSORFLOW.split())
+
+
+OTHERS = (
+    "conv2d_0.w_0 conv2d_0.b_0 batch_norm2d_0.w_0 batch_norm2d_0.b_0 batch_norm2d_0.w_1 batch_norm2d_0.w_2 "
+    "linear_0.w_0 linear_0.b_0 p2o.helper.constant.10 p2o.Constant.0 conv0_weight batchnorm0_gamma batchnorm0_beta "
+    "batchnorm0_running_mean dense0_bias fc1_weight fc1_bias W1 B1 W R B coefficient intercept coef Re_Reshapecst "
+    "Ad_Addcst Ge_Gemmcst Ma_MatMulcst shape_tensor scale zero_point weight_quantized weight_scale weight_zero_point "
+    "jit_main_/Dense_0/kernel:0 /Const_1:0 ConstantFolding/truediv_recip:0 Parameter5 Plus30_Output_0"
+)
+TENSORFLOW = (
+    "sequential/conv2d/Conv2D/ReadVariableOp:0 sequential/conv2d/BiasAdd/ReadVariableOp:0 "
+    "sequential/dense_1/MatMul/ReadVariableOp:0 sequential/dense_1/BiasAdd/ReadVariableOp:0 "
+    "sequential/lstm/PartitionedCall/lstm/while_loop/kernel "
+    "StatefulPartitionedCall/model/batch_normalization_1/FusedBatchNormV3:0 "
+    "StatefulPartitionedCall/model/batch_normalization_1/FusedBatchNormV3/ReadVariableOp:0 "
+    "StatefulPartitionedCall/model/depthwise_conv2d/depthwise_weights_fused_bn "
+    "StatefulPartitionedCall/model/separable_conv2d/separable_conv2d_bias_fused_bn"
+)
 
 
 def catalogue() -> Iterator[bytes]:
@@ -287,8 +314,17 @@ def shapes() -> Iterator[bytes]:
     yield s.end(opset=13)
 
 
+RECURRENT = (
+    "rnn.weight_ih_l0 rnn.weight_hh_l0 rnn.bias_ih_l0 rnn.bias_hh_l0 rnn.weight_ih_l0_reverse rnn.weight_hh_l0_reverse "
+    "lstm.W lstm.R lstm.B"
+)
+
+
 def recurrent(op: str, linear: bool, directions: bool) -> bytes:
-    s = Sketch(("input", 1, ("batch", "sequence", 40)))
+    s = Sketch(
+        ("input", 1, ("batch", "sequence", 40)),
+        names=f"onnx::{op}_100 onnx::{op}_101 onnx::{op}_102 fc.weight fc.bias" if directions else RECURRENT,
+    )
     s("Transpose", perm=[1, 0, 2])
     attributes = {"hidden_size": 128} | ({"linear_before_reset": 1} if linear else {})
     if directions:
@@ -305,11 +341,18 @@ def recurrent(op: str, linear: bool, directions: bool) -> bytes:
 def transformer(fused: bool) -> bytes:
     """An encoder block; normalisation and GELU spelled out or as operators."""
     tokens = ("batch_size", "sequence_length")
-    s = Sketch(("input_ids", 7, tokens), ("attention_mask", 7, tokens), ("token_type_ids", 7, tokens))
+    layer = "encoder.layers.0" if fused else "bert.encoder.layer.0"
+    roles = FUSED if fused else BERT
+    s = Sketch(
+        ("input_ids", 7, tokens),
+        ("attention_mask", 7, tokens),
+        ("token_type_ids", 7, tokens),
+        names=" ".join([FUSED_ENDS if fused else BERT_ENDS, *(f"{layer}.{role}" for role in roles.split())]),
+    )
 
     def normalise() -> None:
         if fused:
-            s("LayerNormalization", s.w(), s.w(), axis=-1, epsilon=1e-5)
+            s("LayerNormalization", s.w(), s.w(), axis=-1, epsilon=1e-5, stash_type=1)
             return
         start = s.x
         mean = s("ReduceMean", axes=[-1], keepdims=1)
@@ -328,47 +371,68 @@ def transformer(fused: bool) -> bytes:
     s("Add", "=", embedded, s.x)
     s("Add", s.w())
     normalise()
-    for _ in range(2):
-        start = s.x
-        heads = []
-        for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
-            s.x = start
-            s("MatMul", s.w())
-            s("Add", "=", s.w(), s.x)
-            s("Reshape", s.const([0, 0, 12, 64]), allowzero=0)
-            heads.append(s("Transpose", perm=perm))
-        s("MatMul", "=", heads[0], heads[1])
-        s("Div", s.const(8, np.float32))
+    start = s.x
+    heads = []
+    for perm in ([0, 2, 1, 3], [0, 2, 3, 1]):
+        s.x = start
+        s("MatMul", s.w())
+        s("Add", "=", s.w(), s.x)
+        shape = s.kept("val_3", [1, 16, 3, 64]) if fused else s.const([0, 0, 12, 64])
+        s("Reshape", shape, allowzero=1 if fused else 0)
+        heads.append(s("Transpose", perm=perm))
+    s("MatMul", "=", heads[0], heads[1])
+    if fused:
         s("Mul", s.const(0.125, np.float32))
-        s("Add", s.inputs[1].name)
-        s("Softmax", axis=-1)
-        s("MatMul", heads[2])
-        s("Transpose", perm=[0, 2, 1, 3])
-        s("Reshape", s.const([0, 0, -1]), allowzero=0)
-        s("MatMul", s.w())
-        s("Add", "=", s.w(), s.x)
-        s("Add", start)
-        normalise()
-        middle = s.x
-        s("MatMul", s.w())
-        inner = s("Add", "=", s.w(), s.x)
-        if fused:
-            s("Gelu")
-        else:
-            s("Div", s.const(2**0.5, np.float32))
-            s("Erf")
-            s("Add", s.const(1, np.float32))
-            s("Mul", "=", inner, s.x)
-            s("Mul", s.const(0.5, np.float32))
-        s("MatMul", s.w())
-        s("Add", "=", s.w(), s.x)
-        s("Add", "=", s.x, middle)
-        normalise()
+    else:
+        s("Div", s.const(8, np.float32))
+    s("Add", s.inputs[1].name)
+    s("Softmax", axis=-1)
+    s("MatMul", heads[1])
+    s("Transpose", perm=[0, 2, 1, 3])
+    s("Reshape", s.const([0, 0, -1]), allowzero=0)
+    s("MatMul", s.w())
+    s("Add", "=", s.w(), s.x)
+    s("Add", start)
+    middle = s.x
+    s("MatMul", s.w())
+    inner = s("Add", "=", s.w(), s.x)
+    if fused:
+        s("Gelu", approximate="none")
+    else:
+        s("Div", s.const(2**0.5, np.float32))
+        s("Erf")
+        s("Add", s.const(1, np.float32))
+        s("Mul", "=", inner, s.x)
+        s("Mul", s.const(0.5, np.float32))
+    s("MatMul", s.w())
+    s("Add", "=", s.w(), s.x)
+    s("Add", "=", s.x, middle)
     s("Gather", s.const(0), axis=1)
     s("Tanh")
     s("Gemm", s.w(), s.w(), transB=1)
     results = ("last_hidden_state", 1, (*tokens, 768)), ("pooler_output", 1, (tokens[0], 768))
     return s.end(*results, opset=20 if fused else 11, ir=10 if fused else 6)
+
+
+BERT_ENDS = (
+    "bert.embeddings.word_embeddings.weight bert.embeddings.token_type_embeddings.weight "
+    "bert.embeddings.position_embeddings.weight bert.embeddings.LayerNorm.weight bert.embeddings.LayerNorm.bias"
+)
+BERT = (
+    "attention.self.query.weight attention.self.query.bias attention.self.key.bias attention.self.value.bias "
+    "attention.output.dense.bias attention.output.LayerNorm.weight attention.output.LayerNorm.bias "
+    "intermediate.dense.bias output.dense.bias output.LayerNorm.weight output.LayerNorm.bias"
+)
+FUSED_ENDS = (
+    "embedding.weight pos_embed model.embed_tokens.weight lm_head.weight norm.weight norm.bias head.weight head.bias"
+)
+FUSED = (
+    "self_attn.in_proj_weight self_attn.in_proj_bias self_attn.out_proj.weight self_attn.out_proj.bias "
+    "linear1.weight linear1.bias linear2.weight linear2.bias norm1.weight norm1.bias norm2.weight norm2.bias "
+    "self_attn.q_proj.weight self_attn.k_proj.weight self_attn.v_proj.weight self_attn.o_proj.weight "
+    "mlp.gate_proj.weight mlp.up_proj.weight mlp.down_proj.weight "
+    "input_layernorm.weight post_attention_layernorm.weight"
+)
 
 
 def conv(
@@ -393,7 +457,9 @@ def norm(s: Sketch, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
 
 
 def one_dimensional() -> bytes:
-    s = Sketch(("audio", 1, ("batch", 1, 16000)))
+    s = Sketch(
+        ("audio", 1, ("batch", 1, 16000)), names="encoder.0.weight encoder.0.bias decoder.conv.weight decoder.conv.bias"
+    )
     for size in (5, 3, 1):
         conv(s, size, bias=size > 1, rank=1)
         s("Relu")
@@ -404,10 +470,17 @@ def one_dimensional() -> bytes:
     return s.end(("scores", 1, ("batch", 35)), opset=18)
 
 
+MOBILE = (
+    "features.0.0.weight features.0.0.bias features.1.conv.0.0.weight features.1.conv.0.0.bias "
+    "features.1.conv.1.weight features.1.conv.1.bias classifier.1.weight classifier.1.bias "
+    "onnx::Conv_200 onnx::Conv_201 onnx::Conv_203"
+)
+
+
 def gated() -> bytes:
     """Squeeze and excitation, SiLU, hard swish, ReLU6: mobile networks."""
-    s = Sketch(("images", 1, ("N", 3, 224, 224)))
-    for group in (16, 48, 96, 144):
+    s = Sketch(("images", 1, ("N", 3, 224, 224)), names=MOBILE)
+    for group in (16,):
         start = s.x
         conv(s, 1)
         before = s.x
@@ -435,7 +508,8 @@ def gated() -> bytes:
 
 
 def perceptron(transposed: bool) -> bytes:
-    s = Sketch(("x" if transposed else "features", 1, ("N", 784)))
+    names = "fc1.weight fc1.bias fc2.weight fc2.bias layers.0.weight layers.0.bias" if transposed else "W1 B1 W2 B2"
+    s = Sketch(("x" if transposed else "features", 1, ("N", 784)), names=names)
     attributes = {"alpha": 1.0, "beta": 1.0, "transB": 1} if transposed else {}
     s("Flatten", axis=1)
     for _ in range(2):
@@ -449,13 +523,23 @@ def perceptron(transposed: bool) -> bytes:
     return s.end(("y", 1, ("N", 10)), opset=15)
 
 
+KERAS = (
+    "model/conv2d/Conv2D_weights_fused_bn model/conv2d/Conv2D_bias_fused_bn "
+    "model/conv2d_1/BiasAdd_weights_fused_bn model/conv2d_1/BiasAdd_bias_fused_bn Conv__101_weights_fused_bn "
+    "Conv__101_bias_fused_bn Conv__99_weights_fused_bn Conv__99_bias_fused_bn "
+    "model/depthwise_conv2d_1/depthwise_weights_fused_bn model/depthwise_conv2d_1/depthwise_bias_fused_bn "
+    "model/conv2d_2/Conv2D/ReadVariableOp:0 model/conv2d_2/BiasAdd/ReadVariableOp:0 "
+    "sequential/dense/MatMul/ReadVariableOp:0 sequential/dense/BiasAdd/ReadVariableOp:0"
+)
+
+
 def keras() -> bytes:
     """Channels last at both ends, depthwise and pointwise in turns, TensorFlow's padding."""
-    s = Sketch(("input_1", 1, ("unk__1", 96, 96, 3)))
+    s = Sketch(("input_1", 1, ("unk__1", 96, 96, 3)), names=KERAS)
     s("Transpose", perm=[0, 3, 1, 2])
     conv(s, 3, 2, tail=True)
     s("Relu")
-    for group in (8, 16, 32, 64, 128):
+    for group in (8, 32):
         conv(s, 3, 2 if group < 32 else 1, group, tail=group == 32)
         s("Relu")
         conv(s, 1)
@@ -474,15 +558,25 @@ def keras() -> bytes:
     return s.end(("dense_1", 1, ("unk__1", 10)), opset=15, domains="ai.onnx.ml")
 
 
+NORMS = (
+    "conv1.weight bn1.weight bn1.bias bn1.running_mean bn1.running_var layer1.0.conv1.weight layer1.0.bn1.weight "
+    "layer1.0.bn1.bias layer1.0.bn1.running_mean layer1.0.bn1.running_var layer1.0.downsample.0.weight"
+)
+RESIDUAL = (
+    "conv1.weight conv1.bias layer1.0.conv1.weight layer1.0.conv1.bias layer1.0.conv2.weight layer1.0.conv2.bias "
+    "layer2.0.downsample.0.weight fc.weight fc.bias"
+)
+
+
 def residual(norms: bool) -> bytes:
-    s = Sketch(("input", 1, ("N", 3, 32, 32)))
+    s = Sketch(("input", 1, ("N", 3, 32, 32)), names=NORMS if norms else RESIDUAL)
     conv(s, 7, 2, bias=not norms)
     if norms:
         norm(s)
     s("Relu")
     s("MaxPool", ceil_mode=0, dilations=[1, 1], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
     s("MaxPool", ceil_mode=0, dilations=[1, 1], kernel_shape=[2, 2], pads=[0, 0, 0, 0], strides=[2, 2])
-    for stride in (1, 1, 2, 1):
+    for stride in (2,) if norms else (1, 2):
         start = s.x
         if stride == 2:
             conv(s, 1, 2, bias=not norms)
@@ -505,6 +599,34 @@ def residual(norms: bool) -> bytes:
     return s.end(("output", 1, ("N", 10)))
 
 
+DYNAMO = (
+    "0.weight 0.bias 1.conv.0.weight 1.conv.0.weight_bias layers.0.0.weight layers.0.0.bias min_val_cast max_val_cast "
+    "scalar_tensor_default val_2 val_15"
+)
+
+
+def dynamo() -> bytes:
+    """All attributes written out, and the shapes of one example."""
+    s = Sketch(("x", 1, ("s77", 3, 32, 32)), ("attention_mask", 7, (1, 16)), names=DYNAMO)
+    square: dict[str, object] = {"auto_pad": "NOTSET", "dilations": [1, 1]}
+    for size, stride in ((3, 2), (1, 1)):
+        pads = [size // 2] * 4
+        conv = {"group": 1, "kernel_shape": [size, size], "pads": pads, "strides": [stride, stride]}
+        s("Conv", s.w(), s.w(), **square, **conv)
+        s("Clip", s.w(), s.w())
+    pool = {"ceil_mode": 0, "kernel_shape": [2, 2], "pads": [0, 0, 0, 0], "storage_order": 0, "strides": [2, 2]}
+    s("MaxPool", **square, **pool)
+    s("ReduceMean", s.kept("val_3", [-1, -2]), keepdims=1, noop_with_empty_axes=0)
+    s("Reshape", s.kept("val_7", [-1, 16]), allowzero=1)
+    s("Transpose", perm=[1, 0, 2])
+    lstm = {"direction": "forward", "hidden_size": 64, "input_forget": 0, "layout": 0}
+    s("LSTM", s.w(), s.w(), s.w(), "", s.w(), s.w(), out=3, **lstm)
+    s("Unsqueeze", s.kept("val_16", [0]))
+    s("Slice", *(s.kept(f"val_{i}", value) for i, value in ((21, [0]), (24, [2**63 - 1]), (27, [1]), (30, [1]))))
+    s("Gemm", s.w(), s.w(), alpha=1.0, beta=1.0, transA=0, transB=1)
+    return s.end(("linear_1", 1, ("s77", 10)), opset=20, ir=10)
+
+
 def ends() -> Iterator[bytes]:
     """Inputs, outputs and operator sets, without nodes."""
     shapes: tuple[Dims, ...] = (
@@ -523,16 +645,9 @@ def ends() -> Iterator[bytes]:
         yield s.end((output, 1, (*shapes[index][:1], 1000 if index % 2 else 10)), opset=opset, ir=ir)
 
 
-def placeholders() -> bytes:
-    s = Sketch()
-    for _ in range(66):
-        s.w()
-    return s.end()
-
-
 def sketches() -> Iterator[bytes]:
     """Skeletons and texts, the most useful last."""
-    yield names()
+    yield from names()
     yield from catalogue()
     yield from control_flow()
     yield metadata()
@@ -540,41 +655,30 @@ def sketches() -> Iterator[bytes]:
     yield from shapes()
     yield transformer(fused=True)
     yield transformer(fused=False)
-    for directions in (True, False):
-        yield recurrent("RNN", False, directions)
-        yield recurrent("GRU", True, directions)
-        yield recurrent("LSTM", directions, directions)
+    yield recurrent("RNN", False, True)
+    yield recurrent("GRU", True, True)
+    yield recurrent("LSTM", True, True)
+    yield recurrent("GRU", False, False)
+    yield recurrent("LSTM", False, False)
     yield one_dimensional()
     yield gated()
     yield perceptron(transposed=False)
     yield perceptron(transposed=True)
-    yield placeholders()
     yield residual(norms=True)
     yield keras()
     yield residual(norms=False)
+    yield dynamo()
     yield from ends()
 
 
 def make() -> bytes:
-    """The dictionary: from the last sketch to the first, what those after do not already hold in one piece."""
-    dictionary = b""
-    for sketch in reversed(list(sketches())):
-        fresh, at = bytearray(), 0
-        while at < len(sketch):
-            end = at
-            while end < len(sketch) and (sketch[at : end + 1] in dictionary or sketch[at : end + 1] in sketch[:at]):
-                end += 1
-            if end - at < OVERLAP:
-                end = at + 1
-                fresh += sketch[at:end]
-            at = end
-        dictionary = bytes(fresh) + dictionary
-    return dictionary
+    """The primer: the sketches, each after its size in two bytes, the low one first."""
+    return b"".join(len(sketch).to_bytes(2, "little") + sketch for sketch in sketches())
 
 
 def main() -> None:
-    dictionary = make()
-    packed = base64.b85encode(zlib.compress(dictionary, 9)).decode()
+    primer = make()
+    packed = base64.b85encode(zlib.compress(primer, 9)).decode()
     lines = "".join(f'    "{packed[at : at + 112]}"\n' for at in range(0, len(packed), 112))
     text = re.sub(
         r"(?<=from here\n).*(?=# to here\n)",
@@ -583,7 +687,7 @@ def main() -> None:
         flags=re.DOTALL,
     )
     FILE.write_text(text)
-    print(f"{FILE.name}: {len(dictionary)} bytes, CRC 0x{zlib.crc32(dictionary):08X}, {len(packed)} packed")
+    print(f"{FILE.name}: {len(primer)} bytes, CRC 0x{zlib.crc32(primer):08X}, {len(packed)} packed")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Signs by which a float model tells data that it was not trained for.
+
+What its first BatchNormalization nodes have stored; whether its first units switch between on and off at all; and its
+answers, where it has a class or a decision for each sample. docs/fidelity.md has the figures behind the constants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from cerwu_onnx.calibration.answers import Answer, Batches
+from cerwu_onnx.model.elements import floats_of
+from cerwu_onnx.model.tensors import attributes_of, constant_tensors
+from cerwu_onnx.types import Float64Array
+
+FIRST = 4
+"""So many nodes of a kind, from the input on, are looked at."""
+
+SHIFT, SPREAD = 0.4, 1.0
+"""Largest mean square of the shift of channels, in standard deviations, and largest median of the logarithm of their
+variance over the one that training saw. Honest data of three networks gave at most 0.04 and 0.4, of 64 samples; twice
+the scale 0.8 and 1.2, a shift by one standard deviation of the input 0.4 and 0.2."""
+
+AWAKE = 0.3
+"""The least share of units that are on for one sample and off for another. Honest data of six networks gave 0.82 and
+more, 1/255 of its scale 0 to 0.27."""
+
+ALIKE, NOTHING_ELSE = 0.95, 0.99
+"""The share of samples with the same answer that deserves a warning, and the one from which the others say nothing: a
+file that loses them all would still keep 99 %."""
+
+SUREST = 40.0
+"""Largest median of the nats by which an answer is ahead of the next. Honest data of nine networks gave 4 to 13, and
+255 times its scale 56 to 900 with those that are not recurrent."""
+
+PIXELS, CLEARER = 255.0, 4.0
+"""Data that was not divided by this number is the commonest mistake; it was made if dividing makes the mean entropy of
+answers so many times smaller. Recurrent networks, which saturate, gave 8 and 12; honest data less than 1."""
+
+STRANGER = "the calibration data is not what the model was trained on: "
+
+
+@dataclass(slots=True)
+class Norm:
+    """What a BatchNormalization node has stored, and what the data gives in front of it.
+
+    Attributes:
+        name: what messages call the node.
+        value: name of its input.
+        mean, variance: ``(channels,)`` that it has stored, epsilon included.
+    """
+
+    name: str
+    value: str
+    mean: Float64Array
+    variance: Float64Array
+    _moments: list[Any] = field(default_factory=lambda: [0, 0.0, 0.0])
+
+    def add(self, array: npt.NDArray[Any]) -> None:
+        """Look at some samples, ``(samples, channels, any)``."""
+        if array.ndim < 2:
+            return
+        apart = np.moveaxis(np.asarray(array, np.float64), 1, -1) - self.mean
+        axes = tuple(range(array.ndim - 1))
+        for index, more in enumerate((apart.size // len(self.mean), apart.sum(axes), np.square(apart).sum(axes))):
+            self._moments[index] += more
+
+    def strange(self) -> str:
+        """How far the data is from what was stored; empty if it is near enough."""
+        count, first, second = self._moments
+        if count < 2:
+            return ""
+        tiny = float(np.finfo(np.float64).tiny)
+        shift = float(np.mean(np.square(first / count) / np.maximum(self.variance, tiny)))
+        own = np.maximum(second / count - np.square(first / count), tiny)
+        spread = float(np.median(np.abs(np.log(own / np.maximum(self.variance, tiny)))))
+        if shift <= SHIFT and spread <= SPREAD:
+            return ""
+        return (
+            f"{STRANGER}in front of {self.name!r} its mean is off by {shift**0.5:.2g} standard deviations and its "
+            f"variance by a factor of {np.exp(min(spread, 99.0)):.2g} (another scale, or another order of channels?)"
+        )
+
+
+def norms_of(model: onnx.ModelProto) -> list[Norm]:
+    """The first BatchNormalization nodes whose statistics are constants."""
+    constants, found = constant_tensors(model), []
+    nodes = [node for node in model.graph.node if node.op_type == "BatchNormalization" and not node.domain]
+    nodes = [node for node in nodes if set(node.input[3:5]) <= constants.keys() and node.input[0] not in constants]
+    for node in nodes[:FIRST]:
+        mean, variance = (floats_of(constants[name]).astype(np.float64) for name in node.input[3:5])
+        epsilon = float(attributes_of(node).get("epsilon", 1e-5))
+        found.append(Norm(node.name or node.op_type, node.input[0], mean, variance + epsilon))
+    return found
+
+
+@dataclass(slots=True)
+class Switch:
+    """The units of a ReLU: the least and the largest value that the data gives to each.
+
+    Attributes:
+        value: name of its input.
+    """
+
+    value: str
+    _range: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+
+    def add(self, array: npt.NDArray[Any]) -> None:
+        """Look at some samples, ``(samples, any)``."""
+        if not array.ndim or not len(array):
+            return
+        low, high = array.min(axis=0), array.max(axis=0)
+        if self._range is not None and self._range[0].shape == low.shape:
+            low, high = np.minimum(low, self._range[0]), np.maximum(high, self._range[1])
+        self._range = low, high
+
+    def share(self) -> float:
+        """The share of units that are on for one sample and off for another, of those that vary at all."""
+        if self._range is None:
+            return 1.0
+        low, high = self._range
+        varies = high > low
+        return float(((low <= 0) & (high > 0))[varies].mean()) if varies.any() else 1.0
+
+
+def switches_of(model: onnx.ModelProto) -> list[Switch]:
+    """The first ReLUs whose inputs are no constants."""
+    constants = constant_tensors(model)
+    nodes = (node for node in model.graph.node if node.op_type in ("Relu", "LeakyRelu", "PRelu") and not node.domain)
+    return [Switch(node.input[0]) for node in nodes if node.input[0] not in constants][:FIRST]
+
+
+def asleep(switches: list[Switch]) -> str:
+    """A network whose units do not switch is linear on the data, which it was not made for; empty if they do."""
+    share = float(np.mean([switch.share() for switch in switches] or [1.0]))
+    if share >= AWAKE:
+        return ""
+    return f"{STRANGER}it switches only {100 * share:.2g} % of the first units on and off (another scale?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an output answers to some samples.
+
+    Attributes:
+        answer: its kind.
+        values: in the float model, one array per batch.
+        samples: how many samples have these values.
+    """
+
+    answer: Answer
+    values: Batches
+    samples: int
+
+    def most(self) -> tuple[int, float]:
+        """The most frequent answer and its share; a share of 0 if the output has not one answer for each sample."""
+        found = [self.answer.chosen(array) for array in self.values if array.size]
+        chosen = np.concatenate([array for array in found if array is not None] or [np.zeros(0, np.int64)])
+        if not len(chosen) or len(chosen) != self.samples or (chosen < 0).any():
+            return 0, 0.0
+        counts = np.bincount(chosen)
+        return int(counts.argmax()), float(counts.max() / len(chosen))
+
+    def one_sided(self) -> tuple[str, float]:
+        """What most samples get, in words, and their share; words are empty below :data:`ALIKE`."""
+        most, share = self.most()
+        if share < ALIKE:
+            return "", share
+        what = f"class {most}" if self.answer.kind == "kl" else ("no", "yes")[most]
+        return (
+            f"the model answers {what} for {100 * share:.3g} % of the first {self.samples} calibration samples",
+            share,
+        )
+
+    def strange(self, divided: Answered | None) -> str:
+        """Why the data is not what the model was trained on; empty if it may be.
+
+        Args:
+            divided: what is answered to samples divided by :data:`PIXELS`; None if they cannot be.
+        """
+        classes = self.answer.kind == "kl" and self.most()[1] > 0
+        if classes and (ahead := self.answer.ahead(self.values)) > SUREST:
+            return f"{STRANGER}each answer is {ahead:.0f} nats ahead of the next (another scale?)"
+        if divided is None or divided.answer.kind != "kl" or not 0 < divided.most()[1] < ALIKE:
+            return ""
+        if self.answer.kind == "mse" or (
+            classes and self.answer.entropy(self.values) > CLEARER * divided.answer.entropy(divided.values)
+        ):
+            return f"{STRANGER}the model gives far clearer answers to the same data divided by {PIXELS:g}"
+        return ""
