@@ -1341,13 +1341,23 @@ float cwb_step(const cwb_tensor *tensor)
     return step.value;
 }
 
-/* The step of the next row. */
-static float next_step(row_cursor *rows, const cwb_tensor *tensor)
+/* Divides the elements of a sound tensor, which were decoded with its step, by the powers of two of their rows: this is exact. */
+COLD static void divide_rows(const cwb_tensor *tensor, float *out)
 {
-    float_bits step;
+    row_cursor rows;
+    float_bits factor;
+    uint32_t i, row_left = 0;
 
-    step.bits = tensor->step_bits - ((uint32_t)next_exponent(rows, tensor) << 23);
-    return step.value;
+    rows.left = 0;
+    factor.bits = 0;
+    for (i = 0; i < tensor->count; i++) {
+        if (row_left == 0) {
+            factor.bits = (uint32_t)(127 - next_exponent(&rows, tensor)) << 23;
+            row_left = tensor->run > 0 ? tensor->run : 1;
+        }
+        row_left--;
+        out[i] *= factor.value;
+    }
 }
 #endif
 
@@ -1360,11 +1370,6 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     cwb_stream stream;
     uint32_t done, now, i;
     cwb_error error;
-#ifndef CWB_NO_FLOAT
-    float step = cwb_step(tensor);
-    row_cursor rows;
-    uint32_t row_left = FOREVER; /* elements of the row that have this step */
-#endif
 #ifndef CWB_NO_CRC
     uint8_t bytes[2 * TILE];
     uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
@@ -1374,23 +1379,8 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
     if (error != CWB_OK) {
         return error;
     }
-#ifndef CWB_NO_FLOAT
-    if (to == TO_F32 && has_exponents(tensor)) {
-        row_left = rows.left = 0;
-    }
-#endif
     for (done = 0; done < tensor->count; done += now) {
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
-#ifndef CWB_NO_FLOAT
-        if (HAS_EXPONENTS) {
-            if (row_left == 0) {
-                step = next_step(&rows, tensor);
-                row_left = tensor->run > 0 ? tensor->run : 1;
-            }
-            now = now < row_left ? now : row_left;
-            row_left -= now;
-        }
-#endif
         (void)cwb_read_i16(&stream, tile, (size_t)now);
         for (i = 0; i < now; i++) {
             int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
@@ -1409,7 +1399,7 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
             }
 #ifndef CWB_NO_FLOAT
             else if (to == TO_F32) {
-                ((float *)out)[done + i] = step * (float)symbol;
+                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
             }
 #endif
         }
@@ -1474,7 +1464,12 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity)
 {
-    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(tensor)) {
+        divide_rows(tensor, out);
+    }
+    return error;
 }
 #endif
 
