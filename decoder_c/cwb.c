@@ -39,6 +39,11 @@
 #else
 #define HAS_V1 1
 #endif
+#ifdef CWB_NO_EXPONENTS
+#define HAS_EXPONENTS 0
+#else
+#define HAS_EXPONENTS 1
+#endif
 #ifdef CWB_NO_TRELLIS
 #define HAS_TRELLIS 0
 #else
@@ -173,6 +178,41 @@ COLD static uint32_t take_varint(cursor *c)
     return value;
 }
 
+/* Bits being read, lowest first. */
+typedef struct {
+    cursor c;
+    uint8_t byte;
+    uint8_t left; /* bits of it not taken yet */
+} bit_cursor;
+
+static uint8_t take_bits(bit_cursor *bits, uint8_t count)
+{
+    uint8_t i, value = 0;
+
+    for (i = 0; i < count; i++) {
+        if (bits->left == 0) {
+            bits->byte = *take(&bits->c, 1);
+            bits->left = 8;
+        }
+        value = (uint8_t)(value | (bits->byte & 1) << i);
+        bits->byte >>= 1;
+        bits->left--;
+    }
+    return value;
+}
+
+static bit_cursor bits_of(const uint8_t *p, const uint8_t *end)
+{
+    bit_cursor bits;
+
+    bits.c.p = p;
+    bits.c.end = end;
+    bits.c.failed = 0;
+    bits.byte = 0;
+    bits.left = 0;
+    return bits;
+}
+
 /* ---- directory ---------------------------------------------------------------------------------------------------
  *
  * The directory: header and records of a file, which cwb_open checks once and cwb_tensor_at reads again.
@@ -184,7 +224,10 @@ enum {
     /* the first byte of a record: from here on a coded tensor, whose coder and form are */
     CODED = 128,
     CODER = 64,
-    FIRST_TRELLIS = 3
+    FIRST_TRELLIS = 3,
+    /* the byte in front of the record of a tensor with exponents, and the first form that may have them */
+    EXPONENTS = 62,
+    FIRST_STEPPED = 2
 };
 
 #define MAGIC UINT32_C(0x42574389) /* 0x89 and "CWB" */
@@ -195,6 +238,7 @@ enum {
 #define SHORT_STEP UINT32_C(0x33000000)
 #define LEAST_STEP UINT32_C(0x00800000)
 #define STEPS (UINT32_C(0x7A000000) - LEAST_STEP)
+#define LEAST_STEPPED UINT32_C(0x10000000) /* 2^-95, so that the step of a row is normal */
 
 /* Reads the dimensions: are their product, of those that are not 0, and the run of a trellis within limits? The run follows from
  * the form of a coded tensor: it is the last axis as stored, or all of them but the first. */
@@ -243,7 +287,10 @@ static cwb_error read_coded(cursor *c, cwb_tensor *tensor, uint8_t form)
     tensor->order = form == FIRST_TRELLIS ? 0 : form & 3;
     tensor->step_bits = step;
     tensor->largest = (uint16_t)(largest << trellis);
-    return largest <= UINT32_C(2047) >> trellis && step - LEAST_STEP < STEPS ? CWB_OK : CWB_ERR_GRID;
+    if (largest > UINT32_C(2047) >> trellis || step - LEAST_STEP >= STEPS || (tensor->stepped && step < LEAST_STEPPED)) {
+        return CWB_ERR_GRID;
+    }
+    return CWB_OK;
 }
 
 /* Reads the fields of a raw tensor behind its CRC. */
@@ -267,6 +314,13 @@ COLD static cwb_error read_record(cursor *c, cwb_tensor *record)
     cwb_error error = CWB_OK;
     uint8_t head = *take(c, 1);
 
+    record->stepped = head == EXPONENTS && record->version > 1;
+    if (record->stepped) {
+        head = *take(c, 1);
+        if (head < CODED || (head >> 3 & 7) < FIRST_STEPPED) {
+            return CWB_ERR_DIRECTORY;
+        }
+    }
     record->payload += record->payload_size;
     record->payload_size = take_varint(c);
     record->crc = take_u32(c);
@@ -581,29 +635,6 @@ enum {
     ENTRY = 3     /* numbers of a symbol in scratch memory */
 };
 
-/* Bits of the table, lowest first. */
-typedef struct {
-    cursor c;
-    uint8_t byte;
-    uint8_t left; /* bits of it not taken yet */
-} bit_cursor;
-
-static uint8_t take_bits(bit_cursor *bits, uint8_t count)
-{
-    uint8_t i, value = 0;
-
-    for (i = 0; i < count; i++) {
-        if (bits->left == 0) {
-            bits->byte = *take(&bits->c, 1);
-            bits->left = 8;
-        }
-        value = (uint8_t)(value | (bits->byte & 1) << i);
-        bits->byte >>= 1;
-        bits->left--;
-    }
-    return value;
-}
-
 /* Reads a level for each symbol, 0 if it does not occur, into the first numbers of `entries`; returns their number per octave as a
  * power of 2. */
 static uint8_t read_levels(bit_cursor *bits, uint16_t range, uint16_t *entries)
@@ -697,13 +728,8 @@ static cwb_error begin_ans(cwb_stream *stream)
 
         entry[0] = 1; /* the only level of a single symbol */
         if (range > 0) {
-            bit_cursor bits;
+            bit_cursor bits = bits_of(stream->next, stream->end);
 
-            bits.c.p = stream->next;
-            bits.c.end = stream->end;
-            bits.c.failed = 0;
-            bits.byte = 0;
-            bits.left = 0;
             resolution = read_levels(&bits, range, entry);
             if (bits.c.failed) {
                 return CWB_ERR_TABLE;
@@ -777,6 +803,105 @@ COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
     stream->state = state;
     stream->past = past;
 }
+
+/* ---- exponents ---------------------------------------------------------------------------------------------------
+ *
+ * Exponents: those of a tensor's rows, which stand in front of what its coder reads.
+ */
+
+enum { CENTRE_BITS = 5, MOST_EXPONENT = 31 };
+
+/* Exponents being read, again and again. */
+typedef struct {
+    bit_cursor bits;
+    uint8_t centre;
+    uint32_t left; /* of them, until they begin again */
+} row_cursor;
+
+/* Does the tensor have exponents, and may it? */
+static int has_exponents(const cwb_tensor *tensor)
+{
+    return HAS_EXPONENTS && tensor->stepped;
+}
+
+/* Rows of a tensor: the runs of its trellis; without one, the elements of equal index on axis 0. */
+COLD static uint32_t rows_of(const cwb_tensor *tensor)
+{
+    cursor c;
+
+    if (tensor->run > 0 || tensor->rank == 0) {
+        return divide(tensor->count, tensor->run > 0 ? tensor->run : 1);
+    }
+    c.p = tensor->shape;
+    c.end = c.p + 5; /* a varint is no longer */
+    c.failed = 0;
+    return take_varint(&c);
+}
+
+/* What follows the last exponent, read as one, is not looked at: `bits` says if any of them failed. */
+COLD static uint8_t next_exponent(row_cursor *rows, const cwb_tensor *tensor)
+{
+    uint8_t code = 0, exponent;
+
+    if (rows->left == 0) {
+        rows->bits = bits_of(tensor->payload, tensor->payload + tensor->payload_size);
+        rows->centre = take_bits(&rows->bits, CENTRE_BITS);
+        rows->left = rows_of(tensor);
+    }
+    rows->left--;
+    while (code <= 2 * MOST_EXPONENT && take_bits(&rows->bits, 1)) {
+        code++;
+    }
+    exponent = (uint8_t)(code & 1 ? rows->centre + (code + 1) / 2 : rows->centre - code / 2);
+    if (exponent > MOST_EXPONENT) {
+        rows->bits.c.failed = 1;
+    }
+    return exponent;
+}
+
+/* Reads all exponents of a tensor to `out`, if it is not null; where they end, or null if they break a rule. */
+COLD static const uint8_t *read_exponents(const cwb_tensor *tensor, int8_t *out)
+{
+    row_cursor rows;
+
+    rows.left = 0;
+    do {
+        uint8_t exponent = next_exponent(&rows, tensor);
+
+        if (rows.bits.c.failed) {
+            return NULL;
+        }
+        if (out != NULL) {
+            *out++ = (int8_t)exponent;
+        }
+    } while (rows.left > 0);
+    return rows.bits.byte != 0 ? NULL : rows.bits.c.p;
+}
+
+#ifndef CWB_NO_EXPONENTS
+cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity)
+{
+    uint32_t rows;
+
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind == CWB_RAW) {
+        return CWB_ERR_KIND;
+    }
+    rows = rows_of(tensor);
+    if (capacity < rows) {
+        return CWB_ERR_SPACE;
+    }
+    if (tensor->stepped) {
+        return read_exponents(tensor, out) == NULL ? CWB_ERR_GRID : CWB_OK;
+    }
+    while (rows > 0) {
+        out[--rows] = 0;
+    }
+    return CWB_OK;
+}
+#endif
 
 /* ---- adaptive ----------------------------------------------------------------------------------------------------
  *
@@ -1061,7 +1186,7 @@ enum { TILE = 32 }; /* symbols decoded at a time where they do not go straight t
 static int can_decode(const cwb_tensor *tensor)
 {
     return ((HAS_ANS && tensor->kind == CWB_ANS) || (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE)) &&
-           (HAS_TRELLIS || tensor->run == 0);
+           (HAS_TRELLIS || tensor->run == 0) && (HAS_EXPONENTS || !tensor->stepped);
 }
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
@@ -1089,7 +1214,10 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (scratch == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    stream->next = tensor->payload;
+    stream->next = has_exponents(tensor) ? read_exponents(tensor, NULL) : tensor->payload;
+    if (stream->next == NULL) {
+        return CWB_ERR_GRID;
+    }
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
@@ -1212,6 +1340,25 @@ float cwb_step(const cwb_tensor *tensor)
     step.bits = tensor->step_bits;
     return step.value;
 }
+
+/* Divides the elements of a sound tensor, which were decoded with its step, by the powers of two of their rows: this is exact. */
+COLD static void divide_rows(const cwb_tensor *tensor, float *out)
+{
+    row_cursor rows;
+    float_bits factor;
+    uint32_t i, row_left = 0;
+
+    rows.left = 0;
+    factor.bits = 0;
+    for (i = 0; i < tensor->count; i++) {
+        if (row_left == 0) {
+            factor.bits = (uint32_t)(127 - next_exponent(&rows, tensor)) << 23;
+            row_left = tensor->run > 0 ? tensor->run : 1;
+        }
+        row_left--;
+        out[i] *= factor.value;
+    }
+}
 #endif
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
@@ -1317,7 +1464,12 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity)
 {
-    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(tensor)) {
+        divide_rows(tensor, out);
+    }
+    return error;
 }
 #endif
 
@@ -1498,6 +1650,7 @@ cwb_error cwb_delta_tensor_at(const cwb_delta *delta, uint32_t index, cwb_change
         record->kind = CWB_ADAPTIVE;
         record->count = base->count;
         record->run = 0;
+        record->stepped = 0;
     } else if (record->kind != UNCHANGED) {
         *base = *record;
     }
@@ -1635,6 +1788,9 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
     }
 #ifndef CWB_NO_CRC
     crc = CWB_CRC32(0, tensor->changes.payload, (size_t)tensor->changes.payload_size);
+    if (has_exponents(&tensor->tensor)) { /* cwb_delta_begin has read them */
+        crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
+    }
 #endif
     for (done = 0; done < tensor->tensor.count; done += now) {
         now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
@@ -1710,7 +1866,12 @@ cwb_error cwb_delta_decode_i8(const cwb_changed *tensor, uint16_t *scratch, size
 cwb_error cwb_delta_decode_f32(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                                size_t capacity)
 {
-    return decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(&tensor->tensor)) {
+        divide_rows(&tensor->tensor, out);
+    }
+    return error;
 }
 #endif
 
@@ -1799,7 +1960,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_NAME:
         return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step or largest symbol of a tensor not allowed";
+        return "step, exponents or largest symbol of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:

@@ -14,11 +14,13 @@
  *
  * Every element of a coded tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol. Of a
  * tensor on a trellis (tensor.run > 0), symbols are the values that the coded indices stand for: nothing else differs.
+ * The rows of a tensor may have steps of their own (tensor.stepped): see cwb_exponents.
  *
  * Build options, to be defined for cwb.c and for every file that includes this header:
  *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
  *   CWB_NO_V1  leave out version 1 of the format; its files give CWB_ERR_VERSION
  *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
+ *   CWB_NO_EXPONENTS  leave out tensors whose rows have steps of their own; they give CWB_ERR_KIND. No cwb_exponents
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step
  *   CWB_NO_NAMES  no cwb_find, no cwb_name
  *   CWB_CRC32     the name of a function of yours, uint32_t name(uint32_t crc, const uint8_t *data, size_t size), that
@@ -66,7 +68,7 @@ typedef enum {
     CWB_ERR_LAYOUT = -7,      /* directory or payloads do not fill the file exactly */
     CWB_ERR_SHAPE = -8,       /* dimensions or size of a tensor */
     CWB_ERR_NAME = -9,        /* a name empty or too long, or not one per tensor */
-    CWB_ERR_GRID = -10,       /* step or largest symbol of a tensor */
+    CWB_ERR_GRID = -10,       /* step, exponents or largest symbol of a tensor */
     CWB_ERR_PAYLOAD_CRC = -11, /* of a payload and the symbols decoded from it */
     CWB_ERR_TABLE = -12,      /* frequency table of an ANS payload */
     CWB_ERR_STREAM = -13,     /* the coded stream does not end where the tensor does, or leaves its range */
@@ -75,7 +77,7 @@ typedef enum {
     CWB_ERR_SPACE = -15,     /* scratch or output memory too small */
     CWB_ERR_ARGUMENT = -16,  /* null pointer, more symbols read than there are, or end before all were read */
     CWB_ERR_NOT_FOUND = -17, /* no such index, name or section */
-    CWB_ERR_KIND = -18,      /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
+    CWB_ERR_KIND = -18,      /* a raw tensor has no symbols to decode: use its payload; or what it needs was left out */
     CWB_ERR_BASE = -19       /* cwb_delta_open only: the file is no delta, or was made for another base */
 } cwb_error;
 
@@ -118,13 +120,14 @@ typedef struct {
     uint8_t order;          /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
     uint8_t rank;
     uint8_t version;        /* of the format of the file */
+    uint8_t stepped;        /* coded: do its rows have steps of their own? cwb_exponents reads them */
     uint16_t largest;       /* coded: no symbol is larger than this, or less than minus this; raw: 0 */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
     uint32_t crc;           /* CRC-32 of the payload; coded: of the payload and of the symbols as little-endian int16 behind it */
     const uint8_t *shape;   /* the dimensions as they stand in the directory: cwb_shape reads them */
     uint32_t count;         /* elements: the product of the dimensions */
-    uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step */
+    uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step; stepped: of a row whose exponent is 0 */
     uint32_t run;           /* coded: elements between two restarts of the trellis; 0 if it is on none */
 } cwb_tensor;
 
@@ -179,8 +182,16 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity);
 
-/* The step of a coded tensor. */
+/* The step of a coded tensor; stepped: of a row whose exponent is 0. */
 float cwb_step(const cwb_tensor *tensor);
+#endif
+
+#ifndef CWB_NO_EXPONENTS
+/* The exponents of the rows of a coded tensor, 0 to 31, all 0 unless tensor.stepped: the step of a row is step * 2^-exponent,
+ * and its bits are tensor.step_bits - ((uint32_t)exponent << 23). Rows are the runs of the trellis, count / run of them, in
+ * decoded order; on none (run = 0), row i is what has the index i on axis 0. They stand in the payload, which decoding in
+ * place overwrites. CWB_ERR_KIND, CWB_ERR_SPACE if there are more than `capacity`, CWB_ERR_GRID if they are damaged. */
+cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity);
 #endif
 
 /* A tensor being decoded piece by piece. All members are private. (Bytes first: Thumb has short instructions for near ones.) */

@@ -14,15 +14,20 @@ from cerwu_onnx.types import QuantizedTensor
 
 
 def coded(
-    name: str, values: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR, run: int = 0
+    name: str,
+    values: np.ndarray,
+    coder: str,
+    order: f.Order = f.Order.ROW_MAJOR,
+    run: int = 0,
+    exponents: np.ndarray | None = None,
 ) -> writer.Encoded:
-    """A coded tensor of step 1/4."""
-    quantized = QuantizedTensor(values.astype(np.int32), 0.25, 0.0, 1.0, 0.0, run)
+    """A coded tensor of step 1/4, whose rows may have exponents."""
+    quantized = QuantizedTensor(values.astype(np.int32), 0.25, 0.0, 1.0, 0.0, run, exponents=exponents)
     return writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order))
 
 
 def base(seed: int = 0) -> bytes:
-    """Trellis and no trellis, both coders, another order, and two raw tensors, with their names."""
+    """Trellis and no trellis, both coders, other orders, exponents, and two raw tensors, with their names."""
     random = np.random.default_rng(seed)
     indices = np.rint(random.laplace(size=20 * 30) * 2).astype(int)
     stored = trellis.to_values(indices, 30)
@@ -33,6 +38,7 @@ def base(seed: int = 0) -> bytes:
         coded("zeros", np.zeros((7, 5)), "adaptive"),
         writer.encode_tensor(writer.RawTensor("bias", f.ElementType.FLOAT32, np.arange(4, dtype="<f4"))),
         writer.encode_tensor(writer.RawTensor("half", f.ElementType.FLOAT16, np.arange(6, dtype="<f2"))),
+        coded("rows", stored.reshape(20, 30), "ans", run=30, exponents=random.integers(0, 9, (20, 1))),
     ]
     sections = [writer.metadata_section({"tool": "base"})]
     return writer.assemble([*tensors, *sections, writer.names_section([part.record.name for part in tensors])])
@@ -44,7 +50,7 @@ def change(container: Container, index: int, density: float, largest: int, seed:
     record = container.tensors[index]
     before = container.symbols(record)
     changes = random.integers(-largest, largest + 1, before.size) * (random.random(before.size) < density)
-    part = deltas.changed(record, before, np.clip(before + changes, -2047, 2047))
+    part = deltas.changed(record, container.payload(record), before, np.clip(before + changes, -2047, 2047))
     assert part is not None
     return part
 
@@ -71,5 +77,6 @@ def example(seed: int = 0) -> tuple[bytes, bytes]:
         deltas.unchanged(container.tensors[3]),
         deltas.unchanged(container.tensors[4]),
         writer.encode_tensor(writer.RawTensor("half", f.ElementType.FLOAT16, np.ones(6, "<f2"))),
+        change(container, 6, 0.1, 5, seed),
     ]
     return content, delta(content, parts, writer.metadata_section({"tool": "delta"}))

@@ -107,7 +107,7 @@ class TestDamage:
             (cwb.build([], version=3), "written in a newer version of the format, or a delta"),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, step=0.0)]),
-                "step or largest symbol of a tensor not allowed",
+                "step, exponents or largest symbol of a tensor not allowed",
             ),
             (
                 cwb.build([cwb.ans("w", (1,), [-1], [3, 5, 3], words=cwb.encode([1], cwb.frequencies(TABLE, 1)))]),

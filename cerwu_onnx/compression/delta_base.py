@@ -13,6 +13,7 @@ from cerwu_onnx.compression.storage_order import stored_order
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import deltas, writer
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container.payload import exponents_of
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.model.elements import FLOATS
 from cerwu_onnx.model.exact_tensors import coded_table
@@ -33,25 +34,29 @@ class Before:
     Attributes:
         record: its record.
         stored: its values, int32, flat, in stored order.
+        payload: its payload.
     """
 
     record: f.Record
     stored: npt.NDArray[np.int32]
+    payload: bytes
 
     @property
     def tensor(self) -> QuantizedTensor:
         """The tensor on its grid; its run says whether there is a trellis."""
-        symbols = self.record.order.restore(self.stored, self.record.shape)
-        return QuantizedTensor(symbols, self.record.step, 0.0, 0.0, 0.0, self.record.run)
+        record = self.record
+        exponents = exponents_of(record, self.payload)[0] if record.stepped else None
+        symbols = record.order.restore(self.stored, record.shape)
+        return QuantizedTensor(symbols, record.step, 0.0, 0.0, 0.0, record.run, exponents=exponents)
 
     def encode(self, tensor: QuantizedTensor) -> writer.Encoded | None:
         """A tensor as changes of this one; None if it has another grid, or the format does not hold them."""
-        if tensor.step != self.record.step or tensor.symbols.shape != self.record.shape:
+        if tensor.symbols.shape != self.record.shape or not np.array_equal(tensor.steps, self.tensor.steps):
             return None
         stored = self.record.order.store(tensor.symbols).ravel()
         if np.array_equal(stored, self.stored):
             return deltas.unchanged(self.record)
-        return deltas.changed(self.record, self.stored, stored)
+        return deltas.changed(self.record, self.payload, self.stored, stored)
 
     def cost(self, tensor: QuantizedTensor) -> int | None:
         """The bytes of that."""
@@ -97,7 +102,9 @@ class Base:
     def before(self, name: str) -> Before | None:
         """A coded tensor; None if the base has none of this name."""
         record = self._records.get(name)
-        return Before(record, self.container.values(record)) if record is not None and record.is_coded else None
+        if record is None or not record.is_coded:
+            return None
+        return Before(record, self.container.values(record), self.container.payload(record))
 
     def misfit(self, graph: Graph, coder: str) -> str:
         """Why a model cannot be a delta of this base, in words; empty if it can."""
@@ -188,12 +195,13 @@ def parameters_over(
         if before is None:
             continue
         old = before.tensor
-        error = values[name].astype(np.float64) / old.step - old.symbols
-        near = np.abs(error) * old.step <= tensor.step / 2
-        if old.step > tensor.step and not near.all():
+        error = values[name].astype(np.float64) / old.steps - old.symbols
+        near = np.abs(error) * old.steps <= tensor.steps / 2
+        if not (near | (old.steps <= tensor.steps)).all():
             continue
         symbols = old.symbols + np.where(near, 0, np.rint(error)).astype(np.int32)
-        part = before.encode(replace(tensor, symbols=symbols, step=old.step, run=0))
+        moved = replace(old, symbols=symbols, distortion=tensor.distortion, energy=tensor.energy, run=0)
+        part = before.encode(moved)
         if part is not None and part.cost < writer.encode_tensor(writer.CodedTensor(name, tensor)).cost:
-            found[name] = replace(tensor, symbols=symbols, step=old.step)
+            found[name] = moved
     return found

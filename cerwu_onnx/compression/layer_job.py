@@ -103,16 +103,17 @@ def _without_data(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
     square = float(np.square(weight, dtype=np.float64).mean())
     price = layer.price * settings.price / job.weights
     cost = priced.Cost(BLIND / max(square, 1e-300), price, largest=layer.largest)
-    quantized, distortion = priced.quantize(
+    where = storage(layer, settings.weight_layout)
+    quantized, variance = priced.quantize(
         weight,
         layer.layout,
         PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
         cost,
-        columns=storage(layer, settings.weight_layout).columns,
+        columns=where.columns,
         damping=settings.damping,
         passes=settings.passes,
         name=layer.weight,
         base=over(job.before, layer, settings),
+        stepped=where.stepped,
     )
-    worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, job.bits)
-    return quantized if worth else None
+    return quantized if priced.worth(variance, weight.size, cost, job.bits) else None

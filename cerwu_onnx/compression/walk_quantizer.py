@@ -46,7 +46,7 @@ from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
-from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, MatrixLayout, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class WalkQuantizer:
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
         self._cache, self._effort = cache, EFFORTS[settings.effort]
         self._weights = _Weights(graph)
+        self._rows = {layer.weight: _by_rows(layer.layout, self._weights[layer.weight]) for layer in graph.layers}
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
@@ -114,7 +115,7 @@ class WalkQuantizer:
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
-            noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
+            noise = sensitivities(loss, self._weights, self._noise(self._first), curvatures, self._effort.draws)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
@@ -134,7 +135,7 @@ class WalkQuantizer:
         for step in steps:
             for layer in step.layers:
                 weight = self._weights[layer.weight]
-                deviation = (self._first[layer.weight] / len(self._first)) ** 0.5
+                deviation = np.sqrt(self._first[layer.weight] / len(self._first) * self._rows[layer.weight])
                 step.commit({layer.weight: noisy(weight, deviation * generator.normal(size=weight.shape))})
             if step.outputs:
                 try:
@@ -142,6 +143,10 @@ class WalkQuantizer:
                 except CalibrationError as error:
                     log.warning("how much errors cost is a guess: %s", error)
         return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
+
+    def _noise(self, variance: Mapping[str, float]) -> dict[str, FloatArray]:
+        """Variances of noise on all elements with these means: those of a row follow its own energy."""
+        return {name: mean * self._rows[name] for name, mean in variance.items()}
 
     def _output_loss(self) -> OutputLoss:
         """The loss, made at first use: if the cache has all measurements, it is never needed."""
@@ -192,7 +197,7 @@ class WalkQuantizer:
         self._progress("measure", 0, None, "noise")
         variance = {name: value or self._first[name] for name, value in found.variance.items()}
         try:
-            around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
+            around = noise_sensitivity(self._output_loss(), self._weights, self._noise(variance), found.values)
         except CalibrationError as error:
             log.warning("what errors cost is measured only at the float model: %s", error)
             return None
@@ -277,6 +282,15 @@ class _Weights(Mapping[str, FloatArray]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _by_rows(layout: MatrixLayout, weight: FloatArray) -> FloatArray:
+    """The mean square of each row, over that of all rows: an array to which the weight broadcasts.
+
+    A network may scale an output down and the next layer's weights up; noise should not drown such an output.
+    """
+    squares = np.square(layout.to_matrix(weight), dtype=np.float64).mean(axis=2)
+    return layout.of_rows(squares / squares.mean() if squares.any() else np.ones_like(squares))
 
 
 def _levelled(
@@ -365,7 +379,7 @@ def _quantized(
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
-    quantized, distortion = priced.quantize(
+    quantized, variance = priced.quantize(
         weight,
         layer.layout,
         stats,
@@ -376,11 +390,10 @@ def _quantized(
         name=layer.weight,
         dampings=effort.dampings,
         base=None if base is None else over(base.before(layer.weight), layer, settings),
+        stepped=where.stepped,
     )
-    trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
-    variance = distortion / trace if trace > 0 else 0.0
     element = graph.element(layer.weight)
-    if not priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
+    if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):
         return WalkedLayer(variance=variance)
     tensors = {layer.weight: quantized}
     limit = bound(graph, layer, stats, quantized) if bounds else None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container.payload import exponents_of
 from cerwu_onnx.container.writer import Encoded, section
 from cerwu_onnx.entropy import adaptive
 from cerwu_onnx.errors import BaseError, CorruptFileError
@@ -59,11 +60,12 @@ def unchanged(base: f.Record) -> Encoded:
     return Encoded(replace(base, kind=f.Kind.UNCHANGED, offset=0, size=0, crc=0, reach=0, base=base), b"")
 
 
-def changed(base: f.Record, before: IntArray, after: IntArray) -> Encoded | None:
+def changed(base: f.Record, base_payload: bytes, before: IntArray, after: IntArray) -> Encoded | None:
     """A coded tensor that differs from the base's by changes of its values.
 
     Args:
         base: the base's record.
+        base_payload: its payload.
         before: the base's values, flat, in stored order.
         after: those of the new tensor.
 
@@ -76,9 +78,15 @@ def changed(base: f.Record, before: IntArray, after: IntArray) -> Encoded | None
         return None
     shape = [base.shape[axis] for axis in base.order.axes(len(base.shape))]
     payload = adaptive.encode(changes.reshape(shape), (before != 0).astype(np.uint8), far=adaptive.FAR_CHANGE)
-    crc = f.crc32(np.ascontiguousarray(after, dtype="<i2"), f.crc32(payload))
+    crc = f.crc32(np.ascontiguousarray(after, dtype="<i2"), crc_of(base, base_payload, payload))
     record = replace(base, kind=f.Kind.CHANGED, offset=0, size=len(payload), crc=crc, reach=reach, base=base)
     return Encoded(record, payload)
+
+
+def crc_of(base: f.Record, base_payload: bytes, payload: bytes) -> int:
+    """The CRC of a changed tensor's payload and of the exponents that it takes from the base: values follow."""
+    exponents = base_payload[: exponents_of(base, base_payload)[1]] if base.stepped else b""
+    return f.crc32(exponents, f.crc32(payload))
 
 
 def values(record: f.Record, payload: bytes, before: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

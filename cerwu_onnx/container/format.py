@@ -132,6 +132,15 @@ class Form:
         stored = [shape[axis] for axis in self.order.axes(len(shape))]
         return stored[-1] if self.run == "last" else math.prod(stored[1:])
 
+    def row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A tensor's ONNX shape, with 1 for the axes that a row spans: there is an exponent for each row.
+
+        Rows are the runs of the trellis; without one, the elements of equal index on axis 0.
+        """
+        axes = self.order.axes(len(shape))
+        kept = {"": (0,), "last": axes[:-1], "rest": axes[:1]}[self.run]
+        return tuple(dim if axis in kept else 1 for axis, dim in enumerate(shape))
+
 
 FORMS = (
     Form(Order.ROW_MAJOR),
@@ -198,6 +207,9 @@ class ElementType(IntEnum):
 CODED, CODER = 128, 64
 """First bytes of records: those of coded tensors start at CODED; CODER is the bit of the adaptive coder."""
 
+EXPONENTS, FIRST_STEPPED = 62, 2
+"""The byte in front of the record of a tensor with exponents, and the first form that can have them."""
+
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
 
@@ -235,6 +247,8 @@ class Record:
         version: of the format of the file.
         base: of a tensor that is unchanged or changed, the base's tensor; so are the fields from ``element`` on, but
             ``reach``, which is the largest magnitude of a change.
+        stepped: whether the rows have steps of their own: ``step * 2^-e`` with exponents e, with which the payload
+            begins (coded tensors).
     """
 
     kind: Kind
@@ -249,6 +263,7 @@ class Record:
     order: Order = Order.ROW_MAJOR
     run: int = 0
     version: int = VERSION
+    stepped: bool = False
     base: Record | None = None
 
     @property
@@ -274,6 +289,20 @@ class Record:
         return math.prod(self.shape)
 
     @property
+    def form(self) -> Form:
+        """The form of a coded tensor.
+
+        Raises:
+            ValueError: no form stores runs of this length.
+        """
+        return FORMS[self._form()]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a coded tensor's exponents, to which ``shape`` broadcasts (:meth:`Form.row_shape`)."""
+        return self.form.row_shape(self.shape)
+
+    @property
     def largest(self) -> int:
         """Largest magnitude that a coded tensor may have, in units of its step."""
         if self.base is not None:
@@ -292,7 +321,8 @@ class Record:
         """The record's bytes in the directory."""
         if self.kind is Kind.UNCHANGED:
             return bytes([self.kind])
-        out = bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
+        out = bytes([EXPONENTS]) if self.stepped and self.has_symbols else b""
+        out += bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
         if self.kind is Kind.RAW or self.has_symbols:
             out += b"".join(varint(dim) for dim in self.shape)
         return out + self.grid_bytes()
@@ -300,11 +330,14 @@ class Record:
     def _head(self) -> int:
         """The first byte."""
         if self.has_symbols:
-            form = form_number(self.order, self.run, self.shape)
-            if form is None:
-                raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
-            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * form + len(self.shape)
+            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * self._form() + len(self.shape)
         return 8 * ELEMENT_CODES.index(self.element) + len(self.shape) if self.kind is Kind.RAW else int(self.kind)
+
+    def _form(self) -> int:
+        form = form_number(self.order, self.run, self.shape)
+        if form is None:
+            raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
+        return form
 
     def grid_bytes(self) -> bytes:
         """The bytes of a coded tensor's record that describe its grid: step, unless it is the base's, and reach."""

@@ -23,6 +23,8 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.packed import unpack
 from cerwu_onnx.container.payload import decode as decode_payload
+from cerwu_onnx.container.payload import exponents_of
+from cerwu_onnx.entropy import exponents
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import BaseError, CorruptFileError, UsageError
 from cerwu_onnx.jobs.inputs import reading
@@ -187,11 +189,14 @@ class Container:
                 return before
         payload = self.payload(record)
         try:
-            changes = record.kind is f.Kind.CHANGED
-            symbols = deltas.values(record, payload, before) if changes else decode_payload(record, payload)
+            if self.base is not None and record.base is not None:
+                symbols = deltas.values(record, payload, before)
+                crc = deltas.crc_of(record.base, self.base.payload(record.base), payload)
+            else:
+                symbols, crc = decode_payload(record, payload), f.crc32(payload)
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
-        if f.crc32(symbols.astype("<i2"), f.crc32(payload)) != record.crc:
+        if f.crc32(symbols.astype("<i2"), crc) != record.crc:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of payload and values: the file is damaged")
         return symbols
 
@@ -202,14 +207,34 @@ class Container:
             return file.decode_symbols(indices[record.name]).astype(np.int32)
         return self.symbols(record)
 
+    def steps(self, record: f.Record) -> npt.NDArray[np.float32]:
+        """The steps of a coded tensor's rows, to which its shape broadcasts; of shape () if it has one for all rows.
+
+        Its CRC is not checked.
+
+        Raises:
+            CorruptFileError: its exponents break a rule of the format.
+        """
+        step = np.asarray(record.step, np.float32)
+        if not record.stepped:
+            return step
+        if self.base is not None and record.base is not None:
+            return self.base.steps(record.base)
+        try:
+            rows, _ = exponents_of(record, self.payload(record))
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{_where(record)}: {error}") from None
+        return np.ldexp(step, -rows.astype(np.int32))
+
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, but never with the C library."""
         if self.base is not None and record.base is not None and not record.is_coded:
             return self.base.decode_python(record.base)
         if not record.is_coded:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
-        values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
-        return record.order.restore(values, record.shape)
+        symbols = record.order.restore(self.symbols(record), record.shape)
+        values: npt.NDArray[np.float32] = self.steps(record) * symbols.astype(np.float32)
+        return values
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
         """Decode a tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
@@ -414,6 +439,11 @@ def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
     head = cursor.take(1)[0]
     if head == f.Kind.UNCHANGED and version > 1:
         return f.Record(f.Kind.UNCHANGED, offset, 0, 0, version=version)
+    stepped = head == f.EXPONENTS and version > 1
+    if stepped:
+        head = cursor.take(1)[0]
+        if head < f.CODED or head >> 3 & 7 < f.FIRST_STEPPED:
+            raise CorruptFileError(f"directory: exponents before a record of head {head}: the file is damaged")
     size, crc = cursor.varint(), cursor.u32()
     if head == f.Kind.CHANGED and version > 1:
         reach = cursor.varint()
@@ -444,8 +474,11 @@ def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
         raise CorruptFileError(f"tensor {name!r}: step or largest symbol out of range")
     kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
     step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    if stepped and step < exponents.LEAST_STEP:
+        raise CorruptFileError(f"tensor {name!r}: a step of {step:g} is too small for exponents")
     run = form.run_length(shape)
-    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run, version)
+    float32 = f.ElementType.FLOAT32
+    return f.Record(kind, offset, size, crc, float32, shape, name, step, reach, form.order, run, version, stepped)
 
 
 def _where(record: f.Record) -> str:

@@ -76,11 +76,12 @@ class Frame:
             The tensor, on the base's grid but on no trellis, and its distortion, weighted by rows.
         """
         before = self.layout.to_matrix(base.symbols.astype(np.float64))
-        after = before
+        after, steps = before, base.row_steps(self.layout)
         if np.isfinite(price):
             blocks = len(self.factor) // len(before)
-            w = cut((self.target / base.step - before)[:, :, self.order], blocks)
-            weight = self.curvature[:, :, None] * np.repeat(self._row_costs(), blocks, axis=0)[:, None]
+            w = cut((self.target / steps[:, :, None] - before)[:, :, self.order], blocks)
+            costs = self._row_costs() * (steps / base.step) ** 2
+            weight = self.curvature[:, :, None] * np.repeat(costs, blocks, axis=0)[:, None]
             price /= base.step**2
             changes = np.rint(w)
             for _ in range(passes):
@@ -88,7 +89,7 @@ class Frame:
             after = before.copy()
             after[:, :, self.order] += joined(changes, blocks)
             after = np.clip(after, -self.largest, self.largest)
-        error = self.target - base.step * after
+        error = self.target - steps[:, :, None] * after
         found = replace(
             base,
             symbols=self.layout.to_tensor(after).astype(np.int32),

@@ -126,7 +126,7 @@ def _layer(record: f.Record, symbols: Any, operator: str) -> LayerReport:
         coder=record.kind.name.lower(),
         coded_bytes=record.value_bytes,
         bits_per_weight=8 * record.value_bytes / record.count,
-        entropy=coded_entropy(record.order.store(symbols), record.run),
+        entropy=coded_entropy(record.order.store(symbols), record.run if record.has_symbols else 0),
         step=record.step,
         symbols=len(np.unique(symbols)),
         relative_error=UNKNOWN,

@@ -180,6 +180,7 @@ cwb_error cwb_delta_tensor_at(const cwb_delta *delta, uint32_t index, cwb_change
         record->kind = CWB_ADAPTIVE;
         record->count = base->count;
         record->run = 0;
+        record->stepped = 0;
     } else if (record->kind != UNCHANGED) {
         *base = *record;
     }
@@ -317,6 +318,9 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
     }
 #ifndef CWB_NO_CRC
     crc = CWB_CRC32(0, tensor->changes.payload, (size_t)tensor->changes.payload_size);
+    if (has_exponents(&tensor->tensor)) { /* cwb_delta_begin has read them */
+        crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
+    }
 #endif
     for (done = 0; done < tensor->tensor.count; done += now) {
         now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
@@ -392,7 +396,12 @@ cwb_error cwb_delta_decode_i8(const cwb_changed *tensor, uint16_t *scratch, size
 cwb_error cwb_delta_decode_f32(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                                size_t capacity)
 {
-    return decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(&tensor->tensor)) {
+        divide_rows(&tensor->tensor, out);
+    }
+    return error;
 }
 #endif
 

@@ -15,6 +15,7 @@
 #include "sections.h"
 #include "trellis.h"
 #include "ans.h"
+#include "exponents.h"
 #include "adaptive.h"
 #include "streams.h"
 #include "tensors.h"

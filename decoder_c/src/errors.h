@@ -31,7 +31,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_NAME:
         return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step or largest symbol of a tensor not allowed";
+        return "step, exponents or largest symbol of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:

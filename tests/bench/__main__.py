@@ -1,10 +1,10 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults, kl, untrusted, trained, deltas. The first four by default: ``memory`` writes some ten gigabytes to a
-temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets``, ``defaults``,
-``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the
-networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
+targets, defaults, kl, untrusted, trained, deltas. The first four by default: ``memory`` writes some ten gigabytes to a
+temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
+``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER``
+needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from . import (
     kl,
     memory,
     mobilenet,
+    ranges,
     rate,
     scaling,
     sources,
@@ -39,7 +40,7 @@ from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
 ALONE = (
-    *("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling"),
+    *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
     *("untrusted", "trained", "deltas"),
 )
 """Parts that need none of the real models."""
@@ -103,6 +104,8 @@ def main() -> None:
         efficient.run(console)
     if "mobilenet" in parts:
         mobilenet.run(console)
+    if "ranges" in parts:
+        ranges.run(console)
     if "cache" in parts:
         cache.run(console)
     if "decode" in parts:

@@ -132,12 +132,19 @@ static cwb_error decode(const cwb_changed *tensor)
 #ifndef CWB_NO_FLOAT
     {
         float *values = allocate(count * sizeof *values);
+        int8_t *exponents = allocate(count);
 
+        if (cwb_exponents(&tensor->tensor, exponents, count) != CWB_OK) {
+            REQUIRE(error != CWB_OK);
+        }
         REQUIRE(cwb_delta_decode_f32(tensor, scratch, bytes, values, count) == error);
         for (i = 0; error == CWB_OK && i < count; i++) {
-            REQUIRE(values[i] == cwb_step(&tensor->tensor) * (float)symbols[i]);
+            int exponent = exponents[tensor->tensor.run > 0 ? i / tensor->tensor.run : 0];
+
+            REQUIRE(values[i] == cwb_step(&tensor->tensor) / (float)((uint32_t)1 << exponent) * (float)symbols[i]);
         }
         free(values);
+        free(exponents);
     }
 #endif
     for (i = 0; out != NULL && error == CWB_OK && i < count; i++) {

@@ -12,6 +12,30 @@ def has_trellis(form: int) -> bool:
     return form in (3, 4, 5, 6, 7)
 
 
+def exponents(payload: bytes, rows: int) -> tuple[list[int], int]:
+    """The exponents that a payload begins with, and where the rest begins."""
+    at = 0
+
+    def bit() -> int:
+        nonlocal at
+        refuse_if(at == 8 * len(payload), "exponents cut short")
+        at += 1
+        return payload[(at - 1) // 8] >> (at - 1) % 8 & 1
+
+    c = sum(bit() << i for i in range(5))
+    found = []
+    for _ in range(rows):
+        v = 0
+        while bit():
+            v += 1
+        e = c + (v + 1) // 2 if v % 2 else c - v // 2
+        refuse_if(not 0 <= e <= 31, "an exponent out of range")
+        found.append(e)
+    while at % 8:
+        refuse_if(bit() != 0, "bits behind the exponents")
+    return found, at // 8
+
+
 def decode(payload: bytes, head: int, stored: list[int], largest: int, version: int) -> list[int]:
     """The values of a coded tensor's symbols, in stored order; ``stored`` are the dimensions in that order."""
     count = 1

@@ -32,6 +32,7 @@ class Record:
     dims: list[int] = field(default_factory=list)
     step: float = 0.0
     largest: int = 0
+    stepped: bool = False
 
     @property
     def is_tensor(self) -> bool:
@@ -44,6 +45,14 @@ class Record:
     @property
     def form(self) -> int:
         return self.head >> 3 & 7
+
+    @property
+    def rows(self) -> int:
+        """How many there are of a tensor with exponents."""
+        stored = stored_dims(self.form, self.dims)
+        if self.form == 2:
+            return stored[-1]
+        return stored[0] if self.form in (4, 5) else self.elements // stored[-1]
 
     @property
     def elements(self) -> int:
@@ -154,27 +163,38 @@ class File:
             if record.head == UNCHANGED:
                 return before
             values = coders.decode_changes(record.payload, before, record.largest)
-            content = record.payload + struct.pack(f"<{len(values)}h", *values)
-            refuse_if(zlib.crc32(content) != record.crc, "CRC of changes and values")
+            other = self.in_base(record)
+            exponents = other.payload[: coders.exponents(other.payload, other.rows)[1]] if other.stepped else b""
+            content = record.payload + exponents + struct.pack(f"<{len(values)}h", *values)
+            refuse_if(zlib.crc32(content) != record.crc, "CRC of changes, exponents and values")
             return values
+        payload = record.payload
+        if record.stepped:
+            payload = payload[coders.exponents(payload, record.rows)[1] :]
         values = coders.decode(
-            record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
+            payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
         )
         content = record.payload + struct.pack(f"<{len(values)}h", *values)
         refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
         return values
 
     def in_base(self, record: Record) -> Record:
-        """The record that says a tensor's dimensions, form and step: its own, or that of the base."""
+        """The record that says a tensor's dimensions, form, step and exponents: its own, or that of the base."""
         if record.head not in (UNCHANGED, CHANGED):
             return record
         assert self.base is not None
         return self.base.tensors[next(i for i, other in enumerate(self.tensors) if other is record)]
 
-    def values(self, record: Record) -> list[int]:
-        """The values of a coded tensor's symbols in the order of the tensor; the tensor is the step times these."""
-        stored = self.symbols(record)
+    def values(self, record: Record) -> list[float]:
+        """The elements of a coded tensor in the order of the tensor, not yet rounded to float32."""
+        symbols = self.symbols(record)
         record = self.in_base(record)
+        stored: list[float] = [record.step * value for value in symbols]
+        if record.stepped:
+            exponents, _ = coders.exponents(record.payload, record.rows)
+            run = record.elements // record.rows
+            for i in range(len(stored)):
+                stored[i] *= 2.0 ** -exponents[i % record.rows if record.form == 2 else i // run]
         return [stored[i] for i in places(record.form, record.dims)]
 
 
@@ -252,8 +272,12 @@ def read_record(source: Bytes, version: int) -> Record:
     refuse_if(version == 1 and head in (UNCHANGED, CHANGED), "a delta's tensor in version 1")
     if head == UNCHANGED:
         return Record(head, 0)
+    stepped = version > 1 and head == 62
+    if stepped:
+        head = source.u8()
+        refuse_if(head < 128 or head >> 3 & 7 < 2, "exponents of what cannot have any")
     size = source.varint()
-    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size)
+    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size, stepped=stepped)
     if head == CHANGED:
         record.largest = source.varint()
         refuse_if(record.largest > 2047, "R out of range")
@@ -276,6 +300,7 @@ def read_record(source: Bytes, version: int) -> Record:
     else:
         record.step = struct.unpack("<f", source.take(4))[0]
         refuse_if(not 2.0**-126 <= record.step < 2.0**117, "a step out of range")
+    refuse_if(stepped and record.step < 2.0**-95, "a step too small for exponents")
     record.largest = source.varint()
     refuse_if(record.largest > (1023 if coders.has_trellis(record.form) else 2047), "R out of range")
     return record
