@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -94,7 +95,5 @@ if __name__ == "__main__":
     prepare()
     running = server(int(sys.argv[1]) if len(sys.argv) > 1 else 8000)
     print(f"{address(running)} (Ctrl-C ends it)", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         running.serve_forever()
-    except KeyboardInterrupt:
-        pass

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build src/cwb-wasm.js, the WebAssembly module as text in a script, from the C sources: ``python js/wasm/build.py``.
 
-The compiler is that in the wheel of ziglang. The same sources and the same ziglang give the same bytes, wherever they stand.
+The compiler is that in the wheel of ziglang. The same sources and the same ziglang give the same bytes, wherever they
+stand.
 """
 
 from __future__ import annotations

