@@ -37,12 +37,12 @@ function module() {
 
 /** The functions of the package on a platform: browser.js, node.js. */
 export function api(platform) {
-  /** Read, decode and check a file; `use` gets the decoder, with its model open, and the tensors. */
+  /** Read, decode and check a file; `use` makes something of the decoder, with its model open, and of the tensors. */
   async function withFile(source, { onprogress, signal, workers = platform.cores, base }, use) {
     signal?.throwIfAborted();
     const code = await module();
     const decoder = await Decoder.from(code);
-    const options = { module: code, spawn: platform.spawn, cores: Math.min(workers, 8), onprogress };
+    const options = { module: code, spawn: platform.spawn, cores: Math.min(workers, 8), hasBase: base !== undefined, onprogress };
     const reading = new Reading(decoder, options);
     const stop = () => reading.close(signal.reason);
     signal?.addEventListener('abort', stop, { once: true });
@@ -53,7 +53,7 @@ export function api(platform) {
       ]);
       signal?.throwIfAborted();
       decoder.openModel(reading.start, reading.total, before);
-      return await use(decoder, reading.tensors);
+      return use(decoder, await reading.converted());
     } finally {
       reading.close();
       signal?.removeEventListener('abort', stop);

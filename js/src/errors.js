@@ -14,8 +14,19 @@ export class CwbError extends Error {
   }
 }
 
-/** Codes for the errors of the decoder (decoder_c/cwb.h); those that are not here mean damage. */
-const CODES = { [-1]: 'not-cwb', [-2]: 'too-new', [-3]: 'truncated' };
+/** The error of a delta without its base, or with another. */
+export const BASE = -19;
+
+/** Codes for errors of the decoder (cwb.h, cwb_onnx.h of decoder_c); those that are not here mean damage. */
+const CODES = {
+  [-1]: 'not-cwb',
+  [-2]: 'too-new',
+  [-3]: 'truncated',
+  [BASE]: 'base',
+  [-64]: 'memory',
+  [-71]: 'no-graph',
+  [-72]: 'memory',
+};
 
 /**
  * @param {number} error of the decoder, negative

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-import { CwbError } from './errors.js';
+import { BASE, CwbError } from './errors.js';
 import { Pool } from './pool.js';
+import { BYTES } from './wasm.js';
 
 const HEADER = 20; // bytes
 const SMALL = 1 << 14; // elements of a tensor that is not worth a message to a worker
-const FEW = 1 << 18; // elements of a file that is not worth starting workers
+const FEW = 1 << 21; // elements of a file that is not worth starting workers
 
 /**
  * A file being read: its bytes arrive in the decoder's memory, and each tensor is decoded as soon as its payload is there.
  *
- * `tensors` are what Decoder.describe tells, each with `data`: its elements once `read` is done, before that a promise.
+ * `tensors` are what Decoder.describe tells, each with `data`: its elements once `read` is done, before that a promise. A delta
+ * has none: only its base says what its payloads mean.
  */
 export class Reading {
   /**
    * @param {import('./wasm.js').Decoder} decoder
-   * @param {{spawn: () => object, cores: number, module: WebAssembly.Module, onprogress?: (progress: object) => void}} options
+   * @param {{spawn: () => object, cores: number, module: WebAssembly.Module, hasBase: boolean, onprogress?: (progress: object) => void}} options
    */
   constructor(decoder, options) {
     this.decoder = decoder;
@@ -31,10 +33,11 @@ export class Reading {
   /** @param {AsyncIterable<Uint8Array>} chunks */
   async read(chunks) {
     for await (const chunk of chunks) {
-      for (let done = 0; done < chunk.length;) {
+      for (let done = 0; done < chunk.length && !this.failure;) {
         if (this.loaded === this.total) this.decoder.checked(-4);
         done += this.take(chunk.subarray(done));
       }
+      if (this.failure) throw this.failure;
       this.report();
     }
     if (this.loaded < HEADER) this.checkHeader();
@@ -80,7 +83,13 @@ export class Reading {
   /** Header and directory are there. */
   open() {
     const { decoder, options } = this;
-    const count = decoder.open(this.start, this.total);
+    const count = decoder.calls.open(this.start, this.total);
+    this.tensors = [];
+    if (count === BASE) {
+      if (options.hasBase) return;
+      throw new CwbError('base', 'the file is a delta: give the file that it changes as the option base');
+    }
+    decoder.checked(count);
     this.tensors = Array.from({ length: count }, (_, index) => decoder.describe(index));
     const coded = this.tensors.filter((tensor) => tensor.isCoded);
     this.elements = coded.reduce((sum, tensor) => sum + tensor.count, 0);
@@ -99,13 +108,31 @@ export class Reading {
     for (; this.begun < (this.tensors?.length ?? 0); this.begun++) {
       const tensor = this.tensors[this.begun];
       if (tensor.offset + tensor.size > this.loaded) return;
-      const payload = () => this.decoder.bytes(this.start + tensor.offset, tensor.size).slice();
-      tensor.data = tensor.count > SMALL ? this.pool.decode(tensor, payload) : this.decoder.decode(tensor, payload());
+      tensor.data = this.decode(tensor);
       Promise.resolve(tensor.data).then(() => {
         this.decoded += tensor.isCoded ? tensor.count : 0;
         this.report();
-      }, () => {}); // read() tells
+      }, (error) => (this.failure ??= error));
     }
+  }
+
+  /** The elements of a tensor, or a promise of them. */
+  decode(tensor) {
+    const payload = () => this.decoder.bytes(this.start + tensor.offset, tensor.size).slice();
+    return tensor.count > SMALL ? this.pool.decode(tensor, payload) : this.decoder.decode(tensor, payload());
+  }
+
+  /** The tensors as the graph, which is open now, has them: it may make other floats of what was stored as float32. */
+  async converted() {
+    const { tensors, decoder } = this;
+    const types = tensors.map(({ index }) => decoder.modelTensor(index).type);
+    return Promise.all(
+      tensors.map(async (tensor, index) => {
+        const type = types[index];
+        if (!tensor.isCoded || type === tensor.type || !BYTES[type]) return tensor;
+        return { ...tensor, type, data: await this.decode({ ...tensor, type }) };
+      }),
+    );
   }
 
   report() {

@@ -17,9 +17,12 @@ export async function* chunks(source, open, signal) {
   if (source instanceof Blob) stream = source.stream();
   else stream = (source instanceof Response ? checked(source) : checked(await fetched(source, open, signal))).body;
   const reader = stream.getReader();
+  const stop = () => reader.cancel(signal.reason).catch(() => {});
+  signal?.addEventListener('abort', stop, { once: true });
   try {
     for (;;) {
       const { done, value } = await reader.read();
+      signal?.throwIfAborted();
       if (done) return;
       yield value;
     }
@@ -28,6 +31,7 @@ export async function* chunks(source, open, signal) {
     if (error instanceof CwbError) throw error;
     throw new CwbError('network', `${name}: the connection broke (${error.message})`, { cause: error });
   } finally {
+    signal?.removeEventListener('abort', stop);
     reader.cancel().catch(() => {});
   }
 }

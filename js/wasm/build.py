@@ -17,23 +17,32 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OUTPUT = HERE.parent / "src" / "cwb-wasm.js"
 
-DECODER = ("decoder_c/cwb.c", "js/wasm/cwb_wasm.c")
-GRAPH = ("cwb_onnx.c",)
+HOST = (
+    *("onnx", "graph", "sections", "references", "messages", "message_bytes", "strings", "elements"),
+    *("texts", "inflate", "pack"),
+)
+"""Parts of the library that makes ONNX models (decoder_c/host/cwb_onnx.h)."""
+
+SOURCES = (
+    "js/wasm/cwb_wasm.c",
+    "decoder_c/cwb.c",
+    *(f"decoder_c/host/cwb_{name}.c" for name in HOST),
+)
 
 FLAGS = (
-    *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-O2", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),
-    *("-Wall", "-Wextra", "-Werror", "-Idecoder_c"),
+    *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-Os", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),
+    *("-Wall", "-Wextra", "-Werror", "-Idecoder_c", "-Idecoder_c/host"),
     *("-Wl,--strip-all", "-Wl,-z,stack-size=65536"),
 )
 
 
-def build(root: Path = ROOT, *, graph: bool = True) -> bytes:
-    """The WebAssembly module: the decoder, and what makes ONNX models unless ``graph`` is false."""
-    more = ("-DCWB_WASM_GRAPH", "-Idecoder_c/host", *(f"decoder_c/host/{name}" for name in GRAPH)) if graph else ()
+def build(root: Path = ROOT) -> bytes:
+    """The WebAssembly module, from the sources below ``root``."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "cwb.wasm"
-        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *more, *DECODER, "-o", str(output)]
-        subprocess.run(command, cwd=root, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "ziglang", "cc", *FLAGS, *SOURCES, "-o", str(output)], cwd=root, check=True
+        )
         return output.read_bytes()
 
 
@@ -44,6 +53,6 @@ def script(module: bytes) -> str:
 
 
 if __name__ == "__main__":
-    module = build(graph="--decoder" not in sys.argv)
+    module = build()
     OUTPUT.write_text(script(module), encoding="utf-8")
     print(f"{OUTPUT.relative_to(ROOT)}: {len(module):,} bytes of WebAssembly")

@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What src/wasm.js calls: the decoder over one memory. Functions are flat (integers and addresses). A module holds one open file:
- * of the thread that reads the file all of its bytes; of a worker header and directory, for a payload is given with each call.
+ * What src/wasm.js calls: the decoder and the maker of models over one memory. Functions are flat (integers and addresses). An
+ * instance holds one open file: that of the thread which reads the file, all of its bytes; a worker's, header and directory alone,
+ * for it gets a payload with each call.
  */
 #include <stdlib.h>
 
-#include "cwb.h"
+#include "cwb_elements.h"
+#include "cwb_onnx.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
 static cwb_file opened;
-static uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
+static cwb_onnx *model;
 static uint32_t crc_tables[8][256];
 
-/* What describe() tells of a tensor. */
-enum { KIND, TYPE, ORDER, RANK, OFFSET, SIZE, COUNT, STEP, NAME, NAME_SIZE, DIMS, FIELDS = DIMS + CWB_MAX_RANK };
-static uint32_t fields[FIELDS];
+/* What describe() tells of a tensor as it is stored; `offset` is where its payload begins in the file. */
+typedef struct {
+    uint32_t is_coded, type, count, offset, size;
+} stored_tensor;
+
+/* What model_tensor() tells of a tensor as the graph has it; `offset` is where its elements belong. */
+typedef struct {
+    uint32_t name, name_size, dims, rank, type, size, offset, is_apart;
+} model_tensor;
 
 EXPORT("allocate") void *cwb_wasm_allocate(size_t size)
 {
@@ -66,83 +74,67 @@ EXPORT("start") void cwb_wasm_start(void)
     }
 }
 
-/* Opens a file of `size` bytes, of which header and directory stand at `data`; the number of its tensors, or an error. */
+/* Opens a file of `size` bytes, of which header and directory stand at `data`: the number of its tensors, or an error, which is
+ * CWB_ERR_BASE if the file is a delta. */
 EXPORT("open") int32_t cwb_wasm_open(const uint8_t *data, uint32_t size)
 {
+    static const uint8_t empty[20] = {0x89, 'C', 'W', 'B', 2, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0x91, 0xA2, 0xEC, 0x1A};
     cwb_error error = cwb_open(&opened, data, size);
 
+    if (error == CWB_ERR_VERSION) { /* is it a delta? Payloads may not be there yet, so any other error will do */
+        cwb_file base;
+        cwb_delta delta;
+
+        (void)cwb_open(&base, empty, sizeof empty);
+        error = cwb_delta_open(&delta, data, size, &base) == CWB_ERR_VERSION ? CWB_ERR_VERSION : CWB_ERR_BASE;
+    }
     return error == CWB_OK ? (int32_t)opened.tensors : error;
 }
 
-/* Where the text of an error stands, ended by a NUL. */
-EXPORT("message") const char *cwb_wasm_message(int32_t error)
+EXPORT("describe") const stored_tensor *cwb_wasm_describe(uint32_t index)
 {
-    return cwb_strerror((cwb_error)error);
-}
-
-/* Sets fields[] to what the directory tells of tensor `index`; OFFSET is where its payload begins in the file. */
-EXPORT("describe") const uint32_t *cwb_wasm_describe(uint32_t index)
-{
+    static stored_tensor told;
     cwb_tensor tensor;
 
     if (cwb_tensor_at(&opened, index, &tensor) != CWB_OK) {
         return NULL;
     }
-    fields[KIND] = tensor.kind;
-    fields[TYPE] = tensor.type;
-    fields[ORDER] = tensor.order;
-    fields[RANK] = tensor.rank;
-    fields[OFFSET] = (uint32_t)(tensor.payload - opened.data);
-    fields[SIZE] = tensor.payload_size;
-    fields[COUNT] = tensor.count;
-    fields[STEP] = tensor.step_bits;
-    cwb_shape(&tensor, fields + DIMS);
-    return fields;
+    told.is_coded = tensor.kind != CWB_RAW;
+    told.type = tensor.type;
+    told.count = tensor.count;
+    told.offset = (uint32_t)(tensor.payload - opened.data);
+    told.size = tensor.payload_size;
+    return &told;
 }
 
-/* Reads all of tensor `index`, whose payload stands at `payload`, with everything checked. Coded: its elements as float32 in stored
- * order, to `out`, which has room for them. Raw: nothing is written. */
-EXPORT("decode") int32_t cwb_wasm_decode(uint32_t index, const uint8_t *payload, float *out)
+/* Decodes tensor `index`, whose payload stands at `payload`, to `out`, row-major, as floats of a type, with all checks; type 0 is the
+ * stored one. */
+EXPORT("decode") int32_t cwb_wasm_decode(uint32_t index, const uint8_t *payload, int32_t type, uint8_t *out)
 {
-    cwb_tensor tensor;
-    cwb_error error = cwb_tensor_at(&opened, index, &tensor);
+    cwb_changed tensor = {0};
+    cwb_target target = {0};
+    cwb_error error = cwb_tensor_at(&opened, index, &tensor.tensor);
 
     if (error != CWB_OK) {
         return error;
     }
-    tensor.payload = payload;
-    return tensor.kind == CWB_RAW ? cwb_check(&tensor, scratch, sizeof scratch)
-                                  : cwb_decode_f32(&tensor, scratch, sizeof scratch, out, tensor.count);
+    tensor.tensor.payload = payload;
+    target.type = type;
+    return cwb_decode_elements(&tensor, &target, out);
 }
 
-#ifdef CWB_WASM_GRAPH
-static cwb_onnx *model;
-
-/* What model_tensor() tells. */
-typedef struct {
-    const char *name;
-    uint32_t name_size;
-    const int64_t *dims;
-    uint32_t rank;
-    uint32_t type;
-    uint32_t size;
-    uint32_t offset;
-    uint32_t apart;
-} model_tensor;
-
-EXPORT("model_open") int32_t cwb_wasm_model_open(const uint8_t *file, uint32_t size, const uint8_t *base, uint32_t base_size)
-{
-    return cwb_onnx_open(&model, file, size, base, base_size);
-}
-
-EXPORT("model_message") const char *cwb_wasm_model_message(int32_t error)
+/* Where the text of an error stands, ended by a NUL. */
+EXPORT("message") const char *cwb_wasm_message(int32_t error)
 {
     return cwb_onnx_strerror(error);
 }
 
-EXPORT("model_has_graph") int32_t cwb_wasm_model_has_graph(void)
+/* Opens the model of a file, all of which is there; of a delta with its base, else that is null. Whether it has a graph, or an error. */
+EXPORT("model_open") int32_t cwb_wasm_model_open(const uint8_t *file, uint32_t size, const uint8_t *base, uint32_t base_size)
 {
-    return cwb_onnx_has_graph(model);
+    int error = cwb_onnx_open(&model, file, size, base, base_size);
+
+    return error == CWB_OK ? cwb_onnx_has_graph(model) : error;
 }
 
 EXPORT("model_tensors") uint32_t cwb_wasm_model_tensors(void)
@@ -158,18 +150,18 @@ EXPORT("model_tensor") const model_tensor *cwb_wasm_model_tensor(uint32_t index)
     if (cwb_onnx_tensor_at(model, index, &tensor) != CWB_OK) {
         return NULL;
     }
-    told.name = tensor.name;
+    told.name = (uint32_t)(size_t)tensor.name;
     told.name_size = (uint32_t)tensor.name_length;
-    told.dims = tensor.dims;
+    told.dims = (uint32_t)(size_t)tensor.dims;
     told.rank = tensor.rank;
     told.type = (uint32_t)tensor.type;
     told.size = (uint32_t)tensor.size;
     told.offset = (uint32_t)tensor.offset;
-    told.apart = (uint32_t)tensor.apart;
+    told.is_apart = (uint32_t)tensor.apart;
     return &told;
 }
 
-EXPORT("model_decode") int32_t cwb_wasm_model_decode(uint32_t index, void *out, uint32_t capacity)
+EXPORT("model_decode") int32_t cwb_wasm_model_decode(uint32_t index, uint8_t *out, uint32_t capacity)
 {
     return cwb_onnx_decode(model, index, out, capacity);
 }
@@ -179,6 +171,7 @@ EXPORT("model_apart") int32_t cwb_wasm_model_apart(const char *location, uint32_
     return cwb_onnx_apart(model, location, least);
 }
 
+/* Of the model, 0 if it is too large; and of what is apart. */
 EXPORT("model_size") uint32_t cwb_wasm_model_size(void)
 {
     return (uint32_t)cwb_onnx_size(model);
@@ -189,8 +182,8 @@ EXPORT("model_data_size") uint32_t cwb_wasm_model_data_size(void)
     return (uint32_t)cwb_onnx_data_size(model);
 }
 
-EXPORT("model_frame") int32_t cwb_wasm_model_frame(void *out, uint32_t capacity)
+/* Writes the model without the elements of its tensors. */
+EXPORT("model_frame") int32_t cwb_wasm_model_frame(uint8_t *out, uint32_t capacity)
 {
     return cwb_onnx_frame(model, out, capacity);
 }
-#endif
