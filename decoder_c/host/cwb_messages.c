@@ -13,7 +13,7 @@
 
 enum { VARINT, FIXED64, DELIMITED, FIXED32 = 5, DEEPEST = 100, NUMBERS = 27, NAME = 1, PRODUCER = 2, GRAPH_NAME = 2 };
 
-#define MANY_FIELDS UINT32_C(0x40000000)
+#define MANY_FIELDS UINT32_C(0x2000000) /* of 40 bytes, so that they fit 32-bit memory */
 #define LARGE_BLOCK 4096
 
 struct cwb_block {
@@ -56,16 +56,6 @@ void cwb_tree_free(cwb_tree *tree)
     free(tree->fields);
 }
 
-int cwb_is_string(const cwb_field *field)
-{
-    return field->number != CWB_DROPPED && (field->type & 15) == STRING;
-}
-
-int cwb_is_bytes(const cwb_field *field)
-{
-    return field->number != CWB_DROPPED && (field->type & 15) == BYTES;
-}
-
 static const schema_field *look_up(const cwb_tree *tree, uint8_t kind, uint32_t number)
 {
     const schema_field *entry = schema + tree->starts[kind], *end = schema + sizeof schema / sizeof schema[0];
@@ -100,7 +90,7 @@ static uint32_t append(cwb_tree *tree)
 {
     if (tree->count == tree->room) {
         uint32_t room = tree->room == 0 ? 256 : 2 * tree->room;
-        cwb_field *fields = room > MANY_FIELDS || room > SIZE_MAX / sizeof *fields ? NULL : malloc(room * sizeof *fields);
+        cwb_field *fields = room > MANY_FIELDS ? NULL : malloc(room * sizeof *fields);
 
         if (fields == NULL) {
             return 0;

@@ -66,9 +66,6 @@ int cwb_tree_is(const cwb_tree *tree, uint32_t message, uint8_t number, const ch
 /* How many numbers the message has in its fields of this number; the first `room` of them are written to `out`. */
 uint32_t cwb_tree_numbers(const cwb_tree *tree, uint32_t message, uint8_t number, int64_t *out, uint32_t room);
 
-int cwb_is_string(const cwb_field *field);
-int cwb_is_bytes(const cwb_field *field);
-
 /* Gives each field its place; the size of the model, or 0 if it is beyond `most`. */
 size_t cwb_tree_lay_out(cwb_tree *tree, size_t most);
 

@@ -3,7 +3,7 @@
  * cwb_onnx: turns a whole .cwb file into what a runtime loads: the bytes of an ONNX model, or a graph with its weights apart.
  *
  * For hosts: browsers, phones, desktops. The library is cwb_onnx.c, the other cwb_onnx_*.c, cwb_pack.c and cwb.c. Of the C library
- * it calls malloc, free, memcpy, memmove, memset and memcmp only. It trusts nothing in the file: memory is bounded by the limits of
+ * it calls malloc, free, memcpy, memset, memcmp and strlen only. It trusts nothing in the file: memory is bounded by the limits of
  * docs/format.md, and each failure is a code with a text. What comes out is what the Python package writes, byte for byte.
  *
  * A whole model, its tensors decoded one after the other:

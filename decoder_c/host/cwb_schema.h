@@ -15,7 +15,7 @@ enum {
 };
 
 /* Types of fields, and what else there is to say. The largest number of an enum tells which ones are known. */
-enum { INT64, INT32, LOCATIONS, ATTRIBUTE_TYPES, FLOAT, DOUBLE, STRING, BYTES, MESSAGE, MANY = 16, PACKED = 32, EITHER = 64 };
+enum { INT64, INT32, LOCATIONS, ATTRIBUTE_TYPES, FLOAT, DOUBLE, STRING, BYTES, MESSAGE, MANY = 16, PACKED = 32, EITHER = 64, TEXT = 128 /* bytes that are text */ };
 
 typedef struct {
     uint8_t message, number, type, kind;
@@ -25,12 +25,12 @@ static const schema_field schema[] = {
     {CWB_ATTRIBUTE, 1, STRING, 0},
     {CWB_ATTRIBUTE, 2, FLOAT, 0},
     {CWB_ATTRIBUTE, 3, INT64, 0},
-    {CWB_ATTRIBUTE, 4, BYTES, 0},
+    {CWB_ATTRIBUTE, 4, BYTES | TEXT, 0},
     {CWB_ATTRIBUTE, 5, MESSAGE, CWB_TENSOR_PROTO},
     {CWB_ATTRIBUTE, 6, MESSAGE, CWB_GRAPH_PROTO},
     {CWB_ATTRIBUTE, 7, FLOAT | MANY, 0},
     {CWB_ATTRIBUTE, 8, INT64 | MANY, 0},
-    {CWB_ATTRIBUTE, 9, BYTES | MANY, 0},
+    {CWB_ATTRIBUTE, 9, BYTES | MANY | TEXT, 0},
     {CWB_ATTRIBUTE, 10, MESSAGE | MANY, CWB_TENSOR_PROTO},
     {CWB_ATTRIBUTE, 11, MESSAGE | MANY, CWB_GRAPH_PROTO},
     {CWB_ATTRIBUTE, 13, STRING, 0},
