@@ -271,10 +271,11 @@ static int is_little_endian(void)
     return first;
 }
 
-int cwb_decode_elements(const cwb_tensor *tensor, const cwb_target *target, uint8_t *out)
+int cwb_decode_elements(const cwb_changed *changed, const cwb_target *target, uint8_t *out)
 {
+    const cwb_tensor *tensor = &changed->tensor;
     cwb_target as_float = {CWB_FLOAT32, 0, 0};
-    size_t scratch_size = cwb_scratch_size(tensor), gap = (scratch_size + sizeof(float) - 1) / sizeof(float);
+    size_t scratch_size = cwb_delta_scratch_size(changed), gap = (scratch_size + sizeof(float) - 1) / sizeof(float);
     stored_shape shape;
     float *memory, *values;
     int direct, error;
@@ -295,7 +296,7 @@ int cwb_decode_elements(const cwb_tensor *tensor, const cwb_target *target, uint
         return CWB_ONNX_ERR_MEMORY;
     }
     values = direct ? (float *)(void *)out : memory + gap;
-    error = cwb_decode_f32(tensor, (uint16_t *)memory, scratch_size, values, tensor->count);
+    error = cwb_delta_decode_f32(changed, (uint16_t *)memory, scratch_size, values, tensor->count);
     if (error == CWB_OK && !direct) {
         error = put_values(out, target->type == 0 ? &as_float : target, values, &shape);
     }

@@ -18,7 +18,7 @@ typedef struct {
 uint64_t cwb_element_bytes(const cwb_target *target, uint64_t count);
 
 /* Decodes a tensor to `out`, of any alignment, in row-major order, and checks it: CWB_ONNX_ERR_TENSORS if a value does not fit the
- * type, CWB_ONNX_ERR_MEMORY, and what cwb_decode_f32 and cwb_check return. */
-int cwb_decode_elements(const cwb_tensor *tensor, const cwb_target *target, uint8_t *out);
+ * type, CWB_ONNX_ERR_MEMORY, and what cwb_delta_decode_f32 and cwb_delta_check return. */
+int cwb_decode_elements(const cwb_changed *tensor, const cwb_target *target, uint8_t *out);
 
 #endif
