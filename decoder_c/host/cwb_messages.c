@@ -177,26 +177,6 @@ static int read_known(cwb_tree *tree, uint32_t message, reading *r, const schema
     return tree->fields[place].kind != CWB_NO_MESSAGE && tree->fields[place].depth > DEEPEST ? CWB_ONNX_ERR_MODEL : CWB_OK;
 }
 
-/* A number of an enum that has no such number is an unknown field. */
-static int read_enum(cwb_tree *tree, uint32_t message, reading *r, const schema_field *entry, const uint8_t *data, size_t size)
-{
-    uint64_t value;
-    uint8_t *copy;
-
-    (void)read_varint(data, data + size, 10, &value);
-    value &= UINT32_MAX;
-    if (value <= (entry->type == LOCATIONS ? 1 : 14)) {
-        return read_known(tree, message, r, entry, data, size);
-    }
-    copy = cwb_tree_take(tree, 20);
-    if (copy == NULL) {
-        return CWB_ONNX_ERR_MEMORY;
-    }
-    size = cwb_put_varint(copy, (uint64_t)entry->number << 3);
-    size += cwb_put_varint(copy + size, value);
-    return cwb_tree_add(tree, message, CWB_UNKNOWN, copy, size) > 0 ? CWB_OK : CWB_ONNX_ERR_MEMORY;
-}
-
 /* Can bytes with this wire type be a field of ONNX? 1, 0 if it then is unknown, or an error. */
 static int fits(const schema_field *entry, uint32_t wire, const uint8_t *data, size_t size)
 {
@@ -209,6 +189,10 @@ static int fits(const schema_field *entry, uint32_t wire, const uint8_t *data, s
         return 0;
     }
     type = entry->type & 15;
+    if ((type == LOCATIONS || type == ATTRIBUTE_TYPES) && wire == VARINT) { /* enums have no other numbers */
+        (void)read_varint(data, data + size, 10, &value);
+        return (value & UINT32_MAX) <= (type == LOCATIONS ? 1 : 14);
+    }
     if (wire == wires[type] || wire != DELIMITED || !(entry->type & MANY)) {
         return wire == wires[type];
     }
@@ -254,8 +238,6 @@ static const uint8_t *read_field(cwb_tree *tree, uint32_t message, reading *r, c
     }
     if (!fit) {
         *error = cwb_tree_add(tree, message, CWB_UNKNOWN, start, (size_t)(p - start)) > 0 ? CWB_OK : CWB_ONNX_ERR_MEMORY;
-    } else if (entry->type == LOCATIONS || entry->type == ATTRIBUTE_TYPES) {
-        *error = read_enum(tree, message, r, entry, data, (size_t)size);
     } else {
         *error = read_known(tree, message, r, entry, data, (size_t)size);
     }

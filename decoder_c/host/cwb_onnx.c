@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_NAME = 1024, PAGE = 4096 };
+enum { LONGEST_NAME = 1024, PAGE = 4096, FILE_HEADER = 20 };
 
 #define MOST_BYTES INT32_MAX              /* of a protobuf message */
 #define MOST_ELEMENTS (UINT32_C(1) << 29) /* of a coded tensor */
@@ -77,9 +77,34 @@ static int open_files(cwb_onnx *model, const void *file, size_t size, const void
     return error;
 }
 
+/* Reads the next tensor through a window on the file, whose directory begins with its record: so each record is read once, while
+ * cwb_tensor_at begins with the first. */
+static void next_tensor(cwb_file *window, const uint8_t **payload, cwb_tensor *stored)
+{
+    const uint8_t *end;
+    uint32_t varints, size;
+
+    (void)cwb_tensor_at(window, 0, stored);
+    stored->payload = *payload;
+    *payload += stored->payload_size;
+    end = stored->shape;
+    for (varints = stored->rank + (stored->kind != CWB_RAW ? 1U : 0U); varints > 0; varints--) {
+        if (varints == 1 && stored->kind != CWB_RAW) { /* the step stands before the last number */
+            end += *end == 0 ? 5 : 1;
+        }
+        while (*end++ > 127) {
+        }
+    }
+    size = (uint32_t)(end - window->data) - FILE_HEADER;
+    window->data += size;
+    window->directory -= size;
+}
+
 /* Reads the directory: all of a tensor that does not depend on the graph. */
 static int read_tensors(cwb_onnx *model)
 {
+    cwb_file window = model->files.file;
+    const uint8_t *payload = window.data + FILE_HEADER + window.directory;
     uint64_t elements = 0;
     size_t i, axis;
 
@@ -95,7 +120,7 @@ static int read_tensors(cwb_onnx *model)
         if (model->is_delta) {
             (void)cwb_delta_tensor_at(&model->files, (uint32_t)i, &t->stored);
         } else {
-            (void)cwb_tensor_at(&model->files.file, (uint32_t)i, stored);
+            next_tensor(&window, &payload, stored);
         }
         elements += stored->kind == CWB_RAW ? 0 : stored->count;
         cwb_shape(stored, shape);
