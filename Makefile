@@ -52,6 +52,7 @@ bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes doc
 
 amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src
 	@$(PYTHON) decoder_c/amalgamate.py
+	@$(PYTHON) decoder_c/host/make_texts.py
 
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers, and what changed; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size
