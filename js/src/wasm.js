@@ -90,9 +90,10 @@ export class Decoder {
   /** What a tensor of the model is. */
   modelTensor(index) {
     const [name, nameSize, dims, rank, type, size, offset, isApart] = this.fields(this.calls.model_tensor(index), 8);
+    const memory = new DataView(this.calls.memory.buffer);
     return {
       name: new TextDecoder().decode(this.bytes(name, nameSize)),
-      dims: Array.from(new BigInt64Array(this.calls.memory.buffer, dims, rank), Number),
+      dims: Array.from({ length: rank }, (_, axis) => Number(memory.getBigInt64(dims + 8 * axis, true))),
       type: TYPES[type],
       size,
       offset,
