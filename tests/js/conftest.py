@@ -76,7 +76,7 @@ def in_node(node: Node) -> Door:
         return node(
             "import * as cwb from 'cerwu-onnx'; import * as ort from 'onnxruntime-web'; ort.env.wasm.numThreads = 1;"
             f"const run = async (args) => {{ {body} }};"
-            f"console.log(JSON.stringify(await run({json.dumps(args)}) ?? null)); process.exit(0);"
+            f"console.log(JSON.stringify(await run({json.dumps(args)}) ?? null));"
         )
 
     return run
