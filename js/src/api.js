@@ -39,9 +39,9 @@ function module() {
 export function api(platform) {
   /** Read, decode and check a file; `use` makes something of the decoder, with its model open, and of the tensors. */
   async function withFile(source, { onprogress, signal, workers = platform.cores, base }, use) {
-    signal?.throwIfAborted();
     const code = await module();
     const decoder = await Decoder.from(code);
+    signal?.throwIfAborted();
     const options = { module: code, spawn: platform.spawn, cores: Math.min(workers, 8), hasBase: base !== undefined, onprogress };
     const reading = new Reading(decoder, options);
     const stop = () => reading.close(signal.reason);

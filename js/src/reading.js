@@ -40,8 +40,11 @@ export class Reading {
       if (this.failure) throw this.failure;
       this.report();
     }
-    if (this.loaded < HEADER) this.checkHeader();
-    if (this.loaded < HEADER || this.loaded < this.total) {
+    if (this.loaded < HEADER) {
+      this.checkHeader();
+      throw new CwbError('truncated', `the file is truncated: ${this.loaded} bytes came, its header has ${HEADER}`);
+    }
+    if (this.loaded < this.total) {
       throw new CwbError('truncated', `the file is truncated: ${this.loaded} of its ${this.total} bytes came`);
     }
     if (!this.tensors) this.open(); // a file of a header alone
@@ -66,14 +69,14 @@ export class Reading {
 
   /** What the first bytes say: is it a .cwb file of a version that we know, and how large is it? */
   checkHeader() {
-    const [notCwb, tooNew, truncated] = [-1, -2, -3];
+    const [notCwb, tooNew] = [-1, -2];
     const result = this.decoder.calls.open(this.start, HEADER);
     if (result === notCwb || (this.loaded === HEADER && result === tooNew)) this.decoder.checked(result);
+    if (this.loaded < HEADER) return;
     const header = new DataView(this.decoder.calls.memory.buffer, this.start, HEADER);
     this.total = Math.max(HEADER, header.getUint32(12, true));
     this.directory = Math.min(HEADER + header.getUint32(8, true), this.total);
     if (this.total >= 2 ** 31) throw new CwbError('memory', `the file has ${this.total} bytes: more than 2 GB do not fit`);
-    if (this.loaded < HEADER) return;
     const first = this.decoder.bytes(this.start, HEADER).slice();
     this.decoder.release(this.start);
     this.start = this.decoder.allocate(this.total);

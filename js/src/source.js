@@ -20,6 +20,7 @@ export async function* chunks(source, open, signal) {
   const stop = () => reader.cancel(signal.reason).catch(() => {});
   signal?.addEventListener('abort', stop, { once: true });
   try {
+    signal?.throwIfAborted();
     for (;;) {
       const { done, value } = await reader.read();
       signal?.throwIfAborted();

@@ -36,7 +36,9 @@ TENSORS = f"""
 MODEL = f"""
     {HEX}
     const {{ model, externalData }} = await cwb.unpackCwb(args[0], {{ workers: args[1] }});
-    return [await hex(model), ...await Promise.all(externalData.map(async ({{ path, data }}) => [path, await hex(data)]))];
+    const found = [await hex(model)];
+    for (const {{ path, data }} of externalData) found.push([path, await hex(data)]);
+    return found;
 """
 
 STORED = f"""
