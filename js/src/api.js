@@ -47,10 +47,8 @@ export function api(platform) {
     const stop = () => reading.close(signal.reason);
     signal?.addEventListener('abort', stop, { once: true });
     try {
-      const [before] = await Promise.all([
-        base === undefined ? undefined : whole(chunks(base, platform.open, signal)),
-        reading.read(chunks(source, platform.open, signal)),
-      ]);
+      const before = base === undefined ? undefined : await whole(chunks(base, platform.open, signal));
+      await reading.read(chunks(source, platform.open, signal));
       signal?.throwIfAborted();
       decoder.openModel(reading.start, reading.total, before);
       return use(decoder, await reading.converted());

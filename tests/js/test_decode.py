@@ -71,18 +71,18 @@ def type_name(number: int) -> str:
     return {1: "float32", 11: "float64"}.get(number, onnx.TensorProto.DataType.Name(number).lower())
 
 
-def rebuilt(file: Path, folder: Path) -> list[Any]:
+def rebuilt(file: Path, folder: Path, base: Path | None = None) -> list[Any]:
     """The ONNX file that Python makes, and its large tensors in a second one, as hashes."""
-    cerwu_onnx.decompress(file, folder / "cwb", external_data=True)
+    cerwu_onnx.decompress(file, folder / "cwb", external_data=True, base=base)
     model, data = (folder / "cwb").read_bytes(), (folder / "cwb.data").read_bytes()
     return [hashlib.sha256(model).hexdigest(), *([["cwb.data", hashlib.sha256(data).hexdigest()]] if data else [])]
 
 
-def expected(file: Path) -> list[list[Any]]:
+def expected(file: Path, base: Path | None = None) -> list[list[Any]]:
     """What the tensors are: those of the rebuilt model, or of the file if it holds weights only."""
-    opened = cerwu_onnx.open(file)
+    opened = cerwu_onnx.open(file, base=base)
     found: list[list[Any]] = []
-    tensors = constant_tensors(opened.to_onnx()) if has_model(file) else {}
+    tensors = constant_tensors(opened.to_onnx()) if has_model(file, base) else {}
     for record in opened.container.tensors:
         if record.name in tensors:
             tensor = tensors[record.name]
@@ -94,10 +94,10 @@ def expected(file: Path) -> list[list[Any]]:
     return found
 
 
-def has_model(file: Path) -> bool:
+def has_model(file: Path, base: Path | None = None) -> bool:
     """Whether there is a graph that is a model: that of one golden file is a text."""
     try:
-        cerwu_onnx.open(file).to_onnx()
+        cerwu_onnx.open(file, base=base).to_onnx()
     except cerwu_onnx.CerwuError:
         return False
     return True
