@@ -71,7 +71,7 @@ def prepare() -> None:
     (OUT / "model.onnx.br").write_bytes(subprocess.check_output(["node", "-e", brotli, source]))
     with np.load(MODEL / "test.npz") as arrays:
         labels = arrays["labels"]
-        first = [int(np.flatnonzero(labels == label)[1]) for label in range(10)]
+        first = [int(np.flatnonzero(labels == label)[0]) for label in range(10)]
         rows = [bytes([label]) + arrays["inputs"][index].tobytes() for label, index in enumerate(first)]
     (OUT / "samples.bin").write_bytes(b"".join(rows))
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])

@@ -1,10 +1,10 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas. The first four by default: ``memory`` writes some ten gigabytes to a
-temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
-``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER``
-needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
+targets, defaults, kl, untrusted, trained, deltas, web. The first four by default: ``memory`` writes some ten gigabytes
+to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
+``defaults``, ``untrusted``, ``trained``, ``deltas`` and ``web`` take minutes, ``kl`` the first time, too.
+``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from . import (
     targets,
     trained,
     untrusted,
+    web,
     wide,
 )
 from .models import ABSENT, sample_models, shared_models
@@ -41,7 +42,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas"),
+    *("untrusted", "trained", "deltas", "web"),
 )
 """Parts that need none of the real models."""
 
@@ -112,6 +113,8 @@ def main() -> None:
         decode.run(console)
     if "untrusted" in parts:
         untrusted.run(sample_models(names), console)
+    if "web" in parts:
+        web.run(console)
     if "trained" in parts:
         trained.run(folder, console)
     if "scaling" in parts:
