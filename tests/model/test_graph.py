@@ -418,7 +418,7 @@ def test_a_reshape_that_mixes_axes_keeps_the_weight() -> None:
         helper.make_node("Reshape", ["t", "k"], ["v"]),
         matmul("x", "v"),
     ]
-    tensors = {"w": normal(4, 6), "k": np.array([3, 8])}
+    tensors = {"w": normal(4, 6), "k": np.array([8, 3])}
     assert reason_for(nodes, tensors) == "weight of MatMul 'mm': a reshape on the way mixes its axes"
 
 
