@@ -50,7 +50,7 @@ bench: $(STAMP) ## measure sizes and speeds
 bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
 	@$(BIN)/python -m tests.compat
 
-amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src
+amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src; and the texts in host/
 	@$(PYTHON) decoder_c/amalgamate.py
 	@$(PYTHON) decoder_c/host/make_texts.py
 
@@ -65,6 +65,7 @@ torture: $(TOOLS) ## damage small files: each bit, each length, a million times 
 	@$(BIN)/python -m tests.fuzz
 	@$(BIN)/python -m tests.fuzz --reader
 	@$(BIN)/python -m tests.fuzz --differential
+	@$(BIN)/python -m tests.fuzz --graph --mutations 100000
 	@$(BIN)/python -m tests.fuzz --expansion
 
 coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)

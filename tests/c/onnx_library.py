@@ -1,4 +1,4 @@
-"""The library of decoder_c/host/cwb_onnx.h as a program of its own (onnx.c), and what the Python reader gives to compare with it."""
+"""What the library of decoder_c/host/cwb_onnx.h makes of a file, by a program of its own (onnx.c), and what Python."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,6 @@ LIBRARY = (
 """The sources of the library."""
 SOURCES = (Path(__file__).with_name("onnx.c"), *LIBRARY)
 LOCATION = "model.onnx.data"
-NO_GRAPH = "the file holds weights only, no graph: no ONNX model can be made of it"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,6 @@ def given_by_c(program: Path, files: Sequence[tuple[bytes, bytes]], least: int =
     sent = b"".join(struct.pack("<III", least, len(file), len(base)) + file + base for file, base in files)
     done = subprocess.run([program], input=sent, capture_output=True)
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr.decode(errors='replace')}"
-    from io import BytesIO
-
     stream = BytesIO(done.stdout)
     return [_received(stream) for _ in files]
 
