@@ -60,6 +60,7 @@ typedef struct {
     uint32_t rank;
     int32_t type;        /* TensorProto.DataType of ONNX: 1 float32, 10 float16, ... */
     int apart;           /* 1 if the elements are not in the model's bytes */
+    int is_read;         /* 1 if a node reads the tensor, or it is an output of the graph */
 } cwb_onnx_tensor;
 
 /* Opens the `size` bytes at `file`, which must stay where they are, unchanged, until cwb_onnx_close. `base` is the file that a
