@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
+.PHONY: help venv demo demo-cpp test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -33,6 +33,9 @@ $(TOOLS): $(STAMP)
 demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compare
 	@$(MAKE) --no-print-directory -C decoder_c rebuild
 	@$(BIN)/python sample_models/demo.py
+
+demo-cpp: $(TOOLS) ## classify with a sample model in C++: a session of onnxruntime from its .cwb file (docs/cpp.md)
+	@$(BIN)/python -m tests.cpp.demo
 
 # One BLAS thread: beside other work two of them wait for each other more than they compute.
 test: $(TOOLS) ## all tests, those of the C decoder included
