@@ -151,7 +151,7 @@ static int integer_bits(const cwb_target *target, float value, uint64_t *result)
     least = is_signed ? -INT64_MAX - 1 : 0;
     most = INT64_MAX;
     if (bits < 64) {
-        most = target->type == BOOL ? 1 : (INT64_C(1) << (is_signed ? bits - 1 : bits)) - 1;
+        most = target->type == BOOL ? 1 : (int64_t)((UINT64_C(1) << (is_signed ? bits - 1 : bits)) - 1);
         least = is_signed ? -most - 1 : 0;
     }
     return sum >= least && sum <= most;

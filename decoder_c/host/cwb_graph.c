@@ -134,6 +134,7 @@ static int fill(cwb_tree *tree, uint32_t place, cwb_member *member)
     uint32_t i;
     int error = read_target(tree, place, member), whole;
 
+    member->place = place;
     if (error != CWB_OK) {
         return error;
     }
@@ -215,7 +216,7 @@ static int fill_all(cwb_tree *tree, cwb_member *members, size_t count, cwb_const
 
 int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t section, cwb_member *members, size_t count)
 {
-    size_t strings_count, constant_count = 0;
+    size_t strings_count, constant_count = 0, i;
     const cwb_text *strings;
     cwb_constant *constants;
     int error = cwb_tree_read(tree, data, size, (UINT64_C(1) << 17) + UINT64_C(32) * section);
@@ -232,5 +233,9 @@ int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t se
     if (error != CWB_OK) {
         return error;
     }
-    return cwb_restore_names(tree, constants, constant_count, strings, strings_count, (UINT64_C(1) << 20) + UINT64_C(1024) * section);
+    error = cwb_restore_names(tree, constants, constant_count, strings, strings_count, (UINT64_C(1) << 20) + UINT64_C(1024) * section);
+    for (i = 0; i < count && error == CWB_OK; i++) {
+        members[i].info.is_read = !members[i].is_initializer || tree->fields[members[i].place].more;
+    }
+    return error;
 }

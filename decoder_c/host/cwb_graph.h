@@ -15,6 +15,7 @@ typedef struct {
     cwb_changed stored;
     cwb_target target;
     int is_initializer;
+    uint32_t place;    /* its message */
     uint32_t raw;      /* its field raw_data */
     uint32_t external; /* the first of its fields external_data, three, behind which data_location stands */
 } cwb_member;

@@ -71,6 +71,7 @@ static int open_files(cwb_onnx *model, const void *file, size_t size, const void
         const uint8_t *data;
         uint32_t section_size;
 
+        /* NOLINTNEXTLINE(clang-analyzer-optin.core.EnumCastOutOfRange): it finds sections of any kind */
         error = cwb_section(&model->files.base, (cwb_kind)kind, &data, &section_size);
         error = error == CWB_ERR_NOT_FOUND ? CWB_OK : error;
     }
@@ -134,7 +135,7 @@ static int read_tensors(cwb_onnx *model)
         t->info.dims = dims;
         t->info.rank = stored->rank;
         t->info.type = stored->type;
-        t->info.apart = 1;
+        t->info.apart = t->info.is_read = 1;
         if (UINT64_C(4) * stored->count > SIZE_MAX / 2) {
             return CWB_ONNX_ERR_LARGE;
         }

@@ -60,10 +60,12 @@ typedef struct {
     uint32_t rank;
     int32_t type;        /* TensorProto.DataType of ONNX: 1 float32, 10 float16, ... */
     int apart;           /* 1 if the elements are not in the model's bytes */
+    int is_read;         /* 1 if a node reads the tensor, or it is an output of the graph */
 } cwb_onnx_tensor;
 
 /* Opens the `size` bytes at `file`, which must stay where they are, unchanged, until cwb_onnx_close. `base` is the file that a
- * delta changes, else null; it must stay too. Checks all but the tensors' payloads. On error *model is null. */
+ * delta changes, else null; it must stay too. Checks all but the tensors' payloads, which cwb_onnx_decode checks, and what the metadata
+ * say, which nothing here needs. On error *model is null. */
 int cwb_onnx_open(cwb_onnx **model, const void *file, size_t size, const void *base, size_t base_size);
 
 /* Null is fine. */

@@ -163,6 +163,9 @@ static void replace(resolver *r, cwb_field *field)
             invent(r, field->more - 1, (const uint8_t *)"input", 5);
         }
         name = field->more < INITIALIZER ? &r->names.texts[field->more - 1] : &r->initializers.texts[field->more - INITIALIZER];
+        if (field->more >= INITIALIZER) {
+            r->tree->fields[name->order].more = 1;
+        }
         field->data = name->data;
         field->size = name->size;
     }
@@ -275,7 +278,7 @@ static void run(resolver *r, uint32_t graph, pass_kind pass)
     }
 }
 
-/* Appends the names of a message's values or tensors, if the list has room; else counts them. */
+/* Appends the names of a graph's values or tensors, if the list has room; else counts them. The order of tensors is their place. */
 static void collect(const cwb_tree *tree, uint32_t graph, uint8_t number, uint8_t name, list *to)
 {
     uint32_t i;
@@ -287,13 +290,13 @@ static void collect(const cwb_tree *tree, uint32_t graph, uint8_t number, uint8_
 
             text->data = place > 0 ? tree->fields[place].data : (const uint8_t *)"";
             text->size = place > 0 ? tree->fields[place].size : 0;
-            text->order = (uint32_t)to->count;
+            text->order = number == INITIALIZERS ? i : (uint32_t)to->count;
         }
     }
 }
 
-/* Keeps the first of equal texts, in their order. */
-static int drop_repeated(cwb_tree *tree, list *of)
+/* Keeps the first of equal names of the list, in their order; initializers that have such a name are read. */
+static int drop_repeated(cwb_tree *tree, list *of, const list *initializers)
 {
     cwb_text *sorted = cwb_tree_take(tree, of->count * sizeof *sorted);
     size_t i, kept = 0;
@@ -305,6 +308,9 @@ static int drop_repeated(cwb_tree *tree, list *of)
         memcpy(sorted, of->texts, of->count * sizeof *sorted);
     }
     cwb_sort_texts(sorted, of->count);
+    for (i = 0; i < initializers->count; i++) {
+        tree->fields[initializers->texts[i].order].more = (uint32_t)cwb_has_text(sorted, of->count, &initializers->texts[i]);
+    }
     for (i = 1; i < of->count; i++) {
         if (cwb_equal_texts(&sorted[i - 1], &sorted[i])) {
             of->texts[sorted[i].order].data = NULL;
@@ -334,7 +340,7 @@ static int collect_known(cwb_tree *tree, uint32_t graph, list *ends, list *initi
     collect(tree, graph, GRAPH_OUTPUT, VALUE_NAME, ends);
     collect(tree, graph, GRAPH_INPUT, VALUE_NAME, ends);
     collect(tree, graph, INITIALIZERS, TENSOR_NAME, initializers);
-    return drop_repeated(tree, ends);
+    return drop_repeated(tree, ends, initializers);
 }
 
 /* Gives the list its names as far as they are known, and sorts all known names. */

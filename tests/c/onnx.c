@@ -3,7 +3,7 @@
  * Opens .cwb files by the library of decoder_c/host/cwb_onnx.h and writes all that it gives. For each file, standard input has the
  * least size of tensors that are to be apart, the sizes of the file and of its base (0: none), as u32, and their bytes; standard
  * output then has blocks, a u32 size and bytes: the model, the graph without what is apart, the data, if there is a graph; for each
- * tensor name, type, dimensions (i64) and elements; at the end one of the size 2^32 - 1 without bytes, and an error's text, empty if all
+ * tensor name, type, whether it is read, dimensions (i64) and elements; at the end one of the size 2^32 - 1 without bytes, and an error's text, empty if all
  * went well.
  */
 #include "host/cwb_onnx.h"
@@ -94,6 +94,7 @@ static int put_tensors(const cwb_onnx *model)
         error = cwb_onnx_decode(model, i, bytes, tensor.size);
         put(tensor.name, strlen(tensor.name) == tensor.name_length ? tensor.name_length : 0);
         put(&tensor.type, sizeof tensor.type);
+        put(&tensor.is_read, sizeof tensor.is_read);
         put(tensor.dims, tensor.rank * sizeof *tensor.dims);
         put(bytes, tensor.size);
         free(bytes - 1);

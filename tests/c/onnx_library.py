@@ -1,4 +1,4 @@
-"""The library of decoder_c/host/cwb_onnx.h as a program of its own (onnx.c), and what the Python reader gives to compare with it."""
+"""What the library of decoder_c/host/cwb_onnx.h makes of a file, by a program of its own (onnx.c), and what Python."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,6 @@ LIBRARY = (
 """The sources of the library."""
 SOURCES = (Path(__file__).with_name("onnx.c"), *LIBRARY)
 LOCATION = "model.onnx.data"
-NO_GRAPH = "the file holds weights only, no graph: no ONNX model can be made of it"
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ class Given:
         error: a text, empty if there is none.
         model: bytes of the ONNX model, then the graph without what is apart, then the data; None without a graph.
         tensors: name, type, dimensions and elements of each.
+        read: names of those that are read.
     """
 
     error: str = ""
     model: tuple[bytes, bytes, bytes] | None = None
     tensors: tuple[tuple[str, int, tuple[int, ...], bytes], ...] = ()
+    read: frozenset[str] = frozenset()
 
 
 def given_by_c(program: Path, files: Sequence[tuple[bytes, bytes]], least: int = OUTSIDE) -> list[Given]:
@@ -58,8 +60,6 @@ def given_by_c(program: Path, files: Sequence[tuple[bytes, bytes]], least: int =
     sent = b"".join(struct.pack("<III", least, len(file), len(base)) + file + base for file, base in files)
     done = subprocess.run([program], input=sent, capture_output=True)
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr.decode(errors='replace')}"
-    from io import BytesIO
-
     stream = BytesIO(done.stdout)
     return [_received(stream) for _ in files]
 
@@ -71,13 +71,14 @@ def _received(stream: IO[bytes]) -> Given:
     error = stream.read(int.from_bytes(stream.read(4), "little")).decode()
     if error:
         return Given(error)
-    model = tuple(blocks[:3]) if len(blocks) % 4 == 3 else None
+    model = tuple(blocks[:3]) if len(blocks) % 5 == 3 else None
     rest = blocks[3:] if model else blocks
     tensors = [
         (name.decode(), int.from_bytes(kind, "little"), struct.unpack(f"<{len(dims) // 8}q", dims), elements)
-        for name, kind, dims, elements in (rest[i : i + 4] for i in range(0, len(rest), 4))
+        for name, kind, _, dims, elements in (rest[i : i + 5] for i in range(0, len(rest), 5))
     ]
-    return Given("", model, tuple(tensors))  # type: ignore[arg-type]
+    read = frozenset(rest[i].decode() for i in range(0, len(rest), 5) if any(rest[i + 2]))
+    return Given("", model, tuple(tensors), read)  # type: ignore[arg-type]
 
 
 def given_by_python(file: bytes, base: bytes = b"", least: int = OUTSIDE) -> Given:

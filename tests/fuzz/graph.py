@@ -1,6 +1,6 @@
 """The graph in C (decoder_c/host/cwb_onnx.h) and the Python reader on the same mutants: they must give the same bytes.
 
-Mutants are graph sections with one or two fields, or a few bytes, changed; payloads are as they were. Their number determines
+Mutants are graph sections with some fields, or a few bytes, changed; tensors are as they were. Their number determines
 them.
 """
 
@@ -17,12 +17,24 @@ from cerwu_onnx.container import reader as container_reader
 from cerwu_onnx.container.dictionary import deflate
 from cerwu_onnx.container.packed import STORED, unpack
 
-from ..c.onnx_library import given_by_c, given_by_python
+from ..c.onnx_library import SOURCES, given_by_c, given_by_python
 from ..spec import container as spec
-from . import reader, structure, wire
+from . import campaign, reader, structure, wire
 
 LEAST = 16
 """Bytes from which on tensors are apart, here."""
+
+BATCH = 500
+"""Mutants that one process reads."""
+
+
+def build(folder: Path) -> Path:
+    """The library as a program, under sanitizers.
+
+    Raises:
+        BuildError: it does not compile.
+    """
+    return campaign.compile_c(folder / "onnx", *SOURCES)
 
 
 def sound_files() -> list[bytes]:
