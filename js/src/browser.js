@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The entry for browsers (and Deno, Bun): what of the package depends on the platform.
+// The entry for browsers: what of the package depends on the platform.
 import { api } from './api.js';
 
 const platform = {

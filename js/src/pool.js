@@ -37,9 +37,9 @@ export class Pool {
   }
 
   /** End all workers. What they have not done fails with `reason`. */
-  close(reason) {
+  close(reason = new Error('closed')) {
     this.free = 0;
-    this.closed = reason ?? new CwbError('aborted', 'the pool is closed');
+    this.closed = reason;
     for (const worker of this.all) worker.end();
     for (const job of this.jobs.splice(0)) job.reject(this.closed);
     for (const worker of this.all) worker.job?.reject(this.closed);

@@ -49,6 +49,7 @@ export class Reading {
     }
     if (!this.tensors) this.open(); // a file of a header alone
     await Promise.all(this.tensors.map(async (tensor) => (tensor.data = await tensor.data)));
+    if (this.failure) throw this.failure; // of onprogress
   }
 
   /** End what goes on. */
@@ -112,10 +113,11 @@ export class Reading {
       const tensor = this.tensors[this.begun];
       if (tensor.offset + tensor.size > this.loaded) return;
       tensor.data = this.decode(tensor);
-      Promise.resolve(tensor.data).then(() => {
+      const done = () => {
         this.decoded += tensor.isCoded ? tensor.count : 0;
         this.report();
-      }, (error) => (this.failure ??= error));
+      };
+      Promise.resolve(tensor.data).then(done).catch((error) => (this.failure ??= error));
     }
   }
 

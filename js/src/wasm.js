@@ -27,7 +27,7 @@ export class Decoder {
 
   /** Memory for `size` bytes: its address. */
   allocate(size) {
-    const start = this.calls.allocate(size || 1) >>> 0;
+    const start = size < 2 ** 32 ? this.calls.allocate(size || 1) >>> 0 : 0;
     if (start === 0) throw new CwbError('memory', `no memory for ${size} bytes: WebAssembly has at most 4 GB`);
     return start;
   }

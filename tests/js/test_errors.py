@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cerwu_onnx.container.format import varint
+
 from .conftest import Door
 from .site import ROOT, Site
 
@@ -34,6 +36,15 @@ def changed(at: int, value: int) -> bytes:
     return FILE[:at] + bytes([value]) + FILE[at + 1 :]
 
 
+def zeros(count: int, room: int = 1 << 16) -> bytes:
+    """A tensor of so many zeros, which takes no bytes, and bytes in a raw one that make the number credible."""
+    raw = bytes(room)
+    directory = bytes([128 + 1]) + varint(0) + bytes(4) + varint(count) + bytes([100]) + varint(0)
+    directory += bytes([1]) + varint(room) + struct.pack("<I", zlib.crc32(raw)) + varint(room // 4)
+    size = 20 + len(directory) + room
+    return with_crc(b"\x89CWB" + struct.pack("<HHIII", 2, 2, len(directory), size, 0) + directory + raw)
+
+
 CASES: dict[str, tuple[bytes, str, str]] = {
     "nothing": (b"", "not-cwb", "not a .cwb file"),
     "a page": (b"<!doctype html><title>Not found</title>", "not-cwb", "not a .cwb file"),
@@ -47,6 +58,8 @@ CASES: dict[str, tuple[bytes, str, str]] = {
     "a directory of another file": (changed(30, FILE[30] ^ 1), "damaged", "directory is damaged"),
     "a bit of a tensor": (changed(400, FILE[400] ^ 1), "damaged", "tensor 0: "),
     "a bit of the graph": (changed(len(FILE) - 40, FILE[-40] ^ 1), "damaged", "damaged"),
+    "more elements than memory": (zeros(2**31 - 1), "memory", "no memory for 8589934588 bytes"),
+    "more elements than is credible": (zeros(2**31 - 1, room=0), "damaged", "do not trust it"),
     "three gigabytes": (with_crc(FILE[:12] + struct.pack("<I", 3 << 30) + FILE[16:]), "memory", "2 GB"),
 }
 
@@ -135,6 +148,14 @@ ABORT = """
 def test_signals_end_it(door: Door, site: Site) -> None:
     site.answers["/model.cwb"] = (200, {}, FILE)
     assert door(ABORT, f"{site.address}/model.cwb") == ["AbortError"] * 3
+
+
+def test_errors_of_onprogress_come_out(door: Door, site: Site) -> None:
+    site.answers["/model.cwb"] = (200, {}, FILE)
+    body = (
+        "return cwb.decodeCwb(args[0], { onprogress() { throw new Error('mine'); } }).catch(({ message }) => message);"
+    )
+    assert door(body, f"{site.address}/model.cwb") == "mine"
 
 
 def test_a_page_that_forbids_webassembly(site: Site, in_chromium: Door, tab: object) -> None:

@@ -13,7 +13,7 @@ import cerwu_onnx
 from cerwu_onnx.model.elements import float_tensor
 
 from .conftest import Door
-from .site import Site
+from .site import PAGE, Site
 from .test_decode import MODEL, TENSORS, expected, rebuilt
 
 SIDE = 1024
@@ -77,3 +77,13 @@ def test_a_page_that_cannot_start_them(file: Path, in_chromium: Door, site: Site
     size = found[0][-1]
     assert found == [[2, True, True, 3 * SIDE**2, size]] * 3
     assert size > 10 * SIDE**2
+
+
+def test_a_page_whose_policy_forbids_them(file: Path, in_chromium: Door, site: Site) -> None:
+    status, headers, page = site.answers[PAGE]
+    policy = headers["Content-Security-Policy"] + "; worker-src 'none'"
+    site.answers[PAGE] = (status, headers | {"Content-Security-Policy": policy}, page)
+    try:
+        assert in_chromium(TENSORS, f"{site.address}/large.cwb", 2) == expected(file)
+    finally:
+        site.answers[PAGE] = (status, headers, page)
