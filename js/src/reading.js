@@ -122,9 +122,10 @@ export class Reading {
   }
 
   /** The elements of a tensor, or a promise of them. */
-  decode(tensor) {
-    const payload = () => this.decoder.bytes(this.start + tensor.offset, tensor.size).slice();
-    return tensor.count > SMALL ? this.pool.decode(tensor, payload) : this.decoder.decode(tensor, payload());
+  decode({ index, isCoded, type, count, offset, size }) {
+    const tensor = { index, isCoded, type, count }; // what a message can hold
+    const payload = () => this.decoder.bytes(this.start + offset, size).slice();
+    return count > SMALL ? this.pool.decode(tensor, payload) : this.decoder.decode(tensor, payload());
   }
 
   /** The tensors as the graph, which is open now, has them: it may make other floats of what was stored as float32. */

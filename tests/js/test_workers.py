@@ -21,22 +21,37 @@ SIDE = 1024
 WORKERS = """
     const Plain = globalThis.Worker;
     const found = [];
-    const started = { count: 0 };
+    let started, answers;
     const kinds = [
-        class extends Plain { constructor(...given) { super(...given); started.count++; } },
-        class extends Plain { constructor() { super('/none.js', { type: 'module' }); started.count++; } },
-        class { constructor() { started.count++; throw new DOMException('not here', 'SecurityError'); } },
+        class extends Plain {
+            constructor(...given) { super(...given); started++; this.addEventListener('message', () => answers++); }
+        },
+        class extends Plain { constructor() { super('/none.js', { type: 'module' }); started++; } },
+        class { constructor() { started++; throw new DOMException('not here', 'SecurityError'); } },
     ];
     for (const kind of kinds) {
         globalThis.Worker = kind;
-        started.count = 0;
+        started = answers = 0;
         const progress = [];
         const model = await cwb.unpackCwb(args[0], { workers: 2, onprogress: (now) => progress.push(now) });
         const last = progress.at(-1);
-        found.push([started.count, last.loaded === last.total, last.decoded === last.elements, last.elements,
+        found.push([started, answers, last.loaded === last.total, last.decoded === last.elements, last.elements,
             model.model.length + model.externalData[0].data.length]);
     }
     return found;
+"""
+
+
+THREADS = """
+    const { Worker } = await import('node:worker_threads');
+    const { emit } = Worker.prototype;
+    let answers = 0;
+    Worker.prototype.emit = function (name, ...given) {
+        answers += name === 'message';
+        return emit.call(this, name, ...given);
+    };
+    await cwb.verifyCwb(args[0], { workers: 2 });
+    return answers;
 """
 
 
@@ -72,10 +87,16 @@ def test_they_give_the_same(workers: int, file: Path, door: Door, site: Site, tm
     assert door(MODEL, f"{site.address}/large.cwb", workers) == rebuilt(file, tmp_path)
 
 
+def test_threads_of_node(file: Path, in_node: Door, site: Site) -> None:
+    assert in_node(THREADS, f"{site.address}/large.cwb") == 2 + 3 + 1
+
+
 def test_a_page_that_cannot_start_them(file: Path, in_chromium: Door, site: Site) -> None:
     found = in_chromium(WORKERS, f"{site.address}/large.cwb")
     size = found[0][-1]
-    assert found == [[2, True, True, 3 * SIDE**2, size]] * 3
+    whole = [True, True, 3 * SIDE**2, size]
+    # Each of the two says that it is there; then come three tensors, one of them again as float16.
+    assert found == [[2, 2 + 3 + 1, *whole], [2, 0, *whole], [2, 0, *whole]]
     assert size > 10 * SIDE**2
 
 
