@@ -10,7 +10,7 @@ const platform = {
   cores: availableParallelism(),
 
   spawn() {
-    const worker = new Worker(new URL('./worker-node.js', import.meta.url));
+    const worker = new Worker(new URL('./worker-node.js', import.meta.url), { execArgv: [] }); // not the flags of this process
     return {
       ask: (message, transfer) =>
         new Promise((resolve, reject) => {
