@@ -57,7 +57,8 @@ def commands(folder: Path, project: Path = EXAMPLE) -> list[list[str]]:
         [program, "--install", str(package), "--prefix", str(prefix)],
         [
             program, "-S", str(project), "-B", str(built), "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix};{_onnxruntime(folder)}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Werror",
+            f"-DCMAKE_PREFIX_PATH={prefix};{_onnxruntime(folder)}",
+            "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Werror",
         ],
         [program, "--build", str(built)],
     ]  # fmt: skip

@@ -22,9 +22,7 @@ static bool is_cwb(const std::string &path)
 
 static Ort::Session of_onnx(const Ort::Env &env, const std::string &path)
 {
-    const std::vector<std::uint8_t> model = cwb::detail::read(path);
-
-    return Ort::Session(env, model.data(), model.size(), Ort::SessionOptions());
+    return Ort::Session(env, std::filesystem::path(path).c_str(), Ort::SessionOptions());
 }
 
 static void run(const Ort::Env &env, char **argv, int dims)
