@@ -62,9 +62,9 @@ bench: $(STAMP) ## measure sizes and speeds
 bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
 	@$(BIN)/python -m tests.compat
 
-amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src; and the texts in host/
+amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src; texts and tables in host/
 	@$(PYTHON) decoder_c/amalgamate.py
-	@$(PYTHON) decoder_c/host/make_texts.py
+	@$(PYTHON) decoder_c/host/make_tables.py
 
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers, and what changed; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size

@@ -35,8 +35,8 @@ EXPORT("release") void cwb_wasm_release(void *memory)
     free(memory);
 }
 
-/* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes follow
- * it. The decoder calls this as CWB_CRC32. */
+/* As host/cwb_crc.c, but the tables are made, not stored: they would be a seventh of the module. The decoder calls this as
+ * CWB_CRC32. */
 EXPORT("crc32") uint32_t cwb_wasm_crc32(uint32_t crc, const uint8_t *data, size_t size)
 {
     crc = ~crc;

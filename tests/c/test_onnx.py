@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -211,15 +212,14 @@ def test_rounding(program: Path, element: int) -> None:
     assert given.model
 
 
-def test_the_texts_are_those_of_python() -> None:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("make_texts", DECODER / "host/make_texts.py")
+def test_texts_and_tables_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("make_tables", DECODER / "host/make_tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.held((DECODER / "host/cwb_texts.c").read_text()) == module.texts(), "run `make amalgamate`"
+    assert (DECODER / "host/cwb_crc_tables.h").read_text() == module.crc_tables(), "run `make amalgamate`"
 
 
 def test_the_schema_is_that_of_onnx() -> None:
@@ -266,5 +266,5 @@ def test_the_schema_is_that_of_onnx() -> None:
 
 
 def test_sources_are_those_of_the_folder() -> None:
-    others = {"cwb_encode.c", "cwb_host.c", "cwb_search.c"}
+    others = {"cwb_crc.c", "cwb_encode.c", "cwb_host.c", "cwb_search.c"}
     assert {path.name for path in (DECODER / "host").glob("*.c")} - others == {path.name for path in LIBRARY[1:]}

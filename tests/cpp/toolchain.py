@@ -43,41 +43,50 @@ def cmake() -> str:
     return program
 
 
-def commands(folder: Path, project: Path = EXAMPLE) -> list[list[str]]:
-    """The commands of docs/cpp.md: build and install the package, then a project that finds it.
+def package(folder: Path, prefix: Path) -> list[list[str]]:
+    """Commands that build and install the CMake package.
+
+    Raises:
+        Missing: as :func:`cmake`.
+    """
+    program, built = cmake(), folder / "package"
+    return [
+        [program, "-S", str(DECODER), "-B", str(built), "-DCMAKE_BUILD_TYPE=Release"],
+        [program, "--build", str(built)],
+        [program, "--install", str(built), "--prefix", str(prefix)],
+    ]
+
+
+def project(folder: Path, source: Path, prefix: Path) -> list[list[str]]:
+    """Commands that build a project, which finds the package, in a folder of its name.
 
     Raises:
         Missing: as :func:`library` and :func:`cmake`.
     """
-    program, package, prefix = cmake(), folder / "package", folder / "prefix"
-    built = folder / project.name
-    return [
-        [program, "-S", str(DECODER), "-B", str(package), "-DCMAKE_BUILD_TYPE=Release"],
-        [program, "--build", str(package)],
-        [program, "--install", str(package), "--prefix", str(prefix)],
-        [
-            program, "-S", str(project), "-B", str(built), "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix};{_onnxruntime(folder)}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Werror",
-        ],
-        [program, "--build", str(built)],
-    ]  # fmt: skip
+    program, built = cmake(), folder / source.name
+    options = (
+        "-DCMAKE_BUILD_TYPE=Release",
+        f"-DCMAKE_PREFIX_PATH={prefix};{onnxruntime_folder(folder)}",
+        "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Werror",
+    )
+    return [[program, "-S", str(source), "-B", str(built), *options], [program, "--build", str(built)]]
 
 
-def build(folder: Path, project: Path = EXAMPLE) -> Path:
-    """Build a project; the folder of its programs.
+def build(folder: Path, source: Path = EXAMPLE) -> Path:
+    """Build the package and a project; the folder of the project's programs.
 
     Raises:
-        Missing: as :func:`commands`.
+        Missing: as :func:`project`.
         RuntimeError: a command failed: what it said.
     """
-    for command in commands(folder, project):
+    for command in (*package(folder, folder / "prefix"), *project(folder, source, folder / "prefix")):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return folder / project.name
+    return folder / source.name
 
 
-def _onnxruntime(folder: Path) -> Path:
+def onnxruntime_folder(folder: Path) -> Path:
     """A folder with the library under the names that linkers and loaders look for."""
     real, made = library(), folder / "onnxruntime"
     (made / "lib").mkdir(parents=True, exist_ok=True)

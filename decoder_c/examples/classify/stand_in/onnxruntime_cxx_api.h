@@ -35,8 +35,10 @@ enum ONNXTensorElementDataType { ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, ONNX_T
 
 #if defined(_WIN32)
 #define CWB_ORT_CALL __stdcall
+#define ORTCHAR_T wchar_t
 #else
 #define CWB_ORT_CALL
+#define ORTCHAR_T char
 #endif
 
 struct OrtApiBase {
@@ -60,6 +62,7 @@ constexpr std::uint32_t version = 12;
 enum Place : std::size_t {
     get_error_message = 2,
     create_env = 3,
+    create_session = 7,
     create_session_from_array = 8,
     run = 9,
     create_session_options = 10,
@@ -271,6 +274,11 @@ struct Session : detail::Owner<OrtSession, detail::release_session> {
     {
         detail::call<const OrtEnv *, const void *, std::size_t, const OrtSessionOptions *, OrtSession **>(
             detail::create_session_from_array, env, model, size, options, &p_);
+    }
+    Session(const Env &env, const ORTCHAR_T *path, const SessionOptions &options)
+    {
+        detail::call<const OrtEnv *, const ORTCHAR_T *, const OrtSessionOptions *, OrtSession **>(detail::create_session, env, path,
+                                                                                                  options, &p_);
     }
     AllocatedStringPtr GetInputNameAllocated(std::size_t index, OrtAllocator *allocator) const
     {
