@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The demo: one model as float ONNX, the same under brotli, and as .cwb; what comes over the wire, and when the first answer is there.
+// The demo: one model as float ONNX, the same under brotli, and as .cwb; what comes over the wire, and when the first
+// answer is there.
 import * as ort from '../node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs';
 import { loadCwb } from '../src/browser.js';
 
@@ -56,7 +57,8 @@ async function loadAll() {
   at('again').disabled = at('rate').disabled = true;
   draw();
   try {
-    for (const way of WAYS) Object.assign(way, { session: undefined, bytes: undefined, ready: undefined, first: undefined, odds: undefined });
+    for (const way of WAYS)
+      Object.assign(way, { session: undefined, bytes: undefined, ready: undefined, first: undefined, odds: undefined });
     for (const way of WAYS) {
       draw();
       way.progress.removeAttribute('value');
@@ -96,13 +98,20 @@ async function answer() {
   const answers = new Set(WAYS.map(best));
   const ratio = WAYS[0].bytes / WAYS[2].bytes;
   const same = answers.size === 1 ? `the same answer, ${CLASSES[best(WAYS[2])]},` : 'not the same answer';
-  at('verdict').replaceChildren(element('span', { className: answers.size === 1 ? 'same' : '' }, `The .cwb file gives ${same}`),
-    ` from ${ratio.toFixed(0)} times fewer bytes.`);
+  at('verdict').replaceChildren(
+    element('span', { className: answers.size === 1 ? 'same' : '' }, `The .cwb file gives ${same}`),
+    ` from ${ratio.toFixed(0)} times fewer bytes.`,
+  );
 }
 
 // What is shown
 
-const ms = (time) => (time === undefined ? '…' : time < 10_000 ? `${Math.round(time).toLocaleString('en')} ms` : `${(time / 1000).toFixed(1)} s`);
+const ms = (time) =>
+  time === undefined
+    ? '…'
+    : time < 10_000
+      ? `${Math.round(time).toLocaleString('en')} ms`
+      : `${(time / 1000).toFixed(1)} s`;
 
 function draw() {
   for (const way of WAYS) {
@@ -112,9 +121,21 @@ function draw() {
       ['First answer after', ms(way.first)],
     ];
     way.list.replaceChildren(...rows.flatMap(([term, value]) => [element('dt', {}, term), element('dd', {}, value)]));
-    const order = way.odds?.map((odds, index) => ({ odds, name: CLASSES[index] })).sort((a, b) => b.odds - a.odds) ?? [];
-    way.answer.replaceChildren(...order.slice(0, 3).map(({ odds, name }) => element('div', {}, element('span', {}, name),
-      element('meter', { value: odds, ariaLabel: name }), element('span', {}, `${(100 * odds).toFixed(1)} %`))));
+    const order =
+      way.odds?.map((odds, index) => ({ odds, name: CLASSES[index] })).sort((a, b) => b.odds - a.odds) ?? [];
+    way.answer.replaceChildren(
+      ...order
+        .slice(0, 3)
+        .map(({ odds, name }) =>
+          element(
+            'div',
+            {},
+            element('span', {}, name),
+            element('meter', { value: odds, ariaLabel: name }),
+            element('span', {}, `${(100 * odds).toFixed(1)} %`),
+          ),
+        ),
+    );
   }
 }
 
@@ -122,7 +143,9 @@ for (const way of WAYS) {
   way.progress = element('progress', { value: 0, ariaLabel: `Loading ${way.title}` });
   way.list = element('dl');
   way.answer = element('div', { className: 'answer' });
-  at('cards').append(element('div', { className: 'card', id: way.id }, element('h2', {}, way.title), way.progress, way.list, way.answer));
+  at('cards').append(
+    element('div', { className: 'card', id: way.id }, element('h2', {}, way.title), way.progress, way.list, way.answer),
+  );
 }
 
 // Pictures
@@ -143,7 +166,10 @@ async function open(file) {
   picture.fillRect(0, 0, SIDE, SIDE);
   picture.drawImage(bitmap, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
   const { data } = picture.getImageData(0, 0, SIDE, SIDE);
-  const grey = Array.from({ length: SIDE * SIDE }, (_, i) => 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]);
+  const grey = Array.from(
+    { length: SIDE * SIDE },
+    (_, i) => 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2],
+  );
   const border = grey.filter((_, i) => i < SIDE || i % SIDE === 0 || i % SIDE === SIDE - 1 || i >= SIDE * (SIDE - 1));
   const isBright = border.reduce((a, b) => a + b) / border.length > 127;
   show(grey.map((value) => (isBright ? 255 - value : value)));
@@ -207,7 +233,8 @@ async function begin() {
   show(samples.subarray(FIRST * (SIDE * SIDE + 1) + 1, (FIRST + 1) * (SIDE * SIDE + 1)));
   await ort.InferenceSession.create(url('identity.onnx')); // onnxruntime-web comes with the first session
   const runtime = performance.getEntriesByType('resource').filter(({ name }) => name.includes('/dist/ort'));
-  at('runtime').textContent = `${(runtime.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0) / 1e6).toFixed(1)} MB`;
+  at('runtime').textContent =
+    `${(runtime.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0) / 1e6).toFixed(1)} MB`;
   await loadAll();
 }
 

@@ -27,11 +27,13 @@ let compiled;
 
 /** The decoder's code, compiled once. */
 function module() {
-  compiled ??= WebAssembly.compile(Uint8Array.from(atob(code), (character) => character.charCodeAt(0))).catch((cause) => {
-    compiled = undefined;
-    const why = "a page with a Content-Security-Policy needs script-src 'wasm-unsafe-eval'";
-    throw new CwbError('no-wasm', `WebAssembly is not allowed here: ${why} (${cause.message})`, { cause });
-  });
+  compiled ??= WebAssembly.compile(Uint8Array.from(atob(code), (character) => character.charCodeAt(0))).catch(
+    (cause) => {
+      compiled = undefined;
+      const why = "a page with a Content-Security-Policy needs script-src 'wasm-unsafe-eval'";
+      throw new CwbError('no-wasm', `WebAssembly is not allowed here: ${why} (${cause.message})`, { cause });
+    },
+  );
   return compiled;
 }
 
@@ -42,7 +44,13 @@ export function api(platform) {
     const code = await module();
     const decoder = await Decoder.from(code);
     signal?.throwIfAborted();
-    const options = { module: code, spawn: platform.spawn, cores: Math.min(workers, 8), hasBase: base !== undefined, onprogress };
+    const options = {
+      module: code,
+      spawn: platform.spawn,
+      cores: Math.min(workers, 8),
+      hasBase: base !== undefined,
+      onprogress,
+    };
     const reading = new Reading(decoder, options);
     const stop = () => reading.close(signal.reason);
     signal?.addEventListener('abort', stop, { once: true });

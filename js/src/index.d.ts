@@ -36,7 +36,10 @@ export interface LoadCwbOptions extends CwbOptions {
 export interface CwbArray {
   /** As onnxruntime calls it: float32, float16, int64 ... */
   type: string;
-  /** Row-major. float16 is a Float16Array, or its bits where there is none; bfloat16 its bits; what has no typed array, bytes. */
+  /**
+   * Row-major. float16 is a Float16Array, or its bits where there is none; bfloat16 its bits; what has no typed array,
+   * bytes.
+   */
   data: ArrayBufferView;
   dims: number[];
 }
@@ -82,7 +85,10 @@ export function loadCwb(source: CwbSource, options?: LoadCwbOptions): Promise<on
 /** The ONNX model of a .cwb file, for a runtime of your own. */
 export function unpackCwb(source: CwbSource, options?: CwbOptions): Promise<CwbModel>;
 
-/** The tensors of a .cwb file by name, as they are in the ONNX model. Small ones that are stored with the graph are not among them. */
+/**
+ * The tensors of a .cwb file by name, as they are in the ONNX model. Small ones that are stored with the graph are not
+ * among them.
+ */
 export function decodeCwb(source: CwbSource, options?: CwbOptions): Promise<Map<string, CwbArray>>;
 
 /** Decodes everything and checks every checksum. */

@@ -10,7 +10,8 @@ const platform = {
   cores: availableParallelism(),
 
   spawn() {
-    const worker = new Worker(new URL('./worker-node.js', import.meta.url), { execArgv: [] }); // not the flags of this process
+    // Without the flags of this process, which may be about its own script.
+    const worker = new Worker(new URL('./worker-node.js', import.meta.url), { execArgv: [] });
     return {
       ask: (message, transfer) =>
         new Promise((resolve, reject) => {

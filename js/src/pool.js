@@ -2,10 +2,11 @@
 import { CwbError } from './errors.js';
 
 /**
- * Workers that decode tensors side by side. They start when there is work; of the tensors that wait the largest goes first.
+ * Workers that decode tensors side by side. They start when there is work; of the tensors that wait the largest goes
+ * first.
  *
- * A page may be unable to start workers (their script is of another origin, or its policy forbids them), and a worker may run
- * out of memory. Then this thread does the work.
+ * A page may be unable to start workers (their script is of another origin, or its policy forbids them), and a worker
+ * may run out of memory. Then this thread does the work.
  */
 export class Pool {
   /**
@@ -80,7 +81,8 @@ export class Pool {
     }
     worker.job = undefined;
     if (answer?.data) job.resolve(answer.data);
-    else if (answer && answer.error.code !== 'memory') job.reject(new CwbError(answer.error.code, answer.error.message));
+    else if (answer && answer.error.code !== 'memory')
+      job.reject(new CwbError(answer.error.code, answer.error.message));
     else this.here(job);
     this.feed();
   }

@@ -8,15 +8,17 @@ const SMALL = 1 << 14; // elements of a tensor that is not worth a message to a 
 const FEW = 1 << 21; // elements of a file that is not worth starting workers
 
 /**
- * A file being read: its bytes arrive in the decoder's memory, and each tensor is decoded as soon as its payload is there.
+ * A file being read: its bytes arrive in the decoder's memory, and each tensor is decoded as soon as its payload is
+ * there.
  *
- * `tensors` are what Decoder.describe tells, each with `data`: its elements once `read` is done, before that a promise. A delta
- * has none: only its base says what its payloads mean.
+ * `tensors` are what Decoder.describe tells, each with `data`: its elements once `read` is done, before that a promise.
+ * A delta has none: only its base says what its payloads mean.
  */
 export class Reading {
   /**
    * @param {import('./wasm.js').Decoder} decoder
-   * @param {{spawn: () => object, cores: number, module: WebAssembly.Module, hasBase: boolean, onprogress?: (progress: object) => void}} options
+   * @param {{module: WebAssembly.Module, spawn: () => object, cores: number, hasBase: boolean,
+   *   onprogress?: (progress: object) => void}} options
    */
   constructor(decoder, options) {
     this.decoder = decoder;
@@ -77,7 +79,8 @@ export class Reading {
     const header = new DataView(this.decoder.calls.memory.buffer, this.start, HEADER);
     this.total = Math.max(HEADER, header.getUint32(12, true));
     this.directory = Math.min(HEADER + header.getUint32(8, true), this.total);
-    if (this.total >= 2 ** 31) throw new CwbError('memory', `the file has ${this.total} bytes: more than 2 GB do not fit`);
+    if (this.total >= 2 ** 31)
+      throw new CwbError('memory', `the file has ${this.total} bytes: more than 2 GB do not fit`);
     const first = this.decoder.bytes(this.start, HEADER).slice();
     this.decoder.release(this.start);
     this.start = this.decoder.allocate(this.total);
@@ -117,7 +120,9 @@ export class Reading {
         this.decoded += tensor.isCoded ? tensor.count : 0;
         this.report();
       };
-      Promise.resolve(tensor.data).then(done).catch((error) => (this.failure ??= error));
+      Promise.resolve(tensor.data)
+        .then(done)
+        .catch((error) => (this.failure ??= error));
     }
   }
 

@@ -2,7 +2,8 @@
 import { Decoder } from './wasm.js';
 
 /**
- * What a worker does. The first message has the decoder and a directory, each further one a tensor; each gets one answer.
+ * What a worker does. The first message has the decoder and a directory, each further one a tensor; each gets one
+ * answer.
  *
  * @param {(message: object, transfer: ArrayBuffer[]) => void} answer
  * @returns {(message: any) => Promise<void>} to be called with each message

@@ -2,11 +2,10 @@
 import { CwbError, decoderError } from './errors.js';
 
 /** Types of elements as onnxruntime calls them, by the numbers of ONNX. */
-const TYPES = [
-  ...['', 'float32', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16', 'float64', 'uint32'],
-  ...['uint64', 'complex64', 'complex128', 'bfloat16', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz'],
-  ...['uint4', 'int4', 'float4e2m1', 'float8e8m0', 'uint2', 'int2'],
-];
+const TYPES = (
+  ' float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64 complex64 complex128 bfloat16' +
+  ' float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz uint4 int4 float4e2m1 float8e8m0 uint2 int2'
+).split(' ');
 
 /** Bytes of an element of the types that workers decode to. */
 export const BYTES = { float32: 4, float16: 2, float64: 8, bfloat16: 2 };
@@ -63,7 +62,8 @@ export class Decoder {
   /**
    * Decode and check a tensor.
    *
-   * @param {ReturnType<Decoder['describe']>} tensor as the directory tells it, but `type` may be another type of floats if it is coded
+   * @param {{index: number, isCoded: boolean, type: string, count: number}} tensor as `describe` tells it; if it is
+   *   coded, `type` may be another type of floats
    * @param {Uint8Array} payload
    * @returns {ArrayBuffer} its elements, row-major
    */
@@ -73,7 +73,10 @@ export class Decoder {
     let out = 0;
     try {
       out = this.allocate(size);
-      this.checked(this.calls.decode(index, start, isCoded && type !== 'float32' ? TYPES.indexOf(type) : 0, out), `tensor ${index}: `);
+      this.checked(
+        this.calls.decode(index, start, isCoded && type !== 'float32' ? TYPES.indexOf(type) : 0, out),
+        `tensor ${index}: `,
+      );
       return this.bytes(out, size).slice().buffer;
     } finally {
       this.release(out);
@@ -83,7 +86,8 @@ export class Decoder {
 
   /** Open the model of the file at `start`, all of which is there now, with all checks but those of payloads. */
   openModel(start, size, base) {
-    this.hasGraph = this.checked(this.calls.model_open(start, size, base ? this.copy(base) : 0, base?.length ?? 0)) === 1;
+    this.hasGraph =
+      this.checked(this.calls.model_open(start, size, base ? this.copy(base) : 0, base?.length ?? 0)) === 1;
     this.tensors = this.calls.model_tensors();
   }
 
@@ -105,7 +109,7 @@ export class Decoder {
    * The elements of a tensor of the model.
    *
    * @param {number} index
-   * @param {{type: string, data: ArrayBuffer}} [decoded] the tensor as the directory tells it; the graph may tell another type
+   * @param {{type: string, data: ArrayBuffer}} [decoded] the tensor as it is stored; the graph may make another type of it
    * @returns {ArrayBuffer}
    */
   elements(index, decoded) {
