@@ -24,7 +24,7 @@ LIBRARY = (
     *(
         DECODER / "host" / f"cwb_{name}.c"
         for name in (
-            "elements", "graph", "inflate", "message_bytes", "messages", "onnx", "pack", "references", "sections",
+            "elements", "graph", "inflate", "members", "message_bytes", "messages", "onnx", "pack", "references", "sections",
             "strings", "texts",
         )
     ),
