@@ -277,7 +277,8 @@ int cwb_decode_elements(const cwb_changed *changed, const cwb_target *target, ui
     cwb_target as_float = {CWB_FLOAT32, 0, 0};
     size_t scratch_size = cwb_delta_scratch_size(changed), gap = (scratch_size + sizeof(float) - 1) / sizeof(float);
     stored_shape shape;
-    float *memory, *values;
+    void *memory; /* scratch, and behind it the values */
+    float *values;
     int direct, error;
 
     if (target->type != 0) {
@@ -295,8 +296,8 @@ int cwb_decode_elements(const cwb_changed *changed, const cwb_target *target, ui
     if (memory == NULL) {
         return CWB_ONNX_ERR_MEMORY;
     }
-    values = direct ? (float *)(void *)out : memory + gap;
-    error = cwb_delta_decode_f32(changed, (uint16_t *)memory, scratch_size, values, tensor->count);
+    values = direct ? (float *)(void *)out : (float *)memory + gap;
+    error = cwb_delta_decode_f32(changed, memory, scratch_size, values, tensor->count);
     if (error == CWB_OK && !direct) {
         error = put_values(out, target->type == 0 ? &as_float : target, values, &shape);
     }

@@ -4,6 +4,8 @@
  */
 #include "cwb_graph.h"
 
+#include "cwb_references.h"
+
 #include <string.h>
 
 enum { GRAPH = 7, INITIALIZERS = 5, NODES = 1 };                                  /* fields of ModelProto and GraphProto */
@@ -11,20 +13,6 @@ enum { OUTPUT = 2, OPERATOR = 4, ATTRIBUTES = 5, DOMAIN = 7 };                  
 enum { ATTRIBUTE_NAME = 1, ATTRIBUTE_TENSOR = 5 };                                /* of AttributeProto */
 enum { DIMS = 1, DATA_TYPE = 2, INT64_DATA = 7, NAME = 8, RAW_DATA = 9, EXTERNAL_DATA = 13, LOCATION = 14 }; /* of TensorProto */
 enum { KEY = 1, VALUE = 2, ENTRIES = 3, UINT8 = 2 };                              /* of StringStringEntryProto; others */
-
-size_t cwb_put_digits(char *out, uint64_t number)
-{
-    size_t size = 1, i;
-    uint64_t rest;
-
-    for (rest = number; rest > 9; rest /= 10) {
-        size++;
-    }
-    for (i = size; i > 0; number /= 10) {
-        out[--i] = (char)('0' + number % 10);
-    }
-    return size;
-}
 
 static int is_external(const cwb_tree *tree, uint32_t tensor)
 {
@@ -180,7 +168,7 @@ int cwb_graph_put(cwb_tree *tree, cwb_member *member, const char *location, size
 }
 
 /* Fills the placeholders, and lists Constant nodes whose tensors have names; the constants are as many as members, at most. */
-static int fill_all(cwb_tree *tree, cwb_member *members, size_t count, cwb_constant *constants, size_t *constant_count)
+static int fill_all(cwb_tree *tree, const cwb_members *members, cwb_constant *constants, size_t *constant_count)
 {
     static const uint8_t numbers[] = {INITIALIZERS, NODES};
     uint32_t graph = cwb_tree_find(tree, 0, GRAPH, 0), place, k, i;
@@ -196,46 +184,46 @@ static int fill_all(cwb_tree *tree, cwb_member *members, size_t count, cwb_const
             if (place == 0 || !is_placeholder(tree, place)) {
                 continue;
             }
-            if (given == count) {
+            if (given == members->count) {
                 return CWB_ONNX_ERR_TENSORS;
             }
-            members[given].is_initializer = k == 0;
-            error = fill(tree, place, &members[given]);
+            members->list[given].is_initializer = k == 0;
+            error = fill(tree, place, &members->list[given]);
             if (k > 0) {
                 constants[*constant_count].node = i;
-                constants[*constant_count].name.data = (const uint8_t *)members[given].info.name;
-                constants[*constant_count].name.size = members[given].info.name_length;
+                constants[*constant_count].name.data = (const uint8_t *)members->list[given].info.name;
+                constants[*constant_count].name.size = members->list[given].info.name_length;
                 constants[*constant_count].name.order = 0;
                 (*constant_count)++;
             }
             given++;
         }
     }
-    return error != CWB_OK ? error : given != count ? CWB_ONNX_ERR_TENSORS : external != given ? CWB_ONNX_ERR_OUTSIDE : CWB_OK;
+    return error != CWB_OK ? error : given != members->count ? CWB_ONNX_ERR_TENSORS : external != given ? CWB_ONNX_ERR_OUTSIDE : CWB_OK;
 }
 
-int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t section, cwb_member *members, size_t count)
+int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t section, const cwb_members *members)
 {
-    size_t strings_count, constant_count = 0, i;
-    const cwb_text *strings;
+    size_t constant_count = 0, i;
+    cwb_texts strings;
     cwb_constant *constants;
     int error = cwb_tree_read(tree, data, size, (UINT64_C(1) << 17) + UINT64_C(32) * section);
 
     if (error != CWB_OK) {
         return error;
     }
-    strings = cwb_strings_of(tree, &strings_count, &error);
-    if (strings == NULL) {
-        return error;
-    }
-    constants = cwb_tree_take(tree, count * sizeof *constants);
-    error = constants != NULL ? fill_all(tree, members, count, constants, &constant_count) : CWB_ONNX_ERR_MEMORY;
+    error = cwb_strings_of(tree, &strings);
     if (error != CWB_OK) {
         return error;
     }
-    error = cwb_restore_names(tree, constants, constant_count, strings, strings_count, (UINT64_C(1) << 20) + UINT64_C(1024) * section);
-    for (i = 0; i < count && error == CWB_OK; i++) {
-        members[i].info.is_read = !members[i].is_initializer || tree->fields[members[i].place].more;
+    constants = cwb_tree_take(tree, members->count * sizeof *constants);
+    error = constants != NULL ? fill_all(tree, members, constants, &constant_count) : CWB_ONNX_ERR_MEMORY;
+    if (error != CWB_OK) {
+        return error;
+    }
+    error = cwb_restore_names(tree, constants, constant_count, &strings, (UINT64_C(1) << 20) + UINT64_C(1024) * section);
+    for (i = 0; i < members->count && error == CWB_OK; i++) {
+        members->list[i].info.is_read = !members->list[i].is_initializer || tree->fields[members->list[i].place].more;
     }
     return error;
 }

@@ -45,6 +45,17 @@ void *cwb_tree_take(cwb_tree *tree, size_t size)
     return (uint8_t *)(block + 1) + block->used - size;
 }
 
+const char *cwb_tree_copy(cwb_tree *tree, const uint8_t *text, size_t size)
+{
+    char *copy = cwb_tree_take(tree, size + 1);
+
+    if (copy != NULL) {
+        memcpy(copy, text, size);
+        copy[size] = 0;
+    }
+    return copy;
+}
+
 void cwb_tree_free(cwb_tree *tree)
 {
     while (tree->blocks != NULL) {

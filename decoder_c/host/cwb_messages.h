@@ -47,6 +47,10 @@ typedef struct {
 
 /* `size` bytes that live as long as the tree, or null. */
 void *cwb_tree_take(cwb_tree *tree, size_t size);
+
+/* A copy of a text, with a NUL behind it, that lives so long, or null. */
+const char *cwb_tree_copy(cwb_tree *tree, const uint8_t *text, size_t size);
+
 void cwb_tree_free(cwb_tree *tree);
 
 /* Reads a model of at most `most` fields: CWB_ONNX_ERR_MODEL, _LIMIT, _MEMORY. Graphs without a name get one, and the model a

@@ -6,11 +6,12 @@
 
 #include "cwb_graph.h"
 #include "cwb_sections.h"
+#include "cwb_strings.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_NAME = 1024, PAGE = 4096, FILE_HEADER = 20 };
+enum { PAGE = 4096 };
 
 #define MOST_BYTES INT32_MAX              /* of a protobuf message */
 #define MOST_ELEMENTS (UINT32_C(1) << 29) /* of a coded tensor */
@@ -19,8 +20,8 @@ struct cwb_onnx {
     cwb_delta files; /* of a file that is no delta, itself twice */
     cwb_tree tree;
     uint8_t *text; /* memory that the graph's strings are in */
-    cwb_member *tensors;
-    size_t count, size, data_size;
+    cwb_members tensors;
+    size_t size, data_size;
     int is_delta, has_graph;
 };
 
@@ -78,146 +79,6 @@ static int open_files(cwb_onnx *model, const void *file, size_t size, const void
     return error;
 }
 
-/* Reads the next tensor through a window on the file, whose directory begins with its record: so each record is read once, while
- * cwb_tensor_at begins with the first. */
-static void next_tensor(cwb_file *window, const uint8_t **payload, cwb_tensor *stored)
-{
-    const uint8_t *end;
-    uint32_t varints, size;
-
-    (void)cwb_tensor_at(window, 0, stored);
-    stored->payload = *payload;
-    *payload += stored->payload_size;
-    end = stored->shape;
-    for (varints = stored->rank + (stored->kind != CWB_RAW ? 1U : 0U); varints > 0; varints--) {
-        if (varints == 1 && stored->kind != CWB_RAW) { /* the step stands before the last number */
-            end += *end == 0 ? 5 : 1;
-        }
-        while (*end++ > 127) {
-        }
-    }
-    size = (uint32_t)(end - window->data) - FILE_HEADER;
-    window->data += size;
-    window->directory -= size;
-}
-
-/* Reads the directory: all of a tensor that does not depend on the graph. */
-static int read_tensors(cwb_onnx *model)
-{
-    cwb_file window = model->files.file;
-    const uint8_t *payload = window.data + FILE_HEADER + window.directory;
-    uint64_t elements = 0;
-    size_t i, axis;
-
-    model->count = model->files.base.tensors;
-    model->tensors = cwb_tree_take(&model->tree, model->count * sizeof(cwb_member));
-    for (i = 0; model->tensors != NULL && i < model->count; i++) {
-        cwb_member *t = &model->tensors[i];
-        cwb_tensor *stored = &t->stored.tensor;
-        uint32_t shape[CWB_MAX_RANK];
-        int64_t *dims;
-
-        memset(t, 0, sizeof *t);
-        if (model->is_delta) {
-            (void)cwb_delta_tensor_at(&model->files, (uint32_t)i, &t->stored);
-        } else {
-            next_tensor(&window, &payload, stored);
-        }
-        elements += stored->kind == CWB_RAW ? 0 : stored->count;
-        cwb_shape(stored, shape);
-        dims = cwb_tree_take(&model->tree, CWB_MAX_RANK * sizeof *dims);
-        if (dims == NULL) {
-            return CWB_ONNX_ERR_MEMORY;
-        }
-        for (axis = 0; axis < stored->rank; axis++) {
-            dims[axis] = shape[axis];
-        }
-        t->info.dims = dims;
-        t->info.rank = stored->rank;
-        t->info.type = stored->type;
-        t->info.apart = t->info.is_read = 1;
-        if (UINT64_C(4) * stored->count > SIZE_MAX / 2) {
-            return CWB_ONNX_ERR_LARGE;
-        }
-        t->info.size = stored->kind == CWB_RAW ? stored->payload_size : 4 * (size_t)stored->count;
-    }
-    if (model->tensors == NULL) {
-        return CWB_ONNX_ERR_MEMORY;
-    }
-    return elements > (UINT64_C(1) << 27) + (UINT64_C(1) << 15) * model->files.base.size ? CWB_ONNX_ERR_LIMIT : CWB_OK;
-}
-
-/* Copies a name, and a NUL behind it. */
-static const char *copied(cwb_onnx *model, const uint8_t *name, size_t size)
-{
-    char *copy = cwb_tree_take(&model->tree, size + 1);
-
-    if (copy != NULL) {
-        memcpy(copy, name, size);
-        copy[size] = 0;
-    }
-    return copy;
-}
-
-/* Reads a name for each tensor, and moves *p behind the last. */
-static int read_names(cwb_onnx *model, const uint8_t **p, const uint8_t *end)
-{
-    cwb_text *names = cwb_tree_take(&model->tree, model->count * sizeof *names);
-    size_t i, k;
-
-    if (names == NULL) {
-        return CWB_ONNX_ERR_MEMORY;
-    }
-    for (i = 0; i < model->count; i++) {
-        uint64_t size;
-
-        *p = cwb_read_varint(*p, end, &size);
-        if (*p == NULL || size == 0 || size > LONGEST_NAME || size > (size_t)(end - *p) || !cwb_is_utf8(*p, (size_t)size)) {
-            return CWB_ERR_NAME;
-        }
-        for (k = 0; k < size; k++) {
-            if ((*p)[k] == 0) {
-                return CWB_ERR_NAME;
-            }
-        }
-        model->tensors[i].info.name = copied(model, *p, (size_t)size);
-        model->tensors[i].info.name_length = (size_t)size;
-        if (model->tensors[i].info.name == NULL) {
-            return CWB_ONNX_ERR_MEMORY;
-        }
-        names[i].data = *p;
-        names[i].size = (size_t)size;
-        names[i].order = (uint32_t)i;
-        *p += size;
-    }
-    cwb_sort_texts(names, model->count);
-    for (i = 1; i < model->count; i++) {
-        if (cwb_equal_texts(&names[i - 1], &names[i])) {
-            return CWB_ERR_NAME;
-        }
-    }
-    return CWB_OK;
-}
-
-/* Names for tensors that have none. */
-static int number_names(cwb_onnx *model)
-{
-    size_t i;
-
-    for (i = 0; i < model->count; i++) {
-        char *name = cwb_tree_take(&model->tree, 24);
-
-        if (name == NULL) {
-            return CWB_ONNX_ERR_MEMORY;
-        }
-        name[0] = '#';
-        model->tensors[i].info.name = name;
-        model->tensors[i].info.name_length = 1 + cwb_put_digits(name + 1, i);
-        name[model->tensors[i].info.name_length] = 0;
-    }
-    return CWB_OK;
-}
-
 /* Reads the names, and the graph section if there is one. */
 static int read_sections(cwb_onnx *model)
 {
@@ -235,18 +96,18 @@ static int read_sections(cwb_onnx *model)
     if (error == CWB_OK && named) {
         const uint8_t *end = names + names_size;
 
-        error = read_names(model, &names, end);
+        error = cwb_name_members(&model->tree, &model->tensors, &names, end);
         error = error == CWB_OK && names != end ? CWB_ERR_NAME : error;
     } else if (error == CWB_OK && model->has_graph) {
         const uint8_t *end = graph + graph_size;
 
-        error = read_names(model, &graph, end);
+        error = cwb_name_members(&model->tree, &model->tensors, &graph, end);
         graph_size = error == CWB_OK ? (size_t)(end - graph) : 0;
     } else if (error == CWB_OK) {
-        error = number_names(model);
+        error = cwb_number_members(&model->tree, &model->tensors);
     }
     if (error == CWB_OK && model->has_graph) {
-        error = cwb_graph_read(&model->tree, graph, graph_size, packed, model->tensors, model->count);
+        error = cwb_graph_read(&model->tree, graph, graph_size, packed, &model->tensors);
     }
     return error;
 }
@@ -257,8 +118,8 @@ static void lay_out(cwb_onnx *model)
     size_t i;
 
     model->size = cwb_tree_lay_out(&model->tree, MOST_BYTES);
-    for (i = 0; i < model->count; i++) {
-        cwb_member *t = &model->tensors[i];
+    for (i = 0; i < model->tensors.count; i++) {
+        cwb_member *t = &model->tensors.list[i];
 
         if (!t->info.apart) {
             t->info.offset = model->tree.fields[t->raw].place;
@@ -282,7 +143,7 @@ int cwb_onnx_open(cwb_onnx **model, const void *file, size_t size, const void *b
     memset(opened, 0, sizeof *opened);
     error = open_files(opened, file, size, base, base_size);
     if (error == CWB_OK) {
-        error = read_tensors(opened);
+        error = cwb_read_members(&opened->tree, &opened->files, opened->is_delta, &opened->tensors);
     }
     if (error == CWB_OK) {
         error = read_sections(opened);
@@ -314,21 +175,21 @@ int cwb_onnx_has_graph(const cwb_onnx *model)
 
 size_t cwb_onnx_tensors(const cwb_onnx *model)
 {
-    return model->count;
+    return model->tensors.count;
 }
 
 int cwb_onnx_tensor_at(const cwb_onnx *model, size_t index, cwb_onnx_tensor *tensor)
 {
-    if (index >= model->count) {
+    if (index >= model->tensors.count) {
         return CWB_ERR_NOT_FOUND;
     }
-    *tensor = model->tensors[index].info;
+    *tensor = model->tensors.list[index].info;
     return CWB_OK;
 }
 
 int cwb_onnx_apart(cwb_onnx *model, const char *location, size_t least)
 {
-    const char *own = location != NULL ? copied(model, (const uint8_t *)location, strlen(location)) : NULL;
+    const char *own = location != NULL ? cwb_tree_copy(&model->tree, (const uint8_t *)location, strlen(location)) : NULL;
     uint64_t end = 0;
     size_t i;
 
@@ -338,8 +199,8 @@ int cwb_onnx_apart(cwb_onnx *model, const char *location, size_t least)
     if (location != NULL && (own == NULL || !cwb_is_utf8((const uint8_t *)own, strlen(own)))) {
         return own == NULL ? CWB_ONNX_ERR_MEMORY : CWB_ERR_ARGUMENT;
     }
-    for (i = 0; i < model->count; i++) {
-        cwb_member *t = &model->tensors[i];
+    for (i = 0; i < model->tensors.count; i++) {
+        cwb_member *t = &model->tensors.list[i];
         int apart = own != NULL && t->is_initializer && t->info.size >= least;
 
         if (apart) {
@@ -386,8 +247,8 @@ int cwb_onnx_bytes(const cwb_onnx *model, void *out, size_t capacity)
     int error = cwb_onnx_frame(model, out, capacity);
     size_t i;
 
-    for (i = 0; i < model->count && error == CWB_OK; i++) {
-        const cwb_onnx_tensor *info = &model->tensors[i].info;
+    for (i = 0; i < model->tensors.count && error == CWB_OK; i++) {
+        const cwb_onnx_tensor *info = &model->tensors.list[i].info;
 
         if (!info->apart) {
             error = cwb_onnx_decode(model, i, (uint8_t *)out + info->offset, info->size);
@@ -400,10 +261,10 @@ int cwb_onnx_decode(const cwb_onnx *model, size_t index, void *out, size_t capac
 {
     const cwb_member *t;
 
-    if (index >= model->count) {
+    if (index >= model->tensors.count) {
         return CWB_ERR_NOT_FOUND;
     }
-    t = &model->tensors[index];
+    t = &model->tensors.list[index];
     if (capacity < t->info.size) {
         return CWB_ERR_SPACE;
     }

@@ -23,18 +23,12 @@ enum { VALUE_NAME = 1, TENSOR_NAME = 8, DIGITS = 9, OPERATOR_CHARACTERS = 32 };
 typedef enum { IDENTIFY, INVENT, REPLACE } pass_kind;
 
 typedef struct {
-    cwb_text *texts;
-    size_t count;
-} list;
-
-typedef struct {
     cwb_tree *tree;
     pass_kind pass;
     uint32_t known; /* names in the list */
     int64_t last;   /* number of the initializer that was meant last, or -1 */
-    list initializers, names, taken;
-    const cwb_text *strings;
-    size_t string_count;
+    cwb_texts initializers, names, taken;
+    const cwb_texts *strings;
     uint64_t left; /* bytes of names that may follow */
     int error;
 } resolver;
@@ -89,49 +83,10 @@ static uint32_t identify(resolver *r, const cwb_field *field)
     return LITERAL;
 }
 
-static int is_taken(const resolver *r, const cwb_text *name)
-{
-    return cwb_has_text(r->strings, r->string_count, name) || cwb_has_text(r->taken.texts, r->taken.count, name);
-}
-
-/* Invents a name for number `number` of the list: beginning and number, and what makes it differ from all others. */
 static void invent(resolver *r, uint32_t number, const uint8_t *beginning, size_t size)
 {
-    cwb_text *name = &r->names.texts[number];
-    size_t digits = 1, room;
-    uint32_t rest;
-    uint8_t *text = NULL;
-
-    for (rest = number; rest > 9; rest /= 10) {
-        digits++;
-    }
-    name->size = size + 1 + digits;
-    for (room = name->size + 8;; room *= 2) {
-        uint8_t *more = cwb_tree_take(r->tree, room);
-
-        if (more == NULL) {
-            fail(r, CWB_ONNX_ERR_MEMORY);
-            return;
-        }
-        if (text == NULL) {
-            memcpy(more, beginning, size);
-            more[size] = '_';
-            for (rest = number; digits > 0; rest /= 10) {
-                more[size + digits--] = (uint8_t)('0' + rest % 10);
-            }
-        } else {
-            memcpy(more, text, name->size);
-        }
-        name->data = text = more;
-        while (is_taken(r, name)) {
-            if (name->size == room) {
-                break;
-            }
-            text[name->size++] = '_';
-        }
-        if (name->size < room || !is_taken(r, name)) {
-            return;
-        }
+    if (!cwb_invent(r->tree, &r->taken, r->strings, number, beginning, size, &r->names.texts[number])) {
+        fail(r, CWB_ONNX_ERR_MEMORY);
     }
 }
 
@@ -279,7 +234,7 @@ static void run(resolver *r, uint32_t graph, pass_kind pass)
 }
 
 /* Appends the names of a graph's values or tensors, if the list has room; else counts them. The order of tensors is their place. */
-static void collect(const cwb_tree *tree, uint32_t graph, uint8_t number, uint8_t name, list *to)
+static void collect(const cwb_tree *tree, uint32_t graph, uint8_t number, uint8_t name, cwb_texts *to)
 {
     uint32_t i;
 
@@ -296,24 +251,24 @@ static void collect(const cwb_tree *tree, uint32_t graph, uint8_t number, uint8_
 }
 
 /* Keeps the first of equal names of the list, in their order; initializers that have such a name are read. */
-static int drop_repeated(cwb_tree *tree, list *of, const list *initializers)
+static int drop_repeated(cwb_tree *tree, cwb_texts *of, const cwb_texts *initializers)
 {
-    cwb_text *sorted = cwb_tree_take(tree, of->count * sizeof *sorted);
+    cwb_texts sorted = {cwb_tree_take(tree, of->count * sizeof *of->texts), of->count};
     size_t i, kept = 0;
 
-    if (sorted == NULL) {
+    if (sorted.texts == NULL) {
         return 0;
     }
     if (of->count > 0) {
-        memcpy(sorted, of->texts, of->count * sizeof *sorted);
+        memcpy(sorted.texts, of->texts, of->count * sizeof *of->texts);
     }
-    cwb_sort_texts(sorted, of->count);
+    cwb_sort_texts(&sorted);
     for (i = 0; i < initializers->count; i++) {
-        tree->fields[initializers->texts[i].order].more = (uint32_t)cwb_has_text(sorted, of->count, &initializers->texts[i]);
+        tree->fields[initializers->texts[i].order].more = (uint32_t)cwb_has_text(&sorted, &initializers->texts[i]);
     }
     for (i = 1; i < of->count; i++) {
-        if (cwb_equal_texts(&sorted[i - 1], &sorted[i])) {
-            of->texts[sorted[i].order].data = NULL;
+        if (cwb_equal_texts(&sorted.texts[i - 1], &sorted.texts[i])) {
+            of->texts[sorted.texts[i].order].data = NULL;
         }
     }
     for (i = 0; i < of->count; i++) {
@@ -326,7 +281,7 @@ static int drop_repeated(cwb_tree *tree, list *of, const list *initializers)
 }
 
 /* The names that are known before the first node: outputs, then inputs of the main graph, each once; and those of initializers. */
-static int collect_known(cwb_tree *tree, uint32_t graph, list *ends, list *initializers)
+static int collect_known(cwb_tree *tree, uint32_t graph, cwb_texts *ends, cwb_texts *initializers)
 {
     collect(tree, graph, GRAPH_OUTPUT, VALUE_NAME, ends);
     collect(tree, graph, GRAPH_INPUT, VALUE_NAME, ends);
@@ -344,7 +299,7 @@ static int collect_known(cwb_tree *tree, uint32_t graph, list *ends, list *initi
 }
 
 /* Gives the list its names as far as they are known, and sorts all known names. */
-static int begin_names(resolver *r, const list *ends, const cwb_constant *constants, size_t constant_count)
+static int begin_names(resolver *r, const cwb_texts *ends, const cwb_constant *constants, size_t constant_count)
 {
     size_t known = ends->count + r->initializers.count, i;
 
@@ -371,22 +326,21 @@ static int begin_names(resolver *r, const list *ends, const cwb_constant *consta
             r->names.texts[identity - 1] = constants[i].name;
         }
     }
-    cwb_sort_texts(r->taken.texts, r->taken.count);
+    cwb_sort_texts(&r->taken);
     return 1;
 }
 
-int cwb_restore_names(cwb_tree *tree, const cwb_constant *constants, size_t constant_count, const cwb_text *strings,
-                      size_t string_count, uint64_t most)
+int cwb_restore_names(cwb_tree *tree, const cwb_constant *constants, size_t constant_count, const cwb_texts *strings,
+                      uint64_t most)
 {
     resolver r;
-    list ends = {NULL, 0};
+    cwb_texts ends = {NULL, 0};
     uint32_t graph = cwb_tree_find(tree, 0, GRAPH, 0);
 
     memset(&r, 0, sizeof r);
     r.tree = tree;
     r.last = -1;
     r.strings = strings;
-    r.string_count = string_count;
     r.left = most;
     if (!collect_known(tree, graph, &ends, &r.initializers)) {
         return CWB_ONNX_ERR_MEMORY;

@@ -16,7 +16,7 @@ typedef struct {
 /* Replaces references by names, of `most` bytes all together; the tensors of the model have their names already. `strings` are those
  * of the model before it was changed. Afterwards cwb_field.more of an initializer says whether it is read.
  * CWB_ONNX_ERR_REFERENCE, _LIMIT, _MEMORY. */
-int cwb_restore_names(cwb_tree *tree, const cwb_constant *constants, size_t constant_count, const cwb_text *strings,
-                      size_t string_count, uint64_t most);
+int cwb_restore_names(cwb_tree *tree, const cwb_constant *constants, size_t constant_count, const cwb_texts *strings,
+                      uint64_t most);
 
 #endif

@@ -25,9 +25,10 @@ static int is_before(const cwb_text *a, const cwb_text *b)
 }
 
 /* A heap sort. */
-void cwb_sort_texts(cwb_text *texts, size_t count)
+void cwb_sort_texts(const cwb_texts *of)
 {
-    size_t unsorted = count / 2, end = count;
+    cwb_text *texts = of->texts;
+    size_t unsorted = of->count / 2, end = of->count;
 
     while (end > 1) {
         size_t root, child;
@@ -59,13 +60,13 @@ int cwb_equal_texts(const cwb_text *a, const cwb_text *b)
     return compare(a, b) == 0;
 }
 
-int cwb_has_text(const cwb_text *texts, size_t count, const cwb_text *text)
+int cwb_has_text(const cwb_texts *sorted, const cwb_text *text)
 {
-    size_t low = 0;
+    size_t low = 0, count = sorted->count;
 
     while (count > low) {
         size_t middle = low + (count - low) / 2;
-        int order = compare(&texts[middle], text);
+        int order = compare(&sorted->texts[middle], text);
 
         if (order == 0) {
             return 1;
@@ -140,20 +141,18 @@ static int check_strings(const cwb_tree *tree, size_t *found)
     return 1;
 }
 
-const cwb_text *cwb_strings_of(cwb_tree *tree, size_t *count, int *error)
+int cwb_strings_of(cwb_tree *tree, cwb_texts *strings)
 {
-    cwb_text *texts, *next;
+    cwb_text *next;
     uint32_t i;
 
-    *error = CWB_ONNX_ERR_MODEL;
-    if (!check_strings(tree, count)) {
-        return NULL;
+    if (!check_strings(tree, &strings->count)) {
+        return CWB_ONNX_ERR_MODEL;
     }
-    *error = CWB_ONNX_ERR_MEMORY;
-    *count *= 2;
-    texts = next = cwb_tree_take(tree, *count * sizeof *texts);
-    if (texts == NULL) {
-        return NULL;
+    strings->count *= 2;
+    strings->texts = next = cwb_tree_take(tree, strings->count * sizeof *next);
+    if (next == NULL) {
+        return CWB_ONNX_ERR_MEMORY;
     }
     for (i = 0; i < tree->count; i++) {
         const cwb_field *field = &tree->fields[i];
@@ -170,7 +169,44 @@ const cwb_text *cwb_strings_of(cwb_tree *tree, size_t *count, int *error)
             next++->order = 0;
         }
     }
-    cwb_sort_texts(texts, *count);
-    *error = CWB_OK;
-    return texts;
+    cwb_sort_texts(strings);
+    return CWB_OK;
+}
+
+int cwb_invent(cwb_tree *tree, const cwb_texts *taken, const cwb_texts *strings, uint32_t number, const uint8_t *beginning, size_t size,
+               cwb_text *name)
+{
+    size_t digits = 1, room, i;
+    uint32_t rest;
+    uint8_t *text;
+
+    for (rest = number; rest > 9; rest /= 10) {
+        digits++;
+    }
+    name->size = size + 1 + digits;
+    room = name->size + 8;
+    text = cwb_tree_take(tree, room);
+    if (text == NULL) {
+        return 0;
+    }
+    memcpy(text, beginning, size);
+    text[size] = '_';
+    for (rest = number, i = size + digits; i > size; rest /= 10) {
+        text[i--] = (uint8_t)('0' + rest % 10);
+    }
+    name->data = text;
+    while (cwb_has_text(taken, name) || cwb_has_text(strings, name)) {
+        if (name->size == room) {
+            uint8_t *more = cwb_tree_take(tree, 2 * room);
+
+            if (more == NULL) {
+                return 0;
+            }
+            memcpy(more, text, room);
+            name->data = text = more;
+            room *= 2;
+        }
+        text[name->size++] = '_';
+    }
+    return 1;
 }

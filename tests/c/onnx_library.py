@@ -24,8 +24,8 @@ LIBRARY = (
     *(
         DECODER / "host" / f"cwb_{name}.c"
         for name in (
-            "elements", "graph", "inflate", "message_bytes", "messages", "onnx", "pack", "references", "sections",
-            "strings", "texts",
+            "elements", "graph", "inflate", "members", "message_bytes", "messages", "onnx", "pack", "references",
+            "sections", "strings", "texts",
         )
     ),
 )  # fmt: skip
