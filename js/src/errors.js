@@ -17,6 +17,8 @@ export class CwbError extends Error {
 /** The error of a delta without its base, or with another. */
 export const BASE = -19;
 
+const LARGE = -72;
+
 /** Codes for errors of the decoder (cwb.h, cwb_onnx.h of decoder_c); those that are not here mean damage. */
 const CODES = {
   [-1]: 'not-cwb',
@@ -25,7 +27,7 @@ const CODES = {
   [BASE]: 'base',
   [-64]: 'memory',
   [-71]: 'no-graph',
-  [-72]: 'memory',
+  [LARGE]: 'memory',
 };
 
 /**
@@ -34,5 +36,6 @@ const CODES = {
  * @param {string} [where]
  */
 export function decoderError(error, text, where = '') {
+  if (error === LARGE) text = 'a tensor, or the model beside its large tensors, exceeds 2 GB';
   return new CwbError(CODES[error] ?? 'damaged', `${where}${text}`);
 }

@@ -97,12 +97,9 @@ export class Reading {
       throw new CwbError('base', 'the file is a delta: give the file that it changes as the option base');
     }
     decoder.checked(count);
-    this.tensors = Array.from({ length: count }, (_, index) => decoder.describe(index));
+    this.tensors = Array.from({ length: count }, (_, index) => decoder.describe(index, this.start));
     const coded = this.tensors.filter((tensor) => tensor.isCoded);
     this.elements = coded.reduce((sum, tensor) => sum + tensor.count, 0);
-    if (this.elements > 2 ** 27 + 32768 * this.total) {
-      throw new CwbError('damaged', `${this.elements} elements in a file of ${this.total} bytes: do not trust it`);
-    }
     const large = this.elements < FEW ? 0 : coded.filter((tensor) => tensor.count > SMALL).length;
     const directory = decoder.bytes(this.start, this.directory).slice();
     const greeting = { module: options.module, directory, size: this.total };

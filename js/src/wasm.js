@@ -53,9 +53,9 @@ export class Decoder {
     return this.checked(this.calls.open(start, size));
   }
 
-  /** What the directory says about a tensor. */
-  describe(index) {
-    const [isCoded, type, count, offset, size] = this.fields(this.calls.describe(index), 5);
+  /** What the directory says about a tensor of the file at `start`. */
+  describe(index, start) {
+    const [isCoded, type, count, offset, size] = this.fields(this.calls.describe(index, start), 5);
     return { index, isCoded: isCoded === 1, type: TYPES[type], count, offset, size };
   }
 

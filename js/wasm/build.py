@@ -17,17 +17,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OUTPUT = HERE.parent / "src" / "cwb-wasm.js"
 
-HOST = (
-    *("onnx", "graph", "sections", "references", "messages", "message_bytes", "strings", "elements"),
-    *("texts", "inflate", "pack"),
-)
-"""Parts of the library that makes ONNX models (decoder_c/host/cwb_onnx.h)."""
-
-SOURCES = (
-    "js/wasm/cwb_wasm.c",
-    "decoder_c/cwb.c",
-    *(f"decoder_c/host/cwb_{name}.c" for name in HOST),
-)
+SOURCES = ("js/wasm/cwb_wasm.c", "decoder_c/cwb.c", "decoder_c/host/cwb_*.c")
+WHEEL_ONLY = ("cwb_crc.c", "cwb_encode.c", "cwb_host.c", "cwb_search.c")
 
 FLAGS = (
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-Os", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),
@@ -38,11 +29,12 @@ FLAGS = (
 
 def build(root: Path = ROOT) -> bytes:
     """The WebAssembly module, from the sources below ``root``."""
+    found = sorted(path.relative_to(root) for pattern in SOURCES for path in root.glob(pattern))
+    sources = [path.as_posix() for path in found if path.name not in WHEEL_ONLY]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "cwb.wasm"
-        subprocess.run(
-            [sys.executable, "-m", "ziglang", "cc", *FLAGS, *SOURCES, "-o", str(output)], cwd=root, check=True
-        )
+        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *sources, "-o", str(output)]
+        subprocess.run(command, cwd=root, check=True)
         return output.read_bytes()
 
 

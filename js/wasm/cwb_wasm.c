@@ -7,11 +7,12 @@
 #include <stdlib.h>
 
 #include "cwb_elements.h"
+#include "cwb_members.h"
 #include "cwb_onnx.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
-static cwb_file opened;
+static cwb_members members; /* tensors of the open file */
 static cwb_onnx *model;
 static uint32_t crc_tables[8][256];
 
@@ -79,7 +80,9 @@ EXPORT("start") void cwb_wasm_start(void)
 EXPORT("open") int32_t cwb_wasm_open(const uint8_t *data, uint32_t size)
 {
     static const uint8_t empty[20] = {0x89, 'C', 'W', 'B', 2, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0x91, 0xA2, 0xEC, 0x1A};
-    cwb_error error = cwb_open(&opened, data, size);
+    static cwb_tree tree; /* owns what members points to */
+    cwb_delta files;
+    int error = cwb_open(&files.file, data, size);
 
     if (error == CWB_ERR_VERSION) { /* is it a delta? Payloads may not be there yet, so any other error will do */
         cwb_file base;
@@ -88,22 +91,24 @@ EXPORT("open") int32_t cwb_wasm_open(const uint8_t *data, uint32_t size)
         (void)cwb_open(&base, empty, sizeof empty);
         error = cwb_delta_open(&delta, data, size, &base) == CWB_ERR_VERSION ? CWB_ERR_VERSION : CWB_ERR_BASE;
     }
-    return error == CWB_OK ? (int32_t)opened.tensors : error;
+    if (error == CWB_OK) {
+        files.base = files.file;
+        error = cwb_read_members(&tree, &files, 0, &members);
+    }
+    return error == CWB_OK ? (int32_t)members.count : error;
 }
 
-EXPORT("describe") const stored_tensor *cwb_wasm_describe(uint32_t index)
+/* `start` is where the file begins. */
+EXPORT("describe") const stored_tensor *cwb_wasm_describe(uint32_t index, const uint8_t *start)
 {
     static stored_tensor told;
-    cwb_tensor tensor;
+    const cwb_tensor *tensor = &members.list[index].stored.tensor;
 
-    if (cwb_tensor_at(&opened, index, &tensor) != CWB_OK) {
-        return NULL;
-    }
-    told.is_coded = tensor.kind != CWB_RAW;
-    told.type = tensor.type;
-    told.count = tensor.count;
-    told.offset = (uint32_t)(tensor.payload - opened.data);
-    told.size = tensor.payload_size;
+    told.is_coded = tensor->kind != CWB_RAW;
+    told.type = tensor->type;
+    told.count = tensor->count;
+    told.offset = (uint32_t)(tensor->payload - start);
+    told.size = tensor->payload_size;
     return &told;
 }
 
@@ -111,13 +116,9 @@ EXPORT("describe") const stored_tensor *cwb_wasm_describe(uint32_t index)
  * stored one. */
 EXPORT("decode") int32_t cwb_wasm_decode(uint32_t index, const uint8_t *payload, int32_t type, uint8_t *out)
 {
-    cwb_changed tensor = {0};
+    cwb_changed tensor = members.list[index].stored;
     cwb_target target = {0};
-    cwb_error error = cwb_tensor_at(&opened, index, &tensor.tensor);
 
-    if (error != CWB_OK) {
-        return error;
-    }
     tensor.tensor.payload = payload;
     target.type = type;
     return cwb_decode_elements(&tensor, &target, out);

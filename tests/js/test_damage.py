@@ -11,8 +11,7 @@ from ..hostile.make import cases
 from .conftest import Node
 from .site import ROOT
 
-UNREAD = {"margins-cut", "margin-0", "margin-4g", "metadata-deep", "metadata-digits"}
-UNREAD |= {"deflate-cut", "packed-cut", "packed-size"}
+UNREAD = {"margins-cut", "margin-4g", "metadata-deep", "metadata-digits", "deflate-cut", "packed-cut", "packed-size"}
 """Files whose margins or metadata are wrong: nothing in the package reads what these say."""
 
 CODES = {"not-cwb", "too-new", "truncated", "damaged", "memory", "base"}
@@ -69,4 +68,4 @@ def test_damage(node: Node, tmp_path: Path) -> None:
     found = outcomes(node, tmp_path, files[0] + files[1])
     for intact, *damaged in (found[: len(files[0])], found[len(files[0]) :]):
         assert len(intact) == 64
-        assert {"not-cwb", "truncated", "damaged"} < set(damaged) <= CODES | {intact}
+        assert {"not-cwb", "truncated", "damaged"} <= set(damaged) <= CODES | {intact}

@@ -58,8 +58,8 @@ CASES: dict[str, tuple[bytes, str, str]] = {
     "a directory of another file": (changed(30, FILE[30] ^ 1), "damaged", "directory is damaged"),
     "a bit of a tensor": (changed(400, FILE[400] ^ 1), "damaged", "tensor 0: "),
     "a bit of the graph": (changed(len(FILE) - 40, FILE[-40] ^ 1), "damaged", "damaged"),
-    "more elements than memory": (zeros(2**31 - 1), "memory", "no memory for 8589934588 bytes"),
-    "more elements than is credible": (zeros(2**31 - 1, room=0), "damaged", "do not trust it"),
+    "more elements than memory": (zeros(2**31 - 1), "memory", "exceeds 2 GB"),
+    "more elements than is credible": (zeros(2**29 - 1, room=0), "damaged", "do not trust it"),
     "three gigabytes": (with_crc(FILE[:12] + struct.pack("<I", 3 << 30) + FILE[16:]), "memory", "2 GB"),
 }
 

@@ -30,9 +30,8 @@ DECODER = (
 
 
 def test_the_same_sources_make_the_same_bytes_wherever_they_stand(tmp_path: Path) -> None:
-    for source in BUILD["SOURCES"]:
-        (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
     for folder in ("decoder_c", "decoder_c/host", "js/wasm"):
+        (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.[ch]"):
             shutil.copy(path, tmp_path / folder)
     assert BUILD["build"](tmp_path) == BUILD["build"]()
