@@ -1,8 +1,8 @@
 """What a session from a .cwb file costs in C++, beside one from the float model: time to open it, and memory.
 
-Both are opened in turn in one process, from files that the system has in its memory; the best of several times counts, of
-the clock and of the processor, all threads together. Peak memory is that of a process which opens one session and does
-nothing else.
+Both are opened in turn in one process, from files that the system has in its memory; the best of several times counts,
+of the clock and of the processor, all threads together. Peak memory is that of a process which opens one session and
+does nothing else.
 """
 
 from __future__ import annotations
