@@ -55,7 +55,7 @@ THREADS = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
     """Three million weights, a third of them float16, which the site serves."""
     folder = tmp_path_factory.mktemp("large")
