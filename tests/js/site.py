@@ -18,7 +18,7 @@ JS = ROOT / "js"
 
 RUNTIME = "/js/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
 
-POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
+POLICY = "default-src 'self'; img-src data:; script-src 'self' 'wasm-unsafe-eval'"
 """The Content-Security-Policy of the page that code runs in: neither inline scripts nor eval."""
 
 PAGE = "/page.html"
