@@ -82,7 +82,6 @@ class LayerReport:
     blocks: int = 1
     node: str = ""
 
-    @property
     def called(self) -> str:
         """What people call the layer: the tensor's name, or the node's if an exporter has but numbered the tensor."""
         return self.node if self.node and _NUMBERED.fullmatch(self.name) else self.name

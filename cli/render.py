@@ -39,7 +39,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     shares = ["" if layer.loss_share is None else percent(layer.loss_share) for layer in layers]
     rates = [f"{layer.bits_per_weight:.2f}" for layer in layers]
     table = [
-        (Column("layer", flexible=True), [layer.called for layer in layers], counted(len(layers), "layer")),
+        (Column("layer", flexible=True), [layer.called() for layer in layers], counted(len(layers), "layer")),
         (Column("op"), [layer.op for layer in layers], ""),
         (_SHAPE, [dims(layer.shape) for layer in layers], ""),
         (Column("weights", right=True), [f"{layer.weights:,}" for layer in layers], f"{report.weights:,}"),
