@@ -53,6 +53,12 @@ CASES = {
     "a threshold": (
         [NODE("Greater", ["logits", "half"], ["y"])], [value("y", ["N", 3], BOOLEANS)], ["logits"], {},
     ),
+    "text": (
+        [NODE("Cast", ["logits"], ["y"], to=TensorProto.STRING)],
+        [value("y", ["N", 3], TensorProto.STRING)],
+        ["logits"],
+        {},
+    ),
     "bytes": (
         [NODE("Cast", ["logits"], ["y"], to=TensorProto.UINT8)],
         [value("y", ["N", 3], TensorProto.UINT8)],
