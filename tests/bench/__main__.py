@@ -1,7 +1,7 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults, kl, untrusted, trained. The first four by default: ``memory`` writes some ten gigabytes to a
+defaults, kl, untrusted, trained, start. The first four by default: ``memory`` writes some ten gigabytes to a
 temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets``, ``defaults``,
 ``untrusted`` and ``trained`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that
 tests/bench/deep_nets.py trains.
@@ -29,6 +29,7 @@ from . import (
     scaling,
     sources,
     speed,
+    start,
     targets,
     trained,
     untrusted,
@@ -39,7 +40,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained"),
+    *("untrusted", "trained", "start"),
 )
 """Parts that need none of the real models."""
 
@@ -104,6 +105,8 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "start" in parts:
+        start.run(sample_models(names), console)
     if "untrusted" in parts:
         untrusted.run(sample_models(names), console)
     if "trained" in parts:
