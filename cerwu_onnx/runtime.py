@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -11,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import reader
-from cerwu_onnx.errors import CheckFailed, UsageError
-from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
-from cerwu_onnx.jobs.inputs import unchanged_inputs
+from cerwu_onnx.container import packed, reader
+from cerwu_onnx.errors import CheckFailed, UsageError, packages_for
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
     from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
+    from cerwu_onnx.model.skeleton import Elements
 
 
 INSIDE = 2**31 - 2**26
@@ -76,17 +76,24 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """Names of the coded tensors that are integers, coded without loss, not weights."""
         return coded_tables(self.container)
 
-    def to_onnx(self, keep: Callable[[onnx.TensorProto, bytes], bool] | None = None) -> onnx.ModelProto:
+    def to_onnx(
+        self,
+        keep: Callable[[onnx.TensorProto, Elements], bool] | None = None,
+        arrays: Iterable[npt.NDArray[Any]] | None = None,
+    ) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
 
         Args:
             keep: called with each decoded initializer and its elements; true if it has stored them elsewhere.
+            arrays: the decoded tensors, where their decoding has begun.
 
         Raises:
             CorruptFileError: a check fails.
             UsageError: the file holds weights only.
+            MissingPackageError: onnx is not installed.
         """
-        from cerwu_onnx.model.skeleton import join
+        with packages_for("an ONNX model"):
+            from cerwu_onnx.model.skeleton import join
 
         self.container.check_sections()  # damage anywhere in the file is an error, whatever was asked for
         skeleton = self.container.graph()
@@ -95,7 +102,8 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
                 "the file holds weights only, no graph: no ONNX model can be made of it; "
                 "compress without --weights-only (weights_only=True) for that"
             )
-        tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
+        arrays = self.container.decode_all() if arrays is None else arrays
+        tensors = zip(self.container.tensors, arrays, strict=True)
         given = ((record.name, int(record.element), values) for record, values in tensors)
         return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
 
@@ -171,6 +179,8 @@ def decompress(
         UsageError: a path cannot be read or written, or the file holds weights only.
         CorruptFileError: a check fails.
     """
+    from cerwu_onnx.jobs.files import check_target
+
     if output is not None:
         check_target(output, overwrite=force, source=path)
     model = open(path)
@@ -181,6 +191,8 @@ def write_onnx(
     model: CompressedModel, output: str | Path, *, force: bool = False, external_data: bool = False
 ) -> onnx.ModelProto:
     """Write the rebuilt model; arguments, result and errors are those of :func:`decompress`."""
+    from cerwu_onnx.jobs.files import atomic, write_atomic
+
     if not external_data and model.onnx_bytes <= INSIDE:
         rebuilt = model.to_onnx()
         write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
@@ -198,7 +210,7 @@ def write_onnx(
     return rebuilt
 
 
-def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: str) -> bool:
+def _append(tensor: onnx.TensorProto, raw: Elements, stream: IO[bytes], location: str) -> bool:
     """Append the elements of a large tensor to a file, at an offset that can be mapped to memory."""
     from onnx import TensorProto
 
@@ -222,17 +234,23 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
         CorruptFileError: a check fails.
         ModelError: onnxruntime cannot load the model that the file holds.
     """
-    from cerwu_onnx.model.elements import FLOATS
-    from cerwu_onnx.model.sessions import new_session
+    with packages_for("load_session"):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(packed.prime)  # in C, while modules are loaded
+            from cerwu_onnx.model.elements import FLOATS
+            from cerwu_onnx.model.skeleton import join  # noqa: F401
+        model = open(path)
+        arrays = model.container.decode_all()  # threads begin, while onnxruntime is loaded
+        from cerwu_onnx.model.sessions import new_session
+    elements: dict[str, Elements] = {}
 
-    elements: dict[str, bytes] = {}
-
-    def aside(tensor: onnx.TensorProto, raw: bytes) -> bool:  # the session reads large ones where they are
+    def aside(tensor: onnx.TensorProto, raw: Elements) -> bool:  # the session reads large ones where they are
         if len(raw) >= OUTSIDE and tensor.data_type in FLOATS:
             elements[tensor.name] = raw
         return tensor.name in elements
 
-    return new_session(open(path).to_onnx(aside), options.pop("sess_options", None), elements, **options)
+    rebuilt = model.to_onnx(aside, arrays)
+    return new_session(rebuilt, options.pop("sess_options", None), elements, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +287,8 @@ def compare(
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
         InputChangedError: one of them was replaced or written while it was in use.
     """
+    from cerwu_onnx.jobs.inputs import unchanged_inputs
+
     with unchanged_inputs() as check_inputs:
         found = _compared(path, against, data, images, batch_size)
         check_inputs()
