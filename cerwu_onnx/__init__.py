@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cerwu_onnx.errors import (
+    BaseError,
     CalibrationError,
     CerwuError,
     CheckFailed,
@@ -56,6 +57,7 @@ _LAZY = {
 
 __all__ = [
     "METHODS",
+    "BaseError",
     "CalibrationError",
     "CerwuError",
     "CheckFailed",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cerwu_onnx.errors import BaseError, UsageError
+
 from . import console
 from .options import AsJson, CwbFile, Force, Quiet, Verbose
 from .text import printable
@@ -56,7 +58,12 @@ def export_c(
     from cerwu_onnx.firmware.export import default_name, export, write_folder
     from cerwu_onnx.firmware.kernels import read_scales
 
-    container = reader.read(file)
+    try:
+        container = reader.read(file)
+    except BaseError:
+        raise UsageError(
+            f"{file} is a delta, which the device reads as it is, beside its base (cwb_delta_open): export the base"
+        ) from None
     container.check_sections()
     firmware = export(
         container,

@@ -29,8 +29,9 @@ _Started: TypeAlias = tuple[Sequence[f.Record], list[tuple[list[int], "Future[_A
 
 
 def decode_all(container: Container) -> Iterator[npt.NDArray[Any]]:
-    """Every tensor as :meth:`Container.decode` returns it, in file order. Threads begin at once, before the first is
-    asked for.
+    """Every tensor as :meth:`Container.decode` returns it, in file order.
+
+    Threads begin at once, before the first tensor is asked for.
 
     Raises:
         CorruptFileError: on the way, where a check of a tensor fails.
@@ -65,7 +66,7 @@ def _started(container: Container, batch: Sequence[f.Record], pool: ThreadPoolEx
     """Begin to decode a batch: its tensors, largest first, go to the worker who has the least to do."""
     shares: list[list[int]] = [[] for _ in range(min(workers, len(batch)))]
     load = [0] * len(shares)
-    costs = [record.count * (ADAPTIVE if record.kind is f.Kind.ADAPTIVE else 1) for record in batch]
+    costs = [record.count * (1 if record.kind is f.Kind.ANS else ADAPTIVE) for record in batch]
     for place in sorted(range(len(batch)), key=lambda place: -costs[place]):
         worker = load.index(min(load))
         shares[worker].append(place)

@@ -18,8 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 from cerwu_onnx import native
 from cerwu_onnx.config import CODERS
+from cerwu_onnx.container import ahead, reader, writer
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate
 from cerwu_onnx.entropy.adaptive import encode_plain as adaptive_encode
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
@@ -141,11 +141,12 @@ def coded_record(
     largest: int = 1,
     values: bytes = b"\1\0" * 2,
     rank: int | None = None,
+    before: bytes = b"",
 ) -> bytes:
     """The directory record of a hostile file, any field free."""
     head = 128 + 64 * adaptive + 8 * form + (len(shape) if rank is None else rank)
     dims = b"".join(f.varint(dim) for dim in shape)
-    return section_record(head, payload, values) + dims + b"\0" + struct.pack("<f", step) + f.varint(largest)
+    return before + section_record(head, payload, values) + dims + b"\0" + struct.pack("<f", step) + f.varint(largest)
 
 
 def raw_record(payload: bytes, shape: tuple[int, ...]) -> bytes:
@@ -153,9 +154,13 @@ def raw_record(payload: bytes, shape: tuple[int, ...]) -> bytes:
     return section_record(len(shape), payload) + b"".join(f.varint(dim) for dim in shape)
 
 
-def one(payload: bytes = ONES, **fields: object) -> bytes:
+def one(payload: bytes = ONES, version: int = 2, **fields: object) -> bytes:
     """A sealed file with one record."""
-    return seal(coded_record(payload, **fields), 1, payload)  # type: ignore[arg-type]
+    return seal(coded_record(payload, **fields), 1, payload, version)  # type: ignore[arg-type]
+
+
+STEPPED = {"before": b"\x3e", "form": 3, "largest": 0, "values": bytes(4)}
+"""Fields of a tensor of zeros that has one exponent; its payload is that."""
 
 
 def names(content: bytes, tensors: int = 1) -> bytes:
@@ -168,6 +173,8 @@ def test_the_hostile_template_is_itself_valid() -> None:
     container = reader.parse(one())
     assert container.decode_python(container.tensors[0]).tolist() == [1.0, 1.0]
     assert container.tensors[0].name == "#0"
+    container = reader.parse(one(b"\0", **STEPPED))
+    assert container.decode_python(container.tensors[0]).tolist() == [0.0, 0.0]
     assert [record.name for record in reader.parse(names(b"\1a\2bc", 2)).tensors] == ["a", "bc"]
 
 
@@ -184,7 +191,7 @@ HOSTILE = {
     "fewer records than directory": (seal(coded_record() * 2, 1, ONES * 2), "do not fill"),
     "payload missing": (seal(coded_record(), 1), "do not fill"),
     "payload left over": (seal(coded_record(), 1, ONES + b"zz"), "do not fill"),
-    "unknown critical section": (seal(section_record(35, b"x"), 1, b"x"), "section 35 is unknown"),
+    "unknown critical section": (seal(section_record(36, b"x"), 1, b"x"), "section 36 is unknown"),
     "last critical section": (seal(section_record(63, b"x"), 1, b"x"), "section 63 is unknown"),
     "ancillary section damaged": (seal(section_record(100, b"x"), 1, b"y"), "ancillary_100 section: payload CRC"),
     "ancillary section twice": (seal(section_record(100, b"x") * 2, 2, b"xx"), "section 100 follows 100"),
@@ -198,6 +205,23 @@ HOSTILE = {
         "more margins than coded tensors",
     ),
     "last two axes of two swapped": (one(form=7, shape=(2, 1)), "cannot have the shape"),
+    "exponents of version 1": (one(b"\0", 1, **STEPPED), "section 62 is unknown"),
+    "exponents of a raw tensor": (seal(b"\x3e" + raw_record(b"", ()), 1), "exponents before"),
+    "exponents of a section": (seal(b"\x3e" + section_record(64, b""), 1), "exponents before"),
+    "exponents twice": (one(b"\0", **{**STEPPED, "before": b"\x3e\x3e"}), "exponents before"),
+    "exponents and no more": (seal(b"\x3e", 1), "cut short"),
+    "exponents of form 1": (
+        one(b"\0", **{**STEPPED, "form": 1, "shape": (2, 1, 1)}),
+        "exponents before a record",
+    ),
+    "exponents, step too small": (one(b"\0", **STEPPED, step=2.0**-96), "too small"),
+    "exponents, empty": (one(b"", **STEPPED), "cut short or out of range"),
+    "exponents cut short": (one(b"\xe0", **STEPPED), "cut short or out of range"),
+    "exponent above 31": (one(b"\x3f", **STEPPED), "exponent is out of range"),
+    "exponent below 0": (one(b"\x60", **STEPPED), "exponent is out of range"),
+    "exponent of ones": (one(b"\xe0" + b"\xff" * 9, **STEPPED), "cut short or out of range"),
+    "bits behind exponents": (one(b"\x80", **STEPPED), "not 0"),
+    "exponents and words for zeros": (one(b"\0\1", **STEPPED), "does not end"),
     "axis 1 last of two": (one(form=1, shape=(2, 1)), "cannot have the shape"),
     "axis 0 last of one": (one(form=2), "cannot have the shape"),
     "a run of no axis": (one(form=3, shape=()), "cannot have the shape"),
@@ -388,15 +412,18 @@ def test_limits_of_metadata_and_elements_hold_for_writers_and_readers(monkeypatc
 class _Eager:
     """An executor that does each job at once, so that what was asked for can be counted."""
 
+    def __init__(self, workers: int) -> None:
+        pass
+
     def __enter__(self) -> _Eager:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def submit(self, function: Callable[[f.Record], object], record: f.Record) -> Future[object]:
+    def submit(self, function: Callable[[list[f.Record]], object], records: list[f.Record]) -> Future[object]:
         done: Future[object] = Future()
-        done.set_result(function(record))
+        done.set_result(function(records))
         return done
 
 
@@ -406,21 +433,44 @@ def test_tensors_decoded_ahead_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     tensors = [writer.CodedTensor(f"{index}", quantized(np.arange(size))) for index, size in enumerate(sizes)]
     container = reader.parse(writer.assemble([writer.encode_tensor(tensor) for tensor in tensors]))
     decoded: list[int] = []
-    decode = reader.Container.decode
+    decode = reader.Container.decode_list
 
-    def counted(self: reader.Container, record: f.Record) -> np.ndarray:
-        decoded.append(record.count)
-        return decode(self, record)
+    def counted(self: reader.Container, records: list[f.Record]) -> list[np.ndarray]:
+        decoded.extend(record.count for record in records)
+        return decode(self, records)
 
-    monkeypatch.setattr(reader, "AHEAD", 10)
-    monkeypatch.setattr(reader, "ThreadPoolExecutor", lambda _: _Eager())
-    monkeypatch.setattr(reader.Container, "decode", counted)
+    monkeypatch.setattr(ahead, "BATCH", 10)
+    monkeypatch.setattr(ahead, "ThreadPoolExecutor", _Eager)
+    monkeypatch.setattr(reader.Container, "decode_list", counted)
     held = []
     for index, values in enumerate(container.decode_all()):
         assert values.size == sizes[index]
         held.append(sum(decoded) - sum(sizes[:index]))
-    assert decoded == sizes
-    assert held == [10, 6, 3, 50, 8, 8, 4]
+    assert sorted(decoded) == sorted(sizes)
+    assert held == [60, 56, 53, 58, 12, 8, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_threads_find_the_same_tensors_and_the_same_damage(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever share of the tensors a thread gets: all in file order, and the first damaged one is named."""
+    monkeypatch.setattr(ahead, "session_threads", lambda: workers)
+    random = np.random.default_rng(3)
+    tensors: list[writer.CodedTensor | writer.RawTensor] = [
+        writer.CodedTensor(f"{index}", quantized(random.integers(-9, 10, size)), ("ans", "adaptive")[index % 2])
+        for index, size in enumerate((5, 700, 30, 4000, 1, 60))
+    ]
+    tensors.insert(2, writer.RawTensor("raw", f.ElementType.FLOAT32, np.arange(6, dtype=np.float32)))
+    data = writer.assemble([writer.encode_tensor(tensor) for tensor in tensors])
+    container = reader.parse(data)
+    alone = [container.decode(record) for record in container.tensors]
+    for found, expected in zip(container.decode_all(), alone, strict=True):
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+    damaged = bytearray(data)
+    for record in (container.tensors[4], container.tensors[6]):
+        damaged[record.offset + record.size - 1] ^= 1
+    with pytest.raises(CorruptFileError, match=f"tensor {container.tensors[4].name!r}"):
+        list(reader.parse(bytes(damaged)).decode_all())
 
 
 def test_a_section_is_no_larger_than_its_limit() -> None:

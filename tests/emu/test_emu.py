@@ -248,7 +248,7 @@ class TestDecoder:
 
 
 @pytest.mark.parametrize(
-    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_V1", "NO_NAMES", "NO_CRC"]
+    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_EXPONENTS", "NO_V1", "NO_NAMES", "NO_CRC"]
 )
 @pytest.mark.parametrize("machine", [*targets.COMPILED_ONLY, *targets.BY_NAME])
 def test_compiles_without_warnings(folder: Path, machine: str, option: str) -> None:
