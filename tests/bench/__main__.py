@@ -2,9 +2,9 @@
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
 targets, defaults, kl, untrusted, trained, deltas, start. The first four by default: ``memory`` writes some ten
-gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
-``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER``
-needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
+gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
+``targets``, ``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too.
+``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
 """
 
 from __future__ import annotations
