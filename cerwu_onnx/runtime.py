@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.array_files import masks
+from cerwu_onnx.array_files.dtypes import Typed, from_coded, from_raw
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import packed, reader
-from cerwu_onnx.errors import CheckFailed, UsageError, packages_for
+from cerwu_onnx.errors import CheckFailed, CorruptFileError, UsageError, packages_for
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +54,54 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """Decode one tensor."""
-        return self.container.decode(self._records[name])
+        return self._final(name, self.container.decode(self._records[name]))
+
+    @cached_property
+    def dtypes(self) -> dict[str, str] | None:
+        """For a file of arrays the types of the arrays by name; None for a model, whose graph says them.
+
+        Raises:
+            CorruptFileError: the metadata are damaged.
+        """
+        if self.has_graph:
+            return None
+        try:
+            return masks.dtypes(self.metadata, list(self))
+        except ValueError as error:
+            raise CorruptFileError(f"metadata section: the types of the arrays are damaged: {error}") from None
+
+    def _final(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A decoded tensor in the type of its array."""
+        if self.dtypes is None:
+            return values
+        coded, dtype = self._records[name].is_coded, self.dtypes[name]
+        try:
+            return from_coded(values, dtype) if coded else from_raw(values, dtype)
+        except ValueError as error:
+            raise CorruptFileError(f"tensor {name!r}: the metadata ask for {error}: the file is damaged") from None
+
+    def save_arrays(self, output: str | Path, *, force: bool = False) -> int:
+        """Write the arrays of a file without a graph into a .npz or .safetensors file; returns their number.
+
+        Raises:
+            UsageError: the file holds a model, or the output cannot be written.
+            CorruptFileError: a check fails.
+        """
+        from cerwu_onnx.array_files import ArrayFile, write_arrays
+        from cerwu_onnx.jobs.files import atomic, check_target
+
+        check_target(output, overwrite=force)
+        if self.has_graph:
+            raise UsageError(f"the file holds a model: decompress it into an .onnx file, not into {output}")
+        self.container.check_sections()
+        decoded = zip(self, self.container.decode_all(), strict=True)
+        kinds = self.dtypes or {name: str(record.element.name.lower()) for name, record in self._records.items()}
+        arrays = {name: Typed(self._final(name, values), kinds[name]) for name, values in decoded}
+        about = self.metadata.get(masks.ABOUT)
+        texts = about if isinstance(about, dict) and all(isinstance(text, str) for text in about.values()) else {}
+        with atomic(output, overwrite=force) as stream:
+            write_arrays(stream, output, ArrayFile(arrays, texts))
+        return len(arrays)
 
     def __iter__(self) -> Iterator[str]:
         """Names in file order."""

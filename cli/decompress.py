@@ -9,7 +9,7 @@ import typer
 
 from . import console
 from .options import BaseFile, CwbFile, Force, Quiet, Verbose
-from .text import printable
+from .text import counted, printable
 
 if TYPE_CHECKING:
     import onnx
@@ -31,10 +31,21 @@ def decompress(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Rebuild the float ONNX model of a .cwb file.
+    """Rebuild the float ONNX model of a .cwb file, or its arrays if it holds no model (OUT.npz, OUT.safetensors).
 
     Any ONNX runtime can run this model.
     """
+    from cerwu_onnx.array_files import is_array_file
+
+    if is_array_file(output):
+        from cerwu_onnx.jobs.files import check_target
+        from cerwu_onnx.runtime import open as open_file
+
+        check_target(output, overwrite=force, source=file)
+        count = open_file(file, base=base).save_arrays(output, force=force)
+        if not quiet:
+            console.write(f"{printable(str(output))}: {output.stat().st_size:,} bytes, {counted(count, 'array')}\n")
+        return
     from cerwu_onnx.runtime import decompress as run
 
     model = run(file, output, base=base, force=force, external_data=external_data)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from cerwu_onnx.array_files import is_array_file
 from cerwu_onnx.config import MAX_BITS
 
 from .tables import Column, facts, fits, grid
@@ -88,7 +89,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         parts.append(Text("Above bound: bits/weight over the Gaussian rate-distortion function.", style="dim"))
     if shared:
         parts.append(Text("Share of loss: of what each layer's error alone would cost at the outputs.", style="dim"))
-    if report.kept:
+    if report.kept and not is_array_file(model):
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
 
@@ -139,6 +140,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.array_error is not None:
+        lines.insert(0, ("error of each array", f"at most {percent(report.array_error)} (root mean square, relative)"))
     if report.delta is not None:
         lines.insert(2, ("delta of", report.delta.headline))
     if report.fidelity is not None:

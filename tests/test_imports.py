@@ -15,7 +15,7 @@ FLOORS = (
     ("errors", "types", "_version"),
     ("config", "native", "report", "user_functions"),
     ("entropy", "jobs"),
-    ("container", "quantize"),
+    ("container", "quantize", "array_files"),
     ("model", "firmware"),
     ("calibration",),
     ("runtime",),
