@@ -19,7 +19,14 @@ EXAMPLE = "cerwu-onnx decompress model.cwb model.onnx"
 
 def decompress(
     file: CwbFile,
-    output: Annotated[Path, typer.Argument(metavar="OUT.onnx", show_default=False, help="The float model to write.")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.onnx",
+            show_default=False,
+            help="The float model to write; for a file of arrays, .npz or .safetensors.",
+        ),
+    ],
     base: BaseFile = None,
     external_data: Annotated[
         bool,

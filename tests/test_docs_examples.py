@@ -77,9 +77,9 @@ def test_the_examples_of_python_md(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt" or shutil.which("bash") is None, reason="the tutorials speak to bash")
-@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "tutorials").glob("*.md")))
+@pytest.mark.parametrize("name", sorted(tutorials.PAGES))
 def test_the_commands_of_the_tutorials(name: str, folder: Path, run: Run) -> None:
-    page = (DOCS / f"tutorials/{name}.md").read_text(encoding="utf-8")
+    page = tutorials.PAGES[name].read_text(encoding="utf-8")
     ran = []
 
     def shell(command: str, place: Path) -> str:

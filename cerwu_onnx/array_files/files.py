@@ -18,6 +18,9 @@ from cerwu_onnx.jobs.inputs import reading
 
 SUFFIXES = (".npz", ".safetensors")
 
+_DAMAGE = (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, KeyError, OverflowError)
+"""What the libraries raise for damaged archives."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayFile:
@@ -42,12 +45,14 @@ def read_arrays(path: str | Path) -> ArrayFile:
     path = Path(path)
     reading(path)
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    try:
         if path.suffix.lower() == ".npz":
             return ArrayFile(_read_npz(path))
         return ArrayFile(*safetensors.read(path))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, KeyError, OverflowError) as error:
+    except _DAMAGE as error:
         raise ModelError(f"{path}: not a readable {path.suffix.lower()} file: {first_line(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""The format safetensors: eight bytes with the size of a JSON header, the header, and the arrays one after the other."""
+"""The format safetensors: eight bytes with the size of a JSON header, the header, and the arrays in a row."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _header(text: bytes) -> dict[str, Any]:
         return found
 
     try:
-        header = json.loads(text, object_pairs_hook=unique)
+        header = json.loads(text.decode(), object_pairs_hook=unique)
     except RecursionError:
         raise ValueError("the header is nested too deeply") from None
     if not isinstance(header, dict):

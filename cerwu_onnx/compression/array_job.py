@@ -24,7 +24,7 @@ ERROR_PER_PRICE = 1 / (2 * math.log(2))
 one more bit per weight must save."""
 
 TRIES, NEAR = 6, 0.93
-"""How often the step of an array is corrected, at most, and the share of the squared error it may have that suffices."""
+"""How often the step of an array is corrected, at most; and what share of the error it may have is near enough."""
 
 NARROW = 128
 """Most columns of the blocks in which the identity stands for moments that are not given."""

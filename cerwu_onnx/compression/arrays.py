@@ -235,9 +235,9 @@ def _moments(path: str | Path, arrays: Mapping[str, Typed]) -> dict[str, Float64
         matrix = matrix.astype(np.float64)
         scale = np.abs(matrix).max(initial=0)
         if not np.isfinite(matrix).all() or np.abs(matrix - matrix.T).max(initial=0) > 1e-3 * scale:
-            raise CalibrationError(f"{path}: moments of {name!r} are not finite or not symmetric: give the mean of x x^T")
+            raise CalibrationError(f"{path}: moments of {name!r} are not finite or not symmetric: give mean x x^T")
         if (np.diag(matrix) < 0).any():
-            raise CalibrationError(f"{path}: moments of {name!r} have a negative mean square: give the mean of x x^T")
+            raise CalibrationError(f"{path}: moments of {name!r} have a negative mean square: give mean x x^T")
         found[name] = (matrix + matrix.T) / 2
     return found
 
@@ -396,7 +396,9 @@ def _refuse(settings: Settings, target: Target) -> None:
         asked.append("weight_layout")
     if asked:
         raise UsageError(f"--{asked[0].replace('_', '-')} is for models, not for files of arrays")
-    if target.searches and settings.lambda_ is not None or target.fidelity is not None and settings.lambda_ is not None:
+    if (target.searches and settings.lambda_ is not None) or (
+        target.fidelity is not None and settings.lambda_ is not None
+    ):
         raise UsageError("lambda and a target exclude each other: the search finds lambda")
 
 

@@ -16,7 +16,7 @@ from cerwu_onnx.types import FloatArray
 _T = onnx.TensorProto
 Array = npt.NDArray[Any]
 
-_NAMES = {_T.FLOAT: "float32", _T.FLOAT16: "float16", _T.DOUBLE: "float64", _T.BFLOAT16: "bfloat16"}
+_NAMES: dict[int, str] = {_T.FLOAT: "float32", _T.FLOAT16: "float16", _T.DOUBLE: "float64", _T.BFLOAT16: "bfloat16"}
 
 FLOATS: dict[int, np.dtype[Any]] = {element: np.dtype(dtypes.FLOATS[name]) for element, name in _NAMES.items()}
 """Element types that are quantised, and the numpy type that holds their bits; bfloat16 as uint16."""
