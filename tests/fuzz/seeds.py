@@ -11,7 +11,7 @@ from cerwu_onnx.container import in_place, writer
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def _coded(
@@ -22,7 +22,7 @@ def _coded(
     run: int = 0,
     rows: np.ndarray | None = None,
 ) -> writer.Encoded:
-    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0, run, rows)
+    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0, run, exponents=rows)
     return writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order))
 
 
@@ -86,7 +86,8 @@ def packed() -> bytes:
 
 def write(folder: Path) -> list[Path]:
     """All of them as files in ``folder``."""
-    files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.cwb"))}
+    paths = [path for path in sorted(GOLDEN.glob("v*/*.cwb")) if path.stem != "delta"]  # which needs its base
+    files = {f"{path.parent.name}-{path.stem}": path.read_bytes() for path in paths}
     files |= {"tensors": tensors(), "nameless": nameless(), "packed": packed()}
     paths = []
     for name, content in files.items():
