@@ -29,11 +29,12 @@ from cerwu_onnx.errors import (
 if TYPE_CHECKING:
     from cerwu_onnx._version import __version__ as __version__
     from cerwu_onnx.calibration import ImageOptions
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.compression.pipeline import compress
     from cerwu_onnx.compression.sweep import Swept, sweep
     from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
     from cerwu_onnx.report import LayerReport, Report
-    from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
+    from cerwu_onnx.runtime import CompressedModel, compare, decompress, load_session, open
 
 _LAZY = {
     "__version__": "_version",
@@ -49,7 +50,7 @@ _LAZY = {
     "load_session": "runtime",
     "compare": "runtime",
     "CompressedModel": "runtime",
-    "OutputError": "runtime",
+    "OutputError": "calibration.output_errors",
     "Report": "report",
     "LayerReport": "report",
     "ImageOptions": "calibration",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.array_files import masks
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.model.skeleton import Elements
 
 
@@ -316,23 +315,6 @@ def load_session(path: str | Path, *, base: str | Path | None = None, **options:
     return new_session(rebuilt, options.pop("sess_options", None), elements, **options)
 
 
-@dataclass(frozen=True, slots=True)
-class OutputError:
-    """The error of one output of the compressed model against the original.
-
-    Attributes:
-        name: output name.
-        relative: root of (squared error / energy) over all samples.
-        largest: largest absolute difference.
-        agreement: share of samples with the same argmax over the last axis; None for outputs without such an axis.
-    """
-
-    name: str
-    relative: float
-    largest: float
-    agreement: float | None
-
-
 def compare(
     path: str | Path,
     against: str | Path,
@@ -370,7 +352,7 @@ def _compared(
     """What :func:`compare` gives."""
     with packages_for("compare"):
         from cerwu_onnx.calibration import open_data
-        from cerwu_onnx.calibration.collect import run_session
+        from cerwu_onnx.calibration.output_errors import errors_between
         from cerwu_onnx.model.graph import load_model
         from cerwu_onnx.model.rebuilt import fold_again, with_directory
         from cerwu_onnx.model.sessions import new_session
@@ -387,40 +369,4 @@ def _compared(
         raise CheckFailed(f"{path} and {against} have different outputs: they are not the same model")
     if [i.name for i in theirs.get_inputs()] != [i.name for i in ours.get_inputs()]:
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
-    totals = [_Total(name) for name in names]
-    for feeds in open_data(data, original, images=images).batches(batch_size):
-        expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
-        for total in totals:
-            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
-    return tuple(total.result() for total in totals)
-
-
-class _Total:
-    """Running comparison of one output."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.error = self.energy = self.largest = 0.0
-        self.agreed = self.rows = 0
-
-    def add(self, reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> None:
-        if reference.shape != value.shape:
-            raise CheckFailed(f"output {self.name!r} has shape {value.shape} instead of {reference.shape}")
-        if reference.dtype.kind not in "fiu":
-            return
-        reference, value = reference.astype(np.float64), value.astype(np.float64)
-        if np.isnan(value).any() and not np.isnan(reference).any():
-            raise CheckFailed(f"output {self.name!r} has NaN where the original has none")
-        with np.errstate(invalid="ignore", over="ignore"):  # where both are infinite they are equal
-            difference = np.nan_to_num(value - reference)
-            self.error += float((difference**2).sum())
-            self.energy += float((np.nan_to_num(reference) ** 2).sum())
-        self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
-        if reference.ndim > 1 and reference.shape[-1] > 1:
-            same = reference.argmax(-1) == value.argmax(-1)
-            self.agreed += int(same.sum())
-            self.rows += same.size
-
-    def result(self) -> OutputError:
-        relative = (self.error / self.energy) ** 0.5 if self.energy else float(self.error > 0)
-        return OutputError(self.name, relative, self.largest, self.agreed / self.rows if self.rows else None)
+    return errors_between(theirs, ours, open_data(data, original, images=images).batches(batch_size))

@@ -18,9 +18,9 @@ from .tables import Column, facts, fits, grid
 from .text import counted, dims, percent, printable, size
 
 if TYPE_CHECKING:
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.model.graph import Graph
     from cerwu_onnx.report import Report
-    from cerwu_onnx.runtime import OutputError
     from cerwu_onnx.types import Kept, Layer
 
     from .tensor_rows import TensorRow

@@ -20,12 +20,12 @@ FLOORS = (
     ("calibration",),
     ("runtime",),
     ("evaluate", "report_files"),
-    ("compression",),
+    ("compression", "stock"),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-ONNX = {"model", "calibration", "runtime", "evaluate", "compression"}
+ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "stock"}
 """Rooms that may import onnx and onnxruntime."""
 
 SCIPY = ONNX | {"quantize"}
