@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.model.graph import Graph
     from cerwu_onnx.report import Report
+    from cerwu_onnx.stock.side_by_side import Form
     from cerwu_onnx.types import Kept, Layer
 
     from .tensor_rows import TensorRow
@@ -319,3 +320,30 @@ def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:
         for output in outputs
     ]
     return grid(columns, {"": rows}, width)
+
+
+def draw_forms(forms: Sequence[Form], width: int) -> RenderableType:
+    """Forms of a model side by side, the float model first."""
+    scored = any(form.score is not None for form in forms)
+    same = any(form.error.agreement is not None for form in forms)
+    columns = [
+        Column("weights", flexible=True),
+        Column("bytes", right=True),
+        Column("output\nerror", right=True),
+        *((Column("same\nargmax", right=True),) if same else ()),
+        *((Column("score", right=True),) if scored else ()),
+        Column("speed", right=True),
+    ]
+    rows = [
+        (
+            form.name,
+            f"{form.file_bytes:,}",
+            percent(form.error.relative),
+            *(("" if form.error.agreement is None else percent(form.error.agreement),) if same else ()),
+            *((f"{form.score:.6g}",) if scored else ()),
+            f"{form.speed:.2f}",
+        )
+        for form in forms
+    ]
+    note = "Error and speed: relative to the float model of the file, on the given data and on this machine."
+    return Group(grid(columns, {"": rows}, width), Text(), Text(note, style="dim"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from cerwu_onnx.stock.weights import WIDTHS, IntegerModel, integer_weights
+from cerwu_onnx.stock.export import Exported, export
+from cerwu_onnx.stock.weights import WIDTHS
 
-__all__ = ["WIDTHS", "IntegerModel", "integer_weights"]
+__all__ = ["WIDTHS", "Exported", "export"]
