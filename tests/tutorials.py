@@ -21,8 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {path.stem: path for path in (*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/arrays.md")}
+ALONE = ("arrays", "stock_onnx")
+"""Pages that are no tutorials, but have commands like them."""
+
+PAGES = {path.stem: path for path in sorted((ROOT / "docs/tutorials").glob("*.md"))}
+PAGES |= {name: ROOT / f"docs/{name}.md" for name in ALONE}
 """The pages whose commands are run, by name."""
+SAMPLES = {"stock_onnx": ROOT / "sample_models/fashion_cnn"}
+"""The sample model of a page, where it is not the usual one."""
+
 SAMPLE = ROOT / "sample_models/fashion_dscnn"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -77,7 +84,7 @@ def main() -> None:
         path = PAGES[name]
         page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(SAMPLE, folder, dirs_exist_ok=True)
+            shutil.copytree(SAMPLES.get(name, SAMPLE), folder, dirs_exist_ok=True)
             rerun = run(page, Path(folder).resolve(), bash)
         if path.read_text(encoding="utf-8") != page:  # minutes have passed
             raise SystemExit(f"{path} was edited while its commands ran: run them again")
