@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import BaseError, CorruptFileError
 
-ABI = 11
+ABI = 12
 """The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
 FORMAT_VERSION = 2
@@ -113,6 +113,22 @@ class File:
         out = np.empty(self._count(index, max_elements), np.float32)
         code = self._library.cwb_host_decode_f32(self._handle, index, out.ctypes.data, out.size)
         self._check(code, index)
+        return out
+
+    def decode_list(self, indices: Sequence[int]) -> list[npt.NDArray[np.float32]]:
+        """The values of several coded tensors as :meth:`decode_f32` gives them, in one call.
+
+        It lets other threads run from the first tensor to the last. Errors are those of :meth:`decode_f32`, for the
+        first of the tensors that has one.
+        """
+        out = [np.empty(self._count(index, MAX_ELEMENTS), np.float32) for index in indices]
+        wanted = np.array(indices, np.uint32)
+        addresses = np.array([array.ctypes.data for array in out], np.uintp)
+        sizes = np.array([array.size for array in out], np.uintp)
+        lists = (array.ctypes.data for array in (addresses, sizes))
+        if self._library.cwb_host_decode_list(self._handle, wanted.ctypes.data, len(out), *lists):
+            for index in indices:  # which one was it?
+                self.decode_f32(index)
         return out
 
     def decode_symbols(self, index: int, *, max_elements: int = MAX_ELEMENTS) -> npt.NDArray[np.int16]:
@@ -294,6 +310,15 @@ def unpack(code: bytes, size: int, primer: bytes) -> bytes | None:
     return text[len(primer) :].tobytes()
 
 
+def prime(primer: bytes) -> None:
+    """Prepare :func:`pack` and :func:`unpack` for this primer.
+
+    Raises:
+        RuntimeError: the library is not :func:`available`.
+    """
+    _primed(primer)
+
+
 @functools.lru_cache(maxsize=1)
 def _primed(primer: bytes) -> npt.NDArray[np.uint64]:
     """A model of packed sections that has read the primer."""
@@ -388,6 +413,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "margin": (i32, [pointer, u32, pointer]),
         "check_section": (i32, [pointer, i32]),
         "decode_f32": (i32, [pointer, u32, pointer, size]),
+        "decode_list": (i32, [pointer, pointer, u32, pointer, pointer]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
         "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, u32, pointer, size]),

@@ -246,6 +246,8 @@ class Report:
         fidelity: what is expected on fresh data; None where it was not judged.
         missed: one sentence for each target or limit of accuracy that the file misses.
         delta: what the file takes from its base; None for a file of its own.
+        array_error: for a file of arrays, the largest relative error (root mean square) asked of each; None for models,
+            and where a price or a target decides.
     """
 
     model_bytes: int
@@ -268,6 +270,7 @@ class Report:
     fidelity: Fidelity | None = None
     missed: tuple[str, ...] = ()
     delta: Delta | None = None
+    array_error: float | None = None
 
     @property
     def weights(self) -> int:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from cerwu_onnx.array_files import is_array_file
 from cerwu_onnx.config import MAX_BITS
 
 from .tables import Column, facts, fits, grid
 from .text import counted, dims, percent, printable, size
 
 if TYPE_CHECKING:
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.model.graph import Graph
     from cerwu_onnx.report import Report
-    from cerwu_onnx.runtime import OutputError
+    from cerwu_onnx.stock.side_by_side import Form
     from cerwu_onnx.types import Kept, Layer
 
     from .tensor_rows import TensorRow
@@ -74,7 +76,7 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         parts.append(Text("Above bound: bits/weight over the Gaussian rate-distortion function.", style="dim"))
     if _SHARE in columns:
         parts.append(Text("Share of loss: of what each layer's error alone would cost at the outputs.", style="dim"))
-    if report.kept:
+    if report.kept and not is_array_file(model):
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
 
@@ -125,6 +127,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.array_error is not None:
+        lines.insert(0, ("error of each array", f"at most {percent(report.array_error)} (root mean square, relative)"))
     if report.delta is not None:
         lines.insert(2, ("delta of", report.delta.headline))
     if report.fidelity is not None:
@@ -302,3 +306,30 @@ def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:
         for output in outputs
     ]
     return grid(columns, {"": rows}, width)
+
+
+def draw_forms(forms: Sequence[Form], width: int) -> RenderableType:
+    """Forms of a model side by side, the float model first."""
+    scored = any(form.score is not None for form in forms)
+    same = any(form.error.agreement is not None for form in forms)
+    columns = [
+        Column("weights", flexible=True),
+        Column("bytes", right=True),
+        Column("output\nerror", right=True),
+        *((Column("same\nargmax", right=True),) if same else ()),
+        *((Column("score", right=True),) if scored else ()),
+        Column("speed", right=True),
+    ]
+    rows = [
+        (
+            form.name,
+            f"{form.file_bytes:,}",
+            percent(form.error.relative),
+            *(("" if form.error.agreement is None else percent(form.error.agreement),) if same else ()),
+            *((f"{form.score:.6g}",) if scored else ()),
+            f"{form.speed:.2f}",
+        )
+        for form in forms
+    ]
+    note = "Error and speed: relative to the float model of the file, on the given data and on this machine."
+    return Group(grid(columns, {"": rows}, width), Text(), Text(note, style="dim"))

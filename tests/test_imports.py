@@ -15,17 +15,17 @@ FLOORS = (
     ("errors", "types", "_version"),
     ("config", "native", "report", "user_functions"),
     ("entropy", "jobs"),
-    ("container", "quantize"),
+    ("container", "quantize", "array_files"),
     ("model", "firmware"),
     ("calibration",),
     ("runtime",),
     ("evaluate", "report_files"),
-    ("compression",),
+    ("compression", "stock"),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-ONNX = {"model", "calibration", "runtime", "evaluate", "compression"}
+ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "stock"}
 """Rooms that may import onnx and onnxruntime."""
 
 SCIPY = ONNX | {"quantize"}

@@ -24,7 +24,7 @@ _ROOM = 1 << 24
 def new_session(
     model: onnx.ModelProto,
     options: ort.SessionOptions | None = None,
-    elements: Mapping[str, bytes] | None = None,
+    elements: Mapping[str, bytes | memoryview] | None = None,
     **keywords: Any,
 ) -> ort.InferenceSession:
     """Open a session, on the CPU unless the keywords name another provider, with ``session_threads`` threads.
@@ -87,7 +87,7 @@ def _opened(model: onnx.ModelProto, options: ort.SessionOptions, keywords: dict[
 
 
 def _outside(
-    model: onnx.ModelProto, elements: Mapping[str, bytes]
+    model: onnx.ModelProto, elements: Mapping[str, bytes | memoryview]
 ) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
     """The initializers that are not in the model message (in files, given apart, or too large), and their elements."""
     tensors = list(model.graph.initializer)

@@ -19,7 +19,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 11
+#define CWB_HOST_ABI 12
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -35,6 +35,8 @@ EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
 EXPORT int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
 EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
+EXPORT int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                                    const size_t *capacities);
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
@@ -198,6 +200,19 @@ int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t
     cwb_error error = tensor_at(file, index, &tensor);
 
     return error == CWB_OK ? cwb_delta_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
+
+/* Decodes several tensors in one call, so that a thread of an interpreter need not wait for its turn between them. */
+int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                             const size_t *capacities)
+{
+    int32_t error = CWB_OK;
+    uint32_t i;
+
+    for (i = 0; error == CWB_OK && i < count; i++) {
+        error = cwb_host_decode_f32(file, indices[i], out[i], capacities[i]);
+    }
+    return error;
 }
 
 int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)
