@@ -28,6 +28,10 @@ class UsageError(CerwuError):
     exit_code = 2
 
 
+class GeneratorError(UsageError):
+    """The C generator of ``--inference`` is of a version that was not tried, or writes what is not known (exit 2)."""
+
+
 class ModelError(CerwuError):
     """The ONNX model is invalid or unsupported (exit 3)."""
 

@@ -42,6 +42,17 @@ def export_c(
         bool,
         typer.Option("--without-decoder", help="Leave out cwb.h and cwb.c, if the decoder is linked as a library."),
     ] = False,
+    inference: Annotated[
+        bool,
+        typer.Option("--inference", help="Also write a C function that runs the model. Needs cerwu-onnx[inference]."),
+    ] = False,
+    decode_once: Annotated[
+        bool,
+        typer.Option(
+            "--decode-once",
+            help="With --inference: decode all weights at the start, not those of each layer before it runs.",
+        ),
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -53,16 +64,25 @@ def export_c(
     RAM. The array leaves out what C cannot use: graph, metadata, packed names.
     """
     from cerwu_onnx.container import reader
+    from cerwu_onnx.errors import UsageError
     from cerwu_onnx.firmware.export import default_name, export, write_folder
     from cerwu_onnx.firmware.kernels import read_scales
+    from cerwu_onnx.inference.export import program_of
+    from cerwu_onnx.inference.layers import layers_of
 
+    if decode_once and not inference:
+        raise UsageError("--decode-once says how --inference decodes weights: give both")
     container = reader.read(file)
     container.check_sections()
+    name = default_name(file) if name is None else name
+    program = program_of(container, name, once=decode_once) if inference else None
     firmware = export(
         container,
-        default_name(file) if name is None else name,
+        name,
         read_scales(scales) if scales else None,
         decoder=not without_decoder,
+        layers=layers_of(container),
+        addition=program.addition if program else None,
     )
     write_folder(firmware, folder, force=force)
     if as_json:
@@ -72,6 +92,7 @@ def export_c(
             "files": {name: len(content) for name, content in firmware.files.items()},
             "flash": firmware.flash,
             "scratch": firmware.scratch,
+            **({"inference": asdict(program.costs)} if program else {}),
             "tensors": [asdict(tensor) | {"order": tensor.order.name.lower()} for tensor in firmware.tensors],
         }
         console.show_json(body)
