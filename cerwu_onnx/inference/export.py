@@ -9,9 +9,11 @@ from cerwu_onnx.firmware.export import Addition, check_name
 from cerwu_onnx.firmware.index import scratch_bytes
 from cerwu_onnx.inference import source
 from cerwu_onnx.inference.cost import Costs, costs, page
+from cerwu_onnx.inference.decoding import pieces
 from cerwu_onnx.inference.generator import generate
 from cerwu_onnx.inference.memory import plan
 from cerwu_onnx.inference.prepared import prepare
+from cerwu_onnx.inference.split import merged, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +40,29 @@ def program_of(container: Container, name: str, *, once: bool = False) -> Infere
     """
     check_name(name)
     prepared = prepare(container)
-    program = generate(prepared)
-    decoded = {prepared.coded[place][0] for place in program.coded.values()}
-    records = [record for record in container.tensors if record.name in decoded]
-    numbers = {record.name: source.weight(index, record) for index, record in enumerate(records)}
-    weights = {place: numbers[prepared.coded[place][0]] for place in program.coded.values()}
-    sizes = {array: 4 * weights[place].count for array, place in program.coded.items()}
-    scratch = max(map(scratch_bytes, records), default=2)
-    plans = [plan(program, sizes, scratch, once=each) for each in (False, True)]
-    arena = plans[once]
-    labels = {}
-    for call in program.calls:
-        read = [weights[program.coded[array]].name for array in call.arguments if array in program.coded]
-        labels[call.function] = " ".join([call.op, *read])
-    text = source.source(name, program, weights, arena, labels, once=once)
-    found = costs(prepared.model, program, plans, records, scratch)
+    plain = generate(prepared)
+    orders = {record.name: record.order for record in container.tensors}
+    tiled = split(prepared, plain, orders)
+    programs = (merged(generate(tiled)), plain)
+    names = {prepared.coded[place][0] for place in plain.coded.values()}
+    records = [record for record in container.tensors if record.name in names]
+    numbered = {record.name: (index, record) for index, record in enumerate(records)}
+    scratch = max(map(scratch_bytes, records))
+    decoded, plans = [], []
+    for program, kept in zip(programs, (False, True), strict=True):
+        arrays = {array: numbered[prepared.coded[place][0]] for array, place in program.coded.items()}
+        decoded.append(pieces(program, arrays))
+        plans.append(plan(program, decoded[-1], scratch, once=kept))
+    program, arena = programs[once], plans[once]
+    labels = {
+        call.function: " ".join([call.op, *(piece.name for piece in decoded[once][call.function])])
+        for call in program.calls
+    }
+    text = source.source(name, program, decoded[once], arena, labels, once=once)
+    found = costs(prepared.model, plain, plans, records, scratch)
     return Inference(
         Addition(
-            tensors=frozenset(decoded),
+            tensors=frozenset(names),
             header=source.header(name, program, arena, once=once),
             files={f"{name}_run.c": text.encode()},
             readme=page(name, found, once=once),

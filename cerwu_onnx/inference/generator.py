@@ -74,6 +74,8 @@ class Call:
         arguments: names of arrays.
         parameters: the arrays as the function takes them.
         written: for each argument, whether the function writes it.
+        parts: how often it is called, each time for other outputs: see ``split.py``.
+        tiled: the array of weights of which each call takes a part of its own; "" if it is called once.
     """
 
     op: str
@@ -82,6 +84,8 @@ class Call:
     arguments: tuple[str, ...]
     parameters: tuple[Array, ...]
     written: tuple[bool, ...]
+    parts: int = 1
+    tiled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

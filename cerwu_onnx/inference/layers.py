@@ -81,7 +81,7 @@ def _numbers(node: onnx.NodeProto, shape: tuple[int, ...]) -> dict[str, tuple[in
         given = {"strides": [1] * axes, "dilations": [1] * axes, "group": 1} | given
         if given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"):
             given.setdefault("pads", [0] * 2 * axes)
-    numbers = {}
+    numbers: dict[str, tuple[int, ...]] = {}
     for key in _NUMBERS:
         value = given.get(key)
         if isinstance(value, int):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cerwu_onnx.inference.decoding import Piece
 from cerwu_onnx.inference.generator import Call, Program
 
 ALIGNMENT = 8
@@ -64,39 +65,43 @@ def weights_of(call: Call, name: str) -> str:
     return f"{call.function}.{name}"
 
 
-def plan(program: Program, weights: Mapping[str, int], scratch: int, *, once: bool) -> Arena:
+def plan(program: Program, decoded: Mapping[str, Sequence[Piece]], scratch: int, *, once: bool) -> Arena:
     """Place values, decoded weights and the decoder's scratch memory.
 
     Args:
         program: the nodes.
-        weights: bytes of each coded array, decoded.
+        decoded: what is decoded for each node.
         scratch: bytes that decoding any of them takes.
         once: keep all weights for good, instead of those of one node at a time.
     """
     shared, skipped = _shared(program)
     end = 2 * len(program.calls)
     values: dict[str, Buffer] = {}
-    decoded: list[Buffer] = []
+    weights: dict[str, Buffer] = {}
     scratches = [Buffer(SCRATCH, scratch, -1, -1)]
     for index, call in enumerate(program.calls):
-        for name in dict.fromkeys(call.arguments):
+        for name in call.arguments:
             if name in program.temporaries:
                 owner = shared[name]
-                before = values.get(owner)
-                size = max(program.temporaries[name].size, before.size if before else 0)
-                values[owner] = Buffer(owner, size, before.first if before else 2 * index + 1, 2 * index + 1)
-            elif name in weights and not once:
-                decoded.append(Buffer(weights_of(call, name), weights[name], 2 * index, 2 * index + 1))
-                scratches.append(Buffer(SCRATCH, scratch, 2 * index, 2 * index))
+                first = values[owner].first if owner in values else 2 * index + 1
+                values[owner] = Buffer(owner, program.temporaries[owner].size, first, 2 * index + 1)
+        for piece in decoded[call.function]:
+            if once:
+                weights[piece.array] = Buffer(piece.array, piece.size, -1, end)
+                continue
+            name = weights_of(call, piece.array)
+            weights[name] = Buffer(name, piece.size, 2 * index, 2 * index + 1)
+            scratches.append(Buffer(SCRATCH, scratch, 2 * index, 2 * index + piece.tiled))
     if once:
-        decoded = [Buffer(name, size, -1, end) for name, size in weights.items()]
         values[MARK] = Buffer(MARK, 4, -1, end)
-    offsets, size = _place([*values.values(), *decoded], scratches)
-    for call in program.calls if once else ():
-        offsets |= {weights_of(call, name): offsets[name] for name in call.arguments if name in weights}
+    offsets, size = _place([*values.values(), *weights.values()], scratches)
+    if once:
+        offsets |= {
+            weights_of(call, p.array): offsets[p.array] for call in program.calls for p in decoded[call.function]
+        }
     for name, owner in shared.items():
         offsets[name] = offsets[owner]
-    return Arena(size, offsets, skipped, _most(list(values.values())), _most(decoded))
+    return Arena(size, offsets, skipped, _most(list(values.values())), _most(list(weights.values())))
 
 
 def _shared(program: Program) -> tuple[dict[str, str], frozenset[str]]:

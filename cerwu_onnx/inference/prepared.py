@@ -49,9 +49,7 @@ def prepare(container: Container) -> Prepared:
     model = opened.to_onnx()
     for node in model.graph.node:
         if any(True for _ in bodies(node)):
-            raise ModelError(
-                f"node {node.name or node.op_type!r} is a {node.op_type}: C is written of flat graphs only"
-            )
+            raise ModelError(f"the model has a node {node.op_type} with a body: C is written of flat graphs only")
     if model.functions:
         raise ModelError("the model has local functions: inline them first (onnx.inliner)")
     tensors = constant_tensors(model)

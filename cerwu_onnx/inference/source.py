@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from cerwu_onnx._version import __version__
-from cerwu_onnx.container import format as f
 from cerwu_onnx.firmware import c_source
+from cerwu_onnx.inference.decoding import Piece
 from cerwu_onnx.inference.generator import PACKAGE, Array, Call, Program
 from cerwu_onnx.inference.memory import MARK, SCRATCH, Arena, nodes, weights_of
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A tensor that is decoded to floats.
-
-    Attributes:
-        index: its number in the file.
-        name: its name in the model.
-        count: elements.
-        inner, moved: stored are ``[outer][inner][moved]`` elements, wanted ``[outer][moved][inner]``.
-    """
-
-    index: int
-    name: str
-    count: int
-    inner: int
-    moved: int
-
-
-def weight(index: int, record: f.Record) -> Weight:
-    """How to decode the tensor with this number in the file."""
-    inner, moved = 1, record.count
-    if record.order is not f.Order.ROW_MAJOR:
-        axis = record.order.axes(len(record.shape))[-1]
-        inner, moved = math.prod(record.shape[axis + 1 :]), record.shape[axis]
-    if inner == 1:
-        moved = record.count
-    return Weight(index, record.name, record.count, inner, moved)
 
 
 def header(name: str, program: Program, arena: Arena, *, once: bool) -> str:
@@ -57,7 +26,7 @@ def header(name: str, program: Program, arena: Arena, *, once: bool) -> str:
     lines += [
         f"#define {upper}_ARENA_BYTES UINT32_C({arena.size})",
         "",
-        "/* The memory of a run, for instance static: values between layers, decoded weights, the decoder's scratch. */",
+        "/* The memory of a run: values between layers, decoded weights, the decoder's scratch. It may be static. */",
         "typedef union {",
         "    double alignment;",
         "    int64_t long_alignment;",
@@ -68,7 +37,7 @@ def header(name: str, program: Program, arena: Arena, *, once: bool) -> str:
         f"size_t {name}_arena_bytes(void);",
         "",
         f"/* Call it once before {name}_run: it {when}. The arena is aligned as {name}_arena is.",
-        " * Returns CWB_OK, CWB_ERR_SPACE (arena too small), CWB_ERR_ARGUMENT (null or not aligned) or what is wrong. */",
+        " * Returns CWB_OK, CWB_ERR_SPACE (too small), CWB_ERR_ARGUMENT (null, not aligned) or what is wrong with the file. */",
         f"int {name}_start(void *arena, size_t bytes);",
         "",
         "/* Run the model once. Arrays are dense and row-major. Returns CWB_OK, or an error as above. */",
@@ -78,37 +47,38 @@ def header(name: str, program: Program, arena: Arena, *, once: bool) -> str:
 
 
 def source(
-    name: str, program: Program, weights: Mapping[int, Weight], arena: Arena, labels: Mapping[str, str], *, once: bool
+    name: str,
+    program: Program,
+    decoded: Mapping[str, Sequence[Piece]],
+    arena: Arena,
+    labels: Mapping[str, str],
+    *,
+    once: bool,
 ) -> str:
     """The file that runs the model.
 
     Args:
         name: of the model in C.
         program: the graph.
-        weights: by the place of a coded tensor.
+        decoded: what is decoded for each node.
         arena: where everything lies.
         labels: what to call a node in comments, by its function.
         once: whether all weights are decoded at the start.
     """
+    running = nodes(program, arena)
     table: list[str] = []
     steps: list[str] = []
-    for call in nodes(program, arena):
-        coded = [] if once else [argument for argument in dict.fromkeys(call.arguments) if argument in program.coded]
-        first = len(table)
-        table += [
-            _row(weights[program.coded[argument]], arena.offsets[weights_of(call, argument)]) for argument in coded
-        ]
+    for call in running:
+        rows = [_row(piece, arena.offsets[weights_of(call, piece.array)]) for piece in decoded[call.function]]
         steps += ["", f"    /* {c_source.comment_text(labels[call.function])} */"]
-        if coded:
-            steps += [
-                f"    error = decode(&file, base, {first}, {len(table)});",
-                "    if (error != CWB_OK) return error;",
-            ]
-        steps.append(f"    {call.function}({', '.join(_arguments(call, program, arena))});")
+        steps += _step(
+            call, f"{call.function}({', '.join(_arguments(call, program, arena))});", len(table), len(rows), once
+        )
+        table += [] if once else rows
     if once:
-        places = {program.coded[argument]: arena.offsets[argument] for argument in program.coded}
-        table += [_row(weights[place], offset) for place, offset in places.items()]
-    running = nodes(program, arena)
+        whole = {piece.array: piece for call in program.calls for piece in decoded[call.function]}
+        table = [_row(piece, arena.offsets[array]) for array, piece in whole.items()]
+    loops = any(call.parts > 1 for call in running)
     used = {argument for call in running for argument in call.arguments}
     parts = [
         f"/* {c_source.comment_text(f'Written by cerwu-onnx {__version__} export-c --inference.')} Nodes and helpers",
@@ -123,19 +93,50 @@ def source(
         "",
         *(call.text for call in running),
         _COMMON,
+        *(
+            [f"#define MARK {arena.offsets[MARK]}", "#define STARTED UINT32_C(0x53544152) /* run asks for it */", ""]
+            if once
+            else []
+        ),
         _START + (_KEEP if once else "    return error;\n}\n"),
         f"int {name}_run({_signature(program)})",
-        _RUN_ONCE if once else _RUN,
+        "{",
+        "    unsigned char *const base = (unsigned char *)arena;",
+        *([] if once else ["    decoder state;"]),
+        *(["    uint32_t part;"] if loops else []),
+        "    cwb_error error = usable(arena, bytes);",
+        "",
+        f"    if (error == CWB_OK{' && *(const uint32_t *)AT(MARK) != STARTED' if once else ''}) "
+        + ("error = CWB_ERR_ARGUMENT;" if once else "error = prepare(&state);"),
+        _RETURN,
         *steps,
         "    return CWB_OK;",
         "}",
     ]
     words = {"name": name, "NAME": name.upper(), "rows": "\n".join(table), "scratch": arena.offsets[SCRATCH]}
-    words |= {"end": len(table), "mark": arena.offsets.get(MARK, 0)}
+    words["end"] = len(table)
     text = "\n".join(parts) + "\n"
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))
     return text
+
+
+def _step(call: Call, run: str, first: int, count: int, once: bool) -> list[str]:
+    """Decode what a node needs, and run it; if it takes parts of its weights, those are the last row of the table."""
+    if once or not count:
+        return [f"    {run}"]
+    whole = first + count - (call.parts > 1)
+    lines = [f"    error = decode(&state, base, {first}, {whole});", _RETURN] if whole > first else []
+    if call.parts == 1:
+        return [*lines, f"    {run}"]
+    return [
+        *lines,
+        f"    for (part = 0; part < {call.parts}; part++) {{",
+        f"        error = decode(&state, base, {whole}, {whole + 1});",
+        f"    {_RETURN}",
+        f"        {run}",
+        "    }",
+    ]
 
 
 def _macros(program: Program) -> list[str]:
@@ -154,28 +155,30 @@ def _signature(program: Program) -> str:
 
 
 def _arguments(call: Call, program: Program, arena: Arena) -> list[str]:
-    """What a node is called with: pointers to void fit any array."""
+    """What a node is called with. Pointers to void fit any array."""
     out = []
     outside = {array.name: _public(array, arrays) for arrays in (program.inputs, program.outputs) for array in arrays}
-    constant = {array.name for array in program.inputs}
-    for name, parameter in zip(call.arguments, call.parameters, strict=True):
+    for name, parameter, written in zip(call.arguments, call.parameters, call.written, strict=True):
+        moves = call.parts > 1 and (written or (name in program.coded and name != call.tiled))
+        place = weights_of(call, name) if name in program.coded else name
         if name in outside:
             rows = "".join(f"[{dim}]" for dim in parameter.dims[1:])
-            qualifier = "const " if name in constant else ""
-            out.append(f"({qualifier}{parameter.type} (*){rows}){outside[name]}" if rows else outside[name])
-        elif name in program.coded:
-            out.append(f"AT({arena.offsets[weights_of(call, name)]})")
-        elif name in arena.offsets:
-            out.append(f"AT({arena.offsets[name]})")
+            qualifier = "" if written else "const "
+            start = f"({outside[name]} + part * {parameter.elements})" if moves else outside[name]
+            out.append(f"({qualifier}{parameter.type} (*){rows}){start}" if rows else start)
+        elif place in arena.offsets:
+            out.append(f"AT({arena.offsets[place]}{f' + part * {parameter.size}' if moves else ''})")
         else:
             out.append(name)
     return out
 
 
-def _row(weight: Weight, offset: int) -> str:
-    where = f"{{{weight.index}, {weight.inner}, {weight.moved}, {offset}}}"
-    return f"    {where}, /* {c_source.comment_text(weight.name)} */"
+def _row(piece: Piece, offset: int) -> str:
+    numbers = (piece.index, piece.count, piece.inner, piece.moved, offset)
+    return f"    {{{', '.join(map(str, numbers))}}}, /* {c_source.comment_text(piece.name)} */"
 
+
+_RETURN = "    if (error != CWB_OK) return error;"
 
 _QUIET = """\
 #ifdef __GNUC__
@@ -185,51 +188,68 @@ _QUIET = """\
 """
 
 _COMMON = """\
-/* The tensors to decode. They are stored as [outer][inner][moved] and wanted as [outer][moved][inner], at `offset`. */
+/* What to decode, to floats at `offset`: the next `count` elements of a tensor. They are stored as
+ * [outer][inner][moved] and wanted as [outer][moved][inner]. */
 static const struct {
     uint16_t tensor;
-    uint32_t inner, moved, offset;
+    uint32_t count, inner, moved, offset;
 } weights[] = {
 @rows@
 };
+
+typedef struct {
+    cwb_file file;
+    cwb_tensor tensor;
+    cwb_stream stream;
+    uint32_t left; /* elements of the tensor */
+} decoder;
 
 #define AT(offset) ((void *)(base + (offset)))
 #define SCRATCH AT(@scratch@)
 #define TILE 32 /* symbols that are read at once */
 
-static cwb_error decode_one(const cwb_file *file, unsigned char *base, unsigned number)
+static cwb_error decode_one(decoder *state, unsigned char *base, uint32_t number)
 {
-    const uint32_t inner = weights[number].inner, moved = weights[number].moved;
+    const uint32_t inner = weights[number].inner, moved = weights[number].moved, count = weights[number].count;
     float *const out = (float *)AT(weights[number].offset);
     int16_t tile[TILE];
-    cwb_tensor tensor;
-    cwb_stream stream;
     uint32_t start, i, m, k, part;
     float step;
-    cwb_error error = cwb_tensor_at(file, weights[number].tensor, &tensor);
+    cwb_error error = CWB_OK;
 
-    if (error == CWB_OK) error = cwb_begin(&tensor, (uint16_t *)SCRATCH, @NAME@_SCRATCH_BYTES, &stream);
-    if (error != CWB_OK) return error;
-    step = cwb_step(&tensor);
-    for (start = 0; start < tensor.count; start += inner * moved) {
+    if (state->left == 0) {
+        error = cwb_tensor_at(&state->file, weights[number].tensor, &state->tensor);
+        if (error == CWB_OK) error = cwb_begin(&state->tensor, SCRATCH, @NAME@_SCRATCH_BYTES, &state->stream);
+        if (error != CWB_OK) return error;
+        state->left = state->tensor.count;
+    }
+    step = cwb_step(&state->tensor);
+    for (start = 0; start < count; start += inner * moved) {
         for (i = 0; i < inner; i++) {
             for (m = 0; m < moved; m += part) {
                 part = moved - m < TILE ? moved - m : TILE;
-                error = cwb_read_i16(&stream, tile, part);
+                error = cwb_read_i16(&state->stream, tile, part);
                 if (error != CWB_OK) return error;
                 for (k = 0; k < part; k++) out[start + (m + k) * inner + i] = step * (float)tile[k];
             }
         }
     }
-    return cwb_end(&stream);
+    state->left -= count;
+    return state->left == 0 ? cwb_end(&state->stream) : CWB_OK;
 }
 
-static cwb_error decode(const cwb_file *file, unsigned char *base, unsigned first, unsigned end)
+static cwb_error decode(decoder *state, unsigned char *base, uint32_t first, uint32_t end)
 {
     cwb_error error = CWB_OK;
 
-    for (; first < end && error == CWB_OK; first++) error = decode_one(file, base, first);
+    for (; first < end && error == CWB_OK; first++) error = decode_one(state, base, first);
     return error;
+}
+
+static cwb_error prepare(decoder *state)
+{
+    state->left = 0;
+    return cwb_open(&state->file, @name@_cwb, sizeof @name@_cwb);
 }
 
 static cwb_error usable(const void *arena, size_t bytes)
@@ -248,38 +268,21 @@ _START = """\
 int @name@_start(void *arena, size_t bytes)
 {
     unsigned char *const base = (unsigned char *)arena;
-    cwb_file file;
-    cwb_tensor tensor;
+    decoder state;
     uint32_t i;
     cwb_error error = usable(arena, bytes);
 
-    if (error == CWB_OK) error = cwb_open(&file, @name@_cwb, sizeof @name@_cwb);
+    if (error == CWB_OK) error = prepare(&state);
     for (i = 0; i < @NAME@_TENSORS && error == CWB_OK; i++) {
-        error = cwb_tensor_at(&file, i, &tensor);
-        if (error == CWB_OK) error = cwb_check(&tensor, (uint16_t *)SCRATCH, @NAME@_SCRATCH_BYTES);
+        error = cwb_tensor_at(&state.file, i, &state.tensor);
+        if (error == CWB_OK) error = cwb_check(&state.tensor, SCRATCH, @NAME@_SCRATCH_BYTES);
     }
 """
 
 _KEEP = """\
-    if (error == CWB_OK) error = decode(&file, base, 0, @end@);
-    if (error == CWB_OK) *(uint32_t *)AT(@mark@) = UINT32_C(0x53544152); /* run asks for it */
+    if (error == CWB_OK) error = decode(&state, base, 0, @end@);
+    if (error == CWB_OK) *(uint32_t *)AT(MARK) = STARTED;
     return error;
 }
+
 """
-
-_RUN = """\
-{
-    unsigned char *const base = (unsigned char *)arena;
-    cwb_file file;
-    cwb_error error = usable(arena, bytes);
-
-    if (error == CWB_OK) error = cwb_open(&file, @name@_cwb, sizeof @name@_cwb);
-    if (error != CWB_OK) return error;"""
-
-_RUN_ONCE = """\
-{
-    unsigned char *const base = (unsigned char *)arena;
-    cwb_error error = usable(arena, bytes);
-
-    if (error == CWB_OK && *(const uint32_t *)AT(@mark@) != UINT32_C(0x53544152)) error = CWB_ERR_ARGUMENT;
-    if (error != CWB_OK) return error;"""
