@@ -37,7 +37,7 @@ def header(name: str, program: Program, arena: Arena, *, once: bool) -> str:
         f"size_t {name}_arena_bytes(void);",
         "",
         f"/* Call it once before {name}_run: it {when}. The arena is aligned as {name}_arena is.",
-        " * Returns CWB_OK, CWB_ERR_SPACE (too small), CWB_ERR_ARGUMENT (null, not aligned) or what is wrong with the file. */",
+        " * Returns CWB_OK, CWB_ERR_SPACE (too small), CWB_ERR_ARGUMENT (null, not aligned) or what the file lacks. */",
         f"int {name}_start(void *arena, size_t bytes);",
         "",
         "/* Run the model once. Arrays are dense and row-major. Returns CWB_OK, or an error as above. */",
@@ -184,6 +184,7 @@ _QUIET = """\
 #ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 """
 

@@ -16,7 +16,8 @@ import onnx
 from onnx import numpy_helper
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.inference.generator import Call, Program
+from cerwu_onnx.errors import GeneratorError
+from cerwu_onnx.inference.generator import PACKAGE, Call, Program
 from cerwu_onnx.inference.prepared import CODED, Prepared
 from cerwu_onnx.model.tensors import attributes_of
 
@@ -72,6 +73,8 @@ def merged(program: Program) -> Program:
             continue
         if call.arguments[-1] in wholes:
             whole, parts = wholes[call.arguments[-1]]
+            if not program.coded.keys() >= set(call.arguments[1:-1]):
+                raise GeneratorError(f"{PACKAGE} {program.version} changed the weights of {call.function}()")
             call = replace(call, arguments=(*call.arguments[:-1], whole), parts=parts, tiled=call.arguments[1])
         calls.append(call)
     temporaries = {name: array for name, array in program.temporaries.items() if name not in wholes}
