@@ -89,14 +89,14 @@ RV32 = Target(
 M4F = replace(
     M4,
     name="Cortex-M4F",
-    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4"),
-    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m4"),
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"),
+    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m4+vfp4d16sp"),
 )
 M33F = replace(
     M33,
     name="Cortex-M33F",
-    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m33"),
-    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m33"),
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m33+fp_armv8d16sp"),
+    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m33+fp_armv8d16sp"),
 )
 RUNNERS = (M4F, M33F, replace(RV32, headers=("-target", "riscv32-linux-musl", *RV32.zig[2:])))
 """The machines that run whole models: two with a unit for float32, and one without."""
