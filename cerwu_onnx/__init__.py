@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cerwu_onnx._version import __version__ as __version__
 from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
 from cerwu_onnx.errors import (
+    BaseError,
     CalibrationError,
     CerwuError,
     CheckFailed,
@@ -49,6 +50,7 @@ _LAZY = {
 
 __all__ = [
     "METHODS",
+    "BaseError",
     "CalibrationError",
     "CerwuError",
     "CheckFailed",

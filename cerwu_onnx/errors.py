@@ -50,6 +50,10 @@ class CorruptFileError(CerwuError):
     exit_code = 4
 
 
+class BaseError(UsageError):
+    """A delta was opened without its base, or with another file than its base (exit 2)."""
+
+
 class WorkerError(CerwuError):
     """A cluster does not answer, or too many workers were lost (exit 5)."""
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.errors import BaseError, CorruptFileError
 
-ABI = 10
+ABI = 11
 """The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
 FORMAT_VERSION = 2
@@ -34,8 +34,9 @@ can claim.
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 _CODED = (1, 2)
+_ANOTHER_BASE = -19
 _SECTIONS = range(32, 128)
-_SECTION_NAMES = {32: "graph", 33: "metadata", 34: "names", 64: "margins"}
+_SECTION_NAMES = {32: "graph", 33: "metadata", 34: "names", 35: "base", 64: "margins"}
 _NAMES = ("libcwb.so", "libcwb.dll", "libcwb.dylib")
 
 
@@ -76,18 +77,21 @@ class File:
     Args:
         data: the whole file.
         names: of the tensors, for messages; else those of the file where they are plain, else "#3" and so on.
+        base: that of a delta; its names and sections then are those of this file.
 
     Raises:
+        BaseError: it is no delta although it has a base, or another one.
         CorruptFileError: the file breaks docs/format.md.
         RuntimeError: the decoder is not :func:`available`.
     """
 
-    def __init__(self, data: Buffer, names: Sequence[str] = ()) -> None:
+    def __init__(self, data: Buffer, names: Sequence[str] = (), base: File | None = None) -> None:
         self._library = _library()
-        self._names = names
+        self._names, self._base = names, base
         self._bytes = np.frombuffer(data, dtype=np.uint8) if len(data) else np.empty(0, np.uint8)
         self._handle = ctypes.create_string_buffer(self._library.cwb_host_file_bytes())
-        self._check(self._library.cwb_host_open(self._handle, self._bytes.ctypes.data, self._bytes.size))
+        where, size = self._bytes.ctypes.data, self._bytes.size
+        self._check(self._library.cwb_host_open(self._handle, where, size, None if base is None else base._handle))
 
     def __len__(self) -> int:
         """Number of tensors."""
@@ -178,6 +182,8 @@ class File:
         if index is not None:
             where = f"tensor {self.name(index)!r}"
         text = self._library.cwb_host_strerror(code).decode()
+        if code == _ANOTHER_BASE:
+            raise BaseError(text)
         raise CorruptFileError(f"{where}: {text}" if where else text)
 
 
@@ -219,11 +225,17 @@ def encode_ans(indices: npt.NDArray[np.uint16], frequencies: npt.NDArray[np.uint
 
 
 def encode_adaptive(
-    symbols: npt.NDArray[np.int16], reach: int, header: int, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
+    symbols: npt.NDArray[np.int16],
+    reach: int,
+    header: int,
+    grids: npt.NDArray[np.uint8] | None = None,
+    run: int = 0,
+    far: int = 2,
 ) -> bytes:
     """The adaptive payload (docs/format.md) with this header, of flat ``symbols``, -reach ... reach.
 
-    With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis of runs of ``run`` elements.
+    With ``grids`` (0 or 1, one per symbol) they are indices on those grids of a trellis of runs of ``run`` elements; or
+    changes, with a ``run`` of 0. ``far`` is the magnitude from which on the next symbol has another context.
 
     Raises:
         RuntimeError: the library is not :func:`available`.
@@ -237,14 +249,14 @@ def encode_adaptive(
         raise ValueError("signs of neighbours in rows of 0 elements")
     if grids is not None:
         grids = np.ascontiguousarray(grids, np.uint8)
-        if grids.shape != symbols.shape or grids.max(initial=0) > 1 or run < 1:
-            raise ValueError("each symbol needs a grid, 0 or 1, and the trellis a run")
+        if grids.shape != symbols.shape or grids.max(initial=0) > 1:
+            raise ValueError("each symbol needs a grid, 0 or 1")
     where = None if grids is None else grids.ctypes.data
     room = 64 + symbols.size
     while True:
         out = np.empty(room, np.uint8)
         size = library.cwb_host_encode_adaptive(
-            symbols.ctypes.data, where, symbols.size, run, reach, header, out.ctypes.data, room
+            symbols.ctypes.data, where, symbols.size, run, reach, far, header, out.ctypes.data, room
         )
         if size <= room:
             return out[:size].tobytes()
@@ -368,7 +380,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "version": (ctypes.c_char_p, []),
         "strerror": (ctypes.c_char_p, [i32]),
         "file_bytes": (size, []),
-        "open": (i32, [pointer, pointer, size]),
+        "open": (i32, [pointer, pointer, size, pointer]),
         "tensors": (u32, [pointer]),
         "tensor": (i32, [pointer, u32, pointer]),
         "name": (i32, [pointer, u32, pointer, pointer]),
@@ -378,7 +390,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "decode_f32": (i32, [pointer, u32, pointer, size]),
         "decode_i16": (i32, [pointer, u32, pointer, size]),
         "encode_ans": (size, [pointer, size, pointer, u32, pointer, size]),
-        "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, pointer, size]),
+        "encode_adaptive": (size, [pointer, pointer, size, u32, u32, u32, u32, pointer, size]),
         "pack_model_bytes": (size, []),
         "pack_prime": (None, [pointer, pointer, size]),
         "pack": (size, [pointer, pointer, size, pointer, size]),

@@ -39,7 +39,7 @@ class LayerReport:
         op: operator that uses it.
         shape: tensor shape.
         weights: number of elements.
-        coder: "ans" or "adaptive".
+        coder: "ans" or "adaptive"; in a delta also "changed" or "unchanged".
         coded_bytes: frequency table, coded words, step and table bounds.
         bits_per_weight: ``8 * coded_bytes / weights``.
         entropy: ideal order-0 entropy of the symbols, bits per weight, no table counted.
@@ -184,6 +184,31 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """The file is a delta: it says how the tensors of another one, its base, change.
+
+    Attributes:
+        base: what ``inspect`` calls the base: CRC and size of its tensors.
+        unchanged: number of tensors that are the base's.
+        changed: number of tensors that differ from the base's by changes.
+        anew: number of tensors that the delta holds as a file of its own would.
+        full_bytes: estimate of what a file of its own would take.
+    """
+
+    base: str
+    unchanged: int
+    changed: int
+    anew: int
+    full_bytes: int
+
+    @property
+    def headline(self) -> str:
+        """What it takes from which base, in words."""
+        kinds = f"{self.unchanged} tensors unchanged, {self.changed} changed, {self.anew} anew"
+        return f"{self.base}: {kinds}; without a base about {self.full_bytes:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A whole compression.
 
@@ -209,6 +234,7 @@ class Report:
         scores: scores by the metric; None without one.
         fidelity: what is expected on fresh data; None where it was not judged.
         missed: one sentence for each target or limit of accuracy that the file misses.
+        delta: what the file takes from its base; None for a file of its own.
     """
 
     model_bytes: int
@@ -230,6 +256,7 @@ class Report:
     scores: Scores | None = None
     fidelity: Fidelity | None = None
     missed: tuple[str, ...] = ()
+    delta: Delta | None = None
 
     @property
     def weights(self) -> int:
@@ -253,6 +280,8 @@ class Report:
             priced["lambda"] = priced.pop("lambda_")
         if self.scores is not None:
             body["scores"] |= {"drop": self.scores.drop, "largest_drop": self.scores.largest_drop}
+        if self.delta is not None:
+            body["delta"] |= {"headline": self.delta.headline}
         if self.fidelity is not None:
             body["fidelity"] |= {"title": self.fidelity.title, "headline": self.fidelity.headline}
         totals = {

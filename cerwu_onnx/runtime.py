@@ -97,12 +97,13 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
             )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
         given = ((record.name, int(record.element), values) for record, values in tensors)
-        return join(skeleton, given, keep, section=self.container.section_size(f.Kind.GRAPH))
+        return join(skeleton, given, keep, section=(self.container.base or self.container).section_size(f.Kind.GRAPH))
 
     @property
     def has_graph(self) -> bool:
         """Whether the file has a graph, not weights only."""
-        return any(record.kind is f.Kind.GRAPH for record in self.container.records)
+        whole = self.container.base or self.container
+        return any(record.kind is f.Kind.GRAPH for record in whole.records)
 
     @property
     def onnx_bytes(self) -> int:
@@ -145,35 +146,47 @@ def _marked(container: reader.Container, key: str) -> frozenset[str]:
     )
 
 
-def open(path: str | Path) -> CompressedModel:
+def open(path: str | Path, *, base: str | Path | None = None) -> CompressedModel:
     """Open a .cwb file; header and directory are checked, tensors are decoded on access.
 
+    Args:
+        path: of the file.
+        base: path of its base, if it is a delta.
+
     Raises:
-        UsageError: it cannot be read.
+        UsageError: a file cannot be read.
+        BaseError: a delta has no base or another one, or what is no delta has one.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
-    return CompressedModel(reader.read(path))
+    return CompressedModel(reader.read(path, base))
 
 
 def decompress(
-    path: str | Path, output: str | Path | None = None, *, force: bool = False, external_data: bool = False
+    path: str | Path,
+    output: str | Path | None = None,
+    *,
+    base: str | Path | None = None,
+    force: bool = False,
+    external_data: bool = False,
 ) -> onnx.ModelProto:
     """Rebuild the float ONNX model of a .cwb file, and write it when ``output`` is given.
 
     Args:
         path: of the .cwb file.
         output: path of the ONNX file.
+        base: as for :func:`open`.
         force: overwrite.
         external_data: write large tensors into ``output`` + ".data", which models of 2 GB and more always need. The
             result then refers to that file.
 
     Raises:
         UsageError: a path cannot be read or written, or the file holds weights only.
-        CorruptFileError: a check fails.
+        BaseError, CorruptFileError: as for :func:`open`, or a check fails.
     """
     if output is not None:
-        check_target(output, overwrite=force, source=path)
-    model = open(path)
+        for source in (path,) if base is None else (path, base):
+            check_target(output, overwrite=force, source=source)
+    model = open(path, base=base)
     return model.to_onnx() if output is None else write_onnx(model, output, force=force, external_data=external_data)
 
 
@@ -212,14 +225,14 @@ def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: s
     return True
 
 
-def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSession:
+def load_session(path: str | Path, *, base: str | Path | None = None, **options: Any) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session directly from a .cwb file; ``options`` go to ``InferenceSession``.
 
-    Providers default to the CPU.
+    Providers default to the CPU. ``base`` is that of :func:`open`.
 
     Raises:
         UsageError: the file cannot be read or holds weights only.
-        CorruptFileError: a check fails.
+        BaseError, CorruptFileError: as for :func:`open`, or a check fails.
         ModelError: onnxruntime cannot load the model that the file holds.
     """
     from cerwu_onnx.model.elements import FLOATS
@@ -232,7 +245,7 @@ def load_session(path: str | Path, **options: Any) -> onnxruntime.InferenceSessi
             elements[tensor.name] = raw
         return tensor.name in elements
 
-    return new_session(open(path).to_onnx(aside), options.pop("sess_options", None), elements, **options)
+    return new_session(open(path, base=base).to_onnx(aside), options.pop("sess_options", None), elements, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +270,7 @@ def compare(
     against: str | Path,
     data: CalibrationSpec,
     *,
+    base: str | Path | None = None,
     images: ImageOptions | None = None,
     batch_size: int = 64,
 ) -> tuple[OutputError, ...]:
@@ -270,13 +284,18 @@ def compare(
         InputChangedError: one of them was replaced or written while it was in use.
     """
     with unchanged_inputs() as check_inputs:
-        found = _compared(path, against, data, images, batch_size)
+        found = _compared(path, base, against, data, images, batch_size)
         check_inputs()
     return found
 
 
 def _compared(
-    path: str | Path, against: str | Path, data: CalibrationSpec, images: ImageOptions | None, batch_size: int
+    path: str | Path,
+    base: str | Path | None,
+    against: str | Path,
+    data: CalibrationSpec,
+    images: ImageOptions | None,
+    batch_size: int,
 ) -> tuple[OutputError, ...]:
     """What :func:`compare` gives."""
     from cerwu_onnx.calibration import open_data
@@ -286,9 +305,9 @@ def _compared(
     from cerwu_onnx.model.sessions import new_session
 
     original = load_model(against)
-    compressed = open(path)
+    compressed = open(path, base=base)
     if compressed.has_graph:
-        ours = load_session(path)
+        ours = load_session(path, base=base)
     else:
         ours = new_session(with_directory(compressed.container, fold_again(original, compressed.container)))
     theirs = new_session(original)

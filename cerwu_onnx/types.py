@@ -45,6 +45,21 @@ class MatrixLayout:
         tensor = matrix.reshape(permuted).transpose(np.argsort(self.perm)).reshape(self.shape)
         return np.ascontiguousarray(tensor)
 
+    def of_rows(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn numbers of rows ``(G, M)`` into an array to which a tensor of ``shape`` broadcasts."""
+
+        def rows(elements: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+            places = np.unravel_index(elements, self.split)
+            moved = tuple(places[axis] for axis in self.perm), tuple(self.split[axis] for axis in self.perm)
+            return np.ravel_multi_index(*moved) // self.cols
+
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        lines = [np.arange(length) * stride for length, stride in zip(self.shape, strides, strict=True)]
+        lines = [line if np.ptp(rows(line)) else line[:1] for line in lines]
+        elements: npt.NDArray[np.intp] = sum(np.ix_(*lines), np.intp(0))
+        found: npt.NDArray[Any] = values.ravel()[rows(elements)]
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class ConvPatch:
@@ -298,15 +313,18 @@ class PairStats(LayerStats):
 
 @dataclass(frozen=True, slots=True)
 class QuantizedTensor:
-    """A weight on a uniform grid: ``float32(step) * symbols``.
+    """A weight on a uniform grid, or rows on grids: ``float32(step) * 2^-exponents * symbols``.
 
     Attributes:
         symbols: int32, in the shape of the ONNX tensor; with a trellis, its values on the union of both grids.
-        step: the grid's step, exactly representable in float32.
+        step: the grid's step, exactly representable in float32; with exponents, that of a row of exponent 0.
         distortion: ``tr((W - Q) H (W - Q)^T)`` summed over groups, undamped ``H``, units of the squared output.
         energy: ``tr(W H W^T)``, in the same way.
         damping: relative damping that was used (0 when the method needs none).
         run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
+        alone: bytes that the tensor would take in a file without a base; None where there is no base.
+        exponents: integers 0 ... 31 of the rows as stored, broadcastable to ``symbols``; None if all rows have one
+            step.
     """
 
     symbols: npt.NDArray[np.int32]
@@ -315,8 +333,21 @@ class QuantizedTensor:
     energy: float
     damping: float
     run: int = 0
+    alone: int | None = None
+    exponents: IntArray | None = None
+
+    @property
+    def steps(self) -> npt.NDArray[np.float32]:
+        """The step of each element, float32, broadcastable to ``symbols``."""
+        step = np.asarray(self.step, np.float32)
+        return step if self.exponents is None else np.ldexp(step, -self.exponents.astype(np.int32))
+
+    def row_steps(self, layout: MatrixLayout) -> Float64Array:
+        """``(G, M)`` the steps of the rows of a weight."""
+        steps: Float64Array = layout.to_matrix(np.broadcast_to(self.steps.astype(np.float64), layout.shape))[:, :, 0]
+        return steps
 
     def values(self) -> npt.NDArray[np.float32]:
         """The reconstructed weights, float32, as every decoder computes them."""
-        values: npt.NDArray[np.float32] = np.float32(self.step) * self.symbols.astype(np.float32)
+        values: npt.NDArray[np.float32] = self.steps * self.symbols.astype(np.float32)
         return values

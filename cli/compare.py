@@ -11,7 +11,7 @@ import typer
 from cerwu_onnx.config import METRICS, Target
 
 from . import console
-from .options import AsJson, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options
+from .options import AsJson, BaseFile, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +30,7 @@ def compare(
     data: Annotated[
         str, typer.Option(metavar="SPEC", show_default=False, help="Data to run both models on (as compress --calib).")
     ],
+    base: BaseFile = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +70,7 @@ def compare(
             model,
             file,
             data,
+            base=base,
             target=target,
             images=images,
             progress=progress and (lambda done, total: progress("compare", done, total, "layers")),

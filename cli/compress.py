@@ -72,6 +72,15 @@ def compress(
             "the model's name without suffix.",
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE.cwb",
+            show_default=False,
+            help="Write a delta, which needs this .cwb of an earlier state of the model: docs/deltas.md. {stem} as "
+            "above.",
+        ),
+    ] = None,
     lambda_: Annotated[
         float | None,
         typer.Option(
@@ -381,6 +390,7 @@ def compress(
             settings=settings,
             target=replace(target, metric_data=of_model(model, metric_data)),
             images=images,
+            base=of_model(model, base),
             cache=cache,
             jobs=jobs,
             cluster=cluster,
@@ -389,7 +399,7 @@ def compress(
             progress=progress,
         )
     if report_paths:
-        report_files.write(report_files.page_of(report, output), report_paths, overwrite=force)
+        report_files.write(report_files.page_of(report, output, of_model(model, base)), report_paths, overwrite=force)
     if as_json:
         console.show_json(report.to_dict() | {"output": str(output)})
     elif not quiet:

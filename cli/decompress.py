@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import CwbFile, Force, Quiet, Verbose
+from .options import BaseFile, CwbFile, Force, Quiet, Verbose
 from .text import printable
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EXAMPLE = "cerwu-onnx decompress model.cwb model.onnx"
 def decompress(
     file: CwbFile,
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", show_default=False, help="The float model to write.")],
+    base: BaseFile = None,
     external_data: Annotated[
         bool,
         typer.Option(
@@ -36,7 +37,7 @@ def decompress(
     """
     from cerwu_onnx.runtime import decompress as run
 
-    model = run(file, output, force=force, external_data=external_data)
+    model = run(file, output, base=base, force=force, external_data=external_data)
     if not quiet:
         size = sum(path.stat().st_size for path in _written(output, model))
         console.write(f"{printable(str(output))}: {size:,} bytes, {len(model.graph.node)} nodes\n")

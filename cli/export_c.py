@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cerwu_onnx.errors import BaseError, UsageError
+
 from . import console
 from .options import AsJson, CwbFile, Force, Quiet, Verbose
 from .text import printable
@@ -64,7 +66,6 @@ def export_c(
     RAM. The array leaves out what C cannot use: graph, metadata, packed names.
     """
     from cerwu_onnx.container import reader
-    from cerwu_onnx.errors import UsageError
     from cerwu_onnx.firmware.export import default_name, export, write_folder
     from cerwu_onnx.firmware.kernels import read_scales
     from cerwu_onnx.inference.export import program_of
@@ -72,7 +73,12 @@ def export_c(
 
     if decode_once and not inference:
         raise UsageError("--decode-once says how --inference decodes weights: give both")
-    container = reader.read(file)
+    try:
+        container = reader.read(file)
+    except BaseError:
+        raise UsageError(
+            f"{file} is a delta, which the device reads as it is, beside its base (cwb_delta_open): export the base"
+        ) from None
     container.check_sections()
     name = default_name(file) if name is None else name
     program = program_of(container, name, once=decode_once) if inference else None

@@ -13,7 +13,7 @@ import typer
 from cerwu_onnx.errors import ModelError, UsageError
 
 from . import console
-from .options import AsJson, Verbose
+from .options import AsJson, BaseFile, Verbose
 from .tensor_rows import tensor_rows
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ EXAMPLE = "cerwu-onnx inspect model.onnx"
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="An ONNX model or a .cwb file.")],
+    base: BaseFile = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -34,13 +35,15 @@ def inspect(
     file decides what kind it is, not its name. Long names are cut in the middle; --json has them whole.
     """
     if _first_bytes(file) == b"\x89CWB":
-        _show_container(file, as_json)
+        _show_container(file, base, as_json)
         return
+    if base is not None:
+        raise UsageError(f"{file} is no .cwb file, and has no base")
     try:
         _show_plan(file, as_json)
     except ModelError:
         if file.suffix == ".cwb":  # its content is of neither kind: so its name decides
-            _show_container(file, as_json)
+            _show_container(file, base, as_json)
         raise
 
 
@@ -53,14 +56,17 @@ def _first_bytes(path: Path) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _show_container(path: Path, as_json: bool) -> None:
+def _show_container(path: Path, base: Path | None, as_json: bool) -> None:
+    from cerwu_onnx.container import deltas, reader
     from cerwu_onnx.container import format as f
-    from cerwu_onnx.container import reader
 
-    container = reader.read(path)
+    container = reader.read(path, base)
     rows = tensor_rows(container)
     metadata = container.metadata()
     container.check_sections()
+    of_base = container.base
+    identity = deltas.called(*deltas.identity(container.data, container.records))
+    base_identity = None if of_base is None else deltas.called(*deltas.identity(of_base.data, of_base.records))
     sections = {"graph": 0, "metadata": 0}  # the tensors' names are part of the graph
     for record in container.records:
         if not record.is_tensor:
@@ -78,6 +84,8 @@ def _show_container(path: Path, as_json: bool) -> None:
             "file": str(path),
             "file_bytes": len(container.data),
             "format_version": container.version,
+            "identity": identity,
+            "base": base_identity,
             "weights": weights,
             "weight_bytes": used,
             "bits_per_weight": 8 * used / weights if weights else 0.0,
@@ -95,6 +103,7 @@ def _show_container(path: Path, as_json: bool) -> None:
         ("file", path.name),
         ("size", size(len(container.data))),
         ("format", f"version {container.version}"),
+        ("as a base", identity) if base_identity is None else ("delta of", base_identity),
         ("quantised", f"{counted(len(coded), 'tensor')}, {weights:,} weights, {used:,} bytes{rate}"),
         ("exact", f"{counted(len(rows) - len(coded) - len(parameters), 'tensor')}, {exact:,} bytes"),
         (

@@ -37,6 +37,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no table and no
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 CwbFile = Annotated[Path, typer.Argument(metavar="FILE.cwb", show_default=False, help="The compressed file.")]
+BaseFile = Annotated[
+    Path | None,
+    typer.Option("--base", metavar="BASE.cwb", show_default=False, help="The base of the file, if that is a delta."),
+]
 Mean = Annotated[
     str | None,
     typer.Option(metavar="R,G,B", help="Folder of images: mean per channel, of pixels scaled to 0..1."),

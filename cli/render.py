@@ -139,6 +139,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.delta is not None:
+        lines.insert(2, ("delta of", report.delta.headline))
     if report.fidelity is not None:
         lines.insert(0, (report.fidelity.title, report.fidelity.headline))
     if report.output_loss is not None:
@@ -269,7 +271,7 @@ def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow]
             dims(row.shape),
             f"{row.bits_per_weight:.2f}",
             f"{row.bytes:,}",
-            f"{row.step:.3g}" if row.step is not None else "",
+            _steps(row),
             f"±{row.largest}" if row.step is not None else "",
         )
         for row in tensors
@@ -278,6 +280,13 @@ def draw_container(head: Sequence[tuple[str, str]], tensors: Sequence[TensorRow]
     if rows:
         parts += [Text(), grid(columns, {"": rows}, width)]
     return Group(*parts)
+
+
+def _steps(row: TensorRow) -> str:
+    """The step of a tensor, or the smallest and the largest of its rows."""
+    if row.step is None or row.least_step is None:
+        return ""
+    return f"{row.step:.3g}" if row.step == row.least_step else f"{row.least_step:.2g}…{row.step:.2g}"
 
 
 def _coding(row: TensorRow) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import console
-from .options import CwbFile, Force, Quiet, Verbose
+from .options import BaseFile, CwbFile, Force, Quiet, Verbose
 
 EXAMPLE = "cerwu-onnx report model.cwb model.html"
 
@@ -23,6 +23,7 @@ def report(
             help="Reports to write, each in the format of its suffix; none prints Markdown.",
         ),
     ] = None,
+    base: BaseFile = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -34,9 +35,9 @@ def report(
     """
     from cerwu_onnx import report_files
 
-    report_files.check_paths(outputs or (), overwrite=force, sources=[file])
+    report_files.check_paths(outputs or (), overwrite=force, sources=[file] if base is None else [file, base])
     with console.status("decoding", enabled=not quiet):
-        page = report_files.describe(file)
+        page = report_files.describe(file, base)
     if outputs:
         report_files.write(page, outputs, overwrite=force)
     else:

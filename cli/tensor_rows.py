@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """The facts about a tensor of a .cwb file; order, step and symbols are None for exact tensors.
+    """The facts about a tensor of a .cwb file; order, steps and symbols are None for exact tensors.
 
+    ``step`` is the largest of its rows, ``least_step`` the smallest.
     ``parameter`` marks coded biases and BatchNormalization parameters, ``table`` integers coded without loss: neither
     counts as weights. ``trellis`` says whether the values follow a trellis.
     """
@@ -26,6 +27,7 @@ class TensorRow:
     bits_per_weight: float
     order: str | None = None
     step: float | None = None
+    least_step: float | None = None
     largest: int | None = None
     parameter: bool = False
     table: bool = False
@@ -40,7 +42,7 @@ def tensor_rows(container: Container) -> list[TensorRow]:
     rows = []
     for record in container.tensors:
         coded = record.is_coded
-        cost = record.value_bytes
+        cost, steps = record.value_bytes, container.steps(record) if coded else None
         row = TensorRow(
             name=record.name,
             coding=record.kind.name.lower() if coded else "exact",
@@ -50,7 +52,8 @@ def tensor_rows(container: Container) -> list[TensorRow]:
             bytes=cost,
             bits_per_weight=8 * cost / record.count if record.count else 0.0,
             order=record.order.name.lower() if coded else None,
-            step=record.step if coded else None,
+            step=None if steps is None else float(steps.max()),
+            least_step=None if steps is None else float(steps.min()),
             largest=record.largest if coded else None,
             parameter=record.name in parameters,
             table=record.name in tables,

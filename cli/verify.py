@@ -11,7 +11,7 @@ import typer
 from cerwu_onnx.errors import CheckFailed, UsageError
 
 from . import console
-from .options import AsJson, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share
+from .options import AsJson, BaseFile, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options, parse_share
 from .text import printable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ EXAMPLE = "cerwu-onnx verify model.cwb --against model.onnx --data test.npz --ma
 
 def verify(
     file: CwbFile,
+    base: BaseFile = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +64,7 @@ def verify(
 
     with unchanged_inputs() as check_inputs:
         with console.status("decoding", enabled=not quiet):
-            model = runtime.open(file)
+            model = runtime.open(file, base=base)
             model.verify()
         body: dict[str, Any] = {
             "file": str(file),
@@ -81,7 +82,7 @@ def verify(
             body |= {"against": str(against), **asdict(exactness)}
         if against is not None and data is not None:
             with console.status("comparing outputs", enabled=not quiet):
-                outputs = runtime.compare(file, against, data, images=images)
+                outputs = runtime.compare(file, against, data, base=base, images=images)
             body |= {"outputs": [asdict(output) for output in outputs], "max_error": limit}
         check_inputs()
     problems = list(exactness.problems) if exactness else []

@@ -39,6 +39,11 @@
 #else
 #define HAS_V1 1
 #endif
+#ifdef CWB_NO_EXPONENTS
+#define HAS_EXPONENTS 0
+#else
+#define HAS_EXPONENTS 1
+#endif
 #ifdef CWB_NO_TRELLIS
 #define HAS_TRELLIS 0
 #else
@@ -173,6 +178,41 @@ COLD static uint32_t take_varint(cursor *c)
     return value;
 }
 
+/* Bits being read, lowest first. */
+typedef struct {
+    cursor c;
+    uint8_t byte;
+    uint8_t left; /* bits of it not taken yet */
+} bit_cursor;
+
+static uint8_t take_bits(bit_cursor *bits, uint8_t count)
+{
+    uint8_t i, value = 0;
+
+    for (i = 0; i < count; i++) {
+        if (bits->left == 0) {
+            bits->byte = *take(&bits->c, 1);
+            bits->left = 8;
+        }
+        value = (uint8_t)(value | (bits->byte & 1) << i);
+        bits->byte >>= 1;
+        bits->left--;
+    }
+    return value;
+}
+
+static bit_cursor bits_of(const uint8_t *p, const uint8_t *end)
+{
+    bit_cursor bits;
+
+    bits.c.p = p;
+    bits.c.end = end;
+    bits.c.failed = 0;
+    bits.byte = 0;
+    bits.left = 0;
+    return bits;
+}
+
 /* ---- directory ---------------------------------------------------------------------------------------------------
  *
  * The directory: header and records of a file, which cwb_open checks once and cwb_tensor_at reads again.
@@ -184,7 +224,10 @@ enum {
     /* the first byte of a record: from here on a coded tensor, whose coder and form are */
     CODED = 128,
     CODER = 64,
-    FIRST_TRELLIS = 3
+    FIRST_TRELLIS = 3,
+    /* the byte in front of the record of a tensor with exponents, and the first form that may have them */
+    EXPONENTS = 62,
+    FIRST_STEPPED = 2
 };
 
 #define MAGIC UINT32_C(0x42574389) /* 0x89 and "CWB" */
@@ -195,6 +238,7 @@ enum {
 #define SHORT_STEP UINT32_C(0x33000000)
 #define LEAST_STEP UINT32_C(0x00800000)
 #define STEPS (UINT32_C(0x7A000000) - LEAST_STEP)
+#define LEAST_STEPPED UINT32_C(0x10000000) /* 2^-95, so that the step of a row is normal */
 
 /* Reads the dimensions: are their product, of those that are not 0, and the run of a trellis within limits? The run follows from
  * the form of a coded tensor: it is the last axis as stored, or all of them but the first. */
@@ -243,7 +287,10 @@ static cwb_error read_coded(cursor *c, cwb_tensor *tensor, uint8_t form)
     tensor->order = form == FIRST_TRELLIS ? 0 : form & 3;
     tensor->step_bits = step;
     tensor->largest = (uint16_t)(largest << trellis);
-    return largest <= UINT32_C(2047) >> trellis && step - LEAST_STEP < STEPS ? CWB_OK : CWB_ERR_GRID;
+    if (largest > UINT32_C(2047) >> trellis || step - LEAST_STEP >= STEPS || (tensor->stepped && step < LEAST_STEPPED)) {
+        return CWB_ERR_GRID;
+    }
+    return CWB_OK;
 }
 
 /* Reads the fields of a raw tensor behind its CRC. */
@@ -267,6 +314,13 @@ COLD static cwb_error read_record(cursor *c, cwb_tensor *record)
     cwb_error error = CWB_OK;
     uint8_t head = *take(c, 1);
 
+    record->stepped = head == EXPONENTS && record->version > 1;
+    if (record->stepped) {
+        head = *take(c, 1);
+        if (head < CODED || (head >> 3 & 7) < FIRST_STEPPED) {
+            return CWB_ERR_DIRECTORY;
+        }
+    }
     record->payload += record->payload_size;
     record->payload_size = take_varint(c);
     record->crc = take_u32(c);
@@ -581,29 +635,6 @@ enum {
     ENTRY = 3     /* numbers of a symbol in scratch memory */
 };
 
-/* Bits of the table, lowest first. */
-typedef struct {
-    cursor c;
-    uint8_t byte;
-    uint8_t left; /* bits of it not taken yet */
-} bit_cursor;
-
-static uint8_t take_bits(bit_cursor *bits, uint8_t count)
-{
-    uint8_t i, value = 0;
-
-    for (i = 0; i < count; i++) {
-        if (bits->left == 0) {
-            bits->byte = *take(&bits->c, 1);
-            bits->left = 8;
-        }
-        value = (uint8_t)(value | (bits->byte & 1) << i);
-        bits->byte >>= 1;
-        bits->left--;
-    }
-    return value;
-}
-
 /* Reads a level for each symbol, 0 if it does not occur, into the first numbers of `entries`; returns their number per octave as a
  * power of 2. */
 static uint8_t read_levels(bit_cursor *bits, uint16_t range, uint16_t *entries)
@@ -697,13 +728,8 @@ static cwb_error begin_ans(cwb_stream *stream)
 
         entry[0] = 1; /* the only level of a single symbol */
         if (range > 0) {
-            bit_cursor bits;
+            bit_cursor bits = bits_of(stream->next, stream->end);
 
-            bits.c.p = stream->next;
-            bits.c.end = stream->end;
-            bits.c.failed = 0;
-            bits.byte = 0;
-            bits.left = 0;
             resolution = read_levels(&bits, range, entry);
             if (bits.c.failed) {
                 return CWB_ERR_TABLE;
@@ -777,6 +803,105 @@ COLD static void read_ans(cwb_stream *stream, int16_t *out, size_t count)
     stream->state = state;
     stream->past = past;
 }
+
+/* ---- exponents ---------------------------------------------------------------------------------------------------
+ *
+ * Exponents: those of a tensor's rows, which stand in front of what its coder reads.
+ */
+
+enum { CENTRE_BITS = 5, MOST_EXPONENT = 31 };
+
+/* Exponents being read, again and again. */
+typedef struct {
+    bit_cursor bits;
+    uint8_t centre;
+    uint32_t left; /* of them, until they begin again */
+} row_cursor;
+
+/* Does the tensor have exponents, and may it? */
+static int has_exponents(const cwb_tensor *tensor)
+{
+    return HAS_EXPONENTS && tensor->stepped;
+}
+
+/* Rows of a tensor: the runs of its trellis; without one, the elements of equal index on axis 0. */
+COLD static uint32_t rows_of(const cwb_tensor *tensor)
+{
+    cursor c;
+
+    if (tensor->run > 0 || tensor->rank == 0) {
+        return divide(tensor->count, tensor->run > 0 ? tensor->run : 1);
+    }
+    c.p = tensor->shape;
+    c.end = c.p + 5; /* a varint is no longer */
+    c.failed = 0;
+    return take_varint(&c);
+}
+
+/* What follows the last exponent, read as one, is not looked at: `bits` says if any of them failed. */
+COLD static uint8_t next_exponent(row_cursor *rows, const cwb_tensor *tensor)
+{
+    uint8_t code = 0, exponent;
+
+    if (rows->left == 0) {
+        rows->bits = bits_of(tensor->payload, tensor->payload + tensor->payload_size);
+        rows->centre = take_bits(&rows->bits, CENTRE_BITS);
+        rows->left = rows_of(tensor);
+    }
+    rows->left--;
+    while (code <= 2 * MOST_EXPONENT && take_bits(&rows->bits, 1)) {
+        code++;
+    }
+    exponent = (uint8_t)(code & 1 ? rows->centre + (code + 1) / 2 : rows->centre - code / 2);
+    if (exponent > MOST_EXPONENT) {
+        rows->bits.c.failed = 1;
+    }
+    return exponent;
+}
+
+/* Reads all exponents of a tensor to `out`, if it is not null; where they end, or null if they break a rule. */
+COLD static const uint8_t *read_exponents(const cwb_tensor *tensor, int8_t *out)
+{
+    row_cursor rows;
+
+    rows.left = 0;
+    do {
+        uint8_t exponent = next_exponent(&rows, tensor);
+
+        if (rows.bits.c.failed) {
+            return NULL;
+        }
+        if (out != NULL) {
+            *out++ = (int8_t)exponent;
+        }
+    } while (rows.left > 0);
+    return rows.bits.byte != 0 ? NULL : rows.bits.c.p;
+}
+
+#ifndef CWB_NO_EXPONENTS
+cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity)
+{
+    uint32_t rows;
+
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (tensor->kind == CWB_RAW) {
+        return CWB_ERR_KIND;
+    }
+    rows = rows_of(tensor);
+    if (capacity < rows) {
+        return CWB_ERR_SPACE;
+    }
+    if (tensor->stepped) {
+        return read_exponents(tensor, out) == NULL ? CWB_ERR_GRID : CWB_OK;
+    }
+    while (rows > 0) {
+        out[--rows] = 0;
+    }
+    return CWB_OK;
+}
+#endif
 
 /* ---- adaptive ----------------------------------------------------------------------------------------------------
  *
@@ -1061,7 +1186,7 @@ enum { TILE = 32 }; /* symbols decoded at a time where they do not go straight t
 static int can_decode(const cwb_tensor *tensor)
 {
     return ((HAS_ANS && tensor->kind == CWB_ANS) || (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE)) &&
-           (HAS_TRELLIS || tensor->run == 0);
+           (HAS_TRELLIS || tensor->run == 0) && (HAS_EXPONENTS || !tensor->stepped);
 }
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
@@ -1089,7 +1214,10 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (scratch == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    stream->next = tensor->payload;
+    stream->next = has_exponents(tensor) ? read_exponents(tensor, NULL) : tensor->payload;
+    if (stream->next == NULL) {
+        return CWB_ERR_GRID;
+    }
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;
@@ -1212,6 +1340,25 @@ float cwb_step(const cwb_tensor *tensor)
     step.bits = tensor->step_bits;
     return step.value;
 }
+
+/* Divides the elements of a sound tensor, which were decoded with its step, by the powers of two of their rows: this is exact. */
+COLD static void divide_rows(const cwb_tensor *tensor, float *out)
+{
+    row_cursor rows;
+    float_bits factor;
+    uint32_t i, row_left = 0;
+
+    rows.left = 0;
+    factor.bits = 0;
+    for (i = 0; i < tensor->count; i++) {
+        if (row_left == 0) {
+            factor.bits = (uint32_t)(127 - next_exponent(&rows, tensor)) << 23;
+            row_left = tensor->run > 0 ? tensor->run : 1;
+        }
+        row_left--;
+        out[i] *= factor.value;
+    }
+}
 #endif
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
@@ -1317,7 +1464,414 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity)
 {
-    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(tensor)) {
+        divide_rows(tensor, out);
+    }
+    return error;
+}
+#endif
+
+/* ---- changes -----------------------------------------------------------------------------------------------------
+ *
+ * Deltas: files that say how the tensors of another file, their base, change. Two streams are read side by side.
+ *
+ * Nothing in the other kernels calls this one, so linkers drop it where firmware does not.
+ */
+
+enum {
+    BASE = 35, /* heads of records that only deltas have */
+    UNCHANGED = 60,
+    CHANGED = 61
+};
+
+/* Reads the next record of a delta; records->payload and ->payload_size say where that of the last one ended. Of unchanged and
+ * changed tensors only head (in `kind`), payload, its size, CRC and `largest` are set. */
+static cwb_error read_delta_record(cursor *c, cwb_tensor *record)
+{
+    uint8_t head = c->p != c->end ? *c->p : 0;
+
+    if (head != BASE && head != UNCHANGED && head != CHANGED) {
+        return read_record(c, record);
+    }
+    c->p++;
+    record->payload += record->payload_size;
+    record->payload_size = 0;
+    record->kind = head;
+    record->largest = 0;
+    if (head != UNCHANGED) {
+        record->payload_size = take_varint(c);
+        record->crc = take_u32(c);
+    }
+    if (head == CHANGED) {
+        uint32_t largest = take_varint(c);
+
+        if (largest > CWB_MAX_SYMBOL) {
+            return CWB_ERR_GRID;
+        }
+        record->largest = (uint16_t)largest;
+    }
+    return c->failed ? CWB_ERR_DIRECTORY : CWB_OK;
+}
+
+static int is_section(const cwb_tensor *record)
+{
+    return record->kind >= CWB_GRAPH && record->kind != UNCHANGED && record->kind != CHANGED;
+}
+
+/* Can the delta's record take the place of the base's tensor? */
+static int takes_place(const cwb_tensor *record, const cwb_tensor *base)
+{
+    uint32_t dims[CWB_MAX_RANK], base_dims[CWB_MAX_RANK];
+    uint8_t axis;
+
+    if (record->kind == UNCHANGED) {
+        return 1;
+    }
+    if (record->kind == CHANGED) {
+        return base->kind != CWB_RAW;
+    }
+    if (record->rank != base->rank || record->type != base->type) {
+        return 0;
+    }
+    cwb_shape(record, dims);
+    cwb_shape(base, base_dims);
+    for (axis = 0; axis < CWB_MAX_RANK; axis++) {
+        if (dims[axis] != base_dims[axis]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Does this section of a delta name the base? It tells the size of its tensors' records and payloads, and the CRC of the records. */
+static int names_base(const cwb_tensor *section, const cwb_file *base)
+{
+    cwb_tensor record;
+    cursor c = directory_of(base, &record);
+    const uint8_t *payloads = record.payload, *records = c.p;
+    uint32_t left;
+
+    for (left = base->tensors; left > 0; left--) {
+        (void)read_record(&c, &record);
+    }
+    return load_u32(section->payload) == (uint32_t)(c.p - records) + (uint32_t)(record.payload + record.payload_size - payloads) &&
+           has_crc(records, (uint32_t)(c.p - records), load_u32(section->payload + 4));
+}
+
+cwb_error cwb_delta_open(cwb_delta *delta, const void *data, size_t size, const cwb_file *base)
+{
+    cwb_tensor record, other;
+    cursor c, others;
+    const uint8_t *end;
+    uint32_t left, tensors = 0;
+    uint8_t last = 0; /* kind of the last section */
+    int fits = 1, named = 0, matches = 0;
+    cwb_error error;
+
+    if (delta == NULL || base == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    /* cwb_open knows no delta's records: it stops at the first of them, when it has checked all before the directory */
+    error = cwb_open(&delta->file, data, size);
+    if (error == CWB_OK) {
+        return CWB_ERR_BASE;
+    }
+    if (error != CWB_ERR_VERSION || load_u16((const uint8_t *)data + 4) != CWB_FORMAT_VERSION) {
+        return error;
+    }
+    delta->base = *base;
+    end = delta->file.data + delta->file.size;
+    c = directory_of(&delta->file, &record);
+    others = directory_of(base, &other);
+    for (left = delta->file.records; left > 0; left--) {
+        error = read_delta_record(&c, &record);
+        if (error != CWB_OK) {
+            return error;
+        }
+        if (record.payload_size > (size_t)(end - record.payload)) {
+            return CWB_ERR_LAYOUT;
+        }
+        if (!is_section(&record)) {
+            if (last > 0) {
+                return CWB_ERR_DIRECTORY;
+            }
+            if (++tensors <= base->tensors) {
+                (void)read_record(&others, &other);
+                fits = fits && takes_place(&record, &other);
+            }
+        } else if (record.kind <= last || record.kind == CWB_GRAPH || record.kind == CWB_NAMES) {
+            return CWB_ERR_DIRECTORY;
+        } else {
+            last = record.kind;
+            if (record.kind == BASE) {
+                if (record.payload_size != 8 || !has_crc(record.payload, 8, record.crc)) {
+                    return CWB_ERR_PAYLOAD_CRC;
+                }
+                named = 1;
+                matches = names_base(&record, base);
+            }
+        }
+    }
+    if (c.p != c.end || !named) {
+        return CWB_ERR_DIRECTORY;
+    }
+    if (record.payload + record.payload_size != end) {
+        return CWB_ERR_LAYOUT;
+    }
+    if (!matches) {
+        return CWB_ERR_BASE;
+    }
+    return tensors == base->tensors && fits ? CWB_OK : CWB_ERR_SHAPE;
+}
+
+cwb_error cwb_delta_tensor_at(const cwb_delta *delta, uint32_t index, cwb_changed *tensor)
+{
+    cwb_tensor *record, *base;
+    cursor c, others;
+
+    if (delta == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (index >= delta->base.tensors) {
+        return CWB_ERR_NOT_FOUND;
+    }
+    record = &tensor->changes;
+    base = &tensor->tensor;
+    c = directory_of(&delta->file, record);
+    others = directory_of(&delta->base, base);
+    do {
+        (void)read_delta_record(&c, record);
+        (void)read_record(&others, base);
+    } while (index-- > 0);
+    tensor->is_changed = record->kind == CHANGED;
+    if (tensor->is_changed) {
+        record->kind = CWB_ADAPTIVE;
+        record->count = base->count;
+        record->run = 0;
+        record->stepped = 0;
+    } else if (record->kind != UNCHANGED) {
+        *base = *record;
+    }
+    return CWB_OK;
+}
+
+#ifndef CWB_NO_NAMES
+cwb_error cwb_delta_find(const cwb_delta *delta, const char *name, size_t name_length, cwb_changed *tensor)
+{
+    uint32_t index = 0;
+    cwb_error error;
+
+    if (delta == NULL || name == NULL || tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = find_name(&delta->base, &index, &name, &name_length);
+    return error == CWB_OK ? cwb_delta_tensor_at(delta, index, tensor) : error;
+}
+#endif
+
+size_t cwb_delta_scratch_size(const cwb_changed *tensor)
+{
+    size_t size = tensor == NULL ? 0 : cwb_scratch_size(&tensor->tensor);
+
+    return size > 0 && tensor->is_changed ? size + CWB_SCRATCH_ADAPTIVE : size;
+}
+
+cwb_error cwb_delta_begin(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_delta_stream *stream)
+{
+    size_t size;
+    uint16_t *own;
+    uint8_t i;
+    cwb_error error;
+
+    if (tensor == NULL || stream == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    size = cwb_delta_scratch_size(tensor);
+    if (size > 0 && scratch_bytes < size) {
+        return CWB_ERR_SPACE;
+    }
+    error = cwb_begin(&tensor->tensor, scratch, scratch_bytes, &stream->symbols);
+    stream->is_changed = tensor->is_changed;
+    stream->last = 0;
+    if (error != CWB_OK || !tensor->is_changed) {
+        return error;
+    }
+    own = scratch + (size - CWB_SCRATCH_ADAPTIVE) / 2;
+    error = cwb_begin(&tensor->changes, own, CWB_SCRATCH_ADAPTIVE, &stream->changes);
+    for (i = 0; error == CWB_OK && i < 2 * CONTEXT; i++) { /* no trellis: the terms are those of the first two contexts */
+        own[2 * CONTEXT + i] = own[i];
+    }
+    return error;
+}
+
+cwb_error cwb_delta_read_i16(cwb_delta_stream *stream, int16_t *out, size_t count)
+{
+    cwb_stream *changes;
+    cwb_error error;
+
+    if (stream == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = cwb_read_i16(&stream->symbols, out, count);
+    if (error != CWB_OK || !stream->is_changed) {
+        return error;
+    }
+    changes = &stream->changes;
+    for (; count > 0; count--, out++) {
+        int16_t change = 0;
+        int32_t value = *out;
+
+        changes->past = (uint32_t)(value != 0) << STATE | (uint32_t)stream->last << FAR_BIT;
+        (void)cwb_read_i16(changes, &change, 1);
+        stream->last = (uint8_t)(changes->header >> 15 & ((change < 0 ? -change : change) >> (changes->header >> 4 & 7) != 0));
+        value += change;
+        if (value > CWB_MAX_SYMBOL || value < -CWB_MAX_SYMBOL) {
+            changes->kind = DAMAGED;
+            value = 0;
+        }
+        *out = (int16_t)value;
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_delta_read_i8(cwb_delta_stream *stream, int8_t *out, size_t count)
+{
+    int16_t tile[TILE];
+
+    if (stream == NULL || (out == NULL && count > 0) || count > stream->symbols.symbols_left) {
+        return CWB_ERR_ARGUMENT;
+    }
+    while (count > 0) {
+        size_t now = count < TILE ? count : TILE;
+        size_t i;
+
+        (void)cwb_delta_read_i16(stream, tile, now);
+        for (i = 0; i < now; i++) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): now symbols are left */
+            if (tile[i] > INT8_MAX || tile[i] < INT8_MIN) {
+                return CWB_ERR_RANGE;
+            }
+            *out++ = (int8_t)tile[i];
+        }
+        count -= now;
+    }
+    return CWB_OK;
+}
+
+cwb_error cwb_delta_end(const cwb_delta_stream *stream)
+{
+    cwb_error error;
+
+    if (stream == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    error = cwb_end(&stream->symbols);
+    return error == CWB_OK && stream->is_changed ? cwb_end(&stream->changes) : error;
+}
+
+/* Decodes a changed tensor to `out`, which has room for all of it, and checks whatever can be checked. */
+static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
+{
+    int16_t tile[TILE];
+    cwb_delta_stream stream;
+    uint32_t done, now, i;
+    cwb_error error = cwb_delta_begin(tensor, scratch, scratch_bytes, &stream);
+#ifndef CWB_NO_CRC
+    uint8_t bytes[2 * TILE];
+    uint32_t crc;
+#endif
+
+    if (error != CWB_OK) {
+        return error;
+    }
+#ifndef CWB_NO_CRC
+    crc = CWB_CRC32(0, tensor->changes.payload, (size_t)tensor->changes.payload_size);
+    if (has_exponents(&tensor->tensor)) { /* cwb_delta_begin has read them */
+        crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
+    }
+#endif
+    for (done = 0; done < tensor->tensor.count; done += now) {
+        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
+        (void)cwb_delta_read_i16(&stream, tile, (size_t)now);
+        for (i = 0; i < now; i++) {
+            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+
+#ifndef CWB_NO_CRC
+            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
+            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+#endif
+            if (to == TO_I16) {
+                ((int16_t *)out)[done + i] = symbol;
+            } else if (to == TO_I8) {
+                if (symbol > INT8_MAX || symbol < INT8_MIN) {
+                    return CWB_ERR_RANGE;
+                }
+                ((int8_t *)out)[done + i] = (int8_t)symbol;
+            }
+#ifndef CWB_NO_FLOAT
+            else if (to == TO_F32) {
+                ((float *)out)[done + i] = cwb_step(&tensor->tensor) * (float)symbol;
+            }
+#endif
+        }
+#ifndef CWB_NO_CRC
+        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
+#endif
+    }
+    error = cwb_delta_end(&stream);
+#ifndef CWB_NO_CRC
+    if (error == CWB_OK && crc != tensor->changes.crc) {
+        error = CWB_ERR_PAYLOAD_CRC;
+    }
+#endif
+    return error;
+}
+
+static cwb_error decode_changed_to(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, void *out,
+                                   size_t capacity, target to)
+{
+    if (tensor == NULL || out == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    if (!tensor->is_changed) {
+        return decode_to(&tensor->tensor, scratch, scratch_bytes, out, capacity, to);
+    }
+    return capacity < tensor->tensor.count ? CWB_ERR_SPACE : decode_changed(tensor, scratch, scratch_bytes, out, to);
+}
+
+cwb_error cwb_delta_check(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes)
+{
+    if (tensor == NULL) {
+        return CWB_ERR_ARGUMENT;
+    }
+    return tensor->is_changed ? decode_changed(tensor, scratch, scratch_bytes, NULL, NOWHERE)
+                              : cwb_check(&tensor->tensor, scratch, scratch_bytes);
+}
+
+cwb_error cwb_delta_decode_i16(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                               size_t capacity)
+{
+    return decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_I16);
+}
+
+cwb_error cwb_delta_decode_i8(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                              size_t capacity)
+{
+    return decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_I8);
+}
+
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_delta_decode_f32(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                               size_t capacity)
+{
+    cwb_error error = decode_changed_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(&tensor->tensor)) {
+        divide_rows(&tensor->tensor, out);
+    }
+    return error;
 }
 #endif
 
@@ -1390,7 +1944,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_MAGIC:
         return "not a .cwb file";
     case CWB_ERR_VERSION:
-        return "written in a newer version of the format";
+        return "written in a newer version of the format, or a delta";
     case CWB_ERR_TRUNCATED:
         return "the file is shorter than its header says";
     case CWB_ERR_TRAILING:
@@ -1406,7 +1960,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_NAME:
         return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step or largest symbol of a tensor not allowed";
+        return "step, exponents or largest symbol of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:
@@ -1423,6 +1977,8 @@ const char *cwb_strerror(cwb_error error)
         return "no such tensor or section";
     case CWB_ERR_KIND:
         return "a raw tensor has no symbols, or its coder was left out";
+    case CWB_ERR_BASE:
+        return "no delta, or a delta for another base";
     }
     return "unknown error";
 }

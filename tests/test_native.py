@@ -104,10 +104,10 @@ class TestDamage:
             (b"", "the file is shorter than its header says"),
             (b"PK\3\4" * 5, "not a .cwb file"),
             (cwb.build(records())[:-1], "the file is shorter than its header says"),
-            (cwb.build([], version=3), "written in a newer version of the format"),
+            (cwb.build([], version=3), "written in a newer version of the format, or a delta"),
             (
                 cwb.build([cwb.ans("w", (1,), [0], TABLE, step=0.0)]),
-                "step or largest symbol of a tensor not allowed",
+                "step, exponents or largest symbol of a tensor not allowed",
             ),
             (
                 cwb.build([cwb.ans("w", (1,), [-1], [3, 5, 3], words=cwb.encode([1], cwb.frequencies(TABLE, 1)))]),

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cerwu_onnx.calibration.fisher import Curvature
-from cerwu_onnx.calibration.sensitivity import OutputLoss, bounded, noise_sensitivity, noisy
-from cerwu_onnx.types import FloatArray
+from cerwu_onnx.calibration.sensitivity import OutputLoss, bounded, mean_variance, noise_sensitivity, noisy
+from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout
 
 SMALL = 0.01
 """Tensors without gradients of less than this share of all weights are measured together: vectors of normalisations,
@@ -29,7 +29,7 @@ position tables. Each would take as long as the largest layer."""
 def sensitivities(
     loss: OutputLoss,
     weights: Mapping[str, FloatArray],
-    variance: Mapping[str, float],
+    variance: Mapping[str, float | FloatArray],
     curvatures: Mapping[str, Curvature],
     draws: int = 4,
 ) -> dict[str, float]:
@@ -41,37 +41,57 @@ def sensitivities(
     Args:
         loss: what to measure.
         weights: the float model's weights, in the shape of the ONNX tensors.
-        variance: of the noise on each element, by name.
+        variance: of the noise on each element, by name; arrays broadcast.
         curvatures: as :func:`~cerwu_onnx.calibration.fisher.row_fishers` gives them.
         draws: of the noise that sets the level.
 
     Returns:
         Positive numbers by name.
     """
-    found = {}
+    found, shares = {}, {}
     for name, curvature in curvatures.items():
-        apart = float(np.einsum("gmm->g", np.sum(curvature.fishers, axis=0)) @ curvature.inputs)
+        rows = np.einsum("gmm->gm", np.sum(curvature.fishers, axis=0)) * curvature.inputs[:, None]
+        apart = float(rows.sum())
         found[name] = float(np.sqrt(apart * (curvature.energy or apart))) / 2
+        shares[name] = _share(rows, variance[name], loss.layouts[name])
     least = SMALL * sum(weight.size for weight in weights.values())
     rest = {name: weight for name, weight in weights.items() if name not in found}
     large = {name: weight for name, weight in rest.items() if weight.size >= least or name not in loss.sees}
-    alike = {name: 1 / variance[name] if variance[name] > 0 else 0.0 for name in rest.keys() - large.keys()}
+    means = {name: mean_variance(variance[name], weight) for name, weight in weights.items()}
+    alike = {name: 1 / means[name] if means[name] > 0 else 0.0 for name in rest.keys() - large.keys()}
     for expected in (found, alike):
-        level = _level(loss, weights, variance, expected, draws)
+        sums = {name: value * means[name] * shares.get(name, 1.0) for name, value in expected.items()}
+        level = _level(loss, weights, variance, sums, draws)
         expected.update({name: level * value for name, value in expected.items()})
     found |= alike | noise_sensitivity(loss, large, variance)
-    return bounded({name: found[name] for name in weights}, weights)
+    return bounded({name: found[name] for name in weights}, weights, shares)
+
+
+def _share(rows: Float64Array, variance: float | FloatArray, layout: MatrixLayout) -> float:
+    """The loss that noise causes over that of white noise of the same mean variance.
+
+    Args:
+        rows: ``(G, M)`` what noise on each row adds to it.
+        variance: of the noise, broadcastable to the tensor.
+        layout: how the tensor forms matrices.
+    """
+    of_rows = layout.to_matrix(np.broadcast_to(np.asarray(variance, np.float64), layout.shape)).mean(axis=2)
+    mean, total = float(of_rows.mean()), float(rows.sum())
+    return float((rows * of_rows).sum()) / (mean * total) if mean > 0 and total > 0 else 1.0
 
 
 def _level(
     loss: OutputLoss,
     weights: Mapping[str, FloatArray],
-    variance: Mapping[str, float],
+    variance: Mapping[str, float | FloatArray],
     found: Mapping[str, float],
     draws: int,
 ) -> float:
-    """The loss that noise on all these layers causes, each an equal share of its variance, over what was expected."""
-    expected = sum(found[name] * variance[name] for name in found) / max(len(found), 1)
+    """The loss that noise on all these layers causes, each an equal share of its variance, over what was expected.
+
+    ``found`` is the loss that the whole noise on each layer should cause.
+    """
+    expected = sum(found.values()) / max(len(found), 1)
     if not expected > 0:
         return 1.0
     generator = np.random.default_rng(0)
@@ -79,7 +99,7 @@ def _level(
     for _ in range(draws):
         moved = {}
         for name in found:
-            deviation = (variance[name] / len(found)) ** 0.5
+            deviation = np.sqrt(np.asarray(variance[name]) / len(found))
             moved[name] = noisy(weights[name], deviation * generator.normal(size=weights[name].shape))
         losses.append(loss(moved))
     level = float(np.mean(losses)) / expected

@@ -57,6 +57,7 @@ class OutputLoss:
     Attributes:
         sees: names of all values on which the compared values depend.
         answers: what the compared values answer, by name.
+        layouts: of the layers' weights, by name.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -66,6 +67,7 @@ class OutputLoss:
     def __init__(self, graph: Graph, source: Source, kind: str = "auto") -> None:
         self._names = compared_values(graph.model)
         self.sees = ancestors(graph.model, self._names)
+        self.layouts = {layer.weight: layer.layout for layer in graph.layers}
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
         self._session = open_session(_overridable(graph), self._names)
         self._feeds = first_feeds(source, affordable_samples(graph, source, SAMPLES))
@@ -95,19 +97,19 @@ class OutputLoss:
 def noise_sensitivity(
     loss: OutputLoss,
     weights: Mapping[str, FloatArray],
-    variance: Mapping[str, float],
+    variance: Mapping[str, float | FloatArray],
     base: Mapping[str, FloatArray] | None = None,
     *,
     repeats: int = 2,
 ) -> dict[str, float]:
-    """Measure the increase of the loss per unit of variance of white noise on each weight tensor, one at a time.
+    """Measure the increase of the loss per unit of the mean variance of noise on each weight tensor, one at a time.
 
     Around a ``base`` the noise is added and subtracted, so that the first derivative cancels.
 
     Args:
         loss: what to measure.
         weights: the float model's weights, in the shape of the ONNX tensors.
-        variance: variance of the noise on each element, by name.
+        variance: variance of the noise on each element, by name; arrays broadcast.
         base: values of weights and parameters around which to measure; the float model when None.
         repeats: how many draws of the noise to average.
 
@@ -125,11 +127,17 @@ def noise_sensitivity(
         centre = base.get(name, weight)
         increases = []
         for _ in range(repeats):
-            noise = generator.normal(size=weight.shape) * variance[name] ** 0.5
+            noise = generator.normal(size=weight.shape) * np.sqrt(variance[name])
             for sign in (1, -1) if base else (1,):
                 increases.append(loss({**base, name: noisy(centre, sign * noise)}) - before)
-        found[name] = float(np.mean(increases)) / variance[name] if variance[name] > 0 else 0.0
+        mean = mean_variance(variance[name], weight)
+        found[name] = float(np.mean(increases)) / mean if mean > 0 else 0.0
     return bounded(found, weights)
+
+
+def mean_variance(variance: float | FloatArray, weight: FloatArray) -> float:
+    """The mean over the elements of a weight."""
+    return float(np.broadcast_to(variance, weight.shape).mean(dtype=np.float64))
 
 
 def noisy(weight: FloatArray, noise: Float64Array) -> FloatArray:
@@ -137,12 +145,15 @@ def noisy(weight: FloatArray, noise: Float64Array) -> FloatArray:
     return np.clip(weight + noise, -LARGEST, LARGEST).astype(np.float32)
 
 
-def bounded(found: Mapping[str, float], weights: Mapping[str, FloatArray]) -> dict[str, float]:
+def bounded(
+    found: Mapping[str, float], weights: Mapping[str, FloatArray], shares: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Make sensitivities positive and finite.
 
-    Each is at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square.
+    Each is at least :data:`FLOOR` of the mean over weights, in units of each tensor's mean square, or of a share of it.
     """
-    squares = {name: max(float(np.square(weights[name], dtype=np.float64).mean()), 1e-300) for name in found}
+    squares = {name: float(np.square(weights[name], dtype=np.float64).mean()) for name in found}
+    squares = {name: max((shares or {}).get(name, 1.0) * square, 1e-300) for name, square in squares.items()}
     relative = {name: value * squares[name] for name, value in found.items()}
     sizes = [weights[name].size for name in relative]
     good = [max(value, 0.0) if np.isfinite(value) else 0.0 for value in relative.values()]

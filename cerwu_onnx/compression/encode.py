@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from cerwu_onnx.model.placeholders import placeholder
 from cerwu_onnx.model.references import name_bytes
 from cerwu_onnx.model.skeleton import fits_directory, split, stored_tensor
 from cerwu_onnx.model.tensors import tensor_bytes, type_name
-from cerwu_onnx.report import LayerReport, ParameterReport
+from cerwu_onnx.report import Delta, LayerReport, ParameterReport
 from cerwu_onnx.types import Kept, Layer, QuantizedTensor
 
 _SECTIONS = 8
@@ -41,6 +41,7 @@ class Coded:
         parameters: one report for each coded bias or normalisation parameter.
         kept: constants that stay exact.
         other_bytes: bytes of everything that is not a coded weight, by kind.
+        delta: what the file takes from its base, if it is a delta.
     """
 
     content: bytes
@@ -48,21 +49,28 @@ class Coded:
     parameters: tuple[ParameterReport, ...]
     kept: tuple[Kept, ...]
     other_bytes: dict[str, int]
+    delta: Delta | None = None
 
 
 @dataclass(slots=True)
-class _File:
+class Tensors:
     """The tensors of a file that is being put together.
 
     Attributes:
         parts: tensors of the directory, by name.
         placeholders: what stands in the graph section for each coded tensor, by name.
         coded: names of coded tensors by kind: weights, their parameters, tables of integers.
+        layers: one report for each coded weight.
+        parameters: one report for each coded bias or normalisation parameter.
+        unchanged: tensors that stay exact although they are on a grid.
     """
 
     parts: dict[str, writer.Encoded] = field(default_factory=dict)
     placeholders: dict[str, onnx.TensorProto] = field(default_factory=dict)
     coded: dict[str, set[str]] = field(default_factory=lambda: {"weights": set(), "parameters": set(), "tables": set()})
+    layers: list[LayerReport] = field(default_factory=list)
+    parameters: list[ParameterReport] = field(default_factory=list)
+    unchanged: list[Kept] = field(default_factory=list)
 
     def put(self, name: str, part: writer.Encoded, stand_in: onnx.TensorProto | None = None, kind: str = "") -> None:
         """Add a tensor; a coded one comes with its placeholder and its kind."""
@@ -77,6 +85,20 @@ class _File:
         exact.sort(key=lambda name: self.parts[name].record.size)
         for name in exact[: max(0, len(self.parts) - most)]:
             del self.parts[name]
+
+    def masks(self, names: Sequence[str]) -> dict[str, str]:
+        """The metadata's masks of coded tensors that are no weights, for a file with tensors of these names."""
+        found = {}
+        for key, kind in (("params", "parameters"), ("tables", "tables")):
+            if self.coded[kind]:
+                mask = sum(1 << index for index, name in enumerate(names) if name in self.coded[kind])
+                found[key] = f"{mask:x}"
+        return found
+
+    def kept(self, graph: Graph) -> tuple[Kept, ...]:
+        """The constants that stay exact."""
+        replaced = self.coded["parameters"] | {tensor.name for tensor in self.unchanged}
+        return tuple([tensor for tensor in graph.kept if tensor.name not in replaced] + self.unchanged)
 
 
 def encode(
@@ -96,8 +118,38 @@ def encode(
         settings: those that concern the file are used; the defaults when None.
     """
     settings = settings or Settings()
+    file = code_tensors(graph, quantized, settings)
+    if not settings.weights_only:
+        file.limit(f.MAX_RECORDS - _SECTIONS)
+    names = [name for name in graph.tensors if name in file.parts]
+    parts = [file.parts[name] for name in names]
+    if settings.weights_only:
+        graph_part = writer.names_section(names)
+    else:
+        graph_part = _graph_section(names, split(graph.model, names, file.placeholders), name_bytes(graph.model))
+    metadata_part = writer.metadata_section({**metadata, **file.masks(names)})
+    sections = [graph_part, metadata_part]
+    if settings.in_place:
+        sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
+    content = writer.assemble([*parts, *sections])
+    other = {
+        "exact tensors": sum(
+            part.record.value_bytes
+            for name, part in zip(names, parts, strict=True)
+            if part.record.kind is f.Kind.RAW or name in file.coded["tables"]
+        ),
+        "float parameters": sum(parameter.coded_bytes for parameter in file.parameters),
+        "graph": graph_part.record.value_bytes,
+        "metadata": metadata_part.record.value_bytes,
+    }
+    other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in file.layers)
+    return Coded(content, tuple(file.layers), tuple(file.parameters), file.kept(graph), other)
+
+
+def code_tensors(graph: Graph, quantized: Mapping[str, QuantizedTensor], settings: Settings) -> Tensors:
+    """Code the tensors of a file; arguments are those of :func:`encode`."""
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
-    file, reports, parameters, unchanged = _File(), [], [], []
+    file = Tensors()
     candidates = {name: tensor for name, tensor in graph.tensors.items() if fits_directory(name, tensor)}
     for name in sorted(candidates, key=owners.__contains__):  # weights before their parameters
         tensor = candidates[name]
@@ -116,45 +168,15 @@ def encode(
             if part.cost < raw_cost(element, result.symbols.shape) and fits_element(result, element):
                 file.put(name, part, placeholder(tensor), kind="parameters" if name in owners else "weights")
                 if name in owners:
-                    parameters.append(_parameter_report(owners[name], result, part))
+                    file.parameters.append(_parameter_report(owners[name], result, part))
                 else:
-                    reports.append(_layer_report(layers[name], result, part))
+                    file.layers.append(_layer_report(layers[name], result, part))
                 continue
             reason = "its coded form would not be smaller than exact floats"
-            unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
+            file.unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
         if settings.weights_only or not is_redundant(tensor):
             file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
-    if not settings.weights_only:
-        file.limit(f.MAX_RECORDS - _SECTIONS)
-    names = [name for name in candidates if name in file.parts]
-    parts = [file.parts[name] for name in names]
-    for key, kind in (("params", "parameters"), ("tables", "tables")):
-        if file.coded[kind]:
-            mask = sum(1 << index for index, name in enumerate(names) if name in file.coded[kind])
-            metadata = {**metadata, key: f"{mask:x}"}
-    replaced = file.coded["parameters"] | {tensor.name for tensor in unchanged}
-    kept = [tensor for tensor in graph.kept if tensor.name not in replaced] + unchanged
-    if settings.weights_only:
-        graph_part = writer.names_section(names)
-    else:
-        graph_part = _graph_section(names, split(graph.model, names, file.placeholders), name_bytes(graph.model))
-    metadata_part = writer.metadata_section(metadata)
-    sections = [graph_part, metadata_part]
-    if settings.in_place:
-        sections.append(writer.margins_section([margin(part) for part in parts if part.record.is_coded]))
-    content = writer.assemble([*parts, *sections])
-    other = {
-        "exact tensors": sum(
-            part.record.value_bytes
-            for name, part in zip(names, parts, strict=True)
-            if part.record.kind is f.Kind.RAW or name in file.coded["tables"]
-        ),
-        "float parameters": sum(parameter.coded_bytes for parameter in parameters),
-        "graph": graph_part.record.value_bytes,
-        "metadata": metadata_part.record.value_bytes,
-    }
-    other["directory"] = len(content) - sum(other.values()) - sum(report.coded_bytes for report in reports)
-    return Coded(content, tuple(reports), tuple(parameters), tuple(kept), other)
+    return file
 
 
 def _graph_section(names: list[str], skeleton: bytes, spelled: int) -> writer.Encoded:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cerwu_onnx.calibration import identity_stats
+from cerwu_onnx.compression.delta_base import Before, over
 from cerwu_onnx.compression.storage_order import storage
 from cerwu_onnx.compression.walk_quantizer import BLIND
 from cerwu_onnx.config import Settings
@@ -33,6 +34,7 @@ class LayerJob:
         settings: method, lambda and the rest.
         weights: number of weights of all layers together; lambda is divided by it.
         bits: bits of one element of the weight if it stays exact.
+        before: its tensor in the base of a delta; None without one.
     """
 
     layer: Layer
@@ -41,6 +43,7 @@ class LayerJob:
     settings: Settings
     weights: int
     bits: int
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,17 @@ def _without_data(job: LayerJob, stats: LayerStats) -> QuantizedTensor | None:
     square = float(np.square(weight, dtype=np.float64).mean())
     price = layer.price * settings.price / job.weights
     cost = priced.Cost(BLIND / max(square, 1e-300), price, largest=layer.largest)
-    quantized, distortion = priced.quantize(
+    where = storage(layer, settings.weight_layout)
+    quantized, variance = priced.quantize(
         weight,
         layer.layout,
         PairStats(stats.hessian, stats.mean, 0, stats.hessian, stats.mean),
         cost,
-        columns=storage(layer, settings.weight_layout).columns,
+        columns=where.columns,
         damping=settings.damping,
         passes=settings.passes,
         name=layer.weight,
+        base=over(job.before, layer, settings),
+        stepped=where.stepped,
     )
-    worth = priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, job.bits)
-    return quantized if worth else None
+    return quantized if priced.worth(variance, weight.size, cost, job.bits) else None

@@ -10,6 +10,7 @@ from itertools import accumulate, count
 
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.delta_base import Base
 from cerwu_onnx.compression.fidelity import Found, Judgement, search
 from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
 from cerwu_onnx.compression.spilled_tensors import SpilledTensors
@@ -70,6 +71,7 @@ class ModelQuantizer:
         clock: counts seconds by stage.
         cache: keeps results that take long.
         pool: where layers that do not depend on each other are quantised.
+        base: that of a delta, which the model fits.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class ModelQuantizer:
         clock: Clock | None = None,
         cache: Cache = NO_CACHE,
         pool: Pool = HERE,
+        base: Base | None = None,
     ) -> None:
-        self._cache, self._pool = cache, pool
+        self._cache, self._pool, self._base = cache, pool, base
         self.graph, self.settings, self.progress, self.clock = graph, settings, progress, clock or Clock()
         self._walk: WalkQuantizer | None = None
         self._stats: dict[str, LayerStats] = {}
@@ -106,7 +109,7 @@ class ModelQuantizer:
         graph = self.graph = memory_budget.with_blocks(self.graph, settings.memory)
         if settings.method == "trellis" and source is not None:
             with self.clock("quantize"):
-                self._walk = WalkQuantizer(graph, source, settings, progress, self._cache)
+                self._walk = WalkQuantizer(graph, source, settings, progress, self._cache, self._base)
         else:
             cache = NO_CACHE if source is None else self._cache
             with self.clock("calibrate"):
@@ -176,7 +179,7 @@ class ModelQuantizer:
                 graph = _without_exact(moved, found.quantized)
                 return QuantizedModel(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
             settings = replace(self.settings, lambda_=price)
-            quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool)
+            quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool, self._base)
             return QuantizedModel(_without_exact(graph, quantized), quantized, bounds, self._samples)
 
 
@@ -226,7 +229,12 @@ def statistics(
 
 
 def quantize_layers(
-    graph: Graph, stats: Mapping[str, LayerStats], settings: Settings, progress: Progress = silent, pool: Pool = HERE
+    graph: Graph,
+    stats: Mapping[str, LayerStats],
+    settings: Settings,
+    progress: Progress = silent,
+    pool: Pool = HERE,
+    base: Base | None = None,
 ) -> tuple[SpilledTensors, dict[str, float]]:
     """Quantise every layer by itself, with given statistics: the papers' methods, or the default one without data.
 
@@ -246,7 +254,8 @@ def quantize_layers(
         own = stats[layer.weight]
         tensors = {name: graph.array(name) for name in (layer.weight, *layer.parameters)}
         bits = 8 * item_size(graph.element(layer.weight))
-        return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits)
+        before = None if base is None else base.before(layer.weight)
+        return LayerJob(layer, tensors, own if own.positions else None, settings, weights, bits, before)
 
     quantized, bounds = SpilledTensors(memory_budget.symbols(settings.memory)), {}
     most = _at_once([layer.layout.size for layer in layers], memory_budget.side_by_side(settings.memory))

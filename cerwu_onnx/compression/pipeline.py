@@ -15,8 +15,10 @@ import onnx
 from cerwu_onnx._version import __version__
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.calibration.trust import Doubts, examine
+from cerwu_onnx.compression.delta_base import Base
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
+from cerwu_onnx.compression.encode_delta import encode_delta
 from cerwu_onnx.compression.fidelity import Found
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
@@ -26,6 +28,7 @@ from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedMode
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
 from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
+from cerwu_onnx.container.reader import read_base
 from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
 from cerwu_onnx.evaluate.confidence import least_share
 from cerwu_onnx.evaluate.metrics import Measured, Scorer, open_scorer
@@ -47,6 +50,9 @@ NOTHING = 1e-5
 """Loss at the outputs that nobody will notice, 1e-5 nats or 0.3 % of root mean square: below it, a search for a size
 does not try larger files."""
 
+WORTH = 0.9
+"""A delta of a larger share of the bytes of a file of its own is not written: it is worth less than its base's care."""
+
 LOST = 0.5
 """A warning names layers whose relative root-mean-square output error is above this."""
 
@@ -59,6 +65,7 @@ def compress(
     settings: Settings | None = None,
     target: Target | None = None,
     images: ImageOptions | None = None,
+    base: str | Path | None = None,
     cache: str | Path | Cache | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
@@ -80,6 +87,9 @@ def compress(
         settings: method and numbers; the defaults of :class:`~cerwu_onnx.config.Settings` when None.
         target: targets and limits of size and accuracy; none when None.
         images: how a directory of images becomes inputs.
+        base: path of another .cwb file of an earlier state of the model: the file becomes a delta, which says how that
+            one's tensors change. A file of its own is written, after a warning, if the models differ in more than
+            values, or if that takes hardly more bytes (docs/deltas.md).
         cache: folder that keeps measurements and quantised layers for runs with the same model and data, or an open
             cache; None keeps nothing.
         jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all methods
@@ -94,7 +104,9 @@ def compress(
         The report, layer by layer.
 
     Raises:
-        UsageError: a path cannot be read or written, or the method has no lambda to search.
+        UsageError: a path cannot be read or written, the method has no lambda to search, or a delta is asked for with
+            what it does not support.
+        BaseError: the base is itself a delta.
         ModelError: the model is invalid, or the settings are strict and there was a warning.
         CalibrationError: the calibration data does not fit the model, or the metric fails.
         CheckFailed: the target size cannot be reached, or the file would exceed ``fail_above``.
@@ -115,11 +127,15 @@ def compress(
             "many models (--out-dir) or many lambdas (sweep), not the layers of one"
         )
     check_target(output, overwrite=force, source=model)
+    if base is not None:
+        _check_delta(settings, target)
+        check_target(output, overwrite=force, source=base)
     clock = Clock()
     with Pool(jobs, cluster) as pool, logged_warnings() as warnings, unchanged_inputs() as check_inputs:
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
+            start = None if base is None else _fitting(base, graph, settings)
             if calib is None and graph.layers:
                 log.warning(
                     "no calibration data: every input counts the same (identity Hessian), which costs accuracy; "
@@ -153,16 +169,20 @@ def compress(
                 kept = cache
             elif (folder := cache or own) is not None and source is not None:
                 kept = open_cache(folder, model_digest(graph), data_digest(source))
-        quantizer = ModelQuantizer(graph, source, settings, progress, clock, kept, pool)
-        _refuse_fallbacks(settings, warnings)
-        trials = _Trials(
-            quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence
-        )
-        search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
-        found = _judged(settings, target, quantizer)
-        price = settings.price if found is None else found.price
-        _look(search, target, settings, quantizer, before.score, model_bytes, price)
-        point, (done, coded) = search.best
+        while True:
+            quantizer = ModelQuantizer(graph, source, settings, progress, clock, kept, pool, start)
+            _refuse_fallbacks(settings, warnings)
+            trials = _Trials(
+                quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence, start
+            )
+            search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
+            found = _judged(settings, target, quantizer)
+            price = settings.price if found is None else found.price
+            _look(search, target, settings, quantizer, before.score, model_bytes, price)
+            point, (done, coded) = search.best
+            if start is None or _saves(coded):
+                break
+            start = None
         if search.ended:
             log.warning(
                 "the target is larger than the model needs: with %s bytes, at lambda %g, the loss at the outputs is "
@@ -210,7 +230,44 @@ def compress(
         scores=scores,
         fidelity=_fidelity(found, target),
         missed=missed,
+        delta=coded.delta,
     )
+
+
+def _check_delta(settings: Settings, target: Target) -> None:
+    """Refuse what deltas do not support.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    if settings.method != "trellis":
+        raise UsageError(f"a base is for the method trellis, not {settings.method}: its steps are those of the base")
+    if target.size is not None or target.bits_per_weight is not None:
+        raise UsageError("a delta has no target size: give --fidelity, --max-drop or --lambda")
+    if settings.in_place:
+        raise UsageError("a delta is decoded beside its base, not in place")
+
+
+def _fitting(path: str | Path, graph: Graph, settings: Settings) -> Base | None:
+    """The base, or None, after a warning, if the model is no later state of what it holds."""
+    base = Base(read_base(path))
+    misfit = base.misfit(graph, settings.coder)
+    if misfit:
+        log.warning("the model is no later state of the base, so a file of its own is written: %s", misfit)
+    return None if misfit else base
+
+
+def _saves(coded: Coded) -> bool:
+    """Whether a delta takes enough less than a file of its own; a warning says so if not."""
+    if coded.delta is None or len(coded.content) <= WORTH * coded.delta.full_bytes:
+        return True
+    log.warning(
+        "the model has little in common with the base: a delta would take %s bytes, a file of its own, which is "
+        "written, about %s",
+        f"{len(coded.content):,}",
+        f"{coded.delta.full_bytes:,}",
+    )
+    return False
 
 
 def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[LayerReport, ...]:
@@ -237,12 +294,13 @@ class _Trials:
     scorer: Scorer | None
     before: Measured
     confidence: float
+    base: Base | None = None
     count: int = 0
 
     def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
         """Try one lambda."""
         done = self.quantizer.at(price)
-        coded = self._encode(price, done, self.quantizer.settings)
+        coded = self._encode(price, done, self.quantizer.settings, self.base)
         weights = sum(layer.weights for layer in coded.layers)
         bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
         point = Point(price, len(coded.content), bits)
@@ -264,9 +322,11 @@ class _Trials:
         share = least_share(self.before.answers, after.answers, self.confidence)
         return replace(point, score=after.score, low=share * self.before.score)
 
-    def _encode(self, price: float, done: QuantizedModel, settings: Settings) -> Coded:
+    def _encode(self, price: float, done: QuantizedModel, settings: Settings, base: Base | None = None) -> Coded:
         with self.quantizer.clock("encode"):
             self.quantizer.progress("encode", 0, None, "")
+            if base is not None:
+                return encode_delta(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings, base)
             return encode(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings)
 
 

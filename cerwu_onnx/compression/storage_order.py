@@ -30,10 +30,12 @@ class Storage:
         order: the order's code in the file.
         columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if the
             elements of a row are not stored one after the other, so that a trellis cannot follow them.
+        stepped: whether its rows may have steps of their own.
     """
 
     order: Order
     columns: npt.NDArray[np.intp] | None
+    stepped: bool
 
 
 def storage(layer: Layer, weight_layout: str) -> Storage:
@@ -42,17 +44,18 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
     Args:
         layer: the weight.
         weight_layout: "onnx" takes the first order that keeps rows together, "cmsis" the one that CMSIS-NN's kernels
-            read.
+            read: rows of a convolution may have steps of their own there, those of a matrix may not.
     """
     layout = layer.layout
     rows = row_order(layout)
     natural = np.arange(layout.cols)
     if weight_layout == "onnx":
-        return Storage(Order.ROW_MAJOR, None) if rows is None else Storage(rows, natural)
+        return Storage(Order.ROW_MAJOR, None, False) if rows is None else Storage(rows, natural, True)
     order = cmsis_order(layer)
     if order is Order.AXIS1_LAST:  # OHWI: taps, then channels
-        return Storage(order, np.ascontiguousarray(natural.reshape(layout.shape[1], -1).T).ravel())
-    return Storage(order, natural if order is rows else None)
+        return Storage(order, np.ascontiguousarray(natural.reshape(layout.shape[1], -1).T).ravel(), True)
+    depthwise = order is Order.AXIS0_LAST and layer.op == "Conv"
+    return Storage(order, natural if order is rows else None, depthwise)
 
 
 def pays(
@@ -87,7 +90,7 @@ def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:
 
 def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
     """Whether all values stay finite when they are rounded to the type."""
-    largest = quantized.step * float(np.abs(quantized.symbols).max(initial=0))
+    largest = float((quantized.steps * np.abs(quantized.symbols)).max(initial=0))
     return largest < _OVERFLOW.get(element, math.inf)
 
 

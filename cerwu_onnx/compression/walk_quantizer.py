@@ -31,6 +31,7 @@ from cerwu_onnx.calibration import (
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.delta_base import Base, over, parameters_over
 from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
@@ -45,7 +46,7 @@ from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
-from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
+from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, MatrixLayout, PairStats, QuantizedTensor
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class WalkQuantizer:
         settings: effort, damping, passes, memory ...
         progress: called as the stages advance.
         cache: keeps measurements, and quantised models by price.
+        base: that of a delta.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -75,11 +77,19 @@ class WalkQuantizer:
     """
 
     def __init__(
-        self, graph: Graph, source: Source, settings: Settings, progress: Progress, cache: Cache = NO_CACHE
+        self,
+        graph: Graph,
+        source: Source,
+        settings: Settings,
+        progress: Progress,
+        cache: Cache = NO_CACHE,
+        base: Base | None = None,
     ) -> None:
+        self._base = base
         self._graph, self._source, self._settings, self._progress = graph, source, settings, progress
         self._cache, self._effort = cache, EFFORTS[settings.effort]
         self._weights = _Weights(graph)
+        self._rows = {layer.weight: _by_rows(layer.layout, self._weights[layer.weight]) for layer in graph.layers}
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
@@ -105,7 +115,7 @@ class WalkQuantizer:
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
-            noise = sensitivities(loss, self._weights, self._first, curvatures, self._effort.draws)
+            noise = sensitivities(loss, self._weights, self._noise(self._first), curvatures, self._effort.draws)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
@@ -125,7 +135,7 @@ class WalkQuantizer:
         for step in steps:
             for layer in step.layers:
                 weight = self._weights[layer.weight]
-                deviation = (self._first[layer.weight] / len(self._first)) ** 0.5
+                deviation = np.sqrt(self._first[layer.weight] / len(self._first) * self._rows[layer.weight])
                 step.commit({layer.weight: noisy(weight, deviation * generator.normal(size=weight.shape))})
             if step.outputs:
                 try:
@@ -133,6 +143,10 @@ class WalkQuantizer:
                 except CalibrationError as error:
                     log.warning("how much errors cost is a guess: %s", error)
         return (False, self._guessed(loss) if 0 < loss < np.inf else self._guessed(), {}), []
+
+    def _noise(self, variance: Mapping[str, float]) -> dict[str, FloatArray]:
+        """Variances of noise on all elements with these means: those of a row follow its own energy."""
+        return {name: mean * self._rows[name] for name, mean in variance.items()}
 
     def _output_loss(self) -> OutputLoss:
         """The loss, made at first use: if the cache has all measurements, it is never needed."""
@@ -154,7 +168,8 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            return _quantize(self._graph, source, settings, *costs, self._progress, none, bounds=False).values
+            walked = _quantize(self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False)
+            return walked.values
 
         def judged() -> Entry:
             if self._answers is None:
@@ -182,7 +197,7 @@ class WalkQuantizer:
         self._progress("measure", 0, None, "noise")
         variance = {name: value or self._first[name] for name, value in found.variance.items()}
         try:
-            around = noise_sensitivity(self._output_loss(), self._weights, variance, found.values)
+            around = noise_sensitivity(self._output_loss(), self._weights, self._noise(variance), found.values)
         except CalibrationError as error:
             log.warning("what errors cost is measured only at the float model: %s", error)
             return None
@@ -195,7 +210,8 @@ class WalkQuantizer:
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         effort = self._effort.positions, self._effort.dampings, self._effort.passes
-        return {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
+        base = {} if self._base is None else {"base": self._base.identity}
+        return base | {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
     def quantize(self, price: float, *, bounds: bool = True) -> WalkResult:
         """Quantise every layer.
@@ -231,7 +247,9 @@ class WalkQuantizer:
         settings, done = replace(self._settings, lambda_=price), self._checkpoints(price, bounds)
         costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
-            found = _quantize(self._graph, self._source, settings, *costs, self._progress, done, bounds=bounds)
+            found = _quantize(
+                self._graph, self._source, settings, *costs, self._progress, done, self._base, bounds=bounds
+            )
         if done.used:
             log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
         if not warnings:
@@ -266,6 +284,15 @@ class _Weights(Mapping[str, FloatArray]):
         return len(self._names)
 
 
+def _by_rows(layout: MatrixLayout, weight: FloatArray) -> FloatArray:
+    """The mean square of each row, over that of all rows: an array to which the weight broadcasts.
+
+    A network may scale an output down and the next layer's weights up; noise should not drown such an output.
+    """
+    squares = np.square(layout.to_matrix(weight), dtype=np.float64).mean(axis=2)
+    return layout.of_rows(squares / squares.mean() if squares.any() else np.ones_like(squares))
+
+
 def _levelled(
     noise: Mapping[str, float], level: Mapping[str, float], weights: Mapping[str, FloatArray]
 ) -> dict[str, float]:
@@ -286,6 +313,7 @@ def _quantize(
     fishers: Mapping[str, tuple[Float64Array, ...]],
     progress: Progress,
     checkpoints: Checkpoints,
+    base: Base | None,
     *,
     bounds: bool,
 ) -> WalkResult:
@@ -309,7 +337,7 @@ def _quantize(
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
             done_layer = checkpoints.layer(
                 layer,
-                partial(_layer, graph, layer, step.stats, cost, settings, bounds=bounds),
+                partial(_layer, graph, layer, step.stats, cost, settings, base, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
             step.commit(done_layer.values)
@@ -325,19 +353,33 @@ def _loss(graph: Graph, outputs: Mapping[str, tuple[Batches, Batches]], kind: st
 
 
 def _layer(
-    graph: Graph, layer: Layer, found: Mapping[str, PairStats], cost: priced.Cost, settings: Settings, *, bounds: bool
+    graph: Graph,
+    layer: Layer,
+    found: Mapping[str, PairStats],
+    cost: priced.Cost,
+    settings: Settings,
+    base: Base | None,
+    *,
+    bounds: bool,
 ) -> WalkedLayer:
     """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
-        return _quantized(graph, layer, found[layer.weight], cost, settings, bounds=bounds)
+        return _quantized(graph, layer, found[layer.weight], cost, settings, base, bounds=bounds)
 
 
 def _quantized(
-    graph: Graph, layer: Layer, stats: PairStats, cost: priced.Cost, settings: Settings, *, bounds: bool
+    graph: Graph,
+    layer: Layer,
+    stats: PairStats,
+    cost: priced.Cost,
+    settings: Settings,
+    base: Base | None,
+    *,
+    bounds: bool,
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
-    quantized, distortion = priced.quantize(
+    quantized, variance = priced.quantize(
         weight,
         layer.layout,
         stats,
@@ -347,11 +389,11 @@ def _quantized(
         passes=min(settings.passes, effort.passes or settings.passes),
         name=layer.weight,
         dampings=effort.dampings,
+        base=None if base is None else over(base.before(layer.weight), layer, settings),
+        stepped=where.stepped,
     )
-    trace = layer.layout.rows * float(np.einsum("gnn->", stats.hessian))
-    variance = distortion / trace if trace > 0 else 0.0
     element = graph.element(layer.weight)
-    if not priced.worth(distortion, weight.size, stats.hessian, layer.layout.rows, cost, 8 * item_size(element)):
+    if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):
         return WalkedLayer(variance=variance)
     tensors = {layer.weight: quantized}
     limit = bound(graph, layer, stats, quantized) if bounds else None
@@ -363,7 +405,10 @@ def _quantized(
     if settings.float_params == "auto":
         exact = {name: graph.array(name) for name in layer.parameters}
         moved = centred(layer, exact, weight, stats, quantized)
+        if base is not None:  # what is in its graph cannot move
+            moved = {name: values for name, values in moved.items() if name in base}
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
+        coded = parameters_over(base, coded, exact | moved)
         tensors |= {
             name: tensor
             for name, tensor in coded.items()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from cerwu_onnx.compression.spilled_tensors import SpilledTensors, narrow
 from cerwu_onnx.jobs.cache import Cache, Entry
@@ -43,21 +42,22 @@ class WalkedLayer:
     def pack(self) -> Entry:
         """The layer in the form that the cache keeps."""
         quantized = {
-            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run)
+            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run, tensor.alone)
             for name, tensor in self.quantized.items()
         }
         symbols = [narrow(tensor.symbols) for tensor in self.quantized.values()]
-        about = (quantized, self.changed, list(self.moved), (self.variance, self.bound, self.loss))
-        return about, [*symbols, *self.moved.values()]
+        exponents = {name: tensor.exponents for name, tensor in self.quantized.items() if tensor.exponents is not None}
+        about = (quantized, self.changed, list(exponents), list(self.moved), (self.variance, self.bound, self.loss))
+        return about, [*symbols, *exponents.values(), *self.moved.values()]
 
     @classmethod
     def unpack(cls, entry: Entry) -> WalkedLayer:
         """The inverse of :meth:`pack`."""
-        (described, changed, moved, numbers), arrays = entry
-        symbols = (array.astype(np.int32) for array in arrays)
-        quantized = {name: QuantizedTensor(next(symbols), *about) for name, about in described.items()}
-        values: list[npt.NDArray[np.float32]] = arrays[len(described) :]
-        return cls(quantized, tuple(changed), dict(zip(moved, values, strict=True)), *numbers)
+        (described, changed, stepped, moved, numbers), arrays = entry
+        left = iter(arrays)
+        quantized = {name: QuantizedTensor(next(left).astype(np.int32), *about) for name, about in described.items()}
+        quantized |= {name: replace(quantized[name], exponents=next(left)) for name in stepped}
+        return cls(quantized, tuple(changed), dict(zip(moved, left, strict=True)), *numbers)
 
 
 class WalkResult:

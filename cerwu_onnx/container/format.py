@@ -45,8 +45,9 @@ MAX_INDEX = 1023
 class Kind(IntEnum):
     """What a directory record describes.
 
-    The kinds 64 ... 127 are ancillary sections; a reader skips those that it does not know. Each of these numbers
-    is a member, for example ``Kind(100)``, whether known or not. Compare kinds by ``==``.
+    ``UNCHANGED`` and ``CHANGED`` are tensors of deltas (:mod:`cerwu_onnx.container.deltas`). The kinds 64 ... 127 are
+    ancillary sections; a reader skips those that it does not know. Each of these numbers is a member, for example
+    ``Kind(100)``, whether known or not. Compare kinds by ``==``.
     """
 
     RAW = 0
@@ -55,6 +56,9 @@ class Kind(IntEnum):
     GRAPH = 32
     METADATA = 33
     NAMES = 34
+    BASE = 35
+    UNCHANGED = 60
+    CHANGED = 61
     MARGINS = 64
 
     @classmethod
@@ -128,6 +132,15 @@ class Form:
         stored = [shape[axis] for axis in self.order.axes(len(shape))]
         return stored[-1] if self.run == "last" else math.prod(stored[1:])
 
+    def row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A tensor's ONNX shape, with 1 for the axes that a row spans: there is an exponent for each row.
+
+        Rows are the runs of the trellis; without one, the elements of equal index on axis 0.
+        """
+        axes = self.order.axes(len(shape))
+        kept = {"": (0,), "last": axes[:-1], "rest": axes[:1]}[self.run]
+        return tuple(dim if axis in kept else 1 for axis, dim in enumerate(shape))
+
 
 FORMS = (
     Form(Order.ROW_MAJOR),
@@ -194,6 +207,9 @@ class ElementType(IntEnum):
 CODED, CODER = 128, 64
 """First bytes of records: those of coded tensors start at CODED; CODER is the bit of the adaptive coder."""
 
+EXPONENTS, FIRST_STEPPED = 62, 2
+"""The byte in front of the record of a tensor with exponents, and the first form that can have them."""
+
 ELEMENT_CODES = tuple(ElementType)
 """Element types in the order of their number in a directory record."""
 
@@ -229,6 +245,10 @@ class Record:
         order: order of the symbols in the payload (coded tensors).
         run: elements between two restarts of the trellis, 0 without a trellis (coded tensors).
         version: of the format of the file.
+        base: of a tensor that is unchanged or changed, the base's tensor; so are the fields from ``element`` on, but
+            ``reach``, which is the largest magnitude of a change.
+        stepped: whether the rows have steps of their own: ``step * 2^-e`` with exponents e, with which the payload
+            begins (coded tensors).
     """
 
     kind: Kind
@@ -243,15 +263,24 @@ class Record:
     order: Order = Order.ROW_MAJOR
     run: int = 0
     version: int = VERSION
+    stepped: bool = False
+    base: Record | None = None
 
     @property
     def is_tensor(self) -> bool:
         """Whether it is a tensor rather than a section."""
-        return self.kind is Kind.RAW or self.is_coded
+        return self.kind in (Kind.RAW, Kind.ANS, Kind.ADAPTIVE, Kind.UNCHANGED, Kind.CHANGED)
 
     @property
     def is_coded(self) -> bool:
         """Whether it is a tensor of entropy-coded symbols."""
+        if self.kind is Kind.UNCHANGED:
+            return self.base is not None and self.base.is_coded
+        return self.has_symbols or self.kind is Kind.CHANGED
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether its payload, without that of another file, tells the symbols of a tensor."""
         return self.kind in (Kind.ANS, Kind.ADAPTIVE)
 
     @property
@@ -260,8 +289,24 @@ class Record:
         return math.prod(self.shape)
 
     @property
+    def form(self) -> Form:
+        """The form of a coded tensor.
+
+        Raises:
+            ValueError: no form stores runs of this length.
+        """
+        return FORMS[self._form()]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a coded tensor's exponents, to which ``shape`` broadcasts (:meth:`Form.row_shape`)."""
+        return self.form.row_shape(self.shape)
+
+    @property
     def largest(self) -> int:
         """Largest magnitude that a coded tensor may have, in units of its step."""
+        if self.base is not None:
+            return min(self.base.largest + self.reach, MAX_SYMBOL)
         return 2 * self.reach if self.run else self.reach
 
     @property
@@ -270,32 +315,40 @@ class Record:
 
         The tensor's other bytes count as directory: kind, shape, sizes and CRCs.
         """
-        return self.size + (len(self.grid_bytes()) if self.is_coded else 0)
+        return self.size + len(self.grid_bytes())
 
     def to_bytes(self) -> bytes:
         """The record's bytes in the directory."""
-        out = bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
-        if self.is_tensor:
+        if self.kind is Kind.UNCHANGED:
+            return bytes([self.kind])
+        out = bytes([EXPONENTS]) if self.stepped and self.has_symbols else b""
+        out += bytes([self._head()]) + varint(self.size) + self.crc.to_bytes(4, "little")
+        if self.kind is Kind.RAW or self.has_symbols:
             out += b"".join(varint(dim) for dim in self.shape)
-        return out + self.grid_bytes() if self.is_coded else out
+        return out + self.grid_bytes()
 
     def _head(self) -> int:
         """The first byte."""
-        if self.is_coded:
-            form = form_number(self.order, self.run, self.shape)
-            if form is None:
-                raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
-            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * form + len(self.shape)
+        if self.has_symbols:
+            return CODED + CODER * (self.kind is Kind.ADAPTIVE) + 8 * self._form() + len(self.shape)
         return 8 * ELEMENT_CODES.index(self.element) + len(self.shape) if self.kind is Kind.RAW else int(self.kind)
 
+    def _form(self) -> int:
+        form = form_number(self.order, self.run, self.shape)
+        if form is None:
+            raise ValueError(f"no form stores runs of {self.run} in order {self.order} of shape {self.shape}")
+        return form
+
     def grid_bytes(self) -> bytes:
-        """The bytes of a coded tensor's record that describe its grid: step and largest symbol."""
-        return step_bytes(self.step) + varint(self.reach)
+        """The bytes of a coded tensor's record that describe its grid: step, unless it is the base's, and reach."""
+        if self.kind is Kind.CHANGED:
+            return varint(self.reach)
+        return step_bytes(self.step) + varint(self.reach) if self.has_symbols else b""
 
 
 def coded_elements(records: Iterable[Record]) -> int:
-    """The elements of all coded tensors together."""
-    return sum(record.count for record in records if record.is_coded)
+    """The elements of all coded tensors together whose records say how many they have."""
+    return sum(record.count for record in records if record.has_symbols)
 
 
 def most_elements(size: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
-from cerwu_onnx.entropy import adaptive, ans, tables
+from cerwu_onnx.entropy import adaptive, ans, exponents, tables
 from cerwu_onnx.entropy.tables import FrequencyTable
 from cerwu_onnx.entropy.trellis import TRELLISES
 from cerwu_onnx.types import IntArray
@@ -30,6 +32,17 @@ def encode(
     return min(candidates, key=lambda candidate: len(candidate[1]))
 
 
+def exponents_of(record: f.Record, payload: bytes) -> tuple[npt.NDArray[np.int8], int]:
+    """The exponents of a tensor that has some, in the shape ``record.row_shape``, and the bytes that they take.
+
+    Raises:
+        CorruptFileError: they break a rule of the format.
+    """
+    shape = record.row_shape
+    found, used = exponents.decode(payload, math.prod(shape))
+    return record.order.restore(found, shape), used
+
+
 def decode(record: f.Record, payload: bytes, unread: list[int] | None = None) -> npt.NDArray[np.int32]:
     """Decode, in Python, the values of a coded tensor in units of its step: stored order, int32, flat.
 
@@ -39,6 +52,8 @@ def decode(record: f.Record, payload: bytes, unread: list[int] | None = None) ->
         CorruptFileError: the payload breaks a rule of the format.
     """
     trellis = TRELLISES[record.version]
+    if record.stepped:
+        payload = payload[exponents_of(record, payload)[1] :]
     if record.kind is f.Kind.ADAPTIVE:
         return adaptive.decode_plain(payload, record.count, record.reach, unread, run=record.run, trellis=trellis)
     found = []

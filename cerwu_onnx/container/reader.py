@@ -18,17 +18,26 @@ import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx import native
+from cerwu_onnx.container import deltas
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.dictionary import inflate
 from cerwu_onnx.container.packed import unpack
 from cerwu_onnx.container.payload import decode as decode_payload
+from cerwu_onnx.container.payload import exponents_of
+from cerwu_onnx.entropy import exponents
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
-from cerwu_onnx.errors import CorruptFileError, UsageError
+from cerwu_onnx.errors import BaseError, CorruptFileError, UsageError
 from cerwu_onnx.jobs.inputs import reading
 from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
 """Largest content of packed sections: for the graph it is protobuf's own limit."""
+
+_SECTIONS = {
+    1: (f.Kind.GRAPH, f.Kind.METADATA, f.Kind.NAMES),
+    2: (f.Kind.GRAPH, f.Kind.METADATA, f.Kind.NAMES, f.Kind.BASE),
+}
+"""The critical sections of each version."""
 
 AHEAD = 1 << 26
 """The most elements that are decoded before they are asked for."""
@@ -36,10 +45,11 @@ AHEAD = 1 << 26
 
 @dataclass(frozen=True)
 class Container:
-    """A parsed file: ``data`` is the whole file, ``records`` its directory in order."""
+    """A parsed file: ``data`` is the whole file, ``records`` its directory in order, ``base`` that of a delta."""
 
     data: bytes
     records: tuple[f.Record, ...]
+    base: Container | None = None
 
     @property
     def version(self) -> int:
@@ -55,7 +65,8 @@ class Container:
     def _native(self) -> tuple[native.File, dict[str, int]]:
         """The file opened by the C decoder, and the index of each tensor there."""
         names = [record.name for record in self.tensors]
-        return native.File(self.data, names), {name: index for index, name in enumerate(names)}
+        base = None if self.base is None else self.base._native[0]
+        return native.File(self.data, names, base), {name: index for index, name in enumerate(names)}
 
     def payload(self, record: f.Record) -> bytes:
         """The payload of a record, with its CRC checked; not for a coded tensor, whose CRC also covers its values.
@@ -97,11 +108,13 @@ class Container:
         return any(record.kind == f.Kind.NAMES for record in self.records)
 
     def graph(self) -> bytes | None:
-        """The graph without its tensors; None if the file has no graph.
+        """The graph without its tensors; None if the file has no graph. That of a delta is the base's.
 
         Raises:
             CorruptFileError: as for :meth:`section`.
         """
+        if self.base is not None:
+            return self.base.graph()
         content = self.section(f.Kind.GRAPH)
         if content is None or self.has_names:
             return content
@@ -128,11 +141,13 @@ class Container:
         return value
 
     def check_sections(self) -> None:
-        """Check the CRC of every section, and that the metadata is a JSON object.
+        """Check the CRC of every section, those of the base too, and that the metadata is a JSON object.
 
         Raises:
             CorruptFileError: a section is damaged.
         """
+        if self.base is not None:
+            self.base.check_sections()
         for record in self.records:
             if not record.is_tensor:
                 self.payload(record)
@@ -148,11 +163,11 @@ class Container:
         if content is None:
             return None
         cursor = _Cursor(content, "margins section")
-        margins = {record.name: cursor.varint() for record in self.tensors if record.is_coded}
+        margins = {record.name: cursor.varint() for record in self.tensors if record.has_symbols}
         if cursor.left:
             raise CorruptFileError("margins section: more margins than coded tensors")
         for record in self.tensors:
-            if record.is_coded and not record.size - record.count <= margins[record.name] <= record.size:
+            if record.has_symbols and not record.size - record.count <= margins[record.name] <= record.size:
                 raise CorruptFileError(
                     f"margins section: {_where(record)} cannot have the margin {margins[record.name]}"
                 )
@@ -168,21 +183,58 @@ class Container:
             raise CorruptFileError(
                 f"{_where(record)}: {record.count} elements exceed the limit of {native.MAX_ELEMENTS}"
             )
+        if self.base is not None and record.base is not None:
+            before = self.base.symbols(record.base)
+            if record.kind is f.Kind.UNCHANGED:
+                return before
         payload = self.payload(record)
         try:
-            symbols = decode_payload(record, payload)
+            if self.base is not None and record.base is not None:
+                symbols = deltas.values(record, payload, before)
+                crc = deltas.crc_of(record.base, self.base.payload(record.base), payload)
+            else:
+                symbols, crc = decode_payload(record, payload), f.crc32(payload)
         except CorruptFileError as error:
             raise CorruptFileError(f"{_where(record)}: {error}") from None
-        if f.crc32(symbols.astype("<i2"), f.crc32(payload)) != record.crc:
+        if f.crc32(symbols.astype("<i2"), crc) != record.crc:
             raise CorruptFileError(f"{_where(record)}: CRC mismatch of payload and values: the file is damaged")
         return symbols
 
+    def values(self, record: f.Record) -> npt.NDArray[np.int32]:
+        """Like :meth:`symbols`, but by the C decoder if it was built."""
+        if native.available():
+            file, indices = self._native
+            return file.decode_symbols(indices[record.name]).astype(np.int32)
+        return self.symbols(record)
+
+    def steps(self, record: f.Record) -> npt.NDArray[np.float32]:
+        """The steps of a coded tensor's rows, to which its shape broadcasts; of shape () if it has one for all rows.
+
+        Its CRC is not checked.
+
+        Raises:
+            CorruptFileError: its exponents break a rule of the format.
+        """
+        step = np.asarray(record.step, np.float32)
+        if not record.stepped:
+            return step
+        if self.base is not None and record.base is not None:
+            return self.base.steps(record.base)
+        try:
+            rows, _ = exponents_of(record, self.payload(record))
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{_where(record)}: {error}") from None
+        return np.ldexp(step, -rows.astype(np.int32))
+
     def decode_python(self, record: f.Record) -> npt.NDArray[Any]:
         """Like :meth:`decode`, but never with the C library."""
-        if record.kind is f.Kind.RAW:
+        if self.base is not None and record.base is not None and not record.is_coded:
+            return self.base.decode_python(record.base)
+        if not record.is_coded:
             return np.frombuffer(self.payload(record), dtype=f.STORAGE[record.element]).reshape(record.shape)
-        values: npt.NDArray[np.float32] = np.float32(record.step) * self.symbols(record).astype(np.float32)
-        return record.order.restore(values, record.shape)
+        symbols = record.order.restore(self.symbols(record), record.shape)
+        values: npt.NDArray[np.float32] = self.steps(record) * symbols.astype(np.float32)
+        return values
 
     def decode(self, record: f.Record) -> npt.NDArray[Any]:
         """Decode a tensor: float32 for coded tensors, the stored dtype (bfloat16 as uint16 bits) for raw tensors.
@@ -212,28 +264,44 @@ class Container:
                 yield ahead.popleft().result()
 
 
-def read(path: str | Path) -> Container:
-    """Read and check a file.
+def read(path: str | Path, base: str | Path | Container | None = None) -> Container:
+    """Read and check a file, and the base of a delta.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: a file cannot be read, or has a base although it is no delta.
+        BaseError: it is a delta, and this is not its base.
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
+    base = read_base(base) if isinstance(base, (str, Path)) else base
     reading(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return parse(data)
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{path}: {error}") from None
+        return parse(data, base)
+    except (CorruptFileError, BaseError) as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
-def parse(data: bytes) -> Container:
-    """Check header and directory of a file.
+def read_base(path: str | Path) -> Container:
+    """Read and check a file that is to be the base of a delta.
 
     Raises:
+        UsageError, CorruptFileError: as for :func:`read`.
+        BaseError: it is itself a delta.
+    """
+    try:
+        return read(path)
+    except BaseError:
+        raise BaseError(f"{path} is itself a delta, which cannot be a base") from None
+
+
+def parse(data: bytes, base: Container | None = None) -> Container:
+    """Check header and directory of a file; of a delta, with its base.
+
+    Raises:
+        BaseError: it is a delta, and this is not its base, or it has a base although it is no delta.
         CorruptFileError: see docs/format.md for every rule.
     """
     if len(data) < len(f.MAGIC) or data[: len(f.MAGIC)] != f.MAGIC:
@@ -255,6 +323,14 @@ def parse(data: bytes) -> Container:
     if count > f.MAX_RECORDS:
         raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
     records = _directory(directory, count, f.HEADER.size + directory_size, len(data), version)
+    named = deltas.named_base(data, records)
+    if named is not None:
+        given = (None, ()) if base is None else (base.data, base.records)
+        return Container(data, deltas.resolve(named, records, *given), base)
+    if any(record.kind in (f.Kind.UNCHANGED, f.Kind.CHANGED) for record in records):
+        raise CorruptFileError("directory: tensors of a base, and no base section")
+    if base is not None:
+        raise BaseError("no delta: it needs no base")
     return Container(data, _named(Container(data, records)))
 
 
@@ -267,7 +343,7 @@ def _directory(directory: bytes, count: int, payloads: int, end: int, version: i
         if record.is_tensor:
             if records and not records[-1].is_tensor:
                 raise CorruptFileError("directory: a tensor follows a section")
-        elif records and records[-1].kind >= record.kind:
+        elif records and not records[-1].is_tensor and records[-1].kind >= record.kind:
             raise CorruptFileError(
                 f"directory: section {record.kind} follows {records[-1].kind}: not in ascending order"
             )
@@ -361,12 +437,23 @@ def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
 def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
     """Parse record ``index``, whose payload starts at ``offset``."""
     head = cursor.take(1)[0]
+    if head == f.Kind.UNCHANGED and version > 1:
+        return f.Record(f.Kind.UNCHANGED, offset, 0, 0, version=version)
+    stepped = head == f.EXPONENTS and version > 1
+    if stepped:
+        head = cursor.take(1)[0]
+        if head < f.CODED or head >> 3 & 7 < f.FIRST_STEPPED:
+            raise CorruptFileError(f"directory: exponents before a record of head {head}: the file is damaged")
     size, crc = cursor.varint(), cursor.u32()
+    if head == f.Kind.CHANGED and version > 1:
+        reach = cursor.varint()
+        if reach > f.MAX_SYMBOL:
+            raise CorruptFileError(f"tensor '#{index}': largest change out of range")
+        return f.Record(f.Kind.CHANGED, offset, size, crc, reach=reach, version=version)
     if f.Kind.GRAPH <= head < f.CODED:
-        try:
-            return f.Record(f.Kind(head), offset, size, crc, version=version)
-        except ValueError:
-            raise CorruptFileError(f"directory: section {head} is unknown: update cerwu-onnx") from None
+        if head not in _SECTIONS[version] and head < f.Kind.MARGINS:
+            raise CorruptFileError(f"directory: section {head} is unknown: update cerwu-onnx")
+        return f.Record(f.Kind(head), offset, size, crc, version=version)
     name = f"#{index}"
     shape = tuple(cursor.varint() for _ in range(head & 7))
     if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
@@ -387,8 +474,11 @@ def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
         raise CorruptFileError(f"tensor {name!r}: step or largest symbol out of range")
     kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
     step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    if stepped and step < exponents.LEAST_STEP:
+        raise CorruptFileError(f"tensor {name!r}: a step of {step:g} is too small for exponents")
     run = form.run_length(shape)
-    return f.Record(kind, offset, size, crc, f.ElementType.FLOAT32, shape, name, step, reach, form.order, run, version)
+    float32 = f.ElementType.FLOAT32
+    return f.Record(kind, offset, size, crc, float32, shape, name, step, reach, form.order, run, version, stepped)
 
 
 def _where(record: f.Record) -> str:

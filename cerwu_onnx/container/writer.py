@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.packed import STORED, pack
 from cerwu_onnx.container.payload import encode as encode_payload
-from cerwu_onnx.entropy import adaptive, step, trellis
+from cerwu_onnx.entropy import adaptive, exponents, step, trellis
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import IntArray, QuantizedTensor
 
@@ -59,7 +59,8 @@ def encode_tensor(tensor: RawTensor | CodedTensor) -> Encoded:
 
     Raises:
         ModelError: it exceeds a limit of the format.
-        ValueError: its trellis does not make its values in the order given, or no form has its runs.
+        ValueError: its trellis does not make its values in the order given, no form has its runs, or its exponents are
+            not those of rows.
     """
     name = tensor.name
     if not 1 <= len(name.encode()) <= f.MAX_NAME or "\0" in name:
@@ -89,26 +90,24 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
     if quantized.run:
         indices, grids = trellis.to_indices(stored, quantized.run)
         symbols = indices.reshape(stored.shape)
+    stepped = quantized.exponents is not None
     reach = adaptive.reach_of(symbols)
     if reach > (f.MAX_INDEX if quantized.run else f.MAX_SYMBOL):
         raise ModelError(f"tensor {name!r}: symbols of up to {reach} exceed the format: use a coarser grid")
-    if not step.storable(quantized.step):
+    if not step.storable(quantized.step) or (stepped and quantized.step < exponents.LEAST_STEP):
         raise ModelError(f"tensor {name!r}: a step of {quantized.step} exceeds the format")
     kind, payload = encode_payload(symbols, tensor.coder, grids, quantized.run)
+    shape = quantized.symbols.shape
     record = f.Record(
-        kind,
-        0,
-        len(payload),
-        f.crc32(np.ascontiguousarray(stored, dtype="<i2"), f.crc32(payload)),
-        f.ElementType.FLOAT32,
-        quantized.symbols.shape,
-        name,
-        quantized.step,
-        reach,
-        order,
-        quantized.run,
+        kind, 0, 0, 0, f.ElementType.FLOAT32, shape, name, quantized.step, reach, order, quantized.run, stepped=stepped
     )
-    return record, payload
+    if quantized.exponents is not None:
+        if record.form in f.FORMS[: f.FIRST_STEPPED]:
+            raise ValueError(f"{name!r}: a tensor stored in the order {order} without a trellis has no exponents")
+        rows = order.store(np.broadcast_to(quantized.exponents, record.row_shape))
+        payload = exponents.encode(rows.ravel()) + payload
+    crc = f.crc32(np.ascontiguousarray(stored, dtype="<i2"), f.crc32(payload))
+    return replace(record, size=len(payload), crc=crc), payload
 
 
 def section(kind: f.Kind, payload: bytes) -> Encoded:

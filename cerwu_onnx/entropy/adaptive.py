@@ -27,6 +27,8 @@ FIRST_RATE = 4
 LAST_RATES = (6, 8)
 FAR = 2
 """With contexts, the second one is used if the last magnitude, without its low bits, is at least so large."""
+FAR_CHANGE = 1
+"""The same for changes."""
 MAX_WIDTH = 15
 """The widest rows whose signs depend on each other."""
 FIRST_LEAN = 6144
@@ -85,14 +87,15 @@ def reach_of(symbols: IntArray) -> int:
     return int(np.abs(symbols.astype(np.int64)).max(initial=0))
 
 
-def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: int = 0) -> bytes:
+def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: int = 0, far: int = FAR) -> bytes:
     """Make the shortest payload that the search finds for ``symbols`` of any shape.
 
-    With ``grids`` (0 or 1, flat), the symbols are indices on those grids of a trellis with runs of ``run`` elements.
+    With ``grids`` (0 or 1, flat), the symbols are indices on those grids of a trellis with runs of ``run`` elements; or
+    changes (``run`` 0, ``far`` :data:`FAR_CHANGE`), and ``grids`` says which elements of the base are not 0.
     """
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
-    make = partial(coder, flat, reach_of(flat), grids=grids, run=run)
+    make = partial(coder, flat, reach_of(flat), grids=grids, run=run, far=far)
 
     def best(headers: Iterable[Header]) -> tuple[bytes, Header]:
         return min(((make(int(header)), header) for header in headers), key=lambda found: len(found[0]))
@@ -143,7 +146,7 @@ def _share(parts: int, part: int, whole: int) -> int:
 class _Model:
     """Probabilities of a 1, in units of 2^-16, and their learning rates; two contexts for each grid of a trellis."""
 
-    def __init__(self, header: Header, reach: int, run: int) -> None:
+    def __init__(self, header: Header, reach: int, run: int, far: int) -> None:
         start = [(2 * header.some + 1) << 11]
         more = (2 * header.more + 1) << 12
         for _ in range(1, BINS):
@@ -155,7 +158,7 @@ class _Model:
         self.rate = FIRST_RATE
         lean = (0, 1, -1, 0)
         self.positive = [HALF + FIRST_LEAN * (left + above) for above in lean for left in lean]
-        self._symbols, self._run, self._far = 0, run, 0
+        self._symbols, self._run, self._far, self._far_from = 0, run, 0, far
         self._signs: list[int] = []
 
     def context(self, grid: int) -> list[int]:
@@ -176,7 +179,7 @@ class _Model:
         """Count a symbol: learning slows down after 32, 64, 128 and 256 of them."""
         self._symbols += 1
         self._signs.append((symbol > 0) + 2 * (symbol < 0))
-        self._far = int(self.header.contexts and abs(symbol) >> self.header.shift >= FAR)
+        self._far = int(self.header.contexts and abs(symbol) >> self.header.shift >= self._far_from)
         if self._run and self._symbols % self._run == 0:
             self._far = 0
         if self.rate < LAST_RATES[self.header.slow] and self._symbols == 2 << self.rate:
@@ -186,8 +189,8 @@ class _Model:
 class _Encoder:
     """The interval [low, low + range) after the bytes already written, whose carries are not resolved yet."""
 
-    def __init__(self, header: int, reach: int, run: int) -> None:
-        self.model = _Model(Header.parse(header), reach, run)
+    def __init__(self, header: int, reach: int, run: int, far: int) -> None:
+        self.model = _Model(Header.parse(header), reach, run, far)
         self.low, self.range = 0, FULL
         self.bytes: list[int] = []
 
@@ -248,13 +251,18 @@ class _Encoder:
 
 
 def encode_plain(
-    symbols: IntArray, reach: int, header: int, grids: npt.NDArray[np.uint8] | None = None, run: int = 0
+    symbols: IntArray,
+    reach: int,
+    header: int,
+    grids: npt.NDArray[np.uint8] | None = None,
+    run: int = 0,
+    far: int = FAR,
 ) -> bytes:
     """The payload with the :class:`Header` ``header`` for flat ``symbols``; otherwise as :func:`encode`.
 
     ``reach`` is the largest magnitude.
     """
-    coder = _Encoder(header, reach, run)
+    coder = _Encoder(header, reach, run, far)
     for symbol, grid in zip(symbols.tolist(), repeat(0) if grids is None else grids.tolist(), strict=False):
         coder.symbol(symbol, grid)
     return Header.parse(header).to_bytes() + coder.finish()
@@ -263,12 +271,15 @@ def encode_plain(
 class _Decoder:
     """The inverse of :class:`_Encoder`: ``code`` is the number's distance from ``low``."""
 
-    def __init__(self, data: bytes, reach: int, run: int) -> None:
+    def __init__(self, data: bytes, reach: int, run: int, far: int) -> None:
+        if not data or not data[-1]:
+            raise CorruptFileError("coded stream: empty, or the last byte is 0")
         high, low, shape = data[:3].ljust(3, b"\0")
         header = Header.parse(shape << 16 | high << 8 | low)
         if not header.sign and not header.width:
             raise CorruptFileError("coded stream: rows of 0 elements")
-        self.model = _Model(header, reach, run)
+        self.model = _Model(header, reach, run, far)
+        self.reach = reach
         self.bytes: Iterator[int] = iter(data[len(header.to_bytes()) :])
         self.code, self.range = 0, FULL
         for _ in range(4):
@@ -312,8 +323,14 @@ class _Decoder:
         for _ in range(shift):
             magnitude = magnitude << 1 | self.decide(HALF)
         symbol = magnitude if magnitude == 0 or self.positive() else -magnitude
+        if magnitude > self.reach:
+            raise CorruptFileError(f"coded stream: symbol {symbol} is not in {-self.reach}..{self.reach}")
         model.next_symbol(symbol)
         return symbol
+
+    def end(self) -> None:
+        if next(self.bytes, None) is not None:
+            raise CorruptFileError("coded stream: the stream does not end with the last symbol")
 
     def positive(self) -> int:
         model = self.model
@@ -336,17 +353,23 @@ def decode_plain(
     Raises:
         CorruptFileError: the payload breaks a rule of the format.
     """
-    if not data or not data[-1]:
-        raise CorruptFileError("coded stream: empty, or the last byte is 0")
-    coder, walk = _Decoder(data, reach, run), Walk(run, trellis)
+    coder, walk = _Decoder(data, reach, run, FAR), Walk(run, trellis)
     symbols = np.empty(count, dtype=np.int32)
     for position in range(count):
-        symbol = coder.symbol(walk.grid)
-        if abs(symbol) > reach:
-            raise CorruptFileError(f"coded stream: symbol {symbol} is not in {-reach}..{reach}")
-        symbols[position] = walk.value(symbol)
+        symbols[position] = walk.value(coder.symbol(walk.grid))
         if unread is not None:
             unread.append(length_hint(coder.bytes))
-    if next(coder.bytes, None) is not None:
-        raise CorruptFileError("coded stream: the stream does not end with the last symbol")
+    coder.end()
     return symbols
+
+
+def decode_changes(data: bytes, base: IntArray, reach: int) -> npt.NDArray[np.int32]:
+    """Decode changes, -reach ... reach, of the values ``base`` (flat): int32, as many.
+
+    Raises:
+        CorruptFileError: the payload breaks a rule of the format.
+    """
+    coder = _Decoder(data, reach, 0, FAR_CHANGE)
+    changes = np.array([coder.symbol(int(value != 0)) for value in base.tolist()], np.int32)
+    coder.end()
+    return changes

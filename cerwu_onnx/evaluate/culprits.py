@@ -80,6 +80,7 @@ def find_culprits(
     file: str | Path,
     data: CalibrationSpec,
     *,
+    base: str | Path | None = None,
     target: Target | None = None,
     images: ImageOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -92,6 +93,7 @@ def find_culprits(
         model: path of the ONNX model.
         file: path of the .cwb file.
         data: inputs, as for calibration.
+        base: path of its base, if it is a delta.
         target: its metric, if it has one, takes the place of the loss.
         images: how a directory of images becomes inputs.
         progress: called with the layers done and their number.
@@ -102,7 +104,7 @@ def find_culprits(
         InputChangedError: one of the files was replaced or written while it was in use.
     """
     with unchanged_inputs() as check_inputs:
-        found = _comparison(model, file, data, target or Target(), images, progress)
+        found = _comparison(model, file, base, data, target or Target(), images, progress)
         check_inputs()
     return found
 
@@ -110,6 +112,7 @@ def find_culprits(
 def _comparison(
     model: str | Path,
     file: str | Path,
+    base: str | Path | None,
     data: CalibrationSpec,
     target: Target,
     images: ImageOptions | None,
@@ -118,8 +121,8 @@ def _comparison(
     """What :func:`find_culprits` gives."""
     original = load_model(model)
     data = _without_labels(data, {info.name for info in model_inputs(original)}, target.metric_labels)
-    outputs = compare(file, model, data, images=images)
-    compressed = open_cwb(file)
+    outputs = compare(file, model, data, base=base, images=images)
+    compressed = open_cwb(file, base=base)
     graph = analyse(fold_again(original, compressed.container))
     values = _values(graph, compressed, file)
     source = open_data(data, original, images=images)

@@ -70,7 +70,7 @@ def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -
             raise UsageError(f"scales of {name!r}: the file has no coded tensor of that name (inspect lists them)")
         if not fits_int8(record):
             raise UsageError(f"scales of {name!r}: its symbols do not fit int8: compress with fewer --levels")
-        steps = output_steps(record, scale.axis)
+        steps = output_steps(container, record, scale.axis)
         rescale = requantization(steps, scale.input, scale.output)
         constants[name] = {"multiplier": rescale.multipliers, "shift": rescale.shifts}
         if scale.bias is not None:
@@ -80,17 +80,22 @@ def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -
     return constants
 
 
-def output_steps(record: f.Record, axis: int | None) -> tuple[float, ...]:
+def output_steps(container: Container, record: f.Record, axis: int | None) -> tuple[float, ...]:
     """The step of each output of a weight.
 
     Raises:
-        UsageError: the weight does not have this axis.
+        UsageError: the weight does not have this axis, or the weights of an output have several steps.
+        CorruptFileError: exponents are damaged.
     """
     if axis is None:
         axis = 1 if record.order == f.Order.AXIS0_LAST and len(record.shape) == 2 else 0
     if not 0 <= axis < len(record.shape):
         raise UsageError(f"scales of {record.name!r}: axis {axis} is out of range for shape {record.shape}")
-    return (record.step,) * record.shape[axis]
+    steps = np.moveaxis(np.broadcast_to(container.steps(record), record.shape), axis, 0)
+    steps = steps.reshape(record.shape[axis], -1)
+    if np.ptp(steps, axis=1).any():
+        raise UsageError(f"scales of {record.name!r}: weights of equal index on axis {axis} have several steps")
+    return tuple(steps[:, 0].tolist())
 
 
 def _bias(

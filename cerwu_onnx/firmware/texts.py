@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from cerwu_onnx._version import __version__
@@ -55,8 +56,12 @@ def header(
         kind = f"{tensor.coding} {record.element.name.lower()}"
         lines.append(f"/* {c_source.comment_text(f'{tensor.name}: {shape}, {kind}{order}')} */")
         lines.append(f"#define {upper}_COUNT_{tensor.identifier} UINT32_C({tensor.elements})")
+        if record.stepped:
+            rows = math.prod(record.row_shape)
+            lines.append(f"#define {upper}_EXPONENTS_{tensor.identifier} UINT32_C({rows})")
         if record.is_coded:
-            lines.append(f"#define {upper}_STEP_{tensor.identifier} {c_source.float_literal(record.step)}")
+            about = " /* times 2 to the power of -e: cwb_exponents */" if record.stepped else ""
+            lines.append(f"#define {upper}_STEP_{tensor.identifier} {c_source.float_literal(record.step)}{about}")
         if tensor.in_place is not None:
             lines.append(f"#define {upper}_IN_PLACE_{tensor.identifier} UINT32_C({tensor.in_place})")
     declarations = [f"extern const int32_t {array}[{len(values)}];" for array, values in arrays.items()]

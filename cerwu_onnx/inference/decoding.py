@@ -21,6 +21,8 @@ class Piece:
         count: elements: all of the tensor, or the next ones.
         inner, moved: stored are ``[outer][inner][moved]`` elements, wanted ``[outer][moved][inner]``.
         tiled: whether they are part of the tensor.
+        rows: steps that the tensor has, one row after the other and then again from the first.
+        row: elements of a row, as they are stored.
     """
 
     array: str
@@ -30,6 +32,8 @@ class Piece:
     inner: int
     moved: int
     tiled: bool = False
+    rows: int = 1
+    row: int = 0
 
     @property
     def size(self) -> int:
@@ -44,7 +48,18 @@ def piece(array: str, index: int, record: f.Record, shape: Sequence[int], *, til
     if record.order is not f.Order.ROW_MAJOR:
         axis = record.order.axes(len(shape))[-1]
         inner, moved = math.prod(shape[axis + 1 :]), shape[axis]
-    return Piece(array, index, record.name, count, inner, count if inner == 1 else moved, tiled)
+    rows, row = steps(record)
+    return Piece(array, index, record.name, count, inner, count if inner == 1 else moved, tiled, rows, row)
+
+
+def steps(record: f.Record) -> tuple[int, int]:
+    """How many steps a tensor has, and after how many stored elements the next row begins."""
+    if not record.stepped:
+        return 1, record.count
+    rows = math.prod(record.row_shape)
+    if not record.run and record.order is f.Order.AXIS0_LAST:
+        return rows, 1
+    return rows, record.count // rows
 
 
 def pieces(program: Program, records: Mapping[str, tuple[int, f.Record]]) -> dict[str, tuple[Piece, ...]]:

@@ -9,7 +9,7 @@ from cerwu_onnx.firmware.export import Addition, check_name
 from cerwu_onnx.firmware.index import scratch_bytes
 from cerwu_onnx.inference import source
 from cerwu_onnx.inference.cost import Costs, costs, page
-from cerwu_onnx.inference.decoding import pieces
+from cerwu_onnx.inference.decoding import pieces, steps
 from cerwu_onnx.inference.generator import generate
 from cerwu_onnx.inference.memory import plan
 from cerwu_onnx.inference.prepared import prepare
@@ -47,7 +47,7 @@ def program_of(container: Container, name: str, *, once: bool = False) -> Infere
     names = {prepared.coded[place][0] for place in plain.coded.values()}
     records = [record for record in container.tensors if record.name in names]
     numbered = {record.name: (index, record) for index, record in enumerate(records)}
-    scratch = max(map(scratch_bytes, records))
+    scratch = max(map(scratch_bytes, records)) + max(steps(record)[0] for record in records)
     decoded, plans = [], []
     for program, kept in zip(programs, (False, True), strict=True):
         arrays = {array: numbered[prepared.coded[place][0]] for array, place in program.coded.items()}

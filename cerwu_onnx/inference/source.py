@@ -174,7 +174,7 @@ def _arguments(call: Call, program: Program, arena: Arena) -> list[str]:
 
 
 def _row(piece: Piece, offset: int) -> str:
-    numbers = (piece.index, piece.count, piece.inner, piece.moved, offset)
+    numbers = (piece.index, piece.rows, piece.row, piece.count, piece.inner, piece.moved, offset)
     return f"    {{{', '.join(map(str, numbers))}}}, /* {c_source.comment_text(piece.name)} */"
 
 
@@ -190,10 +190,10 @@ _QUIET = """\
 
 _COMMON = """\
 /* What to decode, to floats at `offset`: the next `count` elements of a tensor. They are stored as
- * [outer][inner][moved] and wanted as [outer][moved][inner]. */
+ * [outer][inner][moved] and wanted as [outer][moved][inner]. Of `rows` steps the next begins after `row` elements. */
 static const struct {
     uint16_t tensor;
-    uint32_t count, inner, moved, offset;
+    uint32_t rows, row, count, inner, moved, offset;
 } weights[] = {
 @rows@
 };
@@ -203,11 +203,40 @@ typedef struct {
     cwb_tensor tensor;
     cwb_stream stream;
     uint32_t left; /* elements of the tensor */
+    uint32_t row_left, rows_done, step_bits;
 } decoder;
 
 #define AT(offset) ((void *)(base + (offset)))
 #define SCRATCH AT(@scratch@)
+#define EXPONENTS AT(@scratch@ + @NAME@_SCRATCH_BYTES)
 #define TILE 32 /* symbols that are read at once */
+
+/* The step of a row is the tensor's, times 2 to the power of minus its exponent. */
+static void next_row(decoder *state, const unsigned char *base, uint32_t number)
+{
+    const int8_t *const exponents = (const int8_t *)EXPONENTS;
+
+    if (weights[number].rows > 1) {
+        state->tensor.step_bits = state->step_bits - ((uint32_t)exponents[state->rows_done] << 23);
+        state->rows_done = (state->rows_done + 1) % weights[number].rows;
+    }
+    state->row_left = weights[number].row;
+}
+
+static cwb_error begin(decoder *state, unsigned char *base, uint32_t number)
+{
+    cwb_error error = cwb_tensor_at(&state->file, weights[number].tensor, &state->tensor);
+
+    if (error == CWB_OK && weights[number].rows > 1) {
+        error = cwb_exponents(&state->tensor, (int8_t *)EXPONENTS, weights[number].rows);
+    }
+    if (error == CWB_OK) error = cwb_begin(&state->tensor, SCRATCH, @NAME@_SCRATCH_BYTES, &state->stream);
+    state->left = state->tensor.count;
+    state->row_left = 0;
+    state->rows_done = 0;
+    state->step_bits = state->tensor.step_bits;
+    return error;
+}
 
 static cwb_error decode_one(decoder *state, unsigned char *base, uint32_t number)
 {
@@ -216,19 +245,17 @@ static cwb_error decode_one(decoder *state, unsigned char *base, uint32_t number
     int16_t tile[TILE];
     uint32_t start, i, m, k, part;
     float step;
-    cwb_error error = CWB_OK;
+    cwb_error error = state->left == 0 ? begin(state, base, number) : CWB_OK;
 
-    if (state->left == 0) {
-        error = cwb_tensor_at(&state->file, weights[number].tensor, &state->tensor);
-        if (error == CWB_OK) error = cwb_begin(&state->tensor, SCRATCH, @NAME@_SCRATCH_BYTES, &state->stream);
-        if (error != CWB_OK) return error;
-        state->left = state->tensor.count;
-    }
-    step = cwb_step(&state->tensor);
+    if (error != CWB_OK) return error;
     for (start = 0; start < count; start += inner * moved) {
         for (i = 0; i < inner; i++) {
             for (m = 0; m < moved; m += part) {
+                if (state->row_left == 0) next_row(state, base, number);
                 part = moved - m < TILE ? moved - m : TILE;
+                if (part > state->row_left) part = state->row_left;
+                state->row_left -= part;
+                step = cwb_step(&state->tensor);
                 error = cwb_read_i16(&state->stream, tile, part);
                 if (error != CWB_OK) return error;
                 for (k = 0; k < part; k++) out[start + (m + k) * inner + i] = step * (float)tile[k];

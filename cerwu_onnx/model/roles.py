@@ -54,8 +54,10 @@ _OPERANDS: dict[str, tuple[int, ...] | None] = {
 }
 """Operators whose output changes no more than one of these inputs does, and these inputs; None: all inputs."""
 
-LEAST_OPERAND = 256
-"""A tensor that no product reads is quantised if it has at least so many elements."""
+LEAST_OPERAND = 32
+"""A tensor that no product reads is quantised if it has at least so many elements: a record takes some 15 bytes.
+
+A small transformer's scales and shifts of LayerNormalization are a fifth of its file as exact floats."""
 
 ORDERLY = 0.5
 """Such a tensor is not quantised if deflate brings it below this share of its size: masks, tables of few values."""

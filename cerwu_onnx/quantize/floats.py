@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cerwu_onnx.entropy.exponents import LEAST_STEP, MOST, encode
 from cerwu_onnx.entropy.step import below
 from cerwu_onnx.quantize.blocks import cut, summed
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
@@ -55,7 +56,11 @@ def quantize_floats(
     if layer.bias is not None:
         rows = layer.layout.groups * layer.layout.rows
         room = (WALKED_ETA if walked else ETA) * quantized.distortion / rows / layer.bias.factor**2
-        found[layer.bias.name] = on_grid(tensors[layer.bias.name], room)
+        bias = tensors[layer.bias.name]
+        if quantized.exponents is None or bias.size != rows:
+            found[layer.bias.name] = on_grid(bias, room)
+        else:
+            found[layer.bias.name] = _beside_rows(bias, room * _shares(layer, stats, quantized).reshape(bias.shape))
     if layer.norm is not None:
         found |= _norm(layer, layer.norm, tensors, stats, quantized)
     return {name: result for name, result in found.items() if result is not None}
@@ -131,6 +136,40 @@ def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> Qu
             return replace(result, distortion=error)
         step = below(0.99 * step)
     return None
+
+
+def _shares(layer: Layer, stats: LayerStats, quantized: QuantizedTensor) -> Float64Array:
+    """``(G, M)`` what the step of each row makes of the error of the layer's outputs, 1 on average."""
+    layout = layer.layout
+    steps = quantized.row_steps(layout)
+    traces = summed(np.einsum("gnn->g", stats.hessian), stats.blocks)
+    shares: Float64Array = steps**2 * np.where(traces > 0, traces, traces.max() or 1.0)[:, None]
+    return np.asarray(shares / shares.mean())
+
+
+def _beside_rows(values: FloatArray, variance: Float64Array) -> QuantizedTensor | None:
+    """Quantise values that may each have an error of its own: to one grid, or to one each if that takes fewer bits.
+
+    Args:
+        values: float32, finite or not.
+        variance: bounds on their squared errors, in the same shape.
+
+    Returns:
+        As :func:`on_grid`; with exponents, each value is a run of its own, whose index is half the symbol.
+    """
+    one = on_grid(values, 1 / float((1 / variance).mean()))
+    exponents = np.rint(np.log2(variance.max() / variance) / 2).astype(np.int64)
+    if exponents.max() > MOST or (values.ndim > 1 and values.shape[-1] > 1):  # no form has runs of one element
+        return one
+    scaled = on_grid((values * np.exp2(exponents)).astype(np.float32), float((variance * 4.0**exponents).mean()))
+    if scaled is None or np.abs(scaled.symbols).max() > MAX_SYMBOL // 2 or scaled.step < 2 * LEAST_STEP:
+        return one
+    if one is not None:
+        bits = [float(np.log2(1 + 2 * np.abs(found.symbols)).sum()) for found in (one, scaled)]
+        if bits[0] <= bits[1] + 8 * len(encode(exponents.ravel())):
+            return one
+    found = replace(scaled, symbols=2 * scaled.symbols, step=scaled.step / 2, run=1, exponents=exponents)
+    return replace(found, distortion=float(np.square(found.values() - values.astype(np.float64)).sum()))
 
 
 def _norm(

@@ -71,20 +71,22 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
     Args:
         w: ``(G, M, N)`` weights in steps (``w H H'^-1`` where a rate ridge is used).
         factor: ``(G, N, N)`` upper ``U`` with ``H'^-1 = U^T U``.
-        weight: ``(G, N)`` curvature used by the decision, ``1 / U_jj^2`` for the exact loss.
+        weight: ``(G, N)``, or ``(G, N, M)`` for rows that count differently: the curvature used by the decision,
+            ``1 / U_jj^2`` for the exact loss.
         rate: see :func:`decide`.
 
     Returns:
         Symbols ``(G, M, N)``, integer-valued float64.
     """
     columns = w.shape[2]
+    weight = weight[:, :, None] if weight.ndim == 2 else weight
     rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): each column, over all rows, is contiguous
     symbols = np.empty_like(rest)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
         errors = np.empty((w.shape[0], stop - start, w.shape[1]))
         for j in range(start, stop):
-            q = decide(rest[:, j], weight[:, j, None], rate)
+            q = decide(rest[:, j], weight[:, j], rate)
             symbols[:, j] = q
             error = (rest[:, j] - q) / factor[:, j, j, None]
             rest[:, j + 1 : stop] -= factor[:, j, j + 1 : stop, None] * error[:, None, :]

@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx.entropy.exponents import LEAST_STEP as LEAST_STEPPED
 from cerwu_onnx.entropy.step import LEAST_STEP, above, short
-from cerwu_onnx.quantize import methods, trellis
-from cerwu_onnx.quantize.blocks import cut, joined
+from cerwu_onnx.quantize import changes, methods, trellis
+from cerwu_onnx.quantize.blocks import cut, joined, summed
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
 from cerwu_onnx.quantize.hessian import factorise
 from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
 from cerwu_onnx.quantize.obs import Rate, obs
-from cerwu_onnx.quantize.rows import Rows, rows_of
+from cerwu_onnx.quantize.row_steps import common, exponents_of, relative_costs
+from cerwu_onnx.quantize.rows import rows_noise, rows_of
 from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout, PairStats, QuantizedTensor
 
 DECISION = 0.03
@@ -42,6 +44,9 @@ FINE = 1 << 14
 
 PLENTY = 2
 """With so many positions per column, a fixed damping does well for most layers."""
+
+MOST_ROWS = 1 << 11
+"""Matrices of more rows share one step: the search takes a matrix between the rows."""
 
 LEAST, MOST = 2 * LEAST_STEP, 1e30
 """Bounds of the step; a trellis halves it. What is stored reaches down to the smallest normal float32, because not all
@@ -77,6 +82,8 @@ def quantize(
     passes: int,
     name: str,
     dampings: tuple[float, float] | None = None,
+    base: changes.Base | None = None,
+    stepped: bool = True,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
 
@@ -93,9 +100,11 @@ def quantize(
         name: for warnings.
         dampings: those of feedback and of repair, for layers of :data:`PLENTY` positions; else cross-validation
             chooses.
+        base: the base's tensor, whose changes may cost less.
+        stepped: whether rows may have exponents: steps of their own (:mod:`cerwu_onnx.quantize.row_steps`).
 
     Returns:
-        The weight on its grid, and its distortion; the weights of its rows by their cost are 1 on average.
+        The weight on its grid, and the variance of white noise on it that would cost as much as its error.
     """
     target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
     given = dampings if stats.positions >= PLENTY * layout.cols else None
@@ -115,28 +124,24 @@ def quantize(
     else:
         factor, damping = found
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
-    known = cost.fishers and hessian.any() and columns is not None  # inputs that are all zero say nothing about errors
-    rows = rows_of(cost.fishers) if known else None
-    row_curvature = 1.0 if rows is None else rows.curvature
-    step = _step(target, hessian, float(curvature.mean()) * row_curvature, cost)
-    least = float(np.abs(target).max(initial=0)) / ROOM
-    indices = cost.largest // 2  # to a side of a trellis, whose values are about twice as large
-    plain = columns is None or not indices or step < least / indices
-    least = above(min(max(least / (cost.largest if plain else indices), LEAST), MOST))
-    step = min(step, MOST)
-    step = max(short(step) if tensor.size < FINE else float(np.float32(step)), least)
-    price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
-    w = target[:, :, order] / step
-    if not plain:
-        values = _along_trellis(2 * w, factor, curvature, 4 * price * row_curvature, passes, rows)
-        plain = bool(np.abs(values).max(initial=0) > cost.largest)  # feedback has moved values there
-    if plain:
-        values = _uniform(w, factor, curvature, price, passes, cost.largest)
-    else:
-        step /= 2
+    alone = target.shape[1] == 1  # no feedback between rows
+    known = cost.fishers and hessian.any() and (alone or columns is not None)  # inputs of zeros say nothing of errors
+    energy = _energies(target, hessian)
+    rows = rows_of(cost.fishers, energy) if known else None
+    noise = rows_noise(hessian, target.shape[1]) if rows is None else rows.noise(hessian)
+    costs, between = (np.ones(target.shape[:2]), None) if rows is None else (rows.costs, rows.factor)
+    likely = relative_costs(energy) if rows is None else rows.costs
+    fits = columns is not None and cost.largest > 1
+    layer = _Layer(target[:, :, order], factor, curvature, noise, costs, likely, between, cost, fits, passes)
+    few = alone or (fits and target.shape[1] <= MOST_ROWS)
+    exponents = layer.exponents() if stepped and few else None
+    values, step, plain = layer.quantized(exponents)
+    if exponents is not None and plain and columns is not None:  # no form has exponents for these rows on one grid
+        exponents = None
+        values, step, plain = layer.quantized(None)
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
-    error = target - step * symbols
+    error = target - step * symbols * (1.0 if exponents is None else np.exp2(-exponents.astype(np.float64))[:, :, None])
     quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
@@ -144,40 +149,121 @@ def quantize(
         energy=distortion(cut(target, blocks), hessian),
         damping=damping,
         run=0 if plain else layout.cols,
+        exponents=None if exponents is None else layout.of_rows(exponents),
     )
-    return quantized, quantized.distortion if rows is None else rows.distortion(error, hessian)
+    lost = quantized.distortion if rows is None else rows.distortion(error, hessian)
+    if base is not None:
+        frame = changes.Frame(layout, target, order, hessian, factor, curvature, rows, cost.largest)
+        sensitivity = cost.noise / noise if noise > 0 else 0.0
+        quantized, lost = changes.cheapest((quantized, lost), base, frame, passes, sensitivity, cost.price)
+    return quantized, lost / noise if noise > 0 else 0.0
 
 
-def worth(distortion: float, weights: int, hessian: Float64Array, rows: int, cost: Cost, bits: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What decides on the symbols of a weight, its columns in the order in which they are stored.
+
+    Attributes:
+        target: ``(G, M, N)`` its aim.
+        factor: ``(G * B, n, n)`` U of its inputs.
+        curvature: ``(G * B, n)`` ``1 / U_jj^2``.
+        noise: D of white noise of unit variance.
+        costs: ``(G, M)`` weights of the rows' errors.
+        likely: the same where nobody knows them, but rows may differ; for exponents.
+        between: ``(G, M, M)`` V of its outputs; None without feedback between rows.
+        cost: the cost of errors and bits.
+        trellis: whether a trellis can follow the rows.
+        passes: how often code lengths are estimated again.
+    """
+
+    target: Float64Array
+    factor: Float64Array
+    curvature: Float64Array
+    noise: float
+    costs: Float64Array
+    likely: Float64Array
+    between: Float64Array | None
+    cost: Cost
+    trellis: bool
+    passes: int
+
+    def exponents(self) -> npt.NDArray[np.int64] | None:
+        """Exponents of the rows, ``(G, M)``, where they save bits."""
+        step = self._step(self.costs)
+        if not 2 * LEAST_STEPPED < step < MOST:
+            return None
+        largest = self.cost.largest // 2 if self.trellis else self.cost.largest
+        costs = self._of_columns * self.likely
+        return exponents_of(self.target / step, costs, ROOM * largest, ROOM * self.cost.largest)
+
+    def quantized(self, exponents: npt.NDArray[np.int64] | None) -> tuple[Float64Array, float, bool]:
+        """Values ``(G, M, N)`` in steps, the step, and whether there is one uniform grid instead of a trellis."""
+        costs, between, target = self.costs, self.between, self.target
+        if exponents is not None:
+            scale = np.exp2(exponents)
+            target = target * scale[:, :, None]  # whose rows share one step
+            if between is None:
+                between = self.likely[:, :, None] ** -0.5 * np.eye(target.shape[1])
+            between = between * scale[:, None, :]
+            costs = common(self._of_columns * self.likely / scale**2) / self._of_columns
+        step, indices = self._step(costs), self.cost.largest // 2  # values on a trellis are about twice as large
+        least = float(np.abs(target).max(initial=0)) / ROOM
+        plain = not self.trellis or (exponents is None and step < least / indices)
+        least = above(min(max(least / (self.cost.largest if plain else indices), LEAST), MOST))
+        step = min(step, MOST)
+        step = max(short(step) if target.size < FINE else float(np.float32(step)), least)
+        if not plain:
+            typical = np.exp(summed(np.log(self.curvature).mean(axis=1), self._blocks) / self._blocks)[:, None] * costs
+            price = 4 * DECISION * float(typical.mean())
+            values = _along_trellis(2 * target / step, self.factor, self.curvature, price, self.passes, between)
+            plain = bool(np.abs(values).max(initial=0) > self.cost.largest)  # feedback has moved values there
+        if not plain:
+            return values, step / 2, False
+        alone = target.shape[1] == 1
+        curvature = self.curvature * np.repeat(costs, self._blocks, axis=0) if alone else self.curvature
+        price = DECISION * float(np.exp(np.log(curvature).mean()))  # times step^2 in units of the output
+        return _uniform(target / step, self.factor, curvature, price, self.passes, self.cost.largest), step, True
+
+    @property
+    def _blocks(self) -> int:
+        return len(self.factor) // len(self.target)
+
+    @property
+    def _of_columns(self) -> Float64Array:
+        """``(G, 1)`` mean curvature."""
+        return summed(self.curvature.mean(axis=1), self._blocks)[:, None] / self._blocks
+
+    def _step(self, costs: Float64Array) -> float:
+        """The step by the formula above for rows of these costs ``(G, M)``; 1 for weights that are all zero."""
+        if not self.target.any():
+            return 1.0
+        if not self.noise > 0 or not self.cost.noise > 0:
+            return 0.0
+        curvature = float((self._of_columns * costs).mean())
+        return float(np.sqrt(6 * self.cost.price * self.noise / (np.log(2) * self.cost.noise * curvature)))
+
+
+def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:
+    """``(G, M)`` mean squares of the outputs of rows; H may be in blocks."""
+    blocks = len(hessian) // len(target)
+    parts = cut(target, blocks)
+    return summed(((parts @ hessian) * parts).sum(axis=-1), blocks)
+
+
+def worth(variance: float, weights: int, cost: Cost, bits: int) -> bool:
     """Whether the error of a coded weight costs less than the bits that coding can save at most.
 
     This fails only if the format's range of symbols made the step much larger than wanted; a smaller range is the
     user's wish. Without a price, rate is ignored.
 
     Args:
-        distortion: distortion of the weight on its grid, from :func:`quantize`.
+        variance: that of noise as costly as its error, from :func:`quantize`.
         weights: number of its elements.
-        hessian: ``(G, N, N)`` Hessian of its inputs.
-        rows: number of rows M.
         cost: the cost of errors and bits.
         bits: bits of an element that stays exact.
     """
     asked = cost.largest < MAX_SYMBOL
-    return asked or not cost.price or _sensitivity(hessian, rows, cost) * distortion <= cost.price * bits * weights
-
-
-def _sensitivity(hessian: Float64Array, rows: int, cost: Cost) -> float:
-    """Loss at the model's outputs per unit of D."""
-    trace = float(np.einsum("gnn->", hessian))
-    return cost.noise / (rows * trace) if trace > 0 else 0.0
-
-
-def _step(target: Float64Array, hessian: Float64Array, curvature: float, cost: Cost) -> float:
-    """The step by the formula above; 1 for weights that are all zero."""
-    sensitivity = _sensitivity(hessian, target.shape[1], cost)
-    if not target.any():
-        return 1.0
-    return float(np.sqrt(6 * cost.price / (np.log(2) * sensitivity * curvature))) if sensitivity > 0 else 0.0
+    return asked or not cost.price or cost.noise * variance <= cost.price * bits * weights
 
 
 def _uniform(
@@ -193,10 +279,14 @@ def _uniform(
 
 
 def _along_trellis(
-    w: Float64Array, factor: Float64Array, curvature: Float64Array, price: float, passes: int, rows: Rows | None
+    w: Float64Array,
+    factor: Float64Array,
+    curvature: Float64Array,
+    price: float,
+    passes: int,
+    between: Float64Array | None,
 ) -> Float64Array:
     lengths = trellis.first_lengths(w)
-    between = None if rows is None else rows.factor
     curvature = curvature.reshape(len(w), -1)
     for _ in range(passes):
         values = trellis.trellis_obs(w, factor, curvature, trellis.TrellisRate(price, lengths), between)

@@ -5,7 +5,8 @@ F of its outputs (K-FAC: Martens & Grosse 2015, arXiv 1503.05671). OBS works bet
 rows with F in the same way, as Tseng et al. do for language models (2025, arXiv 2505.22988). Once a row is quantised,
 later rows move by ``-V_rk / V_rr`` times its error, where ``F^-1 = V^T V``; its own error then counts ``1 / V_rr^2``.
 
-F comes from few samples and a quadratic model of the loss. It is damped like a Hessian, as generalises best.
+F comes from few samples and a quadratic model of the loss. Its diagonal grows by the share that generalises best. Each
+output's damping thus follows its own scale: a network may scale an output up and the next layer's weights down.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.types import Float64Array
 
 DAMPINGS = (0.1, 0.3, 1.0, 3.0)
-"""The dampings to try, relative to the mean diagonal. Smaller ones trust the quadratic model too far on all data."""
+"""The dampings to try, relative to the diagonal. Smaller ones trust the quadratic model too far on all data."""
 
 UNKNOWN = 1.0
 """The damping if there is nothing to choose it by."""
+
+LEAST = 0.01
+"""The least that an output counts for damping, relative to its energy, as a share of the mean: few samples may not have
+shown what it does."""
+
+DEAD = 2.0**-32
+"""Outputs with less than this share of the largest energy count as if they had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +41,14 @@ class Rows:
 
     Attributes:
         fisher: ``(G, M, M)`` as measured, scaled to a mean diagonal of 1.
-        factor: ``(G, M, M)`` upper V with ``F^-1 = V^T V`` for the damped F, also of mean diagonal 1.
-        curvature: mean of ``1 / V_rr^2``, at most 1: the weight of a row's error after feedback.
-        damping: relative to the mean diagonal.
+        factor: ``(G, M, M)`` upper V with ``F^-1 = V^T V`` for the damped F.
+        costs: ``(G, M)`` ``1 / V_rr^2``: the weights of the rows' errors after feedback.
+        damping: relative to the diagonal of F.
     """
 
     fisher: Float64Array
     factor: Float64Array
-    curvature: float
+    costs: Float64Array
     damping: float
 
     def distortion(self, error: Float64Array, hessian: Float64Array) -> float:
@@ -49,12 +57,18 @@ class Rows:
         parts = cut(error, blocks)
         return float((summed(parts @ hessian @ parts.swapaxes(1, 2), blocks) * self.fisher).sum())
 
+    def noise(self, hessian: Float64Array) -> float:
+        """D of white noise of unit variance; H may be in blocks."""
+        traces = summed(np.einsum("gnn->g", hessian), len(hessian) // len(self.fisher))
+        return float(np.einsum("gmm->g", self.fisher) @ traces)
 
-def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
+
+def rows_of(fishers: tuple[Float64Array, ...], energy: Float64Array) -> Rows | None:
     """Damp and factorise a layer's Fisher matrix.
 
     Args:
         fishers: ``(G, M, M)`` positive semidefinite, each from a part of the samples, at least one.
+        energy: ``(G, M)`` mean squares of the outputs.
 
     Returns:
         The rows; None if they do not reach the outputs.
@@ -62,9 +76,17 @@ def rows_of(fishers: tuple[Float64Array, ...]) -> Rows | None:
     fisher = _normalised(np.sum(fishers, axis=0))
     if fisher is None:
         return None
-    damping = _damping([part for f in fishers if (part := _normalised(f)) is not None])
-    factor = inverse_factor(_damped(fisher, damping))
-    return Rows(fisher, factor, float((np.einsum("gmm->gm", factor) ** -2.0).mean()), damping)
+    size = np.sqrt(np.maximum(energy, DEAD * energy.max())) if energy.any() else np.ones_like(energy)
+    unit = size[:, :, None] * size[:, None, :]  # turns F to outputs of unit energy
+    mean = float(np.einsum("gmm->gm", unit * fisher).mean())
+    damping = _damping([part for f in fishers if (part := _normalised(unit * f)) is not None])
+    factor = inverse_factor(_damped(unit * fisher / mean, damping)) * size[:, None, :] / mean**0.5
+    return Rows(fisher, factor, np.einsum("gmm->gm", factor) ** -2.0, damping)
+
+
+def rows_noise(hessian: Float64Array, rows: int) -> float:
+    """D of white noise of unit variance on a matrix of so many rows that count alike; H may be in blocks."""
+    return rows * float(np.einsum("gnn->", hessian))
 
 
 def _damping(parts: list[Float64Array]) -> float:
@@ -82,6 +104,8 @@ def _normalised(fisher: Float64Array) -> Float64Array | None:
 
 
 def _damped(fisher: Float64Array, damping: float) -> Float64Array:
-    """Damp, keeping the mean diagonal of 1. Unlike dead inputs, dead rows keep the least weight."""
-    damped: Float64Array = (fisher + damping * np.eye(fisher.shape[1])) / (1 + damping)
+    """Damp F of outputs of unit energy; unlike dead inputs, dead rows keep the least weight."""
+    own = np.einsum("gmm->gm", fisher)
+    added = damping * np.maximum(own, LEAST * own.mean())[:, :, None] * np.eye(own.shape[1])
+    damped: Float64Array = (fisher + added) / (1 + damping)
     return damped

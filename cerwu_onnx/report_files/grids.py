@@ -37,16 +37,12 @@ class Histogram:
 
 
 def grid_points(container: Container, record: f.Record) -> npt.NDArray[np.int32]:
-    """Decode a coded tensor in units of its step: int32 in the shape of the ONNX tensor; in C if that was built.
+    """Decode a coded tensor in units of its rows' steps: int32 in the shape of the ONNX tensor; in C if that was built.
 
     Raises:
         CorruptFileError: a check fails.
     """
-    values = container.decode(record)
-    if not np.isfinite(values).all():  # the step is near the largest float32
-        return record.order.restore(container.symbols(record), record.shape)
-    steps: npt.NDArray[np.int32] = np.rint(values / np.float64(record.step)).astype(np.int32)
-    return steps
+    return record.order.restore(container.values(record), record.shape)
 
 
 def histogram(symbols: npt.NDArray[np.int32], step: float) -> Histogram:

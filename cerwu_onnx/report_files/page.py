@@ -49,13 +49,13 @@ class Page:
         return Path(self.output).name
 
 
-def page_of(report: Report, output: str | Path) -> Page:
-    """Make the content for a compression that has just written ``output``.
+def page_of(report: Report, output: str | Path, base: str | Path | None = None) -> Page:
+    """Make the content for a compression that has just written ``output``, maybe a delta of ``base``.
 
     Raises:
         UsageError, CorruptFileError: the file has gone, or has changed since it was written.
     """
-    container = read(output)
+    container = read(output, base if report.delta else None)
     records = {record.name: record for record in container.tensors}
     counted = {
         layer.name: histogram(grid_points(container, records[layer.name]), layer.step) for layer in report.layers
@@ -63,14 +63,14 @@ def page_of(report: Report, output: str | Path) -> Page:
     return Page(str(output), report, counted)
 
 
-def describe(path: str | Path) -> Page:
-    """Make the content from what a .cwb file tells of its compression.
+def describe(path: str | Path, base: str | Path | None = None) -> Page:
+    """Make the content from what a .cwb file, maybe a delta of ``base``, tells of its compression.
 
     Raises:
         UsageError: it cannot be read.
         CorruptFileError: a check fails.
     """
-    container = read(path)
+    container = read(path, base)
     container.check_sections()
     metadata = container.metadata()
     graph, model_bytes = _graph(container)
@@ -126,7 +126,7 @@ def _layer(record: f.Record, symbols: Any, operator: str) -> LayerReport:
         coder=record.kind.name.lower(),
         coded_bytes=record.value_bytes,
         bits_per_weight=8 * record.value_bytes / record.count,
-        entropy=coded_entropy(record.order.store(symbols), record.run),
+        entropy=coded_entropy(record.order.store(symbols), record.run if record.has_symbols else 0),
         step=record.step,
         symbols=len(np.unique(symbols)),
         relative_error=UNKNOWN,

@@ -72,6 +72,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
             f"{report.weights:,} in {counted(len(report.layers), 'tensor')}, {rate(report.bits_per_weight)} bits each",
         ),
     ]
+    if report.delta is not None:
+        lines.insert(0, ("delta of", report.delta.headline))
     if report.output_loss is not None:
         lines.append(("loss at the outputs", f"{number(report.output_loss)} on calibration data"))
     if report.scores is not None:

@@ -5,7 +5,7 @@
  */
 #include "cwb_encode.h"
 
-enum { BINS = 7, CONTEXTS = 4, FIRST_RATE = 4, FAR = 2, ROW_BEGINS = 3 };
+enum { BINS = 7, CONTEXTS = 4, FIRST_RATE = 4, ROW_BEGINS = 3 };
 
 /* ANS */
 
@@ -209,7 +209,7 @@ static void finish(coder *c)
 }
 
 size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
-                           uint32_t header, uint8_t *out, size_t capacity)
+                           uint32_t far_from, uint32_t header, uint8_t *out, size_t capacity)
 {
     static const int8_t sum[12] = {0, 1, -1, 0, 1, 2, 0, 1, -1, 0, -2, -1};
     coder c;
@@ -252,7 +252,7 @@ size_t cwb_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t 
             c.rate++;
         }
         put_symbol(&c, symbols[i], c.p[(grids != NULL ? grids[i] : 0) + 2 * far]);
-        far = (header >> 15 & 1) && magnitude >> c.shift >= FAR;
+        far = (header >> 15 & 1) && (uint32_t)magnitude >> c.shift >= far_from;
         if (run > 0 && --left == 0) {
             left = run;
             far = 0;

@@ -18,7 +18,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 10
+#define CWB_HOST_ABI 11
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -26,7 +26,7 @@ EXPORT uint32_t cwb_host_format_version(void);
 EXPORT const char *cwb_host_version(void);
 EXPORT const char *cwb_host_strerror(int32_t error);
 EXPORT size_t cwb_host_file_bytes(void);
-EXPORT int32_t cwb_host_open(void *file, const void *data, size_t size);
+EXPORT int32_t cwb_host_open(void *file, const void *data, size_t size, const void *base);
 EXPORT uint32_t cwb_host_tensors(const void *file);
 EXPORT int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[3]);
 EXPORT int32_t cwb_host_name(const void *file, uint32_t index, const char **name, size_t *length);
@@ -38,7 +38,7 @@ EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *ou
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run,
-                                       uint32_t reach, uint32_t header, uint8_t *out, size_t capacity);
+                                       uint32_t reach, uint32_t far_from, uint32_t header, uint8_t *out, size_t capacity);
 EXPORT size_t cwb_host_pack_model_bytes(void);
 EXPORT void cwb_host_pack_prime(void *model, const uint8_t *text, size_t primer_size);
 EXPORT size_t cwb_host_pack(void *model, const uint8_t *text, size_t size, uint8_t *out, size_t capacity);
@@ -109,39 +109,62 @@ const char *cwb_host_strerror(int32_t error)
     return cwb_strerror((cwb_error)error);
 }
 
+/* An open file: a delta, or a file of its own, which is then in the place of the base. */
+typedef struct {
+    cwb_delta delta;
+    int is_delta;
+} host_file;
+
+/* Room for decoding any tensor. */
+typedef uint16_t host_scratch[(CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE) / sizeof(uint16_t)];
+
 size_t cwb_host_file_bytes(void)
 {
-    return sizeof(cwb_file);
+    return sizeof(host_file);
 }
 
-int32_t cwb_host_open(void *file, const void *data, size_t size)
+/* `base`: that of a delta, an open file; else null. */
+int32_t cwb_host_open(void *file, const void *data, size_t size, const void *base)
 {
-    return cwb_open((cwb_file *)file, data, size);
+    host_file *host = (host_file *)file;
+
+    host->is_delta = base != NULL;
+    return host->is_delta ? cwb_delta_open(&host->delta, data, size, &((const host_file *)base)->delta.base)
+                          : cwb_open(&host->delta.base, data, size);
 }
 
 uint32_t cwb_host_tensors(const void *file)
 {
-    return ((const cwb_file *)file)->tensors;
+    return ((const host_file *)file)->delta.base.tensors;
+}
+
+static cwb_error tensor_at(const void *file, uint32_t index, cwb_changed *tensor)
+{
+    const host_file *host = (const host_file *)file;
+
+    tensor->is_changed = 0;
+    return host->is_delta ? cwb_delta_tensor_at(&host->delta, index, tensor)
+                          : cwb_tensor_at(&host->delta.base, index, &tensor->tensor);
 }
 
 /* info: kind, element type, number of elements. */
 int32_t cwb_host_tensor(const void *file, uint32_t index, uint32_t info[3])
 {
-    cwb_tensor tensor;
-    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+    cwb_changed found;
+    cwb_error error = tensor_at(file, index, &found);
 
     if (error == CWB_OK) {
-        info[0] = tensor.kind;
-        info[1] = tensor.type;
-        info[2] = tensor.count;
+        info[0] = found.tensor.kind;
+        info[1] = found.tensor.type;
+        info[2] = found.tensor.count;
     }
     return error;
 }
 
-/* Of length 0 if the file has no section of names. */
+/* Of a delta, that of its base. Of length 0 if the file has no section of names. */
 int32_t cwb_host_name(const void *file, uint32_t index, const char **name, size_t *length)
 {
-    cwb_error error = cwb_name((const cwb_file *)file, index, name, length);
+    cwb_error error = cwb_name(&((const host_file *)file)->delta.base, index, name, length);
 
     if (error == CWB_ERR_NOT_FOUND) {
         *length = 0;
@@ -152,23 +175,23 @@ int32_t cwb_host_name(const void *file, uint32_t index, const char **name, size_
 
 int32_t cwb_host_check_tensor(const void *file, uint32_t index)
 {
-    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
-    cwb_tensor tensor;
-    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+    host_scratch scratch;
+    cwb_changed tensor;
+    cwb_error error = tensor_at(file, index, &tensor);
 
-    return error == CWB_OK ? cwb_check(&tensor, scratch, sizeof scratch) : error;
+    return error == CWB_OK ? cwb_delta_check(&tensor, scratch, sizeof scratch) : error;
 }
 
-/* The least by which a buffer must exceed `count` bytes for decoding in place (docs/format.md, "Margins"), found by
+/* Of a file that is no delta: the least by which a buffer must exceed `count` bytes for decoding in place (docs/format.md, "Margins"), found by
  * decoding symbol by symbol. */
 int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin)
 {
-    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
+    host_scratch scratch;
     cwb_tensor tensor;
     cwb_stream stream;
     uint64_t need;
     uint32_t i;
-    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+    cwb_error error = cwb_tensor_at(&((const host_file *)file)->delta.base, index, &tensor);
 
     if (error == CWB_OK) {
         error = cwb_begin(&tensor, scratch, sizeof scratch, &stream);
@@ -194,32 +217,32 @@ int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin)
     return error;
 }
 
-/* An absent section is fine. */
+/* An absent section is fine. Of a delta, those of its base are checked. */
 int32_t cwb_host_check_section(const void *file, int32_t kind)
 {
     const uint8_t *data;
     uint32_t size;
-    cwb_error error = cwb_section((const cwb_file *)file, (cwb_kind)kind, &data, &size);
+    cwb_error error = cwb_section(&((const host_file *)file)->delta.base, (cwb_kind)kind, &data, &size);
 
     return error == CWB_ERR_NOT_FOUND ? CWB_OK : error;
 }
 
 int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity)
 {
-    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
-    cwb_tensor tensor;
-    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+    host_scratch scratch;
+    cwb_changed tensor;
+    cwb_error error = tensor_at(file, index, &tensor);
 
-    return error == CWB_OK ? cwb_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
+    return error == CWB_OK ? cwb_delta_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
 }
 
 int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)
 {
-    uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
-    cwb_tensor tensor;
-    cwb_error error = cwb_tensor_at((const cwb_file *)file, index, &tensor);
+    host_scratch scratch;
+    cwb_changed tensor;
+    cwb_error error = tensor_at(file, index, &tensor);
 
-    return error == CWB_OK ? cwb_decode_i16(&tensor, scratch, sizeof scratch, out, capacity) : error;
+    return error == CWB_OK ? cwb_delta_decode_i16(&tensor, scratch, sizeof scratch, out, capacity) : error;
 }
 
 size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
@@ -229,9 +252,9 @@ size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t
 }
 
 size_t cwb_host_encode_adaptive(const int16_t *symbols, const uint8_t *grids, size_t count, uint32_t run, uint32_t reach,
-                                uint32_t header, uint8_t *out, size_t capacity)
+                                uint32_t far_from, uint32_t header, uint8_t *out, size_t capacity)
 {
-    return cwb_encode_adaptive(symbols, grids, count, run, reach, header, out, capacity);
+    return cwb_encode_adaptive(symbols, grids, count, run, reach, far_from, header, out, capacity);
 }
 
 size_t cwb_host_pack_model_bytes(void)

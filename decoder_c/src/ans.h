@@ -21,29 +21,6 @@ enum {
     ENTRY = 3     /* numbers of a symbol in scratch memory */
 };
 
-/* Bits of the table, lowest first. */
-typedef struct {
-    cursor c;
-    uint8_t byte;
-    uint8_t left; /* bits of it not taken yet */
-} bit_cursor;
-
-static uint8_t take_bits(bit_cursor *bits, uint8_t count)
-{
-    uint8_t i, value = 0;
-
-    for (i = 0; i < count; i++) {
-        if (bits->left == 0) {
-            bits->byte = *take(&bits->c, 1);
-            bits->left = 8;
-        }
-        value = (uint8_t)(value | (bits->byte & 1) << i);
-        bits->byte >>= 1;
-        bits->left--;
-    }
-    return value;
-}
-
 /* Reads a level for each symbol, 0 if it does not occur, into the first numbers of `entries`; returns their number per octave as a
  * power of 2. */
 static uint8_t read_levels(bit_cursor *bits, uint16_t range, uint16_t *entries)
@@ -137,13 +114,8 @@ static cwb_error begin_ans(cwb_stream *stream)
 
         entry[0] = 1; /* the only level of a single symbol */
         if (range > 0) {
-            bit_cursor bits;
+            bit_cursor bits = bits_of(stream->next, stream->end);
 
-            bits.c.p = stream->next;
-            bits.c.end = stream->end;
-            bits.c.failed = 0;
-            bits.byte = 0;
-            bits.left = 0;
             resolution = read_levels(&bits, range, entry);
             if (bits.c.failed) {
                 return CWB_ERR_TABLE;

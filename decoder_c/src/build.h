@@ -30,6 +30,11 @@
 #else
 #define HAS_V1 1
 #endif
+#ifdef CWB_NO_EXPONENTS
+#define HAS_EXPONENTS 0
+#else
+#define HAS_EXPONENTS 1
+#endif
 #ifdef CWB_NO_TRELLIS
 #define HAS_TRELLIS 0
 #else

@@ -113,4 +113,39 @@ COLD static uint32_t take_varint(cursor *c)
     return value;
 }
 
+/* Bits being read, lowest first. */
+typedef struct {
+    cursor c;
+    uint8_t byte;
+    uint8_t left; /* bits of it not taken yet */
+} bit_cursor;
+
+static uint8_t take_bits(bit_cursor *bits, uint8_t count)
+{
+    uint8_t i, value = 0;
+
+    for (i = 0; i < count; i++) {
+        if (bits->left == 0) {
+            bits->byte = *take(&bits->c, 1);
+            bits->left = 8;
+        }
+        value = (uint8_t)(value | (bits->byte & 1) << i);
+        bits->byte >>= 1;
+        bits->left--;
+    }
+    return value;
+}
+
+static bit_cursor bits_of(const uint8_t *p, const uint8_t *end)
+{
+    bit_cursor bits;
+
+    bits.c.p = p;
+    bits.c.end = end;
+    bits.c.failed = 0;
+    bits.byte = 0;
+    bits.left = 0;
+    return bits;
+}
+
 #endif

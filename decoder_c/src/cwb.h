@@ -12,11 +12,13 @@
  *
  * Every element of a coded tensor is step * q: the float32 step of the tensor times a decoded integer, its symbol. Of a
  * tensor on a trellis (tensor.run > 0), symbols are the values that the coded indices stand for: nothing else differs.
+ * The rows of a tensor may have steps of their own (tensor.stepped): see cwb_exponents.
  *
  * Build options, to be defined for cwb.c and for every file that includes this header:
  *   CWB_NO_ANS, CWB_NO_ADAPTIVE  leave out a coder; its tensors give CWB_ERR_KIND
  *   CWB_NO_V1  leave out version 1 of the format; its files give CWB_ERR_VERSION
  *   CWB_NO_TRELLIS  leave out trellis coded tensors; they give CWB_ERR_KIND
+ *   CWB_NO_EXPONENTS  leave out tensors whose rows have steps of their own; they give CWB_ERR_KIND. No cwb_exponents
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step
  *   CWB_NO_NAMES  no cwb_find, no cwb_name
  *   CWB_CRC32     the name of a function of yours, uint32_t name(uint32_t crc, const uint8_t *data, size_t size), that
@@ -55,7 +57,7 @@ typedef enum {
     CWB_OK = 0,
     /* The file is not what this library can read. */
     CWB_ERR_MAGIC = -1,     /* not a .cwb file */
-    CWB_ERR_VERSION = -2,   /* format version or kind of section unknown: made by a newer writer */
+    CWB_ERR_VERSION = -2,   /* format version or kind of section unknown: made by a newer writer; or a delta: cwb_delta_open */
     CWB_ERR_TRUNCATED = -3, /* shorter than its header says, or than a header */
     CWB_ERR_TRAILING = -4,  /* longer than its header says */
     /* The file is damaged or was not made by a correct writer. */
@@ -64,7 +66,7 @@ typedef enum {
     CWB_ERR_LAYOUT = -7,      /* directory or payloads do not fill the file exactly */
     CWB_ERR_SHAPE = -8,       /* dimensions or size of a tensor */
     CWB_ERR_NAME = -9,        /* a name empty or too long, or not one per tensor */
-    CWB_ERR_GRID = -10,       /* step or largest symbol of a tensor */
+    CWB_ERR_GRID = -10,       /* step, exponents or largest symbol of a tensor */
     CWB_ERR_PAYLOAD_CRC = -11, /* of a payload and the symbols decoded from it */
     CWB_ERR_TABLE = -12,      /* frequency table of an ANS payload */
     CWB_ERR_STREAM = -13,     /* the coded stream does not end where the tensor does, or leaves its range */
@@ -73,7 +75,8 @@ typedef enum {
     CWB_ERR_SPACE = -15,     /* scratch or output memory too small */
     CWB_ERR_ARGUMENT = -16,  /* null pointer, more symbols read than there are, or end before all were read */
     CWB_ERR_NOT_FOUND = -17, /* no such index, name or section */
-    CWB_ERR_KIND = -18       /* a raw tensor has no symbols to decode: use its payload; or the coder was left out */
+    CWB_ERR_KIND = -18,      /* a raw tensor has no symbols to decode: use its payload; or what it needs was left out */
+    CWB_ERR_BASE = -19       /* cwb_delta_open only: the file is no delta, or was made for another base */
 } cwb_error;
 
 /* One line of English for any value, constant, never null. */
@@ -115,13 +118,14 @@ typedef struct {
     uint8_t order;          /* cwb_order of the decoded elements; raw: CWB_ROW_MAJOR */
     uint8_t rank;
     uint8_t version;        /* of the format of the file */
+    uint8_t stepped;        /* coded: do its rows have steps of their own? cwb_exponents reads them */
     uint16_t largest;       /* coded: no symbol is larger than this, or less than minus this; raw: 0 */
     const uint8_t *payload; /* raw tensors: the elements, little-endian, row-major, of any alignment */
     uint32_t payload_size;  /* bytes */
     uint32_t crc;           /* CRC-32 of the payload; coded: of the payload and of the symbols as little-endian int16 behind it */
     const uint8_t *shape;   /* the dimensions as they stand in the directory: cwb_shape reads them */
     uint32_t count;         /* elements: the product of the dimensions */
-    uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step */
+    uint32_t step_bits;     /* coded: the IEEE 754 bits of the float32 step; stepped: of a row whose exponent is 0 */
     uint32_t run;           /* coded: elements between two restarts of the trellis; 0 if it is on none */
 } cwb_tensor;
 
@@ -176,8 +180,16 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity);
 
-/* The step of a coded tensor. */
+/* The step of a coded tensor; stepped: of a row whose exponent is 0. */
 float cwb_step(const cwb_tensor *tensor);
+#endif
+
+#ifndef CWB_NO_EXPONENTS
+/* The exponents of the rows of a coded tensor, 0 to 31, all 0 unless tensor.stepped: the step of a row is step * 2^-exponent,
+ * and its bits are tensor.step_bits - ((uint32_t)exponent << 23). Rows are the runs of the trellis, count / run of them, in
+ * decoded order; on none (run = 0), row i is what has the index i on axis 0. They stand in the payload, which decoding in
+ * place overwrites. CWB_ERR_KIND, CWB_ERR_SPACE if there are more than `capacity`, CWB_ERR_GRID if they are damaged. */
+cwb_error cwb_exponents(const cwb_tensor *tensor, int8_t *out, size_t capacity);
 #endif
 
 /* A tensor being decoded piece by piece. All members are private. (Bytes first: Thumb has short instructions for near ones.) */
@@ -218,6 +230,58 @@ cwb_error cwb_read_i8(cwb_stream *stream, int8_t *out, size_t count);
 /* Tells whether the stream ended where the tensor did. CWB_ERR_ARGUMENT if symbols were left unread,
  * CWB_ERR_STREAM if the payload is damaged. */
 cwb_error cwb_end(const cwb_stream *stream);
+
+/* Deltas: files that say how the tensors of another file, their base, change. Both are read side by side, where they lie. Of what
+ * stands above, these functions do the same, over both files; names and tensors are those of the base, in its order. */
+
+/* An open delta. All members are private. */
+typedef struct {
+    cwb_file file;
+    cwb_file base;
+} cwb_delta;
+
+/* A tensor of a delta: `tensor` tells its shape, order, type and step, and those of a raw one are its payload; but if `is_changed`,
+ * its symbols are the sums of those of `tensor`, which is the base's, and of changes, and may exceed tensor.largest. */
+typedef struct {
+    cwb_tensor tensor;
+    cwb_tensor changes; /* private */
+    uint8_t is_changed;
+} cwb_changed;
+
+/* Opens a delta over its base, an open file. Errors are those of cwb_open, and CWB_ERR_BASE if it is none, or has another base. */
+cwb_error cwb_delta_open(cwb_delta *delta, const void *data, size_t size, const cwb_file *base);
+
+/* Tensor number `index`, or CWB_ERR_NOT_FOUND. */
+cwb_error cwb_delta_tensor_at(const cwb_delta *delta, uint32_t index, cwb_changed *tensor);
+#ifndef CWB_NO_NAMES
+cwb_error cwb_delta_find(const cwb_delta *delta, const char *name, size_t name_length, cwb_changed *tensor);
+#endif
+
+/* As the functions without `delta_`. CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE is enough for all tensors. That a symbol does not fit int8
+ * is known only when it is read. cwb_delta_check tells damage of the base too. */
+size_t cwb_delta_scratch_size(const cwb_changed *tensor);
+cwb_error cwb_delta_check(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes);
+cwb_error cwb_delta_decode_i16(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int16_t *out,
+                               size_t capacity);
+cwb_error cwb_delta_decode_i8(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, int8_t *out,
+                              size_t capacity);
+#ifndef CWB_NO_FLOAT
+cwb_error cwb_delta_decode_f32(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
+                               size_t capacity);
+#endif
+
+/* A tensor of a delta being decoded piece by piece. All members are private. */
+typedef struct {
+    cwb_stream symbols;
+    cwb_stream changes;
+    uint8_t is_changed;
+    uint8_t last; /* was the last change far from 0? */
+} cwb_delta_stream;
+
+cwb_error cwb_delta_begin(const cwb_changed *tensor, uint16_t *scratch, size_t scratch_bytes, cwb_delta_stream *stream);
+cwb_error cwb_delta_read_i16(cwb_delta_stream *stream, int16_t *out, size_t count);
+cwb_error cwb_delta_read_i8(cwb_delta_stream *stream, int8_t *out, size_t count);
+cwb_error cwb_delta_end(const cwb_delta_stream *stream);
 
 /* How an int8 kernel scales its sums: input scale * step / output scale, given as the IEEE 754 bits of float32 numbers
  * (tensor.step_bits is one), is *multiplier * 2^(*shift - 31) with 2^30 <= *multiplier < 2^31, as CMSIS-NN and TensorFlow

@@ -13,7 +13,10 @@ enum {
     /* the first byte of a record: from here on a coded tensor, whose coder and form are */
     CODED = 128,
     CODER = 64,
-    FIRST_TRELLIS = 3
+    FIRST_TRELLIS = 3,
+    /* the byte in front of the record of a tensor with exponents, and the first form that may have them */
+    EXPONENTS = 62,
+    FIRST_STEPPED = 2
 };
 
 #define MAGIC UINT32_C(0x42574389) /* 0x89 and "CWB" */
@@ -24,6 +27,7 @@ enum {
 #define SHORT_STEP UINT32_C(0x33000000)
 #define LEAST_STEP UINT32_C(0x00800000)
 #define STEPS (UINT32_C(0x7A000000) - LEAST_STEP)
+#define LEAST_STEPPED UINT32_C(0x10000000) /* 2^-95, so that the step of a row is normal */
 
 /* Reads the dimensions: are their product, of those that are not 0, and the run of a trellis within limits? The run follows from
  * the form of a coded tensor: it is the last axis as stored, or all of them but the first. */
@@ -72,7 +76,10 @@ static cwb_error read_coded(cursor *c, cwb_tensor *tensor, uint8_t form)
     tensor->order = form == FIRST_TRELLIS ? 0 : form & 3;
     tensor->step_bits = step;
     tensor->largest = (uint16_t)(largest << trellis);
-    return largest <= UINT32_C(2047) >> trellis && step - LEAST_STEP < STEPS ? CWB_OK : CWB_ERR_GRID;
+    if (largest > UINT32_C(2047) >> trellis || step - LEAST_STEP >= STEPS || (tensor->stepped && step < LEAST_STEPPED)) {
+        return CWB_ERR_GRID;
+    }
+    return CWB_OK;
 }
 
 /* Reads the fields of a raw tensor behind its CRC. */
@@ -96,6 +103,13 @@ COLD static cwb_error read_record(cursor *c, cwb_tensor *record)
     cwb_error error = CWB_OK;
     uint8_t head = *take(c, 1);
 
+    record->stepped = head == EXPONENTS && record->version > 1;
+    if (record->stepped) {
+        head = *take(c, 1);
+        if (head < CODED || (head >> 3 & 7) < FIRST_STEPPED) {
+            return CWB_ERR_DIRECTORY;
+        }
+    }
     record->payload += record->payload_size;
     record->payload_size = take_varint(c);
     record->crc = take_u32(c);

@@ -15,7 +15,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_MAGIC:
         return "not a .cwb file";
     case CWB_ERR_VERSION:
-        return "written in a newer version of the format";
+        return "written in a newer version of the format, or a delta";
     case CWB_ERR_TRUNCATED:
         return "the file is shorter than its header says";
     case CWB_ERR_TRAILING:
@@ -31,7 +31,7 @@ const char *cwb_strerror(cwb_error error)
     case CWB_ERR_NAME:
         return "names of tensors not allowed, or not one for each";
     case CWB_ERR_GRID:
-        return "step or largest symbol of a tensor not allowed";
+        return "step, exponents or largest symbol of a tensor not allowed";
     case CWB_ERR_PAYLOAD_CRC:
         return "the payload is damaged (CRC)";
     case CWB_ERR_TABLE:
@@ -48,6 +48,8 @@ const char *cwb_strerror(cwb_error error)
         return "no such tensor or section";
     case CWB_ERR_KIND:
         return "a raw tensor has no symbols, or its coder was left out";
+    case CWB_ERR_BASE:
+        return "no delta, or a delta for another base";
     }
     return "unknown error";
 }

@@ -7,13 +7,14 @@
 
 #include "adaptive.h"
 #include "ans.h"
+#include "exponents.h"
 
 enum { TILE = 32 }; /* symbols decoded at a time where they do not go straight to the caller */
 
 static int can_decode(const cwb_tensor *tensor)
 {
     return ((HAS_ANS && tensor->kind == CWB_ANS) || (HAS_ADAPTIVE && tensor->kind == CWB_ADAPTIVE)) &&
-           (HAS_TRELLIS || tensor->run == 0);
+           (HAS_TRELLIS || tensor->run == 0) && (HAS_EXPONENTS || !tensor->stepped);
 }
 
 size_t cwb_scratch_size(const cwb_tensor *tensor)
@@ -41,7 +42,10 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
     if (scratch == NULL) {
         return CWB_ERR_ARGUMENT;
     }
-    stream->next = tensor->payload;
+    stream->next = has_exponents(tensor) ? read_exponents(tensor, NULL) : tensor->payload;
+    if (stream->next == NULL) {
+        return CWB_ERR_GRID;
+    }
     stream->end = tensor->payload + tensor->payload_size;
     stream->scratch = scratch;
     stream->symbols_left = tensor->count;

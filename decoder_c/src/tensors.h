@@ -20,6 +20,25 @@ float cwb_step(const cwb_tensor *tensor)
     step.bits = tensor->step_bits;
     return step.value;
 }
+
+/* Divides the elements of a sound tensor, which were decoded with its step, by the powers of two of their rows: this is exact. */
+COLD static void divide_rows(const cwb_tensor *tensor, float *out)
+{
+    row_cursor rows;
+    float_bits factor;
+    uint32_t i, row_left = 0;
+
+    rows.left = 0;
+    factor.bits = 0;
+    for (i = 0; i < tensor->count; i++) {
+        if (row_left == 0) {
+            factor.bits = (uint32_t)(127 - next_exponent(&rows, tensor)) << 23;
+            row_left = tensor->run > 0 ? tensor->run : 1;
+        }
+        row_left--;
+        out[i] *= factor.value;
+    }
+}
 #endif
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
@@ -125,7 +144,12 @@ cwb_error cwb_decode_i8(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 cwb_error cwb_decode_f32(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, float *out,
                          size_t capacity)
 {
-    return decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+    cwb_error error = decode_to(tensor, scratch, scratch_bytes, out, capacity, TO_F32);
+
+    if (error == CWB_OK && has_exponents(tensor)) {
+        divide_rows(tensor, out);
+    }
+    return error;
 }
 #endif
 

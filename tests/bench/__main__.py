@@ -1,10 +1,10 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
-The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, cache, decode, wide, scaling, targets,
-defaults, kl, untrusted, trained. The first four by default: ``memory`` writes some ten gigabytes to a
-temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``wide``, ``scaling``, ``targets``, ``defaults``,
-``untrusted`` and ``trained`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that
-tests/bench/deep_nets.py trains.
+The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
+targets, defaults, kl, untrusted, trained, deltas. The first four by default: ``memory`` writes some ten gigabytes to a
+temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
+``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER``
+needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from . import (
     cache,
     decode,
     defaults,
+    deltas,
     efficient,
     encoder,
     entropy,
     kl,
     memory,
     mobilenet,
+    ranges,
     rate,
     scaling,
     sources,
@@ -38,8 +40,8 @@ from .models import ABSENT, sample_models, shared_models
 from .sweeps import VARIANTS
 
 ALONE = (
-    *("sources", "memory", "encoder", "efficient", "mobilenet", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained"),
+    *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
+    *("untrusted", "trained", "deltas"),
 )
 """Parts that need none of the real models."""
 
@@ -90,6 +92,8 @@ def main() -> None:
         defaults.run(everything, console)
     if "kl" in parts:
         kl.run(everything, console, deep, arguments.python, arguments.column, fine=arguments.fine)
+    if "deltas" in parts:
+        deltas.run(sample_models(names), console)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:
@@ -100,6 +104,8 @@ def main() -> None:
         efficient.run(console)
     if "mobilenet" in parts:
         mobilenet.run(console)
+    if "ranges" in parts:
+        ranges.run(console)
     if "cache" in parts:
         cache.run(console)
     if "decode" in parts:

@@ -71,7 +71,8 @@ VARIANTS = {
     "max": Variant(LAMBDAS, {"effort": "max"}),
     "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.rows_of": lambda *_: None}),
     "no trellis": Variant(
-        LAMBDAS, without={"cerwu_onnx.compression.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None)}
+        LAMBDAS,
+        without={"cerwu_onnx.compression.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None, False)},
     ),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(

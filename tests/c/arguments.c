@@ -21,6 +21,7 @@ int main(int argc, char **argv)
     static uint16_t scratch[65536];
     static int16_t symbols[65536];
     static float values[65536];
+    static int8_t exponents[65536];
     FILE *stream = argc > 1 ? fopen(argv[1], "rb") : NULL;
     size_t size = stream == NULL ? 0 : fread(data, 1, sizeof data, stream);
     const uint8_t *content;
@@ -58,6 +59,10 @@ int main(int argc, char **argv)
     REFUSED(cwb_decode_i8(&tensor, scratch, sizeof scratch, NULL, 65536));
     REFUSED(cwb_decode_f32(&tensor, scratch, sizeof scratch, NULL, 65536));
     EXPECT(cwb_decode_f32(&tensor, scratch, sizeof scratch, values, 65536), CWB_OK);
+    REFUSED(cwb_exponents(NULL, exponents, 65536));
+    REFUSED(cwb_exponents(&tensor, NULL, 65536));
+    EXPECT(cwb_exponents(&tensor, exponents, 0), CWB_ERR_SPACE);
+    EXPECT(cwb_exponents(&tensor, exponents, 65536), CWB_OK);
     REFUSED(cwb_begin(NULL, scratch, sizeof scratch, &coded));
     REFUSED(cwb_begin(&tensor, scratch, sizeof scratch, NULL));
     EXPECT(cwb_begin(&tensor, scratch, sizeof scratch, &coded), CWB_OK);

@@ -246,8 +246,48 @@ static int left_out(const cwb_tensor *tensor)
         return 1;
     }
 #endif
+#ifdef CWB_NO_EXPONENTS
+    if (tensor->stepped) {
+        return 1;
+    }
+#endif
     (void)tensor;
     return 0;
+}
+
+#ifndef CWB_NO_EXPONENTS
+/* The number of rows of a tensor. */
+static size_t rows_of(const cwb_tensor *tensor)
+{
+    uint32_t dims[CWB_MAX_RANK];
+
+    cwb_shape(tensor, dims);
+    return tensor->run > 0 ? tensor->count / tensor->run : tensor->rank > 0 ? dims[0] : 1;
+}
+#endif
+
+/* The exponent of each element; all 0 if there are none. */
+static int8_t *exponents(const cwb_tensor *tensor)
+{
+    int8_t *out = allocate(tensor->count);
+    size_t i;
+#ifdef CWB_NO_EXPONENTS
+    for (i = 0; i < tensor->count; i++) {
+        out[i] = 0;
+    }
+#else
+    size_t rows = rows_of(tensor);
+    int8_t *found = allocate(rows);
+
+    REQUIRE(cwb_exponents(tensor, found, rows - 1) == CWB_ERR_SPACE);
+    REQUIRE(cwb_exponents(tensor, found, rows) == CWB_OK);
+    for (i = 0; i < tensor->count; i++) {
+        out[i] = found[tensor->run > 0 ? i / tensor->run : i % rows];
+        REQUIRE(tensor->stepped || out[i] == 0);
+    }
+    free(found);
+#endif
+    return out;
 }
 
 static void dump_ans(const cwb_tensor *tensor, FILE *out)
@@ -262,6 +302,7 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
 #ifndef CWB_NO_FLOAT
     float *floats = allocate(n * sizeof *floats);
 #endif
+    int8_t *rows = exponents(tensor);
 
     REQUIRE(scratch_size == (tensor->kind == CWB_ANS ? least_scratch(tensor) : CWB_SCRATCH_ADAPTIVE));
     REQUIRE(cwb_check(tensor, scratch, scratch_size - 1) == CWB_ERR_SPACE);
@@ -301,11 +342,12 @@ static void dump_ans(const cwb_tensor *tensor, FILE *out)
 
         element.value = floats[i];
         put_u32(bytes, element.bits);
-        REQUIRE(element.value == cwb_step(tensor) * (float)symbols[i]);
+        REQUIRE(element.value == cwb_step(tensor) / (float)(UINT32_C(1) << rows[i]) * (float)symbols[i]);
         REQUIRE(fwrite(bytes, 1, 4, out) == 4);
     }
     free(floats);
 #endif
+    free(rows);
     free(narrow);
     free(symbols);
     free(scratch);
@@ -522,7 +564,7 @@ static void misuse(const char *path)
     REQUIRE(cwb_scratch_size(NULL) == 0);
     for (code = 0; code >= -30; code--) {
         REQUIRE(cwb_strerror((cwb_error)code)[0] != '\0');
-        REQUIRE((code >= CWB_ERR_KIND) == (strcmp(cwb_strerror((cwb_error)code), "unknown error") != 0));
+        REQUIRE((code >= CWB_ERR_BASE) == (strcmp(cwb_strerror((cwb_error)code), "unknown error") != 0));
     }
     free(data.memory);
 }

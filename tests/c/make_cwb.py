@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,8 @@ PLAIN, AXIS1_LAST, AXIS0_LAST, RUN_LAST, RUN_REST, AXIS1_REST, AXIS0_RUN, SWAPPE
 
 @dataclass
 class Record:
-    """One record: ``head`` is its first byte, that of the kind if None; ``fields`` is what follows the CRC."""
+    """One record: ``head`` is its first byte, that of the kind if None; ``fields`` is what follows the CRC, and
+    ``before`` what stands in front."""
 
     kind: int
     payload: bytes
@@ -37,6 +38,7 @@ class Record:
     head: int | None = None
     size: int | None = None
     crc: int | None = None
+    before: bytes = b""
 
     @property
     def right_crc(self) -> int:
@@ -47,7 +49,7 @@ class Record:
         size = len(self.payload) if self.size is None else self.size
         crc = self.right_crc if self.crc is None else self.crc
         head = self.kind if self.head is None else self.head
-        return bytes([head]) + leb128(size) + struct.pack("<I", crc) + self.fields
+        return self.before + bytes([head]) + leb128(size) + struct.pack("<I", crc) + self.fields
 
 
 def frequencies(levels: Sequence[int], resolution: int) -> list[int]:
@@ -189,6 +191,23 @@ def adaptive(
     if payload is None:
         payload = encode_plain(values, reach, header)
     return coded(ADAPTIVE, name, (len(values),), values, payload, PLAIN, step, reach)
+
+
+def exponent_bytes(exponents: Sequence[int], centre: int, behind: str = "") -> bytes:
+    """The code of exponents, which may break the rules, and bits behind it."""
+    codes = [2 * (e - centre) - 1 if e > centre else 2 * (centre - e) for e in exponents]
+    bits = f"{centre:05b}"[::-1] + "".join("1" * code + "0" for code in codes) + behind
+    return int(bits[::-1], 2).to_bytes((len(bits) + 7) // 8, "little")
+
+
+def stepped(record: Record, exponents: Sequence[int], centre: int = 2, code: bytes | None = None) -> Record:
+    """The tensor with exponents of its rows, which are those of its stored order, or of axis 0 in form 2."""
+    form = (record.head or 0) >> 3 & 7
+    code = exponent_bytes(exponents, centre) if code is None else code
+    count = len(record.decoded) // 4
+    rows = np.resize(exponents, count) if form == AXIS0_LAST else np.repeat(exponents, count // len(exponents))
+    decoded = np.ldexp(np.frombuffer(record.decoded, "<f4"), -rows).astype("<f4").tobytes()
+    return replace(record, payload=code + record.payload, decoded=decoded, before=b"\x3e")
 
 
 def walk(indices: Sequence[int], run: int, version: int = 2) -> tuple[list[int], list[int]]:

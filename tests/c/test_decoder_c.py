@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import subprocess
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +243,9 @@ def words(*values: int) -> bytes:
 
 TWO = on_trellis(cwb.ANS, (4,), [0, 1, 1, 0], 4, levels=[[1, 3, 3], [1, 3, 5]])
 
+STEPPED = on_trellis(cwb.ANS, (2, 2), [0, 1, 1, 0], 2, levels=[[1, 3, 3], [1, 3, 5]], name="s")
+THREES = ans("a", (3, 1), ABC, T, form=cwb.AXIS0_LAST)
+
 HOSTILE = {
     # header
     "empty": (b"", "TRUNCATED"),
@@ -326,6 +331,33 @@ HOSTILE = {
         build([on_trellis(cwb.ANS, (2, 1), [0, 1], 2, levels=[[1, 3, 3]] * 2, form=cwb.SWAPPED_RUN)]),
         "SHAPE",
     ),
+    # exponents
+    "exponents in version 1": (build([cwb.stepped(STEPPED, [1, 2])], version=1), "VERSION"),
+    "exponents of a raw tensor": (build([replace(R, before=b"\x3e")], named=False), "DIRECTORY"),
+    "exponents of a section": (build([ONE, replace(META, before=b"\x3e")]), "DIRECTORY"),
+    "exponents of form 0": (build([cwb.stepped(ans("a", (3,), ABC, T), [0])]), "DIRECTORY"),
+    "exponents of form 1": (
+        build([cwb.stepped(ans("a", (3, 1, 1), ABC, T, form=cwb.AXIS1_LAST), [0, 0, 0])]),
+        "DIRECTORY",
+    ),
+    "exponents twice": (build([replace(cwb.stepped(STEPPED, [1, 2]), before=b"\x3e\x3e")]), "DIRECTORY"),
+    "exponents and no more": (build([], count=1, directory=b"\x3e"), "DIRECTORY"),
+    "exponents, step too small": (
+        build([cwb.stepped(ans("a", (3, 1), ABC, T, form=cwb.AXIS0_LAST, step=2.0**-96), [0, 0, 0])]),
+        "GRID",
+    ),
+    "exponents cut short": (build([replace(cwb.stepped(STEPPED, [1, 2]), payload=b"\xe2")]), "GRID"),
+    "exponent of -1": (build([cwb.stepped(STEPPED, [0, -1])]), "GRID"),
+    "exponent of 32": (build([cwb.stepped(STEPPED, [32, 30], 31)]), "GRID"),
+    "exponent of ones": (build([cwb.stepped(STEPPED, [0, 0], code=b"\xff" * 300)]), "GRID"),
+    "exponents' last byte not filled with zeros": (
+        build([cwb.stepped(STEPPED, [1, 2], code=cwb.exponent_bytes([1, 1], 1, "1"))]),
+        "GRID",
+    ),
+    "exponents of form 2, one missing": (
+        build([replace(cwb.stepped(THREES, [0, 0, 0]), payload=cwb.exponent_bytes([0, 9], 0)[:1])]),
+        "GRID",
+    ),
     # payloads
     "one table of two": (
         build([on_trellis(cwb.ANS, (2,), [0, 1], 2, payload=cwb.table_bytes([1, 3, 3], 1))]),
@@ -397,7 +429,13 @@ HOSTILE = {
 }
 HOSTILE |= {
     f"{what} record cut to {size} bytes": (build([], count=1, directory=record.to_bytes()[:size]), "DIRECTORY")
-    for what, record in {"raw": R, "ANS": ONE, "trellis": TWO, "graph": GRAPH}.items()
+    for what, record in {
+        "raw": R,
+        "ANS": ONE,
+        "trellis": TWO,
+        "graph": GRAPH,
+        "stepped": cwb.stepped(STEPPED, [1, 2]),
+    }.items()
     for size in range(len(record.to_bytes()))
 }
 
@@ -423,6 +461,7 @@ OPTIONS = {
     "NO_ANS": "a",
     "NO_ADAPTIVE": "d",
     "NO_TRELLIS": "",
+    "NO_EXPONENTS": "",
     "NO_V1": "",
     "NO_NAMES": "",
     "NO_CRC": "",
@@ -468,6 +507,47 @@ def test_a_trellis_that_was_left_out(build_harness: BuildHarness, tmp_path: Path
     assert ONE.symbols is not None
     assert (tmp_path / "out").read_bytes() == ONE.symbols.astype("<i2").tobytes() + ONE.decoded
     assert harness("status", tmp_path / "f").stdout.split() == [str(ERRORS["CWB_ERR_KIND"]).encode()]
+
+
+def test_exponents_that_were_left_out(build_harness: BuildHarness, tmp_path: Path) -> None:
+    harness = build_harness("-DCWB_NO_EXPONENTS")
+    (tmp_path / "f").write_bytes(build([cwb.stepped(STEPPED, [1, 2]), TWO]))
+    harness("dump", tmp_path / "f", tmp_path / "out")
+    assert TWO.symbols is not None
+    assert (tmp_path / "out").read_bytes() == TWO.symbols.astype("<i2").tobytes() + TWO.decoded
+    assert harness("status", tmp_path / "f").stdout.split() == [str(ERRORS["CWB_ERR_KIND"]).encode()]
+
+
+@pytest.mark.parametrize("form", [cwb.AXIS0_LAST, *range(cwb.RUN_LAST, 8)])
+def test_rows_with_steps_of_their_own(build_harness: BuildHarness, tmp_path: Path, form: int) -> None:
+    """In every form, of rows longer than a tile and of one element."""
+    harness = build_harness()
+    records = []
+    for index, dims in enumerate([(3, 5, 7), (2, 1, 70), (70, 2, 1), (1, 1, 1), (40, 1, 2)]):
+        stored = list(dims)
+        if form in (cwb.AXIS0_LAST, cwb.AXIS0_RUN):
+            stored.append(stored.pop(0))
+        elif form == cwb.AXIS1_REST:
+            stored.append(stored.pop(1))
+        elif form == cwb.SWAPPED_RUN:
+            stored[1:] = stored[:0:-1]
+        count = math.prod(dims)
+        rows = count // stored[-1] if form in (cwb.RUN_LAST, cwb.AXIS0_RUN, cwb.SWAPPED_RUN) else stored[0]
+        indices = [(7 * i + i // 3) % 3 - 1 for i in range(count)]
+        if form == cwb.AXIS0_LAST:
+            rows = dims[0]
+            record = ans("", dims, indices, T, form=form)
+        else:
+            record = on_trellis(cwb.ANS, dims, indices, count // rows, levels=[[1, 3, 3], [1, 3, 5]], form=form)
+        record.name = f"{index}"
+        records.append(cwb.stepped(record, [(5 * row) % 32 for row in range(rows)]))
+    (tmp_path / "f").write_bytes(build(records))
+    harness("dump", tmp_path / "f", tmp_path / "out")
+    expected = [
+        record.symbols.astype("<i2").tobytes() + record.decoded for record in records if record.symbols is not None
+    ]
+    assert (tmp_path / "out").read_bytes() == b"".join(expected)
+    assert harness("status", tmp_path / "f").stdout.split() == [b"0"]
 
 
 def test_version_1_was_left_out(build_harness: BuildHarness, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_layers_of_the_file_and_the_command_line(run: Run, model: Path) -> None:
     ("content", "message"),
     [
         ("lamda = 1", "cerwu.toml: unknown key 'lamda': did you mean 'lambda'?"),
-        ("force = true", "cerwu.toml: unknown key 'force'; known: batch-size, cache, calib"),
+        ("force = true", "cerwu.toml: unknown key 'force'; known: base, batch-size, cache, calib"),
         ('lambda = "1"', "cerwu.toml: lambda = '1' must be a number"),
         ("lambda = true", "cerwu.toml: lambda = True must be a number"),
         ("levels = 2.5", "cerwu.toml: levels = 2.5 must be an integer"),

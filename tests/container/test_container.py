@@ -141,11 +141,12 @@ def coded_record(
     largest: int = 1,
     values: bytes = b"\1\0" * 2,
     rank: int | None = None,
+    before: bytes = b"",
 ) -> bytes:
     """The directory record of a hostile file, any field free."""
     head = 128 + 64 * adaptive + 8 * form + (len(shape) if rank is None else rank)
     dims = b"".join(f.varint(dim) for dim in shape)
-    return section_record(head, payload, values) + dims + b"\0" + struct.pack("<f", step) + f.varint(largest)
+    return before + section_record(head, payload, values) + dims + b"\0" + struct.pack("<f", step) + f.varint(largest)
 
 
 def raw_record(payload: bytes, shape: tuple[int, ...]) -> bytes:
@@ -153,9 +154,13 @@ def raw_record(payload: bytes, shape: tuple[int, ...]) -> bytes:
     return section_record(len(shape), payload) + b"".join(f.varint(dim) for dim in shape)
 
 
-def one(payload: bytes = ONES, **fields: object) -> bytes:
+def one(payload: bytes = ONES, version: int = 2, **fields: object) -> bytes:
     """A sealed file with one record."""
-    return seal(coded_record(payload, **fields), 1, payload)  # type: ignore[arg-type]
+    return seal(coded_record(payload, **fields), 1, payload, version)  # type: ignore[arg-type]
+
+
+STEPPED = {"before": b"\x3e", "form": 3, "largest": 0, "values": bytes(4)}
+"""Fields of a tensor of zeros that has one exponent; its payload is that."""
 
 
 def names(content: bytes, tensors: int = 1) -> bytes:
@@ -168,6 +173,8 @@ def test_the_hostile_template_is_itself_valid() -> None:
     container = reader.parse(one())
     assert container.decode_python(container.tensors[0]).tolist() == [1.0, 1.0]
     assert container.tensors[0].name == "#0"
+    container = reader.parse(one(b"\0", **STEPPED))
+    assert container.decode_python(container.tensors[0]).tolist() == [0.0, 0.0]
     assert [record.name for record in reader.parse(names(b"\1a\2bc", 2)).tensors] == ["a", "bc"]
 
 
@@ -184,7 +191,7 @@ HOSTILE = {
     "fewer records than directory": (seal(coded_record() * 2, 1, ONES * 2), "do not fill"),
     "payload missing": (seal(coded_record(), 1), "do not fill"),
     "payload left over": (seal(coded_record(), 1, ONES + b"zz"), "do not fill"),
-    "unknown critical section": (seal(section_record(35, b"x"), 1, b"x"), "section 35 is unknown"),
+    "unknown critical section": (seal(section_record(36, b"x"), 1, b"x"), "section 36 is unknown"),
     "last critical section": (seal(section_record(63, b"x"), 1, b"x"), "section 63 is unknown"),
     "ancillary section damaged": (seal(section_record(100, b"x"), 1, b"y"), "ancillary_100 section: payload CRC"),
     "ancillary section twice": (seal(section_record(100, b"x") * 2, 2, b"xx"), "section 100 follows 100"),
@@ -198,6 +205,23 @@ HOSTILE = {
         "more margins than coded tensors",
     ),
     "last two axes of two swapped": (one(form=7, shape=(2, 1)), "cannot have the shape"),
+    "exponents of version 1": (one(b"\0", 1, **STEPPED), "section 62 is unknown"),
+    "exponents of a raw tensor": (seal(b"\x3e" + raw_record(b"", ()), 1), "exponents before"),
+    "exponents of a section": (seal(b"\x3e" + section_record(64, b""), 1), "exponents before"),
+    "exponents twice": (one(b"\0", **{**STEPPED, "before": b"\x3e\x3e"}), "exponents before"),
+    "exponents and no more": (seal(b"\x3e", 1), "cut short"),
+    "exponents of form 1": (
+        one(b"\0", **{**STEPPED, "form": 1, "shape": (2, 1, 1)}),
+        "exponents before a record",
+    ),
+    "exponents, step too small": (one(b"\0", **STEPPED, step=2.0**-96), "too small"),
+    "exponents, empty": (one(b"", **STEPPED), "cut short or out of range"),
+    "exponents cut short": (one(b"\xe0", **STEPPED), "cut short or out of range"),
+    "exponent above 31": (one(b"\x3f", **STEPPED), "exponent is out of range"),
+    "exponent below 0": (one(b"\x60", **STEPPED), "exponent is out of range"),
+    "exponent of ones": (one(b"\xe0" + b"\xff" * 9, **STEPPED), "cut short or out of range"),
+    "bits behind exponents": (one(b"\x80", **STEPPED), "not 0"),
+    "exponents and words for zeros": (one(b"\0\1", **STEPPED), "does not end"),
     "axis 1 last of two": (one(form=1, shape=(2, 1)), "cannot have the shape"),
     "axis 0 last of one": (one(form=2), "cannot have the shape"),
     "a run of no axis": (one(form=3, shape=()), "cannot have the shape"),

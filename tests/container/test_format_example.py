@@ -18,9 +18,20 @@ from cerwu_onnx.container import reader
 from cerwu_onnx.entropy import adaptive, step
 
 PAGE = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
-EXAMPLE = PAGE[PAGE.index("## Worked example") :]
-ROWS = re.findall(r"^\| (\d+) \| `([0-9A-F ]+)` \| (\w+) \| (.+?) \| (.+?) \|$", EXAMPLE, re.MULTILINE)
-DATA = bytes.fromhex("".join(row[1] for row in ROWS))
+EXAMPLE, STEPPED, DELTA = PAGE.split("## Worked example")[1:]
+
+
+def rows(example: str) -> list[tuple[str, ...]]:
+    """The rows of the table of bytes."""
+    return re.findall(r"^\| (\d+) \| `([0-9A-F ]+)` \| (\w+) \| (.+?) \| (.+?) \|$", example, re.MULTILINE)
+
+
+def bytes_of(example: str) -> bytes:
+    """The file that the table shows."""
+    return bytes.fromhex("".join(row[1] for row in rows(example)))
+
+
+ROWS, DATA = rows(EXAMPLE), bytes_of(EXAMPLE)
 SYMBOLS = [0, 2, 1, 0, -1, -3, 0, 1]
 VALUES = np.array([[0, 0.25, -0.25, 0], [0.5, 0, -0.75, 0.25]], np.float32)
 
@@ -35,10 +46,11 @@ def number(kind: str, data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def test_rows_follow_each_other_and_say_what_they_hold() -> None:
-    assert len(ROWS) > 25
+@pytest.mark.parametrize("example", [EXAMPLE, STEPPED, DELTA], ids=["whole", "steps of rows", "delta"])
+def test_rows_follow_each_other_and_say_what_they_hold(example: str) -> None:
+    assert len(rows(example)) > 15
     position = 0
-    for offset, text, kind, field, value in ROWS:
+    for offset, text, kind, field, value in rows(example):
         content = bytes.fromhex(text)
         assert int(offset) == position, field
         position += len(content)
@@ -74,6 +86,29 @@ def test_python_reads_what_the_rows_say() -> None:
     assert container.decode_python(b).tolist() == [0.5, -2.0]
     shown = [line.split() for line in EXAMPLE.splitlines() if line.startswith("    ")]
     assert [[float(number) for number in line] for line in shown] == VALUES.tolist()
+
+
+def test_steps_of_rows() -> None:
+    container = reader.parse(bytes_of(STEPPED))
+    (record,) = container.tensors
+    assert container.symbols(record).tolist() == [2, 4, 0, 6, 0, -1]
+    assert container.steps(record).tolist() == [[0.25], [0.0625]]
+    shown = [line.split() for line in STEPPED.splitlines() if line.startswith("    ")]
+    assert [[float(number) for number in line] for line in shown] == container.decode(record).tolist()
+    assert container.decode_python(record).tolist() == container.decode(record).tolist()
+
+
+def test_a_delta() -> None:
+    base = reader.parse(DATA)
+    container = reader.parse(bytes_of(DELTA), base)
+    w, b = container.tensors
+    symbols = container.symbols(w).tolist()
+    assert (w.kind, b.kind) == (f.Kind.CHANGED, f.Kind.UNCHANGED)
+    assert f"become {', '.join(map(str, symbols))}." in " ".join(DELTA.split())
+    changes = (container.symbols(w) - base.symbols(base.tensors[0])).tolist()
+    assert f"changes are {', '.join(map(str, changes))}, so" in " ".join(DELTA.split())
+    assert container.decode(b).tolist() == [0.5, -2.0]
+    assert (container.decode(w) == container.decode_python(w)).all()
 
 
 def test_c_reads_the_same() -> None:

@@ -34,9 +34,7 @@ def program(target: Target, sources: Path, folder: Path, level: str = "-Os") -> 
     parts += [build.HERE / "run_stub.c", build.HERE / "tanhf.c"]
     flags = ["-DEMX_NODE_FN=static __attribute__((noinline))", f"-I{sources}", level]
     name = f"{sources.name}-{target.name}{level}"
-    objects = [
-        build.compile_object(target.headers, path, folder / f"{path.stem}-{name}.o", *flags) for path in parts
-    ]
+    objects = [build.compile_object(target.headers, path, folder / f"{path.stem}-{name}.o", *flags) for path in parts]
     return build.link(target, objects, ENTRIES, folder / f"run-{name}.elf")
 
 

@@ -26,7 +26,7 @@ from .elf import Elf
 from .machine import PAGE, STACK_SIZE, Machine, Place, Trap
 from .targets import M0, M4, M33, MIPS, PPC, RV32, Target
 
-GOLDEN = sorted((build.ROOT / "tests" / "golden" / "v1").glob("*.cwb"))
+GOLDEN = [build.ROOT / "tests" / "golden" / f"{name}.cwb" for name in ("v1/kinds", "v1/forms", "v2/forms", "v2/model")]
 FAULTS = ["none", "read_byte", "write_byte", "read_word", "read_half", "stack", "loop", "count"]
 
 each_target = pytest.mark.parametrize("target", targets.EMULATED, ids=lambda target: target.name)
@@ -167,7 +167,7 @@ class TestEmulation:
 class TestDecoder:
     @each_target
     @pytest.mark.parametrize("level", ["-Os", "-O2"])
-    @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+    @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"{path.parent.name} {path.stem}")
     def test_golden(self, program: Programs, target: Target, level: str, path: Path) -> None:
         """Every tensor, every output, every way to read, buffers right after and right before a fence."""
         container = reader.read(path)
@@ -248,7 +248,7 @@ class TestDecoder:
 
 
 @pytest.mark.parametrize(
-    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_V1", "NO_NAMES", "NO_CRC"]
+    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_EXPONENTS", "NO_V1", "NO_NAMES", "NO_CRC"]
 )
 @pytest.mark.parametrize("machine", [*targets.COMPILED_ONLY, *targets.BY_NAME])
 def test_compiles_without_warnings(folder: Path, machine: str, option: str) -> None:

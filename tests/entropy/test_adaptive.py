@@ -164,7 +164,7 @@ def test_the_width_of_rows_in_a_matrix_is_found() -> None:
 def test_neighbours_are_those_of_the_specification() -> None:
     """By its words: rows, blocks, nobody to the left of a row or above a block."""
     signs = np.array([1, -1, 0, 1, 1, -1, 0, 0, 1, -1, 1])
-    model = adaptive._Model(adaptive.Header(0, 0, 8, 4, 0, 0, width=2, rows=2), 1, 0)
+    model = adaptive._Model(adaptive.Header(0, 0, 8, 4, 0, 0, width=2, rows=2), 1, 0, adaptive.FAR)
     seen = []
     for sign in signs.tolist():
         seen.append(divmod(model.neighbours(), 4))

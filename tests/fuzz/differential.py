@@ -28,6 +28,7 @@ from cerwu_onnx.runtime import CompressedModel
 
 from ..spec import container as spec
 from ..spec import graph as spec_graph
+from ..spec.coders import exponents
 from ..spec.refused import Refused
 from . import campaign, reader, seeds, structure
 
@@ -153,6 +154,8 @@ def of_spec(data: bytes) -> tuple[spec.File, int]:
         if record.elements <= MAX_DECODED:
             values = file.symbols(record)
             crc = zlib.crc32(struct.pack(f"<{len(values)}h", *values), crc)
+            if record.stepped:
+                crc = zlib.crc32(bytes(exponents(record.payload, record.rows)[0]), crc)
     return file, crc
 
 
@@ -249,7 +252,7 @@ def compare_contents(file: spec.File, theirs: tuple[Any, ...], ours: tuple[Any, 
 def bytes_of(file: spec.File, record: spec.Record) -> bytes:
     if not record.is_coded:
         return record.payload
-    return np.array([record.step * value for value in file.values(record)], np.float64).astype(np.float32).tobytes()
+    return np.array(file.values(record), np.float64).astype(np.float32).tobytes()
 
 
 def same_model(theirs: Any, ours: Any) -> bool:

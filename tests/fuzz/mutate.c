@@ -85,6 +85,7 @@ typedef struct {
 typedef struct {
     field fields[MAX_FIELDS];
     uint32_t field_count;
+    uint32_t head; /* which field is the head: 1 if the tensor has exponents, else 0; size and CRC follow */
     const uint8_t *payload;
     uint32_t payload_size;
     uint32_t crc_at; /* where the CRC stands in the file */
@@ -127,15 +128,21 @@ static int read_record(const uint8_t *data, size_t end, size_t *at, record *to)
     uint32_t head, i;
 
     to->field_count = 0;
-    if (!read_field(data, end, at, BYTE, to) || !read_field(data, end, at, VARINT, to)) {
+    do { /* before a tensor with exponents stands one byte more */
+        if (!read_field(data, end, at, BYTE, to)) {
+            return 0;
+        }
+        to->head = to->field_count - 1;
+        head = to->fields[to->head].value;
+    } while (head == 62 && to->head == 0);
+    if (!read_field(data, end, at, VARINT, to)) {
         return 0;
     }
+    to->payload_size = to->fields[to->head + 1].value;
     to->crc_at = (uint32_t)*at;
     if (!read_field(data, end, at, WORD, to)) {
         return 0;
     }
-    head = to->fields[0].value;
-    to->payload_size = to->fields[1].value;
     for (i = 0; (head < 32 || head >= 128) && i < (head & 7); i++) {
         if (!read_field(data, end, at, VARINT, to)) {
             return 0;
@@ -354,7 +361,7 @@ static void hurt_payload(record *of, const content *all, uint8_t *room, uint32_t
                                                             : damage(room, of->payload_size, random));
         of->payload = room;
     }
-    of->fields[1].value = of->payload_size;
+    of->fields[of->head + 1].value = of->payload_size;
 }
 
 /* One change to the records. */
@@ -382,21 +389,21 @@ static void hurt_records(content *all, uint8_t *room, uint32_t *random)
         return;
     case 3: /* the fields of one, the payload of another */
         one->payload = all->records[j].payload;
-        one->payload_size = one->fields[1].value = all->records[j].payload_size;
+        one->payload_size = one->fields[one->head + 1].value = all->records[j].payload_size;
         return;
     case 4:
     case 5:
         hurt_payload(one, all, room, random);
         return;
     default: /* any field but the CRC */
-        last = one->field_count;
-        changed = &one->fields[draw(random, last) == 0 ? 0 : last > 3 ? 3 + draw(random, last - 3) : 1];
+        last = one->field_count - one->head;
+        changed = &one->fields[one->head + (draw(random, last) == 0 ? 0 : last > 3 ? 3 + draw(random, last - 3) : 1)];
         changed->value = edge_number(random, changed->value);
         if (changed->width == BYTE) {
             changed->value &= 255;
         }
-        if (changed == &one->fields[3] && draw(random, 2) == 0) { /* another coder, form or rank */
-            one->fields[0].value = (one->fields[0].value ^ 1u << draw(random, 8)) & 255;
+        if (changed == &one->fields[one->head + 3] && draw(random, 2) == 0) { /* another coder, form or rank */
+            one->fields[one->head].value = (one->fields[one->head].value ^ 1u << draw(random, 8)) & 255;
         }
         return;
     }

@@ -11,13 +11,18 @@ from cerwu_onnx.container import in_place, writer
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.types import QuantizedTensor
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def _coded(
-    name: str, symbols: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR, run: int = 0
+    name: str,
+    symbols: np.ndarray,
+    coder: str,
+    order: f.Order = f.Order.ROW_MAJOR,
+    run: int = 0,
+    rows: np.ndarray | None = None,
 ) -> writer.Encoded:
-    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0, run)
+    tensor = QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0, run, exponents=rows)
     return writer.encode_tensor(writer.CodedTensor(name, tensor, coder, order))
 
 
@@ -50,14 +55,18 @@ def nameless() -> bytes:
 
 
 def forms() -> bytes:
-    """A small tensor in each form by each coder, names, margins."""
+    """A small tensor in each form by each coder, and with exponents where the form may have them; names, margins."""
     rng, shape, coded = np.random.default_rng(8), (2, 3, 4), []
     for number, form in enumerate(f.FORMS):
         run = form.run_length(shape)
         for coder in ("ans", "adaptive"):
             symbols = np.rint(rng.laplace(size=24) * 1.5).astype(np.int32)
             values = trellis.to_values(symbols, run) if run else symbols
-            coded.append(_coded(f"{coder}{number}", form.order.restore(values, shape), coder, form.order, run))
+            tensor = form.order.restore(values, shape)
+            coded.append(_coded(f"{coder}{number}", tensor, coder, form.order, run))
+            if number >= f.FIRST_STEPPED:
+                rows = rng.integers(0, 32, form.row_shape(shape))
+                coded.append(_coded(f"{coder}{number} stepped", tensor, coder, form.order, run, rows))
     sections = [
         writer.names_section([part.record.name for part in coded]),
         writer.margins_section([in_place.margin(part) for part in coded]),
@@ -77,7 +86,8 @@ def packed() -> bytes:
 
 def write(folder: Path) -> list[Path]:
     """All of them as files in ``folder``."""
-    files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.cwb"))}
+    paths = [path for path in sorted(GOLDEN.glob("v*/*.cwb")) if path.stem != "delta"]  # which needs its base
+    files = {f"{path.parent.name}-{path.stem}": path.read_bytes() for path in paths}
     files |= {"tensors": tensors(), "nameless": nameless(), "packed": packed()}
     paths = []
     for name, content in files.items():

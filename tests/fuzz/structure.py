@@ -50,13 +50,15 @@ EDGES = (
 @dataclass
 class Part:
     """A record and its payload. ``numbers`` are the fields behind the CRC: how many bytes each has (0: a varint), and
-    its value; ``size`` is what the record says of the payload, the truth if None; ``version`` that of its file."""
+    its value; ``size`` is what the record says of the payload, the truth if None; ``stepped`` if it has exponents;
+    ``version`` is that of the file it comes from."""
 
     head: int
     payload: bytes
     numbers: list[tuple[int, int]] = field(default_factory=list)
     size: int | None = None
     long_form: bool = False
+    stepped: bool = False
     version: int = 2
 
     @property
@@ -80,14 +82,13 @@ class Mutant:
 
 def parts_of(data: bytes) -> list[Part]:
     """The records of a sound file."""
-    found = []
-    file = spec.read(data)
+    file, found = spec.read(data), []
     for record in file.records:
         numbers = [(0, dim) for dim in record.dims]
         if record.is_coded:
             bits = struct.unpack("<I", struct.pack("<f", record.step))[0]
             numbers += [(1, 0), (4, bits), (0, record.largest)]
-        found.append(Part(record.head, record.payload, numbers, version=file.version))
+        found.append(Part(record.head, record.payload, numbers, stepped=record.stepped, version=file.version))
     return found
 
 
@@ -109,12 +110,12 @@ def assembled(parts: Sequence[Part]) -> bytes:
     directory = b""
     for part in parts:
         size = len(part.payload) if part.size is None else part.size
-        directory += bytes([part.head]) + varint(size, long_form=part.long_form) + bytes(4)
+        directory += b"\x3e" * part.stepped + bytes([part.head]) + varint(size, long_form=part.long_form) + bytes(4)
         for width, value in part.numbers:
             directory += value.to_bytes(width, "little") if width else varint(value)
     body = b"".join(part.payload for part in parts)
-    version = parts[0].version if parts else 2
-    header = struct.pack("<4sHHII", b"\x89CWB", version, len(parts), len(directory), 20 + len(directory) + len(body))
+    version, size = parts[0].version if parts else 2, 20 + len(directory) + len(body)
+    header = struct.pack("<4sHHII", b"\x89CWB", version, len(parts), len(directory), size)
     return header + struct.pack("<I", zlib.crc32(header + directory)) + directory + body
 
 
@@ -164,8 +165,10 @@ def directory(parts: list[Part], rng: random.Random) -> None:
         part.head = rng.choice((part.head ^ 1 << rng.randrange(8), rng.randrange(256)))
     elif choice == 4:
         part.size = edge(rng, len(part.payload))
-    elif choice == 5:
+    elif choice == 5 and rng.random() < 0.5:
         part.long_form = True
+    elif choice == 5:
+        part.stepped = not part.stepped
     elif part.numbers:
         k = rng.randrange(len(part.numbers))
         width, value = part.numbers[k]

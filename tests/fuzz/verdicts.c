@@ -63,6 +63,7 @@ static cwb_error tensor_verdict(const cwb_file *file, uint32_t index, uint32_t *
 {
     static uint16_t scratch[CWB_MAX_SCRATCH / sizeof(uint16_t)];
     static int16_t symbols[MAX_DECODED];
+    static int8_t exponents[MAX_DECODED];
     uint32_t dims[CWB_MAX_RANK], order;
     const char *name = "";
     size_t length = 0;
@@ -89,6 +90,10 @@ static cwb_error tensor_verdict(const cwb_file *file, uint32_t index, uint32_t *
     }
     error = cwb_decode_i16(&tensor, scratch, sizeof scratch, symbols, tensor.count);
     *crc = crc32_more(*crc, symbols, error == CWB_OK ? 2 * (size_t)tensor.count : 0);
+    if (error == CWB_OK && tensor.stepped) {
+        (void)cwb_exponents(&tensor, exponents, MAX_DECODED);
+        *crc = crc32_more(*crc, exponents, tensor.run > 0 ? tensor.count / tensor.run : dims[0]);
+    }
     *elements += tensor.count;
     return error;
 }

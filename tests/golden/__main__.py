@@ -12,15 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
+from cerwu_onnx.container.reader import Container
 from cerwu_onnx.entropy import trellis
 from cerwu_onnx.model.elements import float_tensor
 from cerwu_onnx.types import QuantizedTensor
 
+from ..deltas import example
 from ..models import build, normal, value
 from . import features
 
 HERE = Path(__file__).parent
-FOLDER = HERE / "v1"
+FOLDER = HERE / f"v{f.VERSION}"
 
 
 def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
@@ -81,24 +83,32 @@ def golden_file() -> tuple[bytes, dict[str, np.ndarray]]:
 
 
 def forms_file() -> tuple[bytes, list[np.ndarray]]:
-    """A file without names or graph: every form by both coders, finer tables, the largest index; and its tensors."""
+    """A file without names or graph: every form by both coders, with and without exponents; and its tensors."""
     random = np.random.default_rng(9)
     parts, values = [], []
 
     def add(
-        stored: np.ndarray, coder: str, order: f.Order = f.Order.ROW_MAJOR, shape: tuple[int, ...] = (), run: int = 0
-    ):
+        stored: np.ndarray,
+        coder: str,
+        order: f.Order = f.Order.ROW_MAJOR,
+        shape: tuple[int, ...] = (),
+        run: int = 0,
+        exponents: np.ndarray | None = None,
+    ) -> None:
         grid = order.restore(stored, shape or stored.shape).astype(np.int32)
-        tensor = QuantizedTensor(grid, 0.125, 0.0, 1.0, 0.0, run)
+        tensor = QuantizedTensor(grid, 0.125, 0.0, 1.0, 0.0, run, exponents=exponents)
         parts.append(writer.encode_tensor(writer.CodedTensor(f"#{len(parts)}", tensor, coder, order)))
         values.append(tensor.values().astype("<f4"))
 
     for coder in ("ans", "adaptive"):
-        for form in f.FORMS:
+        for number, form in enumerate(f.FORMS):
             shape = (4, 6, 2, 3)
             run = form.run_length(shape)
             symbols = np.rint(random.laplace(size=144) * 2).astype(np.int32)
-            add(trellis.to_values(symbols, run) if run else symbols, coder, form.order, shape, run)
+            stored = trellis.to_values(symbols, run) if run else symbols
+            add(stored, coder, form.order, shape, run)
+            if number >= f.FIRST_STEPPED:
+                add(stored, coder, form.order, shape, run, random.integers(0, 32, form.row_shape(shape)))
     for count, scale in ((1500, 4), (12_000, 5)):
         add(np.rint(random.laplace(size=count) * scale), "ans")
     add(trellis.to_values(np.array([0, 1023, -1023, 5, 0, 1]), 3).reshape(2, 3), "ans", run=3)
@@ -155,6 +165,20 @@ def model_file() -> bytes:
         return target.read_bytes()
 
 
+def decoded(container: Container) -> dict[str, np.ndarray]:
+    """Every tensor of a file, by the plain decoder."""
+    return {record.name: container.decode_python(record) for record in container.tensors}
+
+
+def files() -> dict[str, Container]:
+    """All golden files by version and name."""
+    found = {}
+    for path in sorted(HERE.glob("v*/*.cwb")):
+        base = path.with_name("base.cwb") if path.stem == "delta" else None
+        found[f"{path.parent.name}/{path.stem}"] = reader.read(path, base)
+    return found
+
+
 def _write(name: str, content: bytes) -> None:
     """Write a file that is not there. Those that are there stay as they are for ever."""
     with (FOLDER / name).open("xb") as stream:
@@ -174,6 +198,11 @@ if __name__ == "__main__":
     if not (FOLDER / "model.cwb").exists():
         _write("model.cwb", model_file())
         cerwu_onnx.decompress(FOLDER / "model.cwb", FOLDER / "model.onnx")
+    if not (FOLDER / "delta.cwb").exists():
+        base, delta = example()
+        _write("base.cwb", base)
+        _write("delta.cwb", delta)
+        arrays = decoded(reader.parse(delta, reader.parse(base)))
+        np.savez(FOLDER / "delta.npz", **arrays)  # type: ignore[arg-type]
     page = (HERE / "README.md").read_text(encoding="utf-8")
-    files = {path.stem: reader.read(path) for path in sorted(FOLDER.glob("*.cwb"))}
-    (HERE / "README.md").write_text(page[: page.index("| feature |")] + features.table(files), encoding="utf-8")
+    (HERE / "README.md").write_text(page[: page.index("| feature |")] + features.table(files()), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from cerwu_onnx.container import format as f
+from cerwu_onnx.container.payload import exponents_of
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.entropy import adaptive
 
@@ -13,6 +14,11 @@ FEATURES = (
     "raw without elements",
     "scalar",
     *(f"{kind}, form {form}" for kind in ("ans", "adaptive") for form in range(len(f.FORMS))),
+    *(
+        f"{kind}, form {form}, exponents"
+        for kind in ("ans", "adaptive")
+        for form in range(f.FIRST_STEPPED, len(f.FORMS))
+    ),
     "ans, all zero",
     *(f"ans, {steps}" for steps in ("octaves", "halves of octaves", "quarters of octaves")),
     "adaptive, with contexts",
@@ -43,6 +49,10 @@ FEATURES = (
     "placeholder in a Constant node",
     "mask of parameters",
     "mask of tables",
+    "base section",
+    "changed coded tensor of a base",
+    "unchanged coded tensor of a base",
+    "unchanged exact tensor of a base",
 )
 
 
@@ -54,6 +64,7 @@ def features(container: Container) -> set[str]:
     names = "names section" if f.Kind.NAMES in kinds else "names before the graph" if has_graph else "no names"
     found |= {names, "graph" if has_graph else "no graph"}
     found |= {kind.name.lower() for kind in (f.Kind.METADATA, f.Kind.MARGINS) if kind in kinds}
+    found |= {"base section" for kind in kinds if kind is f.Kind.BASE}
     found |= {"unknown ancillary section" for kind in kinds if kind.name.startswith("ANCILLARY")}
     masks = {"params": "mask of parameters", "tables": "mask of tables"}
     found |= {feature for key, feature in masks.items() if key in container.metadata()}
@@ -66,8 +77,13 @@ def _of_tensor(container: Container, record: f.Record) -> set[str]:
         return (
             found | {f"raw {record.element.name.lower()}"} | ({"raw without elements"} if not record.count else set())
         )
-    coder, payload = record.kind.name.lower(), container.payload(record)
-    found.add(f"{coder}, form {f.form_number(record.order, record.run, record.shape)}")
+    coder = record.kind.name.lower()
+    if record.base is not None:
+        return found | {f"{coder} {'coded' if record.base.is_coded else 'exact'} tensor of a base"}
+    form = f"{coder}, form {f.form_number(record.order, record.run, record.shape)}"
+    found.add(f"{form}, exponents" if record.stepped else form)
+    payload = container.payload(record)
+    payload = payload[exponents_of(record, payload)[1] if record.stepped else 0 :]
     found.add("step of a byte" if f.step_bytes(record.step)[0] else "step of a float32")
     found |= {"index 1023" if record.run else "symbol 2047"} if record.largest >= 2046 else set()
     if coder == "ans":

@@ -8,36 +8,44 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
 import cerwu_onnx
 from cerwu_onnx.container import reader
 
 from . import features
-from .__main__ import forms_file, golden_file, golden_model
+from .__main__ import files, forms_file, golden_file, golden_model
 
 HERE = Path(__file__).parent
-FOLDER = HERE / "v1"
-FILES = {path.stem: reader.read(path) for path in sorted(FOLDER.glob("*.cwb"))}
+FILES = files()
+VERSIONS = ("v1", "v2")
 
 
 DIGESTS = {
-    "forms.cwb": "3312b7d1da98ceca2e23e92c2354df5a9f9fda377419ee93df75b58368526e48",
-    "kinds.cwb": "7b4e83ffe85dcc2f1ba523485e172a80f92f1457596f68f9888c53916fcc9162",
-    "model.cwb": "40f2328e0e04c8c73744ac95ec83bf8a034731cf1b3ddd939b9e447f4d070e46",
-    "model.onnx": "7f6c9e9774f5cec15e325950bc7cc4daeab843817f5a291f27d50ebcf60a1adf",
+    "v1/forms.cwb": "3312b7d1da98ceca2e23e92c2354df5a9f9fda377419ee93df75b58368526e48",
+    "v1/kinds.cwb": "7b4e83ffe85dcc2f1ba523485e172a80f92f1457596f68f9888c53916fcc9162",
+    "v1/model.cwb": "40f2328e0e04c8c73744ac95ec83bf8a034731cf1b3ddd939b9e447f4d070e46",
+    "v1/model.onnx": "7f6c9e9774f5cec15e325950bc7cc4daeab843817f5a291f27d50ebcf60a1adf",
+    "v2/base.cwb": "4bbad7017afe419d070a00681b031cbbe300532b563565aed6f53e79c7751124",
+    "v2/delta.cwb": "ed1946956fb16834d29848bbc42f9ad602b6020681e4e08e32b6e966b84a8d75",
+    "v2/forms.cwb": "40cf06f85fea31325fa4569ea8ee38d79e4d0acd3b0de8718c5a005f34f2a2f6",
+    "v2/kinds.cwb": "44710bdade0c38d9c5f37b3acf50f22e05680594636fbf2bea6e82f7e1466d6c",
+    "v2/model.cwb": "c7c771b214810ad0c7e6482341c99021d9f3554f20b57b1586a1793c41340cde",
+    "v2/model.onnx": "929669ea6ce1630f3709b3c877578afcfa66aeef507f29fc1b5c5d9fdee85816",
 }
 """SHA-256 of files that nobody may write again."""
 
 
-def test_files_are_those_of_the_day_the_format_was_frozen() -> None:
-    found = {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in DIGESTS}
+def test_files_are_those_of_the_day_their_version_was_frozen() -> None:
+    found = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in DIGESTS}
     assert found == DIGESTS
-    assert {path.name for path in FOLDER.glob("*.cwb")} <= found.keys()
+    assert {f"{name}.cwb" for name in FILES} <= found.keys()
 
 
-def test_forms_decode_in_c_and_python() -> None:
-    container = FILES["forms"]
-    with np.load(FOLDER / "forms.npz") as stored:
+@pytest.mark.parametrize("name", [name for name in FILES if (HERE / f"{name}.npz").exists()])
+def test_tensors_decode_in_c_and_python(name: str) -> None:
+    container = FILES[name]
+    with np.load(HERE / f"{name}.npz") as stored:
         expected = [stored[name] for name in stored.files]
     assert len(container.tensors) == len(expected)
     for record, values in zip(container.tensors, expected, strict=True):
@@ -52,9 +60,10 @@ def test_encoders_choose_the_same_on_every_machine() -> None:
     assert hashlib.sha256(payloads).hexdigest() == "634f49ba764519a3fb8b64477944613b13498569bc0d29e88709e302a9655654"
 
 
-def test_the_model_is_rebuilt() -> None:
-    before, after = golden_model(), cerwu_onnx.decompress(FOLDER / "model.cwb")
-    assert after == onnx.load(FOLDER / "model.onnx")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_model_is_rebuilt(version: str) -> None:
+    before, after = golden_model(), cerwu_onnx.decompress(HERE / version / "model.cwb")
+    assert after == onnx.load(HERE / version / "model.onnx")
     exact = {"b", "q", "scale", "nibbles", "mask"}
     content = {tensor.name: tensor for tensor in after.graph.initializer}
     for tensor in before.graph.initializer:

@@ -171,7 +171,7 @@ def cases() -> Iterator[Case]:
         "do not fill",
     )
     yield Case(
-        "critical", "a critical section that nobody knows", seal(record(60, b"")), "VERSION", "section 60 is unknown"
+        "critical", "a critical section that nobody knows", seal(record(50, b"")), "VERSION", "section 50 is unknown"
     )
     yield Case(
         "varint-long",

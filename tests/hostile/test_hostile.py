@@ -35,7 +35,7 @@ def first_error(data: bytes) -> str:
     library = native._library()
     buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
     handle = ctypes.create_string_buffer(library.cwb_host_file_bytes())
-    code = library.cwb_host_open(handle, ctypes.addressof(buffer), len(data))
+    code = library.cwb_host_open(handle, ctypes.addressof(buffer), len(data), None)
     info, name, size = (ctypes.c_uint32 * 3)(), ctypes.c_void_p(), ctypes.c_size_t()
     out = ctypes.c_int16()
     for index in range(0 if code else min(library.cwb_host_tensors(handle), 100)):

@@ -416,7 +416,8 @@ def test_a_walk_over_layers_has_no_use_for_a_cluster(run: Run, model: Path, cali
 
 
 def test_workers_with_other_versions_are_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_versions", lambda: ("0.0.1", "2", "1", "1"))
+    here, versions = os.getpid(), parallel._versions  # a worker that forks now takes the patch with it
+    monkeypatch.setattr(parallel, "_versions", lambda: ("0.0.1", "2", "1", "1") if os.getpid() == here else versions())
     with pytest.raises(UsageError, match="a worker has other versions than this machine"):
         all_of(Pool(None, cluster.url), [1])
 

@@ -23,6 +23,7 @@ from cerwu_onnx.model.graph import (
     weights_of,
     with_tensors,
 )
+from cerwu_onnx.model.roles import LEAST_OPERAND
 from cerwu_onnx.types import ConvPatch, MatMulPatch, Reader, Site
 
 from ..models import build, constant, conv_net, normal, run, value
@@ -361,6 +362,15 @@ def test_large_operands_are_quantised_without_statistics() -> None:
     assert not analyse(chain([add, helper.make_node("Shape", ["w"], ["z"])], {"w": normal(10, 30)})).kept
 
 
+@pytest.mark.parametrize(("size", "coded"), [(LEAST_OPERAND, True), (LEAST_OPERAND - 1, False)])
+def test_scales_and_shifts_of_a_normalisation(size: int, coded: bool) -> None:
+    node = helper.make_node("LayerNormalization", ["x", "s", "b"], ["y"], name="n")
+    graph = analyse(chain([node], {"s": normal(size), "b": normal(size, seed=1)}))
+    assert [layer.weight for layer in graph.layers] == (["s", "b"] if coded else [])
+    if not coded:
+        assert reasons(graph) == {"s": "scale of LayerNormalization 'n'", "b": "bias of LayerNormalization 'n'"}
+
+
 MOVES = {
     "transpose": [("Transpose", {"perm": [1, 0]}, None)],
     "reshape": [("Reshape", {}, [4, 6])],
@@ -408,7 +418,7 @@ def test_a_reshape_that_mixes_axes_keeps_the_weight() -> None:
         helper.make_node("Reshape", ["t", "k"], ["v"]),
         matmul("x", "v"),
     ]
-    tensors = {"w": normal(4, 9), "k": np.array([6, 6])}
+    tensors = {"w": normal(4, 6), "k": np.array([8, 3])}
     assert reason_for(nodes, tensors) == "weight of MatMul 'mm': a reshape on the way mixes its axes"
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cerwu_onnx.calibration import columns, iter_columns
 from cerwu_onnx.calibration.patches import positions
+from cerwu_onnx.container.format import row_order
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.layout import (
     Move,
@@ -61,6 +62,18 @@ def test_round_trip(layout: MatrixLayout) -> None:
     assert matrix.shape == (layout.groups, layout.rows, layout.cols)
     assert np.array_equal(layout.to_tensor(matrix), x)
     assert sorted(matrix.ravel()) == list(range(layout.size))
+
+
+@RELAXED
+@given(layouts())
+def test_numbers_of_rows(layout: MatrixLayout) -> None:
+    """They broadcast to the tensor, where a trellis can follow the rows from one number for each."""
+    rows = np.arange(layout.groups * layout.rows).reshape(layout.groups, layout.rows)
+    found = layout.of_rows(rows)
+    whole = np.broadcast_to(rows[:, :, None], (layout.groups, layout.rows, layout.cols))
+    np.testing.assert_array_equal(np.broadcast_to(found, layout.shape), layout.to_tensor(whole))
+    if row_order(layout) is not None:  # each row is stored in one piece
+        assert found.size == rows.size
 
 
 def test_bad_shapes() -> None:

@@ -78,10 +78,10 @@ def test_the_default_method(fishers: tuple[Float64Array, ...]) -> None:
     to_indices(LAYOUT.to_matrix(found.symbols), found.run)
     assert found.step == expected.step
     np.testing.assert_allclose((found.distortion, weighed), (expected.distortion, other), rtol=0.05)
-    error = LAYOUT.to_matrix(WEIGHT.astype(np.float64)) - LAYOUT.to_matrix(found.step * found.symbols.astype(float))
+    error = LAYOUT.to_matrix(WEIGHT.astype(np.float64) - found.values())
     np.testing.assert_allclose(found.distortion, methods.distortion(error, whole(HESSIAN)))
-    if fishers and (rows := rows_of(fishers)) is not None:
-        np.testing.assert_allclose(weighed, rows.distortion(error, whole(HESSIAN)))
+    if fishers and (rows := rows_of(fishers, np.ones((GROUPS, ROWS)))) is not None:
+        np.testing.assert_allclose(weighed, rows.distortion(error, whole(HESSIAN)) / rows.noise(HESSIAN))
 
 
 def test_rows_that_are_stored_in_another_order_get_one_grid() -> None:

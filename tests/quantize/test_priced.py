@@ -143,9 +143,8 @@ def test_feedback_never_leaves_the_range(columns: np.ndarray | None) -> None:
 
 def test_what_a_layer_is_worth() -> None:
     """Error times sensitivity against the bits of exact weights; a range that the user asked for needs no excuse."""
-    hessian = 2 * np.eye(3)[None]  # of trace 6: with noise 12 and 4 rows a unit of distortion costs 0.5
-    at = {"weights": 10, "hessian": hessian, "rows": 4, "bits": 32}
-    assert priced.worth(distortion=64.0, cost=priced.Cost(12.0, 0.1), **at)
-    assert not priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.1), **at)
-    assert priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.1, largest=7), **at)
-    assert priced.worth(distortion=64.1, cost=priced.Cost(12.0, 0.0), **at)
+    at = {"weights": 10, "bits": 32}
+    assert priced.worth(64.0, cost=priced.Cost(0.5, 0.1), **at)
+    assert not priced.worth(64.1, cost=priced.Cost(0.5, 0.1), **at)
+    assert priced.worth(64.1, cost=priced.Cost(0.5, 0.1, largest=7), **at)
+    assert priced.worth(64.1, cost=priced.Cost(0.5, 0.0), **at)

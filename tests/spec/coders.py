@@ -12,6 +12,30 @@ def has_trellis(form: int) -> bool:
     return form in (3, 4, 5, 6, 7)
 
 
+def exponents(payload: bytes, rows: int) -> tuple[list[int], int]:
+    """The exponents that a payload begins with, and where the rest begins."""
+    at = 0
+
+    def bit() -> int:
+        nonlocal at
+        refuse_if(at == 8 * len(payload), "exponents cut short")
+        at += 1
+        return payload[(at - 1) // 8] >> (at - 1) % 8 & 1
+
+    c = sum(bit() << i for i in range(5))
+    found = []
+    for _ in range(rows):
+        v = 0
+        while bit():
+            v += 1
+        e = c + (v + 1) // 2 if v % 2 else c - v // 2
+        refuse_if(not 0 <= e <= 31, "an exponent out of range")
+        found.append(e)
+    while at % 8:
+        refuse_if(bit() != 0, "bits behind the exponents")
+    return found, at // 8
+
+
 def decode(payload: bytes, head: int, stored: list[int], largest: int, version: int) -> list[int]:
     """The values of a coded tensor's symbols, in stored order; ``stored`` are the dimensions in that order."""
     count = 1
@@ -25,6 +49,16 @@ def decode(payload: bytes, head: int, stored: list[int], largest: int, version: 
         run = count // stored[0] if form in (4, 5) else stored[-1]
         values = along_trellis(coder.symbol, count, run, version)
     coder.end()
+    return values
+
+
+def decode_changes(payload: bytes, before: list[int], largest: int) -> list[int]:
+    """The values of a changed tensor, in stored order; ``before`` are those of the base."""
+    coder = Adaptive(payload, len(before), largest, False)
+    coder.far = 1
+    values = [v_base + coder.symbol(int(v_base != 0), False) for v_base in before]
+    coder.end()
+    refuse_if(any(abs(value) > 2047 for value in values), "a value out of range")
     return values
 
 
@@ -150,7 +184,7 @@ class Adaptive:
         e = (0, 1, -1, 0)
         self.r = [32768 + 6144 * (e[left] + e[above]) for above in range(3) for left in range(4)]
         self.u, self.highest_u = 4, 8 if t else 6
-        self.f = 0
+        self.f, self.far = 0, 2
         self.signs: list[int] = []
         self.code = 0
         for _ in range(4):
@@ -193,7 +227,7 @@ class Adaptive:
         m = 0
         while self.bit(j, m):
             m += 1
-        self.f = 1 if self.contexts and m >= 2 else 0
+        self.f = 1 if self.contexts and m >= self.far else 0
         if m == 7:
             b = 0
             while b < 11 and self.decide(2**15):

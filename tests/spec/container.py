@@ -14,7 +14,8 @@ from typing import Any
 from . import coders, packed
 from .refused import Refused, refuse_if
 
-GRAPH, METADATA, NAMES, MARGINS = 32, 33, 34, 64
+GRAPH, METADATA, NAMES, BASE, MARGINS = 32, 33, 34, 35, 64
+UNCHANGED, CHANGED = 60, 61
 ELEMENT_TYPES = {0: ("float32", 4), 1: ("float16", 2), 2: ("float64", 8), 3: ("bfloat16", 2)}
 RANK_AT_LEAST = (0, 3, 2, 1, 1, 3, 2, 3)
 MOST_ELEMENTS = 2**31 - 1
@@ -31,10 +32,11 @@ class Record:
     dims: list[int] = field(default_factory=list)
     step: float = 0.0
     largest: int = 0
+    stepped: bool = False
 
     @property
     def is_tensor(self) -> bool:
-        return self.head < 32 or self.head >= 128
+        return self.head < 32 or self.head >= 128 or self.head in (UNCHANGED, CHANGED)
 
     @property
     def is_coded(self) -> bool:
@@ -43,6 +45,14 @@ class Record:
     @property
     def form(self) -> int:
         return self.head >> 3 & 7
+
+    @property
+    def rows(self) -> int:
+        """How many there are of a tensor with exponents."""
+        stored = stored_dims(self.form, self.dims)
+        if self.form == 2:
+            return stored[-1]
+        return stored[0] if self.form in (4, 5) else self.elements // stored[-1]
 
     @property
     def elements(self) -> int:
@@ -87,6 +97,7 @@ class File:
 
     records: list[Record]
     version: int
+    base: File | None = None
 
     @property
     def tensors(self) -> list[Record]:
@@ -98,6 +109,8 @@ class File:
 
     def names(self) -> list[str] | None:
         """The tensors' names; None for a file of nameless ones."""
+        if self.base is not None:
+            return self.base.names()
         section, graph = self.section(NAMES), self.section(GRAPH)
         if section is not None:
             source = Bytes(section)
@@ -139,26 +152,54 @@ class File:
     def check(self) -> None:
         """All that a reader checks which checks the whole file, but for the tensors' values."""
         for record in self.records:
-            if not record.is_coded:
+            if not record.is_coded and record.head not in (UNCHANGED, CHANGED):
                 refuse_if(zlib.crc32(record.payload) != record.crc, "CRC of a payload")
 
     def symbols(self, record: Record) -> list[int]:
         """The values of a coded tensor's symbols in stored order; its CRC is checked."""
+        if record.head in (UNCHANGED, CHANGED):
+            assert self.base is not None
+            before = self.base.symbols(self.in_base(record))
+            if record.head == UNCHANGED:
+                return before
+            values = coders.decode_changes(record.payload, before, record.largest)
+            other = self.in_base(record)
+            exponents = other.payload[: coders.exponents(other.payload, other.rows)[1]] if other.stepped else b""
+            content = record.payload + exponents + struct.pack(f"<{len(values)}h", *values)
+            refuse_if(zlib.crc32(content) != record.crc, "CRC of changes, exponents and values")
+            return values
+        payload = record.payload
+        if record.stepped:
+            payload = payload[coders.exponents(payload, record.rows)[1] :]
         values = coders.decode(
-            record.payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
+            payload, record.head, stored_dims(record.form, record.dims), record.largest, self.version
         )
         content = record.payload + struct.pack(f"<{len(values)}h", *values)
         refuse_if(zlib.crc32(content) != record.crc, "CRC of payload and values")
         return values
 
-    def values(self, record: Record) -> list[int]:
-        """The values of a coded tensor's symbols in the order of the tensor; the tensor is the step times these."""
-        stored = self.symbols(record)
+    def in_base(self, record: Record) -> Record:
+        """The record that says a tensor's dimensions, form, step and exponents: its own, or that of the base."""
+        if record.head not in (UNCHANGED, CHANGED):
+            return record
+        assert self.base is not None
+        return self.base.tensors[next(i for i, other in enumerate(self.tensors) if other is record)]
+
+    def values(self, record: Record) -> list[float]:
+        """The elements of a coded tensor in the order of the tensor, not yet rounded to float32."""
+        symbols = self.symbols(record)
+        record = self.in_base(record)
+        stored: list[float] = [record.step * value for value in symbols]
+        if record.stepped:
+            exponents, _ = coders.exponents(record.payload, record.rows)
+            run = record.elements // record.rows
+            for i in range(len(stored)):
+                stored[i] *= 2.0 ** -exponents[i % record.rows if record.form == 2 else i // run]
         return [stored[i] for i in places(record.form, record.dims)]
 
 
-def read(data: bytes) -> File:
-    """The header and the directory of a file, and where the payloads are.
+def read(data: bytes, base: bytes | None = None) -> File:
+    """The header and the directory of a file, and where the payloads are. A delta is read with its base.
 
     Raises:
         Refused: A reader must refuse the file.
@@ -173,14 +214,15 @@ def read(data: bytes) -> File:
     refuse_if(zlib.crc32(data[:16] + directory) != crc, "CRC of the header and the directory")
     refuse_if(count > 16384, "too many records")
     source = Bytes(directory)
-    records = [read_record(source) for _ in range(count)]
+    records = [read_record(source, version) for _ in range(count)]
     source.end()
     last = -1
     for record in records:
         refuse_if(record.is_tensor and last >= 0, "a tensor behind a section")
         if not record.is_tensor:
             refuse_if(record.head <= last, "sections that do not ascend")
-            refuse_if(record.head < 64 and record.head not in (GRAPH, METADATA, NAMES), "an unknown critical section")
+            known = (GRAPH, METADATA, NAMES) if version == 1 else (GRAPH, METADATA, NAMES, BASE)
+            refuse_if(record.head < 64 and record.head not in known, "an unknown critical section")
             last = record.head
     at = 20 + directory_size
     for record in records:
@@ -189,13 +231,57 @@ def read(data: bytes) -> File:
     refuse_if(at != len(data), "payloads that do not fill the file")
     elements = sum(record.elements for record in records if record.is_coded)
     refuse_if(elements > 2**27 + 2**15 * len(data), "limit of coded elements")
-    return File(records, version)
+    file = File(records, version)
+    section = file.section(BASE)
+    if section is None:
+        refuse_if(base is not None, "no delta")
+        refuse_if(any(record.head in (UNCHANGED, CHANGED) for record in records), "a delta's tensors in another file")
+    else:
+        refuse_if(len(section) != 8, "another size of the base section")
+        refuse_if(base is None, "a delta without its base")
+        assert base is not None
+        file.base = read(base)
+        refuse_if(struct.unpack("<II", section) != identity(base, file.base), "another base")
+        check_delta(file, file.base)
+    return file
 
 
-def read_record(source: Bytes) -> Record:
+def identity(data: bytes, file: File) -> tuple[int, int]:
+    """What a delta says of its base: bytes of the tensors' records and payloads, and CRC of the records."""
+    source = Bytes(data[20:])
+    for _ in file.tensors:
+        read_record(source, file.version)
+    records = data[20 : 20 + source.at]
+    return len(records) + sum(record.size for record in file.tensors), zlib.crc32(records)
+
+
+def check_delta(file: File, base: File) -> None:
+    """What a delta may say of the tensors of its base."""
+    refuse_if(file.section(GRAPH) is not None or file.section(NAMES) is not None, "a delta with graph or names")
+    refuse_if(len(file.tensors) != len(base.tensors), "another number of tensors")
+    for record, other in zip(file.tensors, base.tensors, strict=True):
+        if record.head == CHANGED:
+            refuse_if(not other.is_coded, "changes of a raw tensor")
+        elif record.head != UNCHANGED:
+            types = [0 if one.is_coded else one.head >> 3 for one in (record, other)]
+            refuse_if(record.dims != other.dims or types[0] != types[1], "another shape or type")
+
+
+def read_record(source: Bytes, version: int) -> Record:
     head = source.u8()
+    refuse_if(version == 1 and head in (UNCHANGED, CHANGED), "a delta's tensor in version 1")
+    if head == UNCHANGED:
+        return Record(head, 0)
+    stepped = version > 1 and head == 62
+    if stepped:
+        head = source.u8()
+        refuse_if(head < 128 or head >> 3 & 7 < 2, "exponents of what cannot have any")
     size = source.varint()
-    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size)
+    record = Record(head, struct.unpack("<I", source.take(4))[0], size=size, stepped=stepped)
+    if head == CHANGED:
+        record.largest = source.varint()
+        refuse_if(record.largest > 2047, "R out of range")
+        return record
     if not record.is_tensor:
         return record
     record.dims = [source.varint() for _ in range(head & 7)]
@@ -214,6 +300,7 @@ def read_record(source: Bytes) -> Record:
     else:
         record.step = struct.unpack("<f", source.take(4))[0]
         refuse_if(not 2.0**-126 <= record.step < 2.0**117, "a step out of range")
+    refuse_if(stepped and record.step < 2.0**-95, "a step too small for exponents")
     record.largest = source.varint()
     refuse_if(record.largest > (1023 if coders.has_trellis(record.form) else 2047), "R out of range")
     return record

@@ -179,7 +179,7 @@ def fill(mark: onnx.TensorProto, file: container.File, record: container.Record)
 def floats(file: container.File, record: container.Record) -> list[float]:
     """The values of a coded tensor, or of a raw one of float32."""
     if record.is_coded:
-        return [struct.unpack("<f", struct.pack("<f", record.step * v))[0] for v in file.values(record)]
+        return [struct.unpack("<f", struct.pack("<f", v))[0] for v in file.values(record)]
     return list(struct.unpack(f"<{record.elements}f", record.payload))
 
 

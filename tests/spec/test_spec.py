@@ -16,7 +16,8 @@ from . import container, graph, packed
 from .refused import Refused
 
 HERE = Path(__file__).parent
-GOLDEN = HERE.parent / "golden" / "v1"
+GOLDEN = HERE.parent / "golden"
+VERSIONS = ("v1", "v2")
 
 
 def test_it_is_independent() -> None:
@@ -32,25 +33,28 @@ def test_it_is_independent() -> None:
             assert not any(name.startswith("cerwu_onnx") for name in names), path
 
 
-@pytest.mark.parametrize("name", ["kinds", "forms"])
+@pytest.mark.parametrize("name", ["v1/kinds", "v1/forms", "v2/kinds", "v2/forms", "v2/delta"])
 def test_values_of_golden_files(name: str) -> None:
-    file = container.read((GOLDEN / f"{name}.cwb").read_bytes())
+    base = (GOLDEN / "v2" / "base.cwb").read_bytes() if name.endswith("delta") else None
+    file = container.read((GOLDEN / f"{name}.cwb").read_bytes(), base)
     file.check()
     expected = np.load(GOLDEN / f"{name}.npz")
     names = file.names() or [f"arr_{i}" for i in range(len(file.tensors))]
     assert set(names) == set(expected.files)
-    for record, tensor in zip(file.tensors, names, strict=True):
+    for changed, tensor in zip(file.tensors, names, strict=True):
+        record = file.in_base(changed)
         content = record.payload
         if record.is_coded:
-            values = [record.step * value for value in file.values(record)]
+            values = file.values(changed)
             content = struct.pack(f"<{len(values)}f", *values)
         assert content == expected[tensor].tobytes(), tensor
         assert tuple(record.dims) == expected[tensor].shape
 
 
-def test_model_of_the_golden_file() -> None:
-    file = container.read((GOLDEN / "model.cwb").read_bytes())
-    found, expected = graph.model(file), onnx.load(GOLDEN / "model.onnx")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_model_of_the_golden_file(version: str) -> None:
+    file = container.read((GOLDEN / version / "model.cwb").read_bytes())
+    found, expected = graph.model(file), onnx.load(GOLDEN / version / "model.onnx")
     assert [node.op_type for node in found.graph.node] == [node.op_type for node in expected.graph.node]
     assert file.margins() == [0] * 7
     tensors = {tensor.name: tensor for tensor in expected.graph.initializer}
@@ -61,7 +65,7 @@ def test_model_of_the_golden_file() -> None:
 
 @pytest.mark.parametrize("position", range(0, 3000, 97))
 def test_damage_is_refused(position: int) -> None:
-    data = bytearray((GOLDEN / "model.cwb").read_bytes())
+    data = bytearray((GOLDEN / "v2" / "model.cwb").read_bytes())
     data[position] ^= 1 << position % 8
     with pytest.raises(Refused):
         read_all(bytes(data))

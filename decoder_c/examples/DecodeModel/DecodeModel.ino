@@ -40,8 +40,8 @@ static cwb_error print_tensor(uint32_t index)
     if (tensor.kind == CWB_RAW) {
         Serial.println(" exact values");
     } else {
-        Serial.print(" weights, sum ");
-        Serial.println(sum * cwb_step(&tensor), 6);
+        Serial.print(" weights, sum of symbols ");
+        Serial.println((double)sum, 0);
     }
     return CWB_OK;
 }

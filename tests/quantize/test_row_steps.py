@@ -1,0 +1,144 @@
+"""Exponents of rows: when they pay, what they are, and what a layer makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cerwu_onnx.container import writer
+from cerwu_onnx.container.format import Order
+from cerwu_onnx.entropy import exponents
+from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize.floats import quantize_floats
+from cerwu_onnx.quantize.row_steps import RELATIVE, exponents_of, relative_costs
+from cerwu_onnx.types import Bias, Layer, MatrixLayout, PairStats, QuantizedTensor
+
+CHANNELS, TAPS = 64, 9
+DEPTHWISE = MatrixLayout((CHANNELS, 1, 3, 3), (CHANNELS, 1, TAPS), (0, 1, 2), CHANNELS, 1, TAPS)
+SCALES = np.exp2(np.linspace(-5, 5, CHANNELS).round())
+
+
+def stats_of(scales: np.ndarray) -> PairStats:
+    """Inputs of channels of these scales, alike otherwise."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(CHANNELS, 200, TAPS)) @ (np.eye(TAPS) + 0.3 * rng.normal(size=(TAPS, TAPS)))
+    hessian = x.swapaxes(1, 2) @ x / 200 * scales[:, None, None] ** 2
+    mean = np.zeros((CHANNELS, TAPS))
+    return PairStats(hessian, mean, 10_000, hessian, mean)
+
+
+def noise_of(scales: np.ndarray) -> float:
+    """What white noise on the weights costs, if outputs of equal size cost as much."""
+    return float(np.square(scales).mean())
+
+
+def weight_of(scales: np.ndarray) -> np.ndarray:
+    weight = np.random.default_rng(0).laplace(size=(CHANNELS, 1, 3, 3)) / scales[:, None, None, None]
+    return weight.astype(np.float32)
+
+
+def quantized(scales: np.ndarray, price: float = 1e-3, **options: object) -> tuple[QuantizedTensor, float]:
+    cost = priced.Cost(noise_of(scales), price, (np.ones((CHANNELS, 1, 1)),))
+    given = {"columns": np.arange(TAPS), "damping": 0.01, "passes": 3, "name": "w", **options}
+    return priced.quantize(weight_of(scales), DEPTHWISE, stats_of(scales), cost, **given)  # type: ignore[arg-type]
+
+
+def bits(tensor: QuantizedTensor) -> float:
+    """Of all weights, exponents included."""
+    order = Order.ROW_MAJOR if tensor.run else Order.AXIS0_LAST
+    return 8.0 * len(writer.encode_tensor(writer.CodedTensor("w", tensor, "adaptive", order)).payload)
+
+
+def test_inputs_that_differ_by_a_thousand_cost_nothing_but_exponents() -> None:
+    """A network may scale an input down and the weights up: then steps follow, and symbols hardly change."""
+    alike, _ = quantized(np.ones(CHANNELS))
+    apart, variance = quantized(SCALES)
+    one, lost = quantized(SCALES, stepped=False)
+    assert alike.exponents is None
+    assert one.exponents is None
+    assert apart.exponents is not None
+    assert apart.exponents.shape == (CHANNELS, 1, 1, 1)
+    np.testing.assert_allclose(np.diff(np.log2(SCALES)), np.diff(apart.exponents.ravel()), atol=1)
+    assert apart.distortion / apart.energy < 1.5 * alike.distortion / alike.energy
+    assert bits(apart) < bits(alike) + 6 * CHANNELS
+    assert bits(apart) < 0.7 * bits(one)
+    assert variance < 2 * lost
+    restored = apart.values() * SCALES[:, None, None, None]
+    np.testing.assert_allclose(restored, weight_of(np.ones(CHANNELS)), atol=4 * float(alike.steps))
+
+
+def test_rows_on_uniform_grids_have_steps_too() -> None:
+    """As CMSIS-NN reads depthwise weights, no trellis can follow a row."""
+    apart, _ = quantized(SCALES, columns=None)
+    one, _ = quantized(SCALES, columns=None, stepped=False)
+    assert (apart.run, one.run) == (0, 0)
+    assert apart.exponents is not None
+    assert bits(apart) < 0.7 * bits(one)
+    alike, _ = quantized(np.ones(CHANNELS), columns=None)
+    assert apart.distortion == pytest.approx(alike.distortion, rel=0.1)
+
+
+@pytest.mark.parametrize("largest", [127, 7])
+def test_steps_follow_the_range_that_a_kernel_allows(largest: int) -> None:
+    cost = priced.Cost(noise_of(SCALES), 1e-9, (np.ones((CHANNELS, 1, 1)),), largest)
+    errors = []
+    for stepped in (True, False):
+        options = {"columns": None, "damping": 0.01, "passes": 2, "name": "w", "stepped": stepped}
+        found, _ = priced.quantize(weight_of(SCALES), DEPTHWISE, stats_of(SCALES), cost, **options)  # type: ignore[arg-type]
+        assert np.abs(found.symbols).max() <= largest
+        errors.append(found.distortion)
+    assert errors[0] < errors[1] / 10
+
+
+def test_exponents_that_do_not_pay() -> None:
+    w, even = np.random.default_rng(0).normal(size=(1, 50, 9)), np.ones((1, 50))
+    assert exponents_of(w, even, 1000, 1000) is None
+    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) is None
+    assert (
+        exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000) is None
+    )  # half a bit each, less than exponents cost
+
+
+def test_exponents_are_those_of_the_theory() -> None:
+    w = 30 * np.random.default_rng(0).normal(size=(1, 50, 40))
+    costs = 4.0 ** np.random.default_rng(1).integers(0, 6, (1, 50))
+    found = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
+    assert found is not None
+    np.testing.assert_array_equal(found, np.log2(costs) / 2)
+
+
+def test_exponents_stay_in_range() -> None:
+    w = np.ones((1, 40, 8)) * np.exp2(np.arange(40))[None, :, None]
+    found = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
+    assert found is not None
+    assert (found.min(), found.max()) == (0, exponents.MOST)
+    spread = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
+    assert spread is not None
+    assert (np.diff(spread[0]) <= 0).all()
+
+
+def test_rows_whose_costs_nobody_knows() -> None:
+    energy = np.array([1.0, 1.0, 1.0, 1e-6, 0.0])
+    costs = relative_costs(energy)
+    np.testing.assert_allclose(costs[:3], 1, rtol=0.05)
+    assert costs[3] == pytest.approx(RELATIVE / (1 + RELATIVE) * energy.mean() / 1e-6, rel=0.01)
+    assert np.isfinite(costs).all()
+    np.testing.assert_array_equal(relative_costs(np.zeros(3)), 1)
+
+
+def test_biases_follow_the_steps_of_their_rows() -> None:
+    """Each is off by less than its row's weights make its output err, on however different scales."""
+    tensor, _ = quantized(SCALES, price=1e-2)
+    layer = Layer("w", DEPTHWISE, (), Bias("b", 1.0))
+    bias = np.random.default_rng(2).normal(size=CHANNELS).astype(np.float32)
+    error = DEPTHWISE.to_matrix(weight_of(SCALES) - tensor.values()).astype(np.float64)
+    for factor in (1.0, SCALES.astype(np.float32)):  # outputs that are alike, and outputs scaled as their inputs are
+        stats = stats_of(SCALES * factor)
+        own = ((error @ stats.hessian) * error).sum(axis=-1).ravel()
+        values = bias * factor
+        found = quantize_floats(layer, {"w": weight_of(SCALES), "b": values}, stats, tensor)["b"]
+        assert (np.square(found.values() - values) < own).all()
+        if found.exponents is not None:
+            assert found.run == 1
+            assert (found.symbols % 2 == 0).all()
+    assert found.exponents is not None
