@@ -227,9 +227,11 @@ static cwb_error begin(decoder *state, unsigned char *base, uint32_t number)
 {
     cwb_error error = cwb_tensor_at(&state->file, weights[number].tensor, &state->tensor);
 
+#ifndef CWB_NO_EXPONENTS
     if (error == CWB_OK && weights[number].rows > 1) {
         error = cwb_exponents(&state->tensor, (int8_t *)EXPONENTS, weights[number].rows);
     }
+#endif
     if (error == CWB_OK) error = cwb_begin(&state->tensor, SCRATCH, @NAME@_SCRATCH_BYTES, &state->stream);
     state->left = state->tensor.count;
     state->row_left = 0;
