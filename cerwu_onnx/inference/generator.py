@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -140,15 +142,22 @@ def _version() -> str:
 
 
 def _write(model: onnx.ModelProto) -> str:
-    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
-
-    options = CompilerOptions(
-        model_name="model", restrict_arrays=False, large_temp_threshold_bytes=0, large_weight_threshold=0
-    )
     try:
-        return str(Compiler(options).compile(model))
+        return str(_compiler().compile(model))
     except (RuntimeError, ValueError, KeyError, TypeError, NotImplementedError, IndexError, AttributeError) as error:
         raise ModelError(f"{PACKAGE} cannot write this model in C: {first_line(error)[:300]}") from error
+
+
+@cache
+def _compiler() -> Any:
+    """The generator, which takes seconds to read its templates."""
+    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
+
+    return Compiler(
+        CompilerOptions(
+            model_name="model", restrict_arrays=False, large_temp_threshold_bytes=0, large_weight_threshold=0
+        )
+    )
 
 
 def _take_apart(whole: str, prepared: Prepared, version: str) -> Program:

@@ -39,8 +39,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("layout", ["onnx", "cmsis"])
-@pytest.mark.parametrize("coder", ["ans", "adaptive"])
+@pytest.mark.parametrize(("layout", "coder"), [("onnx", "ans"), ("cmsis", "adaptive")])
 def test_as_onnxruntime(tmp_path: Path, way: str, layout: str, coder: str) -> None:
     container = compressed(net(), tmp_path, method="rtn", weight_layout=layout, coder=coder)
     made = firmware(container, once=way == "once")
@@ -69,9 +68,9 @@ def test_trellis_and_steps_of_rows(tmp_path: Path, way: str) -> None:
     assert_close(outputs(program, inputs), expected(container, inputs))
 
 
-def test_a_constant_node_and_a_folded_normalisation(tmp_path: Path, way: str) -> None:
+def test_a_constant_node_and_a_folded_normalisation(tmp_path: Path) -> None:
     container = compressed(conv_net(), tmp_path)
-    program = compile_program(written(firmware(container, once=way == "once"), tmp_path / "c"), main_of(), *SOURCES)
+    program = compile_program(written(firmware(container), tmp_path / "c"), main_of(), *SOURCES)
     inputs = normal(2, 3, 8, 8, seed=12)
     assert_close(outputs(program, inputs), expected(container, inputs))
 
