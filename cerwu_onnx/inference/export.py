@@ -18,10 +18,17 @@ from cerwu_onnx.inference.split import merged, split
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A program, and what it costs."""
+    """A program.
+
+    Attributes:
+        addition: its sources.
+        costs: what it costs.
+        plain: what the generator wrote: a program with all weights as floats.
+    """
 
     addition: Addition
     costs: Costs
+    plain: str
 
 
 def program_of(container: Container, name: str, *, once: bool = False) -> Inference:
@@ -68,4 +75,5 @@ def program_of(container: Container, name: str, *, once: bool = False) -> Infere
             readme=page(name, found, once=once),
         ),
         found,
+        plain.whole,
     )

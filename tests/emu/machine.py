@@ -128,6 +128,7 @@ class Machine:
         def block(_uc: uc.Uc, address: int, size: int, _user: object) -> None:
             counter[address, size] += 1
 
+        self._uc.ctl_flush_tb()  # what has been translated without the hook would not call it
         hook = self._uc.hook_add(uc.UC_HOOK_BLOCK, block)
         try:
             yield counter
