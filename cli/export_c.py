@@ -68,7 +68,7 @@ def export_c(
     from cerwu_onnx.container import reader
     from cerwu_onnx.firmware.export import default_name, export, write_folder
     from cerwu_onnx.firmware.kernels import read_scales
-    from cerwu_onnx.inference.export import program_of
+    from cerwu_onnx.inference.export import export_program
     from cerwu_onnx.inference.layers import layers_of
 
     if decode_once and not inference:
@@ -81,15 +81,12 @@ def export_c(
         ) from None
     container.check_sections()
     name = default_name(file) if name is None else name
-    program = program_of(container, name, once=decode_once) if inference else None
-    firmware = export(
-        container,
-        name,
-        read_scales(scales) if scales else None,
-        decoder=not without_decoder,
-        layers=layers_of(container),
-        addition=program.addition if program else None,
-    )
+    factors = read_scales(scales) if scales else None
+    costs = None
+    if inference:
+        firmware, costs = export_program(container, name, factors, decoder=not without_decoder, once=decode_once)
+    else:
+        firmware = export(container, name, factors, decoder=not without_decoder, layers=layers_of(container))
     write_folder(firmware, folder, force=force)
     if as_json:
         body = {
@@ -98,7 +95,7 @@ def export_c(
             "files": {name: len(content) for name, content in firmware.files.items()},
             "flash": firmware.flash,
             "scratch": firmware.scratch,
-            **({"inference": asdict(program.costs)} if program else {}),
+            **({"inference": asdict(costs)} if costs else {}),
             "tensors": [asdict(tensor) | {"order": tensor.order.name.lower()} for tensor in firmware.tensors],
         }
         console.show_json(body)

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from cerwu_onnx.container.reader import Container
-from cerwu_onnx.firmware.export import Addition, check_name
+from cerwu_onnx.firmware.export import DECODER_FILES, Addition, Firmware, check_name, decoder_file, export
 from cerwu_onnx.firmware.index import scratch_bytes
+from cerwu_onnx.firmware.kernels import KernelScales
 from cerwu_onnx.inference import source
 from cerwu_onnx.inference.cost import Costs, costs, page
 from cerwu_onnx.inference.decoding import pieces, steps
 from cerwu_onnx.inference.generator import generate
+from cerwu_onnx.inference.layers import layers_of
+from cerwu_onnx.inference.measured import code_bytes
 from cerwu_onnx.inference.memory import plan
 from cerwu_onnx.inference.prepared import prepare
 from cerwu_onnx.inference.split import merged, split
+
+
+def export_program(
+    container: Container, name: str, scales: Mapping[str, KernelScales] | None, *, decoder: bool, once: bool
+) -> tuple[Firmware, Costs]:
+    """Make the C sources of a file, and those that run its model, with all that this costs.
+
+    Args and errors as for :func:`cerwu_onnx.firmware.export.export` and :func:`program_of`.
+    """
+    made = program_of(container, name, once=once)
+    files = {path: decoder_file(path) for path in DECODER_FILES}
+    layers = layers_of(container)
+    files |= export(container, name, addition=made.addition, layers=layers).files
+    whole = code_bytes(files, [f"{name}.c", f"{name}_run.c", "cwb.c"], [f"{name}_run", f"{name}_start"])
+    plain = code_bytes({"plain.c": made.plain.encode()}, ["plain.c"], ["model"])
+    found = replace(
+        made.costs,
+        code=None if whole is None else whole - made.costs.coded - made.costs.constants,
+        plain_code=None if plain is None else plain - made.costs.plain,
+    )
+    addition = replace(made.addition, readme=page(name, found, once=once))
+    return export(container, name, scales, decoder=decoder, layers=layers, addition=addition), found
 
 
 @dataclass(frozen=True, slots=True)

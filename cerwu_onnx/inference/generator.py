@@ -24,10 +24,11 @@ PACKAGE = "emx-onnx-cgen"
 TESTED = ("1.4.0",)
 """Versions of the generator whose text is known."""
 
-_SIZES = {"float": 4, "double": 8, "_Bool": 1, "bool": 1}
-_SIZES |= {f"{sign}int{bits}_t": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)}
+SIZES = {"float": 4, "double": 8, "_Bool": 1, "bool": 1}
+SIZES |= {f"{sign}int{bits}_t": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)}
+"""Bytes of the types that programs have."""
 
-_TYPE = "|".join(_SIZES)
+_TYPE = "|".join(SIZES)
 _DIMS = r"(?:\[\d+\])+"
 _EXTERN = re.compile(rf"^extern const (?:{_TYPE}) (\w+){_DIMS};\n", re.MULTILINE)
 _WEIGHT = re.compile(
@@ -62,7 +63,7 @@ class Array:
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.elements * _SIZES[self.type]
+        return self.elements * SIZES[self.type]
 
 
 @dataclass(frozen=True, slots=True)
