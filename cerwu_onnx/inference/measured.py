@@ -15,7 +15,15 @@ CPU = "-mcpu=cortex_m4+vfp4d16sp"
 MACHINE = "Cortex-M4 with FPU, clang -Os"
 """What the code is compiled for."""
 
-_COMPILE: tuple[str, ...] = ("-target", "thumb-linux-musleabihf", CPU, "-Os", "-std=c99", "-ffunction-sections", "-fdata-sections")
+_COMPILE: tuple[str, ...] = (
+    "-target",
+    "thumb-linux-musleabihf",
+    CPU,
+    "-Os",
+    "-std=c99",
+    "-ffunction-sections",
+    "-fdata-sections",
+)
 _COMPILE += ("-fno-sanitize=undefined", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-w")
 _LINK = ("-target", "thumb-freestanding-eabihf", CPU, "-Wl,--gc-sections")
 

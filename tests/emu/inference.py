@@ -24,18 +24,20 @@ class RunError(Exception):
     """The program returned an error code."""
 
 
-def program(target: Target, sources: Path, folder: Path, level: str = "-Os") -> Elf:
-    """Build the model called ``model`` in the folder ``sources``.
+def program(target: Target, sources: Path, folder: Path, name: str = "model", level: str = "-Os") -> Elf:
+    """Build a model in the folder ``sources``; objects go to ``folder``.
 
     Raises:
         CompileError: it does not compile without warnings, or does not link.
     """
-    parts = [sources / "model.c", sources / "model_run.c", sources / "cwb.c"]
+    parts = [sources / f"{name}.c", sources / f"{name}_run.c", sources / "cwb.c"]
     parts += [build.HERE / "run_stub.c", build.HERE / "tanhf.c"]
-    flags = ["-DEMX_NODE_FN=static __attribute__((noinline))", f"-I{sources}", level]
-    name = f"{sources.name}-{target.name}{level}"
-    objects = [build.compile_object(target.headers, path, folder / f"{path.stem}-{name}.o", *flags) for path in parts]
-    return build.link(target, objects, ENTRIES, folder / f"run-{name}.elf")
+    flags = ["-DEMX_NODE_FN=static __attribute__((noinline))", f"-I{sources}", f"-DMODEL={name}", level]
+    build_name = f"{sources.name}-{target.name}{level}"
+    objects = [
+        build.compile_object(target.headers, path, folder / f"{path.stem}-{build_name}.o", *flags) for path in parts
+    ]
+    return build.link(target, objects, ENTRIES, folder / f"run-{build_name}.elf")
 
 
 @dataclass
