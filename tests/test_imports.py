@@ -19,13 +19,13 @@ FLOORS = (
     ("model", "firmware"),
     ("calibration",),
     ("runtime",),
-    ("evaluate", "report_files"),
+    ("evaluate", "report_files", "inference"),
     ("compression", "stock"),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "stock"}
+ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "stock", "inference"}
 """Rooms that may import onnx and onnxruntime."""
 
 SCIPY = ONNX | {"quantize"}
