@@ -11,13 +11,13 @@ import pytest
 from . import urls
 
 PLACES = (
-    *("pyproject.toml", "reader/pyproject.toml", "js/package.json", "CITATION.cff", "SECURITY.md", "README.md"),
+    *("pyproject.toml", "reader/pyproject.toml", "js/package.json", "CITATION.cff", "SECURITY.md"),
     *("decoder_c/library.json", "decoder_c/library.properties", "decoder_c/idf_component.yml"),
     *("docs/ci.md", "docs/releasing.md", ".github/ISSUE_TEMPLATE/config.yml"),
 )
 """Files that must say where the project lives; reader/ and js/ only where they are."""
 
-ELSEWHERE = re.compile(r"(?:https?|git)\S*//(?!example\.com/OWNER/)[\w./-]*/cerwu-onnx\b")
+ELSEWHERE = re.compile(r"(?:https?|git)\S*//(?!example\.com/OWNER/|github\.com/YOU/)[\w./-]*/cerwu-onnx\b")
 
 needs_git = pytest.mark.skipif(
     shutil.which("git") is None or not (urls.ROOT / ".git").exists(), reason="no clone: git lists the files"
