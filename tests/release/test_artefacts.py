@@ -27,7 +27,7 @@ def test_the_walk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_failure_ends_it_and_says_why() -> None:
-    with pytest.raises(SystemExit, match="(?s)told.*failed with exit code 3"):
+    with pytest.raises(SystemExit, match=r"(?s)told.*failed with exit code 3"):
         check.run(sys.executable, "-c", "import sys; print('told'); sys.exit(3)")
 
 
