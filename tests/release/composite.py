@@ -49,7 +49,7 @@ class Runner:
 
     Attributes:
         temp: that folder.
-        store: what actions/cache keeps, a folder for each key.
+        store: what actions/cache keeps, an archive for each key.
         action: folder of the action.
         installed: an environment that has the package, which stands in for the step that installs one.
     """
@@ -111,17 +111,17 @@ class Runner:
     def _restore(self, path: str, key: str, **more: str) -> dict[str, str]:
         """actions/cache/restore: the entry of this key, or the newest whose key begins so."""
         prefix = more.get("restore-keys")
-        older = sorted(self.store.glob(f"{prefix}*"), key=lambda entry: entry.lstat().st_mtime) if prefix else []
-        found = self.store / key if os.path.lexists(self.store / key) else next(reversed(older), None)
+        older = sorted(self.store.glob(f"{prefix}*"), key=lambda entry: entry.stat().st_mtime) if prefix else []
+        found = self.store / key if (self.store / key).exists() else next(reversed(older), None)
         if found is not None:
-            _copy(found, Path(path))
+            subprocess.run(["tar", "-xf", found], cwd=Path(path).parent, check=True)
         return {"cache-hit": "" if found is None else str(found.name == key).lower()}
 
     def _save(self, path: str, key: str) -> dict[str, str]:
         """actions/cache/save: an entry is never written again, and what does not exist is not kept."""
-        if os.path.lexists(path) and not os.path.lexists(self.store / key):
+        if os.path.lexists(path) and not (self.store / key).exists():
             self.store.mkdir(exist_ok=True)
-            _copy(Path(path), self.store / key)
+            subprocess.run(["tar", "-cf", self.store / key, Path(path).name], cwd=Path(path).parent, check=True)
         return {}
 
     @staticmethod
@@ -139,14 +139,6 @@ class Runner:
             return str(eval(python, {"true": "true"}))
 
         return EXPRESSION.sub(evaluate, text)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A folder, or a link to one."""
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    else:
-        shutil.copytree(source, target, symlinks=True)
 
 
 def main() -> int:
