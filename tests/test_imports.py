@@ -19,7 +19,7 @@ FLOORS = (
     ("model", "firmware"),
     ("calibration",),
     ("runtime",),
-    ("evaluate", "report_files", "inference"),
+    ("evaluate", "report_files", "inference", "verify_files"),
     ("compression", "stock"),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
