@@ -217,6 +217,7 @@ at('again').addEventListener('click', loadAll);
 // Begin
 
 async function begin() {
+  at('rate').value = new URLSearchParams(location.search).get('rate') ?? at('rate').value;
   const samples = new Uint8Array(await (await fetch(url('samples.bin'))).arrayBuffer());
   for (let start = 0; start < samples.length; start += SIDE * SIDE + 1) {
     const [label, ...pixels] = samples.subarray(start, start + SIDE * SIDE + 1);

@@ -74,25 +74,33 @@ def run(console: Console) -> None:
     if missing or not found:
         console.print(f"web: {missing}")
         return
-    table = Table(
-        "weights", "as", "MB", "CPU s", "M weights/CPU s", "page s", "2 workers", "first below", title="On the way"
+    columns = (
+        "weights",
+        "as",
+        "MB",
+        "MB with runtime",
+        "CPU s",
+        "M weights/CPU s",
+        "first below",
+        "page s",
+        "2 workers",
     )
+    table = Table(*columns, title="On the way")
+    module = JS / "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
+    script = "zlib.brotliCompressSync(fs.readFileSync(process.argv[1])).length"
+    runtime = int(subprocess.check_output(["node", "--print", script, module]))
     with tempfile.TemporaryDirectory(prefix="cerwu-web-") as name, serving() as site:
         folder = Path(name)
         with browser.tab(found, folder / "profile") as tab:
             for count, side in SIZES:
-                for row in rows(folder, site, tab, count, side):
+                for row in rows(folder, site, tab, count, side, runtime):
                     table.add_row(*row)
     console.print(table)
-    runtime = JS / "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"
-    packed = subprocess.check_output(
-        ["node", "-p", "zlib.brotliCompressSync(fs.readFileSync(process.argv[1])).length", runtime]
-    )
-    sizes = f"{runtime.stat().st_size / 1e6:.1f} MB, {int(packed) / 1e6:.1f} MB under brotli"
-    console.print(f"onnxruntime-web's own WebAssembly: {sizes}")
+    sizes = f"{module.stat().st_size / 1e6:.1f} MB, {runtime / 1e6:.1f} MB under brotli"
+    console.print(f"runtime: the WebAssembly of onnxruntime-web, {sizes}")
 
 
-def rows(folder: Path, site: Site, tab: browser.Tab, count: int, side: int) -> list[list[str]]:
+def rows(folder: Path, site: Site, tab: browser.Tab, count: int, side: int, runtime: int) -> list[list[str]]:
     """The rows of one network."""
     path, squeezed = folder / "model.onnx", folder / "model.br"
     onnx.save(network(count, side), path)
@@ -100,12 +108,9 @@ def rows(folder: Path, site: Site, tab: browser.Tab, count: int, side: int) -> l
     weights, repeats, body = count * side * side, 5 if count < 80 else 2, squeezed.read_bytes()
     site.answers["/model.onnx"] = (200, {"Content-Encoding": "br"}, body)
     inflated = thread(squeezed, repeats)
-    found = [
-        [
-            *(f"{weights / 1e6:.0f} M", "float, brotli", f"{len(body) / 1e6:.2f}", f"{inflated:.2f}", ""),
-            *(f"{in_page(site, tab, '/model.onnx', repeats, 'null'):.2f}", "", ""),
-        ]
-    ]
+    size_texts = (f"{len(body) / 1e6:.2f}", f"{(len(body) + runtime) / 1e6:.1f}")
+    time_texts = (f"{inflated:.2f}", "", "", f"{in_page(site, tab, '/model.onnx', repeats, 'null'):.2f}", "")
+    found = [[f"{weights / 1e6:.0f} M", "float, brotli", *size_texts, *time_texts]]
     for coder in ("ans", "adaptive"):
         packed = folder / "model.cwb"
         settings = cerwu_onnx.Settings(method="rtn", levels=15, coder=coder)
@@ -114,8 +119,10 @@ def rows(folder: Path, site: Site, tab: browser.Tab, count: int, side: int) -> l
         size, seconds = packed.stat().st_size, thread(packed, repeats)
         below = f"{8e-6 * (len(body) - size) / (seconds - inflated):,.0f} Mbit/s" if seconds > inflated else "always"
         clock = [f"{in_page(site, tab, '/model.cwb', repeats, workers):.2f}" for workers in "02"]
-        speed = f"{weights / seconds / 1e6:,.0f}"
-        found.append(["", f".cwb, {coder}", f"{size / 1e6:.2f}", f"{seconds:.2f}", speed, *clock, below])
+        size_texts = (f"{size / 1e6:.2f}", f"{(size + runtime) / 1e6:.1f}")
+        found.append(
+            ["", f".cwb, {coder}", *size_texts, f"{seconds:.2f}", f"{weights / seconds / 1e6:,.0f}", below, *clock]
+        )
     return found
 
 
