@@ -94,6 +94,12 @@ def test_library_json_names_files_that_exist() -> None:
         assert list(DECODER.glob(pattern)), pattern
 
 
+def test_packages_carry_the_license() -> None:
+    assert (DECODER / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "LICENSE" in json.loads((DECODER / "library.json").read_text())["export"]["include"]
+    assert '- "LICENSE"' in (DECODER / "idf_component.yml").read_text()
+
+
 def test_arduino_finds_header_and_sources() -> None:
     """Arduino compiles every C file of src/, with src/ as the only include folder: so the kernels are headers."""
     assert {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"} <= (

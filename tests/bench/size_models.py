@@ -131,8 +131,8 @@ def reference(container: reader.Container, source: Path) -> tuple[np.ndarray, np
     with np.load(data) as arrays:
         found = next((arrays[name] for name in (wanted.name, "x") if name in arrays), None)
         values = arrays[arrays.files[0]] if found is None else found
-    shape = [1, *wanted.shape[1:]]
-    values = values[0].astype(np.float32).reshape(shape)
+    scale = np.float32(255 if values.dtype == np.uint8 else 1)  # images, as their eval.py reads them
+    values = (values[0].astype(np.float32) / scale).reshape([1, *wanted.shape[1:]])
     return values, session.run(None, {wanted.name: values})[0]
 
 
