@@ -16,10 +16,10 @@ FLOORS = (
     ("config", "native", "report", "user_functions"),
     ("entropy", "jobs"),
     ("container", "quantize"),
-    ("model", "firmware"),
+    ("model", "firmware", "verify_files"),
     ("calibration",),
     ("runtime",),
-    ("evaluate", "report_files", "verify_files"),
+    ("evaluate", "report_files"),
     ("compression",),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
