@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml cerwu_onnx/_version.py CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
+.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs check-release urls clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -77,7 +77,6 @@ mutants: $(TOOLS) ## plant some hundred bugs of one line, one at a time: do the 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs
 
-.PHONY: check-release urls
 check-release: ## build what a release publishes, install it in empty environments, use it (minutes; docs/releasing.md)
 	@$(PYTHON) tests/release/check.py
 

@@ -17,9 +17,9 @@ FLOORS = (
     ("entropy", "jobs"),
     ("container", "quantize"),
     ("model", "firmware"),
-    ("calibration", "verify_files"),
+    ("calibration",),
     ("runtime",),
-    ("evaluate", "report_files"),
+    ("evaluate", "report_files", "verify_files"),
     ("compression",),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
