@@ -64,6 +64,7 @@ def test_one_version() -> None:
             ("decoder_c/library.json", r'^  "version": "(.+)",$'),
             ("decoder_c/library.properties", r"^version=(.+)$"),
             ("js/package.json", r'^  "version": "(.+)",$'),
+            ("js/package-lock.json", r'^  "version": "(.+)",$'),
             ("CITATION.cff", r"^version: (.+)$"),
             ("CHANGELOG.md", r"^## (\d\S*)$"),  # the first heading: the newest version
         )
