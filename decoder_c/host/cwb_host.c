@@ -5,6 +5,7 @@
  * opaque block of memory of cwb_host_file_bytes() bytes, owned by the caller.
  */
 #include "cwb.h"
+#include "cwb_crc.h"
 #include "cwb_encode.h"
 #include "cwb_pack.h"
 #include "cwb_search.h"
@@ -49,50 +50,13 @@ EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                             const uint8_t *states, double *scratch, double *values);
 
-/* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
- * follow it. The decoder calls this as CWB_CRC32. */
-static uint32_t crc_tables[8][256];
-
-static void make_crc_tables(void)
-{
-    uint32_t byte, k;
-
-    for (byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-
-        for (k = 0; k < 8; k++) {
-            crc = (crc >> 1) ^ (crc & 1 ? UINT32_C(0xEDB88320) : 0);
-        }
-        crc_tables[0][byte] = crc;
-    }
-    for (k = 1; k < 8; k++) {
-        for (byte = 0; byte < 256; byte++) {
-            uint32_t crc = crc_tables[k - 1][byte];
-
-            crc_tables[k][byte] = (crc >> 8) ^ crc_tables[0][crc & 0xFF];
-        }
-    }
-}
-
 uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size)
 {
-    crc = ~crc;
-    for (; size >= 8; size -= 8, data += 8) {
-        crc ^= data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
-        crc = crc_tables[7][crc & 0xFF] ^ crc_tables[6][crc >> 8 & 0xFF] ^ crc_tables[5][crc >> 16 & 0xFF] ^
-              crc_tables[4][crc >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]] ^ crc_tables[1][data[6]] ^
-              crc_tables[0][data[7]];
-    }
-    while (size-- > 0) {
-        crc = (crc >> 8) ^ crc_tables[0][(crc ^ *data++) & 0xFF];
-    }
-    return ~crc;
+    return cwb_fast_crc32(crc, data, size);
 }
 
-/* To be called before anything else, once: it also makes the tables of the CRC. */
 uint32_t cwb_host_abi(void)
 {
-    make_crc_tables();
     return CWB_HOST_ABI;
 }
 

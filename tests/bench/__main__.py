@@ -1,10 +1,11 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, start. The first four by default: ``memory`` writes some ten
+targets, defaults, kl, untrusted, trained, deltas, cpp, start. The first four by default: ``memory`` writes some ten
 gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
 ``targets``, ``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too.
-``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
+``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch; ``cpp``
+needs cmake and a C++ compiler.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from . import (
     cache,
+    cpp,
     decode,
     defaults,
     deltas,
@@ -42,7 +44,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "start"),
+    *("untrusted", "trained", "deltas", "cpp", "start"),
 )
 """Parts that need none of the real models."""
 
@@ -95,6 +97,8 @@ def main() -> None:
         kl.run(everything, console, deep, arguments.python, arguments.column, fine=arguments.fine)
     if "deltas" in parts:
         deltas.run(sample_models(names), console)
+    if "cpp" in parts:
+        cpp.run(sample_models(names), console)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:
