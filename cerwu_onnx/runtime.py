@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from cerwu_onnx import native
 from cerwu_onnx.array_files import masks
 from cerwu_onnx.array_files.dtypes import Typed, from_coded, from_raw
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import packed, reader
-from cerwu_onnx.errors import CheckFailed, CorruptFileError, UsageError, packages_for
+from cerwu_onnx.container import reader
+from cerwu_onnx.errors import BaseError, CheckFailed, CorruptFileError, UsageError, packages_for
 
 if TYPE_CHECKING:
     import onnx
@@ -128,13 +128,11 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
     def to_onnx(
         self,
         keep: Callable[[onnx.TensorProto, Elements], bool] | None = None,
-        arrays: Iterable[npt.NDArray[Any]] | None = None,
     ) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
 
         Args:
             keep: called with each decoded initializer and its elements; true if it has stored them elsewhere.
-            arrays: the decoded tensors, where their decoding has begun.
 
         Raises:
             CorruptFileError: a check fails.
@@ -151,8 +149,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
                 "the file holds weights only, no graph: no ONNX model can be made of it; "
                 "compress without --weights-only (weights_only=True) for that"
             )
-        arrays = self.container.decode_all() if arrays is None else arrays
-        tensors = zip(self.container.tensors, arrays, strict=True)
+        tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
         given = ((record.name, int(record.element), values) for record, values in tensors)
         return join(skeleton, given, keep, section=(self.container.base or self.container).section_size(f.Kind.GRAPH))
 
@@ -296,13 +293,17 @@ def load_session(path: str | Path, *, base: str | Path | None = None, **options:
         BaseError, CorruptFileError: as for :func:`open`, or a check fails.
         ModelError: onnxruntime cannot load the model that the file holds.
     """
+    given = options.pop("sess_options", None)
     with packages_for("load_session"):
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(packed.prime)  # in C, while modules are loaded
-            from cerwu_onnx.model.elements import FLOATS
-            from cerwu_onnx.model.skeleton import join  # noqa: F401
-        model = open(path, base=base)
-        arrays = model.container.decode_all()  # threads begin, while onnxruntime is loaded
+        if native.available():
+            from cerwu_onnx.model.native_sessions import native_session
+
+            contents = [None if part is None else reader.content_of(part) for part in (path, base)]
+            try:
+                return native_session(contents[0] or b"", contents[1], given, options)
+            except (CorruptFileError, BaseError) as error:
+                raise type(error)(f"{path}: {error}") from None
+        from cerwu_onnx.model.elements import FLOATS
         from cerwu_onnx.model.sessions import new_session
     elements: dict[str, Elements] = {}
 
@@ -311,8 +312,7 @@ def load_session(path: str | Path, *, base: str | Path | None = None, **options:
             elements[tensor.name] = raw
         return tensor.name in elements
 
-    rebuilt = model.to_onnx(aside, arrays)
-    return new_session(rebuilt, options.pop("sess_options", None), elements, **options)
+    return new_session(open(path, base=base).to_onnx(aside), given, elements, **options)
 
 
 def compare(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "types", "_version"),
     ("config", "native", "report", "user_functions"),
-    ("entropy", "jobs"),
+    ("entropy", "jobs", "native_model"),
     ("container", "quantize", "array_files"),
     ("model", "firmware"),
     ("calibration",),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import CorruptFileError
-from cerwu_onnx.jobs.threads import session_threads
+from cerwu_onnx.jobs.threads import session_threads, shared
 
 if TYPE_CHECKING:
     from cerwu_onnx.container.reader import Container
@@ -64,13 +64,8 @@ def _batches(records: Sequence[f.Record]) -> Iterator[Sequence[f.Record]]:
 
 def _started(container: Container, batch: Sequence[f.Record], pool: ThreadPoolExecutor, workers: int) -> _Started:
     """Begin to decode a batch: its tensors, largest first, go to the worker who has the least to do."""
-    shares: list[list[int]] = [[] for _ in range(min(workers, len(batch)))]
-    load = [0] * len(shares)
     costs = [record.count * (1 if record.kind is f.Kind.ANS else ADAPTIVE) for record in batch]
-    for place in sorted(range(len(batch)), key=lambda place: -costs[place]):
-        worker = load.index(min(load))
-        shares[worker].append(place)
-        load[worker] += costs[place]
+    shares = shared(costs, min(workers, len(batch)))
     return batch, [(share, pool.submit(container.decode_list, [batch[place] for place in share])) for share in shares]
 
 

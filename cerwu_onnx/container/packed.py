@@ -56,12 +56,6 @@ def unpack(payload: bytes, most: int) -> bytes:
     return content
 
 
-def prime() -> None:
-    """Let the model read the primer, which it does once. In C, other threads run meanwhile."""
-    if native.available():
-        native.prime(PRIMER)
-
-
 def most_content(size: int) -> int:
     """The bytes that a payload of so many may stand for."""
     return FREE + EXPANSION * size
@@ -132,4 +126,4 @@ def _primed(primer: bytes) -> Model:
     return model
 
 
-__all__ = ["most_content", "pack", "prime", "unpack"]
+__all__ = ["most_content", "pack", "unpack"]

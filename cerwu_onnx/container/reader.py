@@ -264,15 +264,24 @@ def read(path: str | Path, base: str | Path | Container | None = None) -> Contai
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
     base = read_base(base) if isinstance(base, (str, Path)) else base
-    reading(path)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    data = content_of(path)
     try:
         return parse(data, base)
     except (CorruptFileError, BaseError) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def content_of(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    reading(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_base(path: str | Path) -> Container:
