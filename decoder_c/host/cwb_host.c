@@ -7,6 +7,7 @@
 #include "cwb.h"
 #include "cwb_crc.h"
 #include "cwb_encode.h"
+#include "cwb_onnx.h"
 #include "cwb_pack.h"
 #include "cwb_search.h"
 
@@ -19,7 +20,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 11
+#define CWB_HOST_ABI 13
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -35,6 +36,18 @@ EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
 EXPORT int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
 EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
+EXPORT int32_t cwb_host_onnx_open(void **model, const void *file, size_t size, const void *base, size_t base_size);
+EXPORT void cwb_host_onnx_close(void *model);
+EXPORT const char *cwb_host_onnx_strerror(int32_t error);
+EXPORT size_t cwb_host_onnx_tensors(const void *model);
+EXPORT int32_t cwb_host_onnx_tensor(const void *model, size_t index, uint64_t info[7], const char **name,
+                                    const int64_t **dims);
+EXPORT int32_t cwb_host_onnx_apart(void *model, const char *location, size_t least);
+EXPORT size_t cwb_host_onnx_size(const void *model);
+EXPORT int32_t cwb_host_onnx_frame(const void *model, void *out, size_t capacity);
+EXPORT int32_t cwb_host_onnx_decode_list(const void *model, const uint32_t *indices, uint32_t count, void *const *out);
+EXPORT int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                                    const size_t *capacities);
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
@@ -198,6 +211,86 @@ int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t
     cwb_error error = tensor_at(file, index, &tensor);
 
     return error == CWB_OK ? cwb_delta_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
+
+int32_t cwb_host_onnx_open(void **model, const void *file, size_t size, const void *base, size_t base_size)
+{
+    return cwb_onnx_open((cwb_onnx **)model, file, size, base, base_size);
+}
+
+void cwb_host_onnx_close(void *model)
+{
+    cwb_onnx_close((cwb_onnx *)model);
+}
+
+const char *cwb_host_onnx_strerror(int32_t error)
+{
+    return cwb_onnx_strerror(error);
+}
+
+size_t cwb_host_onnx_tensors(const void *model)
+{
+    return cwb_onnx_tensors((const cwb_onnx *)model);
+}
+
+/* info: size, offset, type, whether the elements are apart, whether a node reads them, rank, length of the name. */
+int32_t cwb_host_onnx_tensor(const void *model, size_t index, uint64_t info[7], const char **name, const int64_t **dims)
+{
+    cwb_onnx_tensor tensor;
+    int32_t error = cwb_onnx_tensor_at((const cwb_onnx *)model, index, &tensor);
+
+    if (error == CWB_OK) {
+        info[0] = tensor.size;
+        info[1] = tensor.offset;
+        info[2] = (uint64_t)tensor.type;
+        info[3] = (uint64_t)tensor.apart;
+        info[4] = (uint64_t)tensor.is_read;
+        info[5] = tensor.rank;
+        info[6] = tensor.name_length;
+        *name = tensor.name;
+        *dims = tensor.dims;
+    }
+    return error;
+}
+
+int32_t cwb_host_onnx_apart(void *model, const char *location, size_t least)
+{
+    return cwb_onnx_apart((cwb_onnx *)model, location, least);
+}
+
+size_t cwb_host_onnx_size(const void *model)
+{
+    return cwb_onnx_size((const cwb_onnx *)model);
+}
+
+int32_t cwb_host_onnx_frame(const void *model, void *out, size_t capacity)
+{
+    return cwb_onnx_frame((const cwb_onnx *)model, out, capacity);
+}
+
+/* As cwb_host_decode_list, to places that have room for the tensors. */
+int32_t cwb_host_onnx_decode_list(const void *model, const uint32_t *indices, uint32_t count, void *const *out)
+{
+    int32_t error = CWB_OK;
+    uint32_t i;
+
+    for (i = 0; error == CWB_OK && i < count; i++) {
+        error = cwb_onnx_decode((const cwb_onnx *)model, indices[i], out[i], SIZE_MAX);
+    }
+    return error;
+}
+
+/* Decodes several tensors in one call, so that a thread of an interpreter need not wait for its turn between them. */
+int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                             const size_t *capacities)
+{
+    int32_t error = CWB_OK;
+    uint32_t i;
+
+    for (i = 0; error == CWB_OK && i < count; i++) {
+        error = cwb_host_decode_f32(file, indices[i], out[i], capacities[i]);
+    }
+    return error;
 }
 
 int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)

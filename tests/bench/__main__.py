@@ -1,8 +1,8 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, cpp, web. The first four by default: ``memory`` writes some ten
-gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web. The first four by default: ``memory`` writes some
+ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
 ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas`` and ``web`` take minutes, ``kl`` the first time, too.
 ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch; ``cpp``
 needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
@@ -33,6 +33,7 @@ from . import (
     scaling,
     sources,
     speed,
+    start,
     targets,
     trained,
     untrusted,
@@ -44,7 +45,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "web"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web"),
 )
 """Parts that need none of the real models."""
 
@@ -115,6 +116,8 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "start" in parts:
+        start.run(sample_models(names), console)
     if "untrusted" in parts:
         untrusted.run(sample_models(names), console)
     if "web" in parts:
