@@ -9,10 +9,10 @@ PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
 STAMP  := $(VENV)/.stamp
 TOOLS  := $(VENV)/.tools
-INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
+INPUTS := pyproject.toml cerwu_onnx/_version.py CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cpp test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
+.PHONY: help venv demo demo-cpp demo-web wasm npm test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs check-release urls clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -33,6 +33,15 @@ $(TOOLS): $(STAMP)
 demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compare
 	@$(MAKE) --no-print-directory -C decoder_c rebuild
 	@$(BIN)/python sample_models/demo.py
+
+wasm: $(TOOLS) ## build js/src/cwb-wasm.js, the decoder for browsers, by ziglang
+	@$(BIN)/python js/wasm/build.py
+
+npm: wasm ## build js/cerwu-onnx-VERSION.tgz, the package for npm
+	@cd js && npm pack --silent
+
+demo-web: $(TOOLS) ## show the demo of js/demo to a headless Chromium; print what stands there (node, npm, chromium)
+	@$(BIN)/python -m tests.js.demo
 
 demo-cpp: $(TOOLS) ## classify with a sample model in C++: a session of onnxruntime from its .cwb file (docs/cpp.md)
 	@$(BIN)/python -m tests.cpp.demo
@@ -82,7 +91,14 @@ mutants: $(TOOLS) ## plant some hundred bugs of one line, one at a time: do the 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs
 
+check-release: ## build what a release publishes, install it in empty environments, use it (minutes; docs/releasing.md)
+	@$(PYTHON) tests/release/check.py
+
+urls: ## say where the project lives: make urls URL=https://github.com/YOU/cerwu-onnx
+	@$(PYTHON) -m tests.release.urls "$(URL)"
+
 clean: ## remove .venv, build products and caches
+	rm -rf js/node_modules js/src/cwb-wasm.js js/*.tgz
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(MAKE) --no-print-directory -C decoder_c clean

@@ -34,6 +34,10 @@ class MissingPackageError(UsageError, ImportError):
     """A feature needs a package that is not installed: the reader alone needs numpy only (exit 2)."""
 
 
+class GeneratorError(UsageError):
+    """The C generator of ``--inference`` is of a version that was not tried, or writes what is not known (exit 2)."""
+
+
 class ModelError(CerwuError):
     """The ONNX model is invalid or unsupported (exit 3)."""
 

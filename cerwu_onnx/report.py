@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ class Point:
     low: float | None = None
 
 
+_NUMBERED = re.compile(r"(onnx::\w+_|val_)?\d+")
+"""Names that exporters give to tensors that have none: ``onnx::Conv_57``."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerReport:
     """One quantised weight.
@@ -56,6 +61,7 @@ class LayerReport:
         loss_share: share of its ``output_loss`` in the sum over all layers.
         blocks: number of blocks of columns in which its Hessians were kept; 1 unless they were too large for the
             memory.
+        node: name of the first node that reads it; empty where the file does not tell.
     """
 
     name: str
@@ -74,6 +80,11 @@ class LayerReport:
     output_loss: float | None = None
     loss_share: float | None = None
     blocks: int = 1
+    node: str = ""
+
+    def called(self) -> str:
+        """What people call the layer: the tensor's name, or the node's if an exporter has but numbered the tensor."""
+        return self.node if self.node and _NUMBERED.fullmatch(self.name) else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from .options import (
     parse_share,
     parse_size,
 )
+from .paged import HelpAll
 
-EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
+EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz"
 
 _DEFAULT = Settings()
 _AIMLESS = Target()
@@ -335,6 +336,7 @@ def compress(
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Compress an ONNX model into a .cwb file.
 

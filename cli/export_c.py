@@ -44,6 +44,17 @@ def export_c(
         bool,
         typer.Option("--without-decoder", help="Leave out cwb.h and cwb.c, if the decoder is linked as a library."),
     ] = False,
+    inference: Annotated[
+        bool,
+        typer.Option("--inference", help="Also write a C function that runs the model. Needs cerwu-onnx[inference]."),
+    ] = False,
+    decode_once: Annotated[
+        bool,
+        typer.Option(
+            "--decode-once",
+            help="With --inference: decode all weights at the start, not those of each layer before it runs.",
+        ),
+    ] = False,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -57,7 +68,11 @@ def export_c(
     from cerwu_onnx.container import reader
     from cerwu_onnx.firmware.export import default_name, export, write_folder
     from cerwu_onnx.firmware.kernels import read_scales
+    from cerwu_onnx.inference.export import export_program
+    from cerwu_onnx.inference.layers import layers_of
 
+    if decode_once and not inference:
+        raise UsageError("--decode-once says how --inference decodes weights: give both")
     try:
         container = reader.read(file)
     except BaseError:
@@ -65,12 +80,13 @@ def export_c(
             f"{file} is a delta, which the device reads as it is, beside its base (cwb_delta_open): export the base"
         ) from None
     container.check_sections()
-    firmware = export(
-        container,
-        default_name(file) if name is None else name,
-        read_scales(scales) if scales else None,
-        decoder=not without_decoder,
-    )
+    name = default_name(file) if name is None else name
+    factors = read_scales(scales) if scales else None
+    costs = None
+    if inference:
+        firmware, costs = export_program(container, name, factors, decoder=not without_decoder, once=decode_once)
+    else:
+        firmware = export(container, name, factors, decoder=not without_decoder, layers=layers_of(container))
     write_folder(firmware, folder, force=force)
     if as_json:
         body = {
@@ -79,6 +95,7 @@ def export_c(
             "files": {name: len(content) for name, content in firmware.files.items()},
             "flash": firmware.flash,
             "scratch": firmware.scratch,
+            **({"inference": asdict(costs)} if costs else {}),
             "tensors": [asdict(tensor) | {"order": tensor.order.name.lower()} for tensor in firmware.tensors],
         }
         console.show_json(body)

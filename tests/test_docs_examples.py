@@ -86,6 +86,11 @@ def test_the_commands_of_the_tutorials(name: str, folder: Path, run: Run) -> Non
         words = shlex.split(command)
         if words[0] == "cc" and shutil.which("cc") is None:
             pytest.skip("no cc: install a C compiler to build the tutorial's program")
+        if "--inference" in words:
+            pytest.importorskip("emx_onnx_cgen", reason="no C generator: pip install -e '.[inference]'")
+        if "tests.emu" in words:
+            pytest.importorskip("ziglang", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
+            pytest.importorskip("unicorn", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
         ran.append(command)
         if words[0] != "cerwu-onnx" or set(command) & set("|&;$"):  # what takes a shell
             return tutorials.bash(command, place)

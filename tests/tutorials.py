@@ -52,9 +52,15 @@ def run(page: str, folder: Path, shell: Shell) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Of the commands: this environment's programs, 96 columns, one thread."""
+    """Of the commands: this environment's programs and these tests, 96 columns, one thread."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "COLUMNS": "96", "OPENBLAS_NUM_THREADS": "1", "NO_COLOR": "1"}
+    return os.environ | {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "96",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+    }
 
 
 def bash(command: str, folder: Path) -> str:

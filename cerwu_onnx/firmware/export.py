@@ -6,21 +6,40 @@ The array leaves out the packed sections, which the C decoder cannot use; payloa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cerwu_onnx
-from cerwu_onnx.container import writer
+from cerwu_onnx.container import format as f
+from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.firmware import c_source, texts
 from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
+from cerwu_onnx.firmware.layers import Layer, layer_text
 from cerwu_onnx.jobs.files import check_target, write_atomic
 
 DECODER_FILES = ("cwb.h", "cwb.c")
 """The decoder, in the folder decoder_c of the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What a program that uses the tensors adds to the sources.
+
+    Attributes:
+        tensors: names of the tensors that it decodes: no others are in the array.
+        header: text for the model's header.
+        files: contents by file name.
+        readme: text for the page.
+    """
+
+    tensors: frozenset[str]
+    header: str
+    files: Mapping[str, bytes]
+    readme: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,13 @@ class Firmware:
 
 
 def export(
-    container: Container, name: str, scales: Mapping[str, KernelScales] | None = None, *, decoder: bool = True
+    container: Container,
+    name: str,
+    scales: Mapping[str, KernelScales] | None = None,
+    *,
+    decoder: bool = True,
+    layers: Sequence[Layer] = (),
+    addition: Addition | None = None,
 ) -> Firmware:
     """Make the C sources of a file.
 
@@ -52,6 +77,8 @@ def export(
         name: the model's name in C: letters, digits and underscores.
         scales: input and output scales by tensor, for int8 kernels.
         decoder: whether the decoder's sources are among the files.
+        layers: what the header says of the layers, in the order in which the graph runs.
+        addition: a program that uses the tensors.
 
     Raises:
         UsageError: ``name`` is no identifier, means something in C or C++ or is the decoder's own, a scale does not
@@ -59,13 +86,11 @@ def export(
         CorruptFileError: the file is damaged. Every tensor is decoded to find out, because nothing checks the bytes
             again before they are in flash.
     """
-    if not c_source.is_model_name(name):
-        raise UsageError(
-            f"model name {name!r} does not fit: 1 to 32 of a-z, 0-9 and _, a letter first, other than 'cwb', a header, "
-            "or a word of C or C++ (model_... is always free)"
-        )
+    check_name(name)
     for record in container.tensors:
         container.decode(record)
+    if addition is not None:
+        container = only(container, addition.tensors)
     data = without_packed_sections(container)
     tensors = firmware_tensors(container)
     scratch = max((tensor.scratch for tensor in tensors), default=0)
@@ -76,13 +101,29 @@ def export(
         for tensor, kinds in constants.items()
         for kind, values in kinds.items()
     }
+    more = layer_text(name, layers, by_name) + (addition.header if addition else "")
+    about = texts.readme(name, data, tensors, scratch, arrays, runs=addition is not None)
     files = {
-        f"{name}.h": texts.header(name, container, data, tensors, scratch, arrays).encode(),
+        f"{name}.h": texts.header(name, container, data, tensors, scratch, arrays, more).encode(),
         f"{name}.c": texts.source(name, data, arrays).encode(),
-        "README.md": texts.readme(name, data, tensors, scratch, arrays).encode(),
+        **(addition.files if addition else {}),
+        f"{name}.md": (about + (addition.readme if addition else "")).encode(),
     }
     files |= {path: decoder_file(path) for path in DECODER_FILES if decoder}
     return Firmware(name, files, tensors, len(data), scratch)
+
+
+def check_name(name: str) -> None:
+    """Check that a model may have this name in C.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not c_source.is_model_name(name):
+        raise UsageError(
+            f"model name {name!r} does not fit: 1 to 32 of a-z, 0-9 and _, a letter first, other than 'cwb', a header, "
+            "or a word of C or C++ (model_... is always free)"
+        )
 
 
 def default_name(path: Path) -> str:
@@ -94,6 +135,8 @@ def default_name(path: Path) -> str:
 def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
     """Write the files into a folder, which is made if it does not exist; each is written completely or not at all.
 
+    Files that are there already, with the same content, are left alone.
+
     Raises:
         UsageError: the folder cannot be made or written, or a file exists and ``force`` is not set.
     """
@@ -103,10 +146,29 @@ def write_folder(firmware: Firmware, folder: Path, *, force: bool) -> None:
         raise UsageError(f"{folder} is a file: give a folder") from None
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
-    for name in firmware.files:
+    missing = {name: content for name, content in firmware.files.items() if not _is_there(folder / name, content)}
+    for name in missing:
         check_target(folder / name, overwrite=force)
-    for name, content in firmware.files.items():
+    for name, content in missing.items():
         write_atomic(folder / name, content, overwrite=force)
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    """Whether a file with this content exists: models in one folder share the decoder."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def only(container: Container, names: Collection[str]) -> Container:
+    """The file with no tensors but these, which keep their names here though the file has none, and its metadata."""
+    kept = [record for record in container.tensors if record.name in names]
+    about = [record for record in container.records if record.kind is f.Kind.METADATA]
+    parts = [writer.Encoded(record, container.payload(record)) for record in (*kept, *about)]
+    smaller = reader.parse(writer.assemble(parts, container.version))
+    named = [replace(record, name=old.name) for record, old in zip(smaller.tensors, kept, strict=True)]
+    return Container(smaller.data, (*named, *smaller.records[len(named) :]))
 
 
 def without_packed_sections(container: Container) -> bytes:

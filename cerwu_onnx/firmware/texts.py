@@ -18,8 +18,9 @@ def header(
     tensors: tuple[FirmwareTensor, ...],
     scratch: int,
     arrays: Mapping[str, tuple[int, ...]],
+    more: str = "",
 ) -> str:
-    """The text of the .h file."""
+    """The text of the .h file; ``more`` is added at its end."""
     upper = name.upper()
     metadata = container.metadata()
     about = ", ".join(f"{key} {metadata[key]}" for key in ("model", "method", "lambda", "levels") if key in metadata)
@@ -72,6 +73,7 @@ def header(
             if declarations
             else []
         ),
+        *(["", more.rstrip()] if more else []),
         "",
         "#ifdef __cplusplus",
         "}",
@@ -115,8 +117,10 @@ def readme(
     tensors: tuple[FirmwareTensor, ...],
     scratch: int,
     arrays: Mapping[str, tuple[int, ...]],
+    *,
+    runs: bool = False,
 ) -> str:
-    """The table of flash and RAM."""
+    """The table of flash and RAM; ``runs`` if a program runs the model."""
     constants = 4 * sum(map(len, arrays.values()))
     rows = [
         f"| `{c_source.comment_text(tensor.name)}` | {'x'.join(map(str, tensor.shape)) or 'scalar'} | {tensor.coding} "
@@ -125,10 +129,12 @@ def readme(
         for tensor in tensors
     ]
     rest = len(data) - sum(tensor.flash for tensor in tensors)
+    sources = (f"{name}.c", *([f"{name}_run.c"] if runs else []), "cwb.c")
     lines = [
         f"# {name}: a compressed model for firmware",
         "",
-        f"Compile `{name}.c` and the decoder, `cwb.c`, with this folder on the include path. Nothing else is needed.",
+        f"Compile {', '.join(f'`{file}`' for file in sources)}, with this folder on the include path.",
+        "Link the C library and its mathematics (`-lm`)." if runs else "Nothing else is needed.",
         "",
         "| flash | bytes |",
         "|---|---:|",

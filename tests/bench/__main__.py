@@ -1,11 +1,11 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, cpp, start. The first four by default: ``memory`` writes some ten
-gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
-``targets``, ``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too.
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web. The first four by default: ``memory`` writes some
+ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
+``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas`` and ``web`` take minutes, ``kl`` the first time, too.
 ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch; ``cpp``
-needs cmake and a C++ compiler.
+needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from . import (
     targets,
     trained,
     untrusted,
+    web,
     wide,
 )
 from .models import ABSENT, sample_models, shared_models
@@ -44,7 +45,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "start"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web"),
 )
 """Parts that need none of the real models."""
 
@@ -119,6 +120,8 @@ def main() -> None:
         start.run(sample_models(names), console)
     if "untrusted" in parts:
         untrusted.run(sample_models(names), console)
+    if "web" in parts:
+        web.run(console)
     if "trained" in parts:
         trained.run(folder, console)
     if "scaling" in parts:

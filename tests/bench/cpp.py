@@ -1,7 +1,8 @@
 """What a session from a .cwb file costs in C++, beside one from the float model: time to open it, and memory.
 
-Both are opened in turn in one process, from files that the system has in its memory; the best of several times counts.
-Peak memory is that of a process which opens one session and does nothing else.
+Both are opened in turn in one process, from files that the system has in its memory; the best of several times counts,
+of the clock and of the processor, all threads together. Peak memory is that of a process which opens one session and
+does nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ LAYERS = (1, 5, 20)
 
 def run(models: list[BenchModel], console: Console) -> None:
     """Print a table; a word where something is missing."""
-    table = Table("model", "weights", ".onnx MB", ".cwb MB", "opens .onnx", ".cwb", "ratio", "peak .onnx", ".cwb")
+    table = Table(
+        "model", "weights", ".onnx MB", ".cwb MB", "opens .onnx", ".cwb", "ratio", "CPU", "peak .onnx", ".cwb"
+    )
     with tempfile.TemporaryDirectory(prefix="cerwu-cpp-") as name:
         folder = Path(name)
         try:
@@ -45,7 +48,7 @@ def run(models: list[BenchModel], console: Console) -> None:
             return
         for title, weights, plain, ours in _pairs(models, folder):
             done = subprocess.run([probe, "time", ours, plain, str(TIMES)], capture_output=True, text=True, check=True)
-            a, b = map(float, done.stdout.split())
+            ours_seconds, plain_seconds, ours_cpu, plain_cpu = map(float, done.stdout.split())
             kilobytes = [
                 int(subprocess.run([probe, "memory", path], capture_output=True, text=True, check=True).stdout)
                 for path in (plain, ours)
@@ -55,9 +58,10 @@ def run(models: list[BenchModel], console: Console) -> None:
                 f"{weights:,}",
                 f"{plain.stat().st_size / 1e6:.2f}",
                 f"{ours.stat().st_size / 1e6:.2f}",
-                f"{1000 * b:.1f} ms",
-                f"{1000 * a:.1f} ms",
-                f"{a / b:.1f}",
+                f"{1000 * plain_seconds:.1f} ms",
+                f"{1000 * ours_seconds:.1f} ms",
+                f"{ours_seconds / plain_seconds:.1f}",
+                f"{ours_cpu / plain_cpu:.1f}",
                 *(f"{1024 * k / 1e6:.0f} MB" for k in kilobytes),
             )
     console.print(table)

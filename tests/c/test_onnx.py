@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..compat import forms, quantised, values
 from ..compat.case import Skipped
 from ..compression.test_deltas import LAMBDA, moved, network
 from ..fuzz import graph as mutants
-from ..fuzz.reader import exact_file, join, parts, with_payload
+from ..fuzz.reader import exact_file, join, parts, typed_model, with_payload
 from ..hostile.make import Case, cases
 from .conftest import DECODER, ROOT, Compile
 from .onnx_library import LIBRARY, SOURCES, Given, given_by_c, given_by_python
@@ -148,6 +149,19 @@ def test_hostile_files(program: Path, case: Case) -> None:
 def test_mutants(program: Path) -> None:
     """``python -m tests.fuzz --graph`` tries more."""
     assert mutants.compare(program, 0, 600) == []
+
+
+def test_no_memory(compile_c: Compile) -> None:
+    """Each allocation that fails is an error, and leaves nothing behind."""
+    program = compile_c("onnx_memory", "-Dmalloc=failing_malloc", ROOT / "tests/c/onnx_memory.c", *LIBRARY)
+    for data in (
+        stored(exact_file(network())),
+        (ROOT / "tests/golden/v1/model.cwb").read_bytes(),
+        stored(typed_model()),
+    ):
+        done = subprocess.run([program], input=data, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert int(done.stdout) >= 3
 
 
 def graph_section(content: bytes) -> writer.Encoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ class Machine:
         def block(_uc: uc.Uc, address: int, size: int, _user: object) -> None:
             counter[address, size] += 1
 
+        self._uc.ctl_flush_tb()  # what has been translated without the hook would not call it
         hook = self._uc.hook_add(uc.UC_HOOK_BLOCK, block)
         try:
             yield counter
@@ -136,6 +138,15 @@ class Machine:
     def instructions(self, counter: Counter[tuple[int, int]]) -> int:
         """Instructions in the blocks that were counted. One that is predicated off counts: it takes its time too."""
         return sum(times * self._length(address, size) for (address, size), times in counter.items())
+
+    def by_function(self, counter: Counter[tuple[int, int]]) -> Counter[str]:
+        """The same by the function in which the blocks are."""
+        functions = [symbol for symbol in self.elf.symbols() if symbol.code]
+        starts = [symbol.address for symbol in functions]
+        found: Counter[str] = Counter()
+        for (address, size), times in counter.items():
+            found[functions[bisect_right(starts, address) - 1].name] += times * self._length(address, size)
+        return found
 
     def _length(self, address: int, size: int) -> int:
         code, count, position = self.read(address, size), 0, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import unicorn as uc
 from unicorn import arm_const, mips_const, ppc_const, riscv_const
@@ -43,6 +43,8 @@ class Target:
     big: bool = False
     thumb: bool = False
     callee: int | None = None
+    headers: tuple[str, ...] = ()
+    """What to compile with in place of ``zig`` for the headers of a C library; same machine, same calls."""
 
     @property
     def order(self) -> str:
@@ -84,6 +86,21 @@ RV32 = Target(
     riscv_const.UC_RISCV_REG_PC,
     _compressed,
 )
+M4F = replace(
+    M4,
+    name="Cortex-M4F",
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"),
+    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m4+vfp4d16sp"),
+)
+M33F = replace(
+    M33,
+    name="Cortex-M33F",
+    zig=("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m33+fp_armv8d16sp"),
+    headers=("-target", "thumb-linux-musleabihf", "-mcpu=cortex_m33+fp_armv8d16sp"),
+)
+RUNNERS = (M4F, M33F, replace(RV32, headers=("-target", "riscv32-linux-musl", *RV32.zig[2:])))
+"""The machines that run whole models: two with a unit for float32, and one without."""
+
 PPC = Target(
     "PowerPC",
     ("-target", "powerpc-freestanding-eabi"),

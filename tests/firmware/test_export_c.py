@@ -296,7 +296,7 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["export-c", str(path), str(folder), "--scales", str(tmp_path / "s.json")]
     assert run_app([*command, "--json"]) == 0
     body = json.loads(capfd.readouterr().out)
-    assert sorted(body["files"]) == ["README.md", "cwb.c", "cwb.h", "my_net.c", "my_net.h"]
+    assert sorted(body["files"]) == ["cwb.c", "cwb.h", "my_net.c", "my_net.h", "my_net.md"]
     assert {name: (folder / name).stat().st_size for name in body["files"]} == body["files"]
     assert "extern const int32_t my_net_multiplier_a[4];" in (folder / "my_net.h").read_text()
     assert len(body["tensors"]) == len(HOSTILE)
