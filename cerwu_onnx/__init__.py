@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from cerwu_onnx.compression.pipeline import compress
     from cerwu_onnx.compression.sweep import Swept, sweep
     from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
+    from cerwu_onnx.opened import CompressedModel, open
     from cerwu_onnx.report import LayerReport, Report
-    from cerwu_onnx.runtime import CompressedModel, compare, decompress, load_session, open
+    from cerwu_onnx.runtime import compare, decompress, load_session
 
 _LAZY = {
     "__version__": "_version",
@@ -46,10 +47,10 @@ _LAZY = {
     "sweep": "compression.sweep",
     "Swept": "compression.sweep",
     "decompress": "runtime",
-    "open": "runtime",
+    "open": "opened",
     "load_session": "runtime",
     "compare": "runtime",
-    "CompressedModel": "runtime",
+    "CompressedModel": "opened",
     "OutputError": "calibration.output_errors",
     "Report": "report",
     "LayerReport": "report",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-    from cerwu_onnx.runtime import CompressedModel
+    from cerwu_onnx.opened import CompressedModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def decompress(
 
     Any ONNX runtime can run this model. A file of arrays gives them back instead.
     """
-    from cerwu_onnx.array_files import is_array_file
+    from cerwu_onnx.array_files.files import is_array_file
 
     integers = weights is not None or qdq
     if not integers and (calib is not None or metric is not None or as_json):
@@ -102,7 +102,7 @@ def decompress(
         return
     if is_array_file(output):
         from cerwu_onnx.jobs.files import check_target
-        from cerwu_onnx.runtime import open as open_file
+        from cerwu_onnx.opened import open as open_file
 
         check_target(output, overwrite=force, source=file)
         count = open_file(file, base=base).save_arrays(output, force=force)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cerwu_onnx.array_files import is_array_file
+from cerwu_onnx.array_files.files import is_array_file
 from cerwu_onnx.config import MAX_BITS
 
 from .tables import Column, facts, fits, grid

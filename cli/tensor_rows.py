@@ -36,7 +36,7 @@ class TensorRow:
 
 def tensor_rows(container: Container) -> list[TensorRow]:
     """The tensors of a file, in its order; their bytes are those of the values, without the directory."""
-    from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
+    from cerwu_onnx.opened import CompressedModel, coded_parameters, coded_tables
 
     parameters, tables = coded_parameters(container), coded_tables(container)
     types = CompressedModel(container).dtypes or {}

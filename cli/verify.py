@@ -16,7 +16,7 @@ from .text import printable
 
 if TYPE_CHECKING:
     from cerwu_onnx.calibration.output_errors import OutputError
-    from cerwu_onnx.runtime import CompressedModel
+    from cerwu_onnx.opened import CompressedModel
 
     from .against import Exactness
 
@@ -60,12 +60,12 @@ def verify(
     images = image_options(mean, std, layout)
     limit = None if max_error is None else parse_share(max_error, "--max-error")
 
-    from cerwu_onnx import native, runtime
+    from cerwu_onnx import native, opened, runtime
     from cerwu_onnx.jobs.inputs import unchanged_inputs
 
     with unchanged_inputs() as check_inputs:
         with console.status("decoding", enabled=not quiet):
-            model = runtime.open(file, base=base)
+            model = opened.open(file, base=base)
             model.verify()
         body: dict[str, Any] = {
             "file": str(file),

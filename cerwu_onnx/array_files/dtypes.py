@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cerwu_onnx.types import FloatArray
+if TYPE_CHECKING:
+    from cerwu_onnx.types import FloatArray
 
 Array = npt.NDArray[Any]
 

@@ -16,8 +16,8 @@ from cerwu_onnx.calibration.feeds import check_feed_shape, check_keys, convert
 from cerwu_onnx.calibration.images import SUFFIXES, ImageOptions, image_parts
 from cerwu_onnx.calibration.parts import ArrayPart, FilePart, Part, Rows
 from cerwu_onnx.errors import CalibrationError, UsageError, first_line
+from cerwu_onnx.jobs.user_functions import load_function
 from cerwu_onnx.model.tensors import InputInfo
-from cerwu_onnx.user_functions import load_function
 
 log = logging.getLogger(__name__)
 

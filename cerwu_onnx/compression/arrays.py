@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cerwu_onnx._version import __version__
-from cerwu_onnx.array_files import is_array_file, read_arrays
 from cerwu_onnx.array_files.dtypes import DTYPES, FLOATS, Typed, from_raw, to_float32
+from cerwu_onnx.array_files.files import is_array_file, read_arrays
 from cerwu_onnx.array_files.masks import ABOUT, masks
 from cerwu_onnx.compression.array_job import ERROR_PER_PRICE, ArrayJob, ArrayResult, layer_of, quantize_array
 from cerwu_onnx.compression.layer_rules import rules_of

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from cerwu_onnx._version import __version__
-from cerwu_onnx.array_files import is_array_file
+from cerwu_onnx.array_files.files import is_array_file
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.calibration.trust import Doubts, examine
 from cerwu_onnx.compression.arrays import compress_arrays
@@ -43,8 +43,9 @@ from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.loading import file_digest, model_size
 from cerwu_onnx.model.tensors import constant_tensors
+from cerwu_onnx.opened import CompressedModel
 from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
-from cerwu_onnx.runtime import CompressedModel, write_onnx
+from cerwu_onnx.runtime import write_onnx
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.container.payload import exponents_of
 from cerwu_onnx.entropy import exponents
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
-from cerwu_onnx.errors import BaseError, CorruptFileError, UsageError
-from cerwu_onnx.jobs.inputs import reading
+from cerwu_onnx.errors import BaseError, CorruptFileError
+from cerwu_onnx.jobs.inputs import content_of
 
 MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
 """Largest content of packed sections: for the graph it is protobuf's own limit."""
@@ -269,19 +269,6 @@ def read(path: str | Path, base: str | Path | Container | None = None) -> Contai
         return parse(data, base)
     except (CorruptFileError, BaseError) as error:
         raise type(error)(f"{path}: {error}") from None
-
-
-def content_of(path: str | Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    reading(path)
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_base(path: str | Path) -> Container:

@@ -25,8 +25,9 @@ from cerwu_onnx.model.elements import floats_of, raw_bytes
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.rebuilt import fold_again, with_directory
 from cerwu_onnx.model.tensors import constant_tensors, with_tensors
-from cerwu_onnx.runtime import CompressedModel, compare
-from cerwu_onnx.runtime import open as open_cwb
+from cerwu_onnx.opened import CompressedModel
+from cerwu_onnx.opened import open as open_cwb
+from cerwu_onnx.runtime import compare
 from cerwu_onnx.types import FloatArray
 
 MEMORY = 512 << 20

@@ -31,9 +31,9 @@ from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.config import METRICS, Target
 from cerwu_onnx.errors import CalibrationError, CerwuError, UsageError, first_line
 from cerwu_onnx.jobs.inputs import reading
+from cerwu_onnx.jobs.user_functions import load_function
 from cerwu_onnx.model.graph import load_model
 from cerwu_onnx.types import Float64Array
-from cerwu_onnx.user_functions import load_function
 
 BATCH = 64
 """Samples per run of a built-in metric."""

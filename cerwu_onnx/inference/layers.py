@@ -9,7 +9,7 @@ import onnx
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.firmware.layers import Layer
 from cerwu_onnx.model.tensors import attributes_of, constant_tensors
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 _NUMBERS = ("strides", "pads", "dilations", "group", "transA", "transB", "axis", "hidden_size")
 

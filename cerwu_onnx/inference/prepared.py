@@ -14,7 +14,7 @@ from cerwu_onnx.container.reader import Container
 from cerwu_onnx.errors import ModelError, UsageError
 from cerwu_onnx.firmware import c_source
 from cerwu_onnx.model.tensors import bodies, constant_tensors
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 CODED = "coded"
 """Prefix of the new names of tensors that the firmware decodes; the tensor's place among them follows."""

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from cerwu_onnx.errors import CerwuError, InputChangedError
+from cerwu_onnx.errors import CerwuError, InputChangedError, UsageError
 
 
 class _State(NamedTuple):
@@ -30,6 +30,19 @@ def reading(path: str | os.PathLike[str]) -> None:
     """Note a file that is about to be read, as it is now; of several times the first counts."""
     for noted in _watched.get():
         noted.setdefault(Path(path).absolute(), _state(path))
+
+
+def content_of(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    reading(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cerwu_onnx.container.native_model import Model
 from cerwu_onnx.errors import ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.jobs.threads import session_threads, shared
-from cerwu_onnx.native_model import Model
 
 if TYPE_CHECKING:
     import onnxruntime as ort

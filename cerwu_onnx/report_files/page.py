@@ -15,9 +15,9 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container, read
 from cerwu_onnx.entropy.trellis import coded_entropy
 from cerwu_onnx.model.graph import Graph, analyse
+from cerwu_onnx.opened import CompressedModel, coded_parameters, coded_tables
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.report_files.grids import Histogram, grid_points, histogram
-from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
 from cerwu_onnx.types import Kept, Layer
 
 UNKNOWN = math.nan

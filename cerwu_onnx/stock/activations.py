@@ -19,7 +19,7 @@ import onnx
 from cerwu_onnx.calibration import Source
 from cerwu_onnx.errors import CerwuError, ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.runtime import CompressedModel, coded_tables
+from cerwu_onnx.opened import CompressedModel, coded_tables
 from cerwu_onnx.stock.weights import with_integers
 
 BATCH = 16

@@ -16,8 +16,8 @@ from cerwu_onnx.evaluate.metrics import open_scorer
 from cerwu_onnx.jobs.files import check_target, write_atomic
 from cerwu_onnx.jobs.inputs import unchanged_inputs
 from cerwu_onnx.jobs.progress import Progress, silent
+from cerwu_onnx.opened import open as open_file
 from cerwu_onnx.runtime import INSIDE
-from cerwu_onnx.runtime import open as open_file
 from cerwu_onnx.stock.activations import quantised_activations
 from cerwu_onnx.stock.side_by_side import FOLD, Candidate, Form, side_by_side
 from cerwu_onnx.stock.weights import WIDTHS, integer_weights

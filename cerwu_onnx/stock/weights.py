@@ -22,7 +22,7 @@ from cerwu_onnx.container.format import Record
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.model.references import strings_of
 from cerwu_onnx.model.tensors import constant_tensors, tensor_bytes, value_of
-from cerwu_onnx.runtime import CompressedModel, coded_tables
+from cerwu_onnx.opened import CompressedModel, coded_tables
 
 WIDTHS = ("auto", "int8", "int4")
 """What may be asked for: the narrowest type that holds a weight, of 4 bits and more, of 8 bits and more, or, of 4 bits

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cerwu_onnx.array_files import ArrayFile, read_arrays, write_arrays
 from cerwu_onnx.array_files.dtypes import DTYPES, FLOATS, Typed, from_float32, to_float32
+from cerwu_onnx.array_files.files import ArrayFile, read_arrays, write_arrays
 from cerwu_onnx.array_files.masks import dtypes, masks
 from cerwu_onnx.errors import ModelError, UsageError
 

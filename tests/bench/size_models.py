@@ -20,7 +20,7 @@ import cerwu_onnx
 from cerwu_onnx.container import reader
 from cerwu_onnx.firmware.export import export, write_folder
 from cerwu_onnx.inference.export import program_of
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from .size_rows import ROOT
 from .size_tables import markdown, show

@@ -15,7 +15,8 @@ import onnx
 
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import BaseError, CorruptFileError
-from cerwu_onnx.runtime import OUTSIDE, PAGE, CompressedModel
+from cerwu_onnx.opened import CompressedModel
+from cerwu_onnx.runtime import OUTSIDE, PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODER = ROOT / "decoder_c"

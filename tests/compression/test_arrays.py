@@ -13,14 +13,14 @@ from hypothesis.extra import numpy as hnp
 
 import cerwu_onnx
 from cerwu_onnx import Settings, Target
-from cerwu_onnx.array_files import ArrayFile, read_arrays, write_arrays
 from cerwu_onnx.array_files.dtypes import DTYPES, FLOATS, Typed, from_float32, to_float32
+from cerwu_onnx.array_files.files import ArrayFile, read_arrays, write_arrays
 from cerwu_onnx.compression import arrays as arrays_module
 from cerwu_onnx.compression.arrays import exact_part
 from cerwu_onnx.config import LayerRule
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.errors import CalibrationError, CheckFailed, CorruptFileError, ModelError, UsageError
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from ..cli.conftest import Run, run
 

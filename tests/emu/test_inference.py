@@ -13,7 +13,7 @@ pytest.importorskip("unicorn", reason="no emulation of microcontrollers: pip ins
 pytest.importorskip("emx_onnx_cgen", reason="no C generator: pip install -e '.[inference]'")
 
 from cerwu_onnx.inference import split
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from ..inference.programs import compressed, firmware, net, written
 from ..models import normal

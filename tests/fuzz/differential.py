@@ -24,7 +24,7 @@ import numpy as np
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader as container_reader
 from cerwu_onnx.errors import CorruptFileError
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from ..spec import container as spec
 from ..spec import graph as spec_graph

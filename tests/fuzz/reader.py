@@ -34,7 +34,7 @@ from cerwu_onnx.container.packed import pack, unpack
 from cerwu_onnx.errors import CorruptFileError
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.skeleton import container_tensors, split, stored_tensor
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 from cerwu_onnx.types import QuantizedTensor
 
 from .. import models

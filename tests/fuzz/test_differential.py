@@ -84,7 +84,7 @@ def test_another_answer_would_be_noticed(program: Path, monkeypatch: pytest.Monk
 
 
 def test_another_model_would_be_noticed() -> None:
-    from cerwu_onnx.runtime import CompressedModel
+    from cerwu_onnx.opened import CompressedModel
 
     data = reader.nested_model()
     file, _ = differential.of_spec(data)

@@ -12,7 +12,8 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader as container_reader
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
 from cerwu_onnx.model import bounds
-from cerwu_onnx.runtime import CompressedModel, load_session
+from cerwu_onnx.opened import CompressedModel
+from cerwu_onnx.runtime import load_session
 
 from ..fuzz import reader
 from ..fuzz.campaign import ERRORS

@@ -13,7 +13,7 @@ pytest.importorskip("emx_onnx_cgen", reason="no C generator: pip install -e '.[i
 
 from cerwu_onnx.container import reader
 from cerwu_onnx.inference import split
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from ..models import conv_net, normal
 from .programs import compile_program, compiler, compressed, firmware, main_of, net, outputs, written

@@ -17,7 +17,7 @@ from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.references import name_bytes
 from cerwu_onnx.model.skeleton import join, split
 from cerwu_onnx.model.tensors import all_messages
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 
 from ..models import build, conv_net, value
 

@@ -21,6 +21,7 @@ from cerwu_onnx.entropy.step import below
 from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.layout import conv_layout
 from cerwu_onnx.model.tensors import constant_tensors
+from cerwu_onnx.opened import coded_parameters
 from cerwu_onnx.quantize.floats import (
     ETA,
     MAX_VARIANCE_CHANGE,
@@ -33,7 +34,6 @@ from cerwu_onnx.quantize.floats import (
     taken,
 )
 from cerwu_onnx.quantize.methods import MAX_SYMBOL
-from cerwu_onnx.runtime import coded_parameters
 from cerwu_onnx.types import (
     Bias,
     ConvPatch,

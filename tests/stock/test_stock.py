@@ -21,7 +21,7 @@ from cerwu_onnx.container import reader
 from cerwu_onnx.entropy.trellis import to_values
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.model.graph import analyse
-from cerwu_onnx.runtime import CompressedModel
+from cerwu_onnx.opened import CompressedModel
 from cerwu_onnx.stock import export
 from cerwu_onnx.stock.activations import quantised_activations
 from cerwu_onnx.stock.side_by_side import FOLD, Candidate
