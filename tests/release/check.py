@@ -95,9 +95,8 @@ def build(source: Path, tools: Path, dist: Path) -> None:
     python = tools / "python"
     with step("sdist, and the wheel made of it"):
         run(python, "-m", "build", "--outdir", dist, source)
-    if (source / "reader").is_dir():
-        with step("wheel of the reader alone"):
-            run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, source / "reader")
+    with step("wheel of the reader alone"):
+        run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, source / "reader")
     if sys.platform == "linux":
         with step("the tag of Linux wheels, by what they link"):
             for wheel in list(dist.glob("*-linux_*.whl")):
@@ -113,7 +112,7 @@ def build(source: Path, tools: Path, dist: Path) -> None:
                 )
                 wheel.unlink()
     npm = shutil.which("npm")
-    if (source / "js").is_dir() and npm:
+    if npm:
         with step("npm package"):
             run(python, source / "js/wasm/build.py")
             run(npm, "pack", "--silent", "--pack-destination", dist, cwd=source / "js")
