@@ -137,7 +137,7 @@ def test_esp_idf(tmp_path: Path) -> None:
     with tarfile.open(packed) as archive:
         files = {member.name.removeprefix("./") for member in archive.getmembers() if member.isfile()}
     example = {path.relative_to(DECODER).as_posix() for path in (DECODER / "examples/esp_idf").rglob("*.*")}
-    assert files == {"cwb.h", "cwb.c", "CMakeLists.txt", "README.md", "idf_component.yml"} | example
+    assert files == {"cwb.h", "cwb.c", "CMakeLists.txt", "README.md", "LICENSE", "idf_component.yml"} | example
 
 
 def test_zephyr_module() -> None:
