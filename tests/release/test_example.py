@@ -14,6 +14,7 @@ import yaml
 
 from cerwu_onnx import __version__
 
+from . import urls
 from .composite import ROOT, Runner
 
 EXAMPLE = ROOT / "docs/examples/ci"
@@ -39,7 +40,7 @@ def test_the_workflow(tmp_path: Path) -> None:
     assert line == "python3 train.py"
     subprocess.run([sys.executable, "train.py"], cwd=workspace, check=True)
 
-    assert re.fullmatch(r"[\w.-]+/[\w.-]+@v" + re.escape(__version__), compress["uses"])
+    assert compress["uses"] == f"{urls.slug(urls.current())}@v{__version__}"
     inputs = compress["with"]
     job = runner.run(workspace, **inputs)
     assert job.code == 0, job.log
@@ -62,6 +63,7 @@ def test_the_hook_exists() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_pin_this_version(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    pins = re.findall(r"(?:uses: [\w.-]+/cerwu-onnx@|rev: |cerwu-onnx\.git@)(\S+)", text)
+    name = re.escape(urls.slug(urls.current()))
+    pins = re.findall(rf"(?:{name}@|{name}\.git@|rev: )(\S+)", text)
     assert pins
     assert set(pins) == {f"v{__version__}"}

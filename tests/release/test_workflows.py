@@ -15,7 +15,7 @@ import yaml
 
 from cerwu_onnx import __version__
 
-from . import version
+from . import urls, version
 from .composite import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -50,7 +50,8 @@ def test_no_secret_and_few_rights(path: Path) -> None:
 def test_actions_are_pinned(path: Path) -> None:
     for step in steps(path):
         used = step.get("uses", "./")
-        assert used == "./" or re.search(r"@[0-9a-f]{40}$|/cerwu-onnx@v[\d.]+$", used), used
+        ours = ("./", f"{urls.slug(urls.current())}@v{__version__}")
+        assert used in ours or re.search(r"@[0-9a-f]{40}$", used), used
         assert "${{" not in step.get("run", "")  # what others choose comes by the environment
         if used.startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
