@@ -9,10 +9,10 @@ PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Made once; made again when the metadata or the native library change. (Python code needs no reinstall.)
 STAMP  := $(VENV)/.stamp
 TOOLS  := $(VENV)/.tools
-INPUTS := pyproject.toml CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
+INPUTS := pyproject.toml cerwu_onnx/_version.py CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs clean
+.PHONY: help venv demo demo-cpp demo-web wasm npm test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs check-release urls clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -34,6 +34,18 @@ demo: $(STAMP) ## compress a sample model, rebuild it with the C decoder, compar
 	@$(MAKE) --no-print-directory -C decoder_c rebuild
 	@$(BIN)/python sample_models/demo.py
 
+wasm: $(TOOLS) ## build js/src/cwb-wasm.js, the decoder for browsers, by ziglang
+	@$(BIN)/python js/wasm/build.py
+
+npm: wasm ## build js/cerwu-onnx-VERSION.tgz, the package for npm
+	@cd js && npm pack --silent
+
+demo-web: $(TOOLS) ## show the demo of js/demo to a headless Chromium; print what stands there (node, npm, chromium)
+	@$(BIN)/python -m tests.js.demo
+
+demo-cpp: $(TOOLS) ## classify with a sample model in C++: a session of onnxruntime from its .cwb file (docs/cpp.md)
+	@$(BIN)/python -m tests.cpp.demo
+
 # One BLAS thread: beside other work two of them wait for each other more than they compute.
 test: $(TOOLS) ## all tests, those of the C decoder included
 	@OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest
@@ -50,8 +62,9 @@ bench: $(STAMP) ## measure sizes and speeds
 bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
 	@$(BIN)/python -m tests.compat
 
-amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src
+amalgamate: ## write decoder_c/cwb.c and cwb.h, which firmware compiles, from the kernels in decoder_c/src; texts and tables in host/
 	@$(PYTHON) decoder_c/amalgamate.py
+	@$(PYTHON) decoder_c/host/make_tables.py
 
 size: $(TOOLS) ## what the C decoder costs on emulated microcontrollers, and what changed; writes docs/mcu.md and docs/benchmarks/size.json
 	@$(BIN)/python -m tests.bench.size
@@ -64,6 +77,7 @@ torture: $(TOOLS) ## damage small files: each bit, each length, a million times 
 	@$(BIN)/python -m tests.fuzz
 	@$(BIN)/python -m tests.fuzz --reader
 	@$(BIN)/python -m tests.fuzz --differential
+	@$(BIN)/python -m tests.fuzz --graph --mutations 100000
 	@$(BIN)/python -m tests.fuzz --expansion
 
 coverage: $(TOOLS) ## lines that tests run in Python; lines and branches that they take in the C decoder (minutes)
@@ -77,7 +91,14 @@ mutants: $(TOOLS) ## plant some hundred bugs of one line, one at a time: do the 
 docs: $(TOOLS) ## check the links between the documents, and the options they name
 	@$(BIN)/python -m tests.check_docs
 
+check-release: ## build what a release publishes, install it in empty environments, use it (minutes; docs/releasing.md)
+	@$(PYTHON) tests/release/check.py
+
+urls: ## say where the project lives: make urls URL=https://github.com/YOU/cerwu-onnx
+	@$(PYTHON) -m tests.release.urls "$(URL)"
+
 clean: ## remove .venv, build products and caches
+	rm -rf js/node_modules js/src/cwb-wasm.js js/*.tgz
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(MAKE) --no-print-directory -C decoder_c clean

@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from cerwu_onnx._version import __version__ as __version__
-from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
 from cerwu_onnx.errors import (
     BaseError,
     CalibrationError,
@@ -21,19 +19,29 @@ from cerwu_onnx.errors import (
     CheckFailed,
     CorruptFileError,
     InputChangedError,
+    MissingPackageError,
     ModelError,
     UsageError,
     WorkerError,
+    packages_for,
 )
 
 if TYPE_CHECKING:
+    from cerwu_onnx._version import __version__ as __version__
     from cerwu_onnx.calibration import ImageOptions
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.compression.pipeline import compress
     from cerwu_onnx.compression.sweep import Swept, sweep
+    from cerwu_onnx.config import METHODS, LayerRule, Settings, Target
     from cerwu_onnx.report import LayerReport, Report
-    from cerwu_onnx.runtime import CompressedModel, OutputError, compare, decompress, load_session, open
+    from cerwu_onnx.runtime import CompressedModel, compare, decompress, load_session, open
 
 _LAZY = {
+    "__version__": "_version",
+    "METHODS": "config",
+    "LayerRule": "config",
+    "Settings": "config",
+    "Target": "config",
     "compress": "compression.pipeline",
     "sweep": "compression.sweep",
     "Swept": "compression.sweep",
@@ -42,7 +50,7 @@ _LAZY = {
     "load_session": "runtime",
     "compare": "runtime",
     "CompressedModel": "runtime",
-    "OutputError": "runtime",
+    "OutputError": "calibration.output_errors",
     "Report": "report",
     "LayerReport": "report",
     "ImageOptions": "calibration",
@@ -60,6 +68,7 @@ __all__ = [
     "InputChangedError",
     "LayerReport",
     "LayerRule",
+    "MissingPackageError",
     "ModelError",
     "OutputError",
     "Report",
@@ -81,7 +90,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its module."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    with packages_for(name):
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _NO_MEMORY = re.compile(
     r"bad_alloc|bad allocation|Arena alloc failed|Failed to allocate memory|Failed to serialize proto"
@@ -26,6 +28,10 @@ class UsageError(CerwuError):
     """The call is at fault: a missing file, an existing output, an impossible option (exit 2)."""
 
     exit_code = 2
+
+
+class MissingPackageError(UsageError, ImportError):
+    """A feature needs a package that is not installed: the reader alone needs numpy only (exit 2)."""
 
 
 class GeneratorError(UsageError):
@@ -81,3 +87,20 @@ def raise_if_out_of_memory(error: BaseException) -> None:
         raise error
     if not isinstance(error, CerwuError) and _NO_MEMORY.search(str(error)):
         raise MemoryError(first_line(error)[:200]) from error
+
+
+@contextmanager
+def packages_for(feature: str) -> Iterator[None]:
+    """Within this context, a package that is missing is an error that names the feature.
+
+    Raises:
+        MissingPackageError: in place of ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"{feature} needs the package {error.name}, which is not installed: pip install cerwu-onnx brings it (the "
+            "reader alone opens .cwb files and decodes their arrays)",
+            name=error.name,
+        ) from None

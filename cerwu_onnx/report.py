@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,10 @@ class Point:
     low: float | None = None
 
 
+_NUMBERED = re.compile(r"(onnx::\w+_|val_)?\d+")
+"""Names that exporters give to tensors that have none: ``onnx::Conv_57``."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerReport:
     """One quantised weight.
@@ -56,6 +61,7 @@ class LayerReport:
         loss_share: share of its ``output_loss`` in the sum over all layers.
         blocks: number of blocks of columns in which its Hessians were kept; 1 unless they were too large for the
             memory.
+        node: name of the first node that reads it; empty where the file does not tell.
     """
 
     name: str
@@ -74,6 +80,11 @@ class LayerReport:
     output_loss: float | None = None
     loss_share: float | None = None
     blocks: int = 1
+    node: str = ""
+
+    def called(self) -> str:
+        """What people call the layer: the tensor's name, or the node's if an exporter has but numbered the tensor."""
+        return self.node if self.node and _NUMBERED.fullmatch(self.name) else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +246,8 @@ class Report:
         fidelity: what is expected on fresh data; None where it was not judged.
         missed: one sentence for each target or limit of accuracy that the file misses.
         delta: what the file takes from its base; None for a file of its own.
+        array_error: for a file of arrays, the largest relative error (root mean square) asked of each; None for models,
+            and where a price or a target decides.
     """
 
     model_bytes: int
@@ -257,6 +270,7 @@ class Report:
     fidelity: Fidelity | None = None
     missed: tuple[str, ...] = ()
     delta: Delta | None = None
+    array_error: float | None = None
 
     @property
     def weights(self) -> int:

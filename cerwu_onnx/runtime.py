@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from cerwu_onnx import native
+from cerwu_onnx.array_files import masks
+from cerwu_onnx.array_files.dtypes import Typed, from_coded, from_raw
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
-from cerwu_onnx.errors import CheckFailed, UsageError
-from cerwu_onnx.jobs.files import atomic, check_target, write_atomic
-from cerwu_onnx.jobs.inputs import unchanged_inputs
+from cerwu_onnx.errors import BaseError, CheckFailed, CorruptFileError, UsageError, packages_for
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
     from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
+    from cerwu_onnx.calibration.output_errors import OutputError
+    from cerwu_onnx.model.skeleton import Elements
 
 
 INSIDE = 2**31 - 2**26
@@ -51,7 +53,54 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """Decode one tensor."""
-        return self.container.decode(self._records[name])
+        return self._final(name, self.container.decode(self._records[name]))
+
+    @cached_property
+    def dtypes(self) -> dict[str, str] | None:
+        """For a file of arrays the types of the arrays by name; None for a model, whose graph says them.
+
+        Raises:
+            CorruptFileError: the metadata are damaged.
+        """
+        if self.has_graph:
+            return None
+        try:
+            return masks.dtypes(self.metadata, list(self))
+        except ValueError as error:
+            raise CorruptFileError(f"metadata section: the types of the arrays are damaged: {error}") from None
+
+    def _final(self, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A decoded tensor in the type of its array."""
+        if self.dtypes is None:
+            return values
+        coded, dtype = self._records[name].is_coded, self.dtypes[name]
+        try:
+            return from_coded(values, dtype) if coded else from_raw(values, dtype)
+        except ValueError as error:
+            raise CorruptFileError(f"tensor {name!r}: the metadata ask for {error}: the file is damaged") from None
+
+    def save_arrays(self, output: str | Path, *, force: bool = False) -> int:
+        """Write the arrays of a file without a graph into a .npz or .safetensors file; returns their number.
+
+        Raises:
+            UsageError: the file holds a model, or the output cannot be written.
+            CorruptFileError: a check fails.
+        """
+        from cerwu_onnx.array_files import ArrayFile, write_arrays
+        from cerwu_onnx.jobs.files import atomic, check_target
+
+        check_target(output, overwrite=force)
+        if self.has_graph:
+            raise UsageError(f"the file holds a model: decompress it into an .onnx file, not into {output}")
+        self.container.check_sections()
+        decoded = zip(self, self.container.decode_all(), strict=True)
+        kinds = self.dtypes or {name: str(record.element.name.lower()) for name, record in self._records.items()}
+        arrays = {name: Typed(self._final(name, values), kinds[name]) for name, values in decoded}
+        about = self.metadata.get(masks.ABOUT)
+        texts = about if isinstance(about, dict) and all(isinstance(text, str) for text in about.values()) else {}
+        with atomic(output, overwrite=force) as stream:
+            write_arrays(stream, output, ArrayFile(arrays, texts))
+        return len(arrays)
 
     def __iter__(self) -> Iterator[str]:
         """Names in file order."""
@@ -76,7 +125,10 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         """Names of the coded tensors that are integers, coded without loss, not weights."""
         return coded_tables(self.container)
 
-    def to_onnx(self, keep: Callable[[onnx.TensorProto, bytes], bool] | None = None) -> onnx.ModelProto:
+    def to_onnx(
+        self,
+        keep: Callable[[onnx.TensorProto, Elements], bool] | None = None,
+    ) -> onnx.ModelProto:
         """Rebuild the float ONNX model.
 
         Args:
@@ -85,8 +137,10 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         Raises:
             CorruptFileError: a check fails.
             UsageError: the file holds weights only.
+            MissingPackageError: onnx is not installed.
         """
-        from cerwu_onnx.model.skeleton import join
+        with packages_for("an ONNX model"):
+            from cerwu_onnx.model.skeleton import join
 
         self.container.check_sections()  # damage anywhere in the file is an error, whatever was asked for
         skeleton = self.container.graph()
@@ -183,6 +237,8 @@ def decompress(
         UsageError: a path cannot be read or written, or the file holds weights only.
         BaseError, CorruptFileError: as for :func:`open`, or a check fails.
     """
+    from cerwu_onnx.jobs.files import check_target
+
     if output is not None:
         for source in (path,) if base is None else (path, base):
             check_target(output, overwrite=force, source=source)
@@ -194,6 +250,8 @@ def write_onnx(
     model: CompressedModel, output: str | Path, *, force: bool = False, external_data: bool = False
 ) -> onnx.ModelProto:
     """Write the rebuilt model; arguments, result and errors are those of :func:`decompress`."""
+    from cerwu_onnx.jobs.files import atomic, write_atomic
+
     if not external_data and model.onnx_bytes <= INSIDE:
         rebuilt = model.to_onnx()
         write_atomic(output, rebuilt.SerializeToString(deterministic=True), overwrite=force)
@@ -211,7 +269,7 @@ def write_onnx(
     return rebuilt
 
 
-def _append(tensor: onnx.TensorProto, raw: bytes, stream: IO[bytes], location: str) -> bool:
+def _append(tensor: onnx.TensorProto, raw: Elements, stream: IO[bytes], location: str) -> bool:
     """Append the elements of a large tensor to a file, at an offset that can be mapped to memory."""
     from onnx import TensorProto
 
@@ -235,34 +293,26 @@ def load_session(path: str | Path, *, base: str | Path | None = None, **options:
         BaseError, CorruptFileError: as for :func:`open`, or a check fails.
         ModelError: onnxruntime cannot load the model that the file holds.
     """
-    from cerwu_onnx.model.elements import FLOATS
-    from cerwu_onnx.model.sessions import new_session
+    given = options.pop("sess_options", None)
+    with packages_for("load_session"):
+        if native.available():
+            from cerwu_onnx.model.native_sessions import native_session
 
-    elements: dict[str, bytes] = {}
+            contents = [None if part is None else reader.content_of(part) for part in (path, base)]
+            try:
+                return native_session(contents[0] or b"", contents[1], given, options)
+            except (CorruptFileError, BaseError) as error:
+                raise type(error)(f"{path}: {error}") from None
+        from cerwu_onnx.model.elements import FLOATS
+        from cerwu_onnx.model.sessions import new_session
+    elements: dict[str, Elements] = {}
 
-    def aside(tensor: onnx.TensorProto, raw: bytes) -> bool:  # the session reads large ones where they are
+    def aside(tensor: onnx.TensorProto, raw: Elements) -> bool:  # the session reads large ones where they are
         if len(raw) >= OUTSIDE and tensor.data_type in FLOATS:
             elements[tensor.name] = raw
         return tensor.name in elements
 
-    return new_session(open(path, base=base).to_onnx(aside), options.pop("sess_options", None), elements, **options)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputError:
-    """The error of one output of the compressed model against the original.
-
-    Attributes:
-        name: output name.
-        relative: root of (squared error / energy) over all samples.
-        largest: largest absolute difference.
-        agreement: share of samples with the same argmax over the last axis; None for outputs without such an axis.
-    """
-
-    name: str
-    relative: float
-    largest: float
-    agreement: float | None
+    return new_session(open(path, base=base).to_onnx(aside), given, elements, **options)
 
 
 def compare(
@@ -283,6 +333,8 @@ def compare(
         UsageError, ModelError, CalibrationError, CorruptFileError: the files or the data are at fault.
         InputChangedError: one of them was replaced or written while it was in use.
     """
+    from cerwu_onnx.jobs.inputs import unchanged_inputs
+
     with unchanged_inputs() as check_inputs:
         found = _compared(path, base, against, data, images, batch_size)
         check_inputs()
@@ -298,11 +350,12 @@ def _compared(
     batch_size: int,
 ) -> tuple[OutputError, ...]:
     """What :func:`compare` gives."""
-    from cerwu_onnx.calibration import open_data
-    from cerwu_onnx.calibration.collect import run_session
-    from cerwu_onnx.model.graph import load_model
-    from cerwu_onnx.model.rebuilt import fold_again, with_directory
-    from cerwu_onnx.model.sessions import new_session
+    with packages_for("compare"):
+        from cerwu_onnx.calibration import open_data
+        from cerwu_onnx.calibration.output_errors import errors_between
+        from cerwu_onnx.model.graph import load_model
+        from cerwu_onnx.model.rebuilt import fold_again, with_directory
+        from cerwu_onnx.model.sessions import new_session
 
     original = load_model(against)
     compressed = open(path, base=base)
@@ -316,40 +369,4 @@ def _compared(
         raise CheckFailed(f"{path} and {against} have different outputs: they are not the same model")
     if [i.name for i in theirs.get_inputs()] != [i.name for i in ours.get_inputs()]:
         raise CheckFailed(f"{path} and {against} have different inputs: they are not the same model")
-    totals = [_Total(name) for name in names]
-    for feeds in open_data(data, original, images=images).batches(batch_size):
-        expected, found = run_session(theirs, names, feeds), run_session(ours, names, feeds)
-        for total in totals:
-            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
-    return tuple(total.result() for total in totals)
-
-
-class _Total:
-    """Running comparison of one output."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.error = self.energy = self.largest = 0.0
-        self.agreed = self.rows = 0
-
-    def add(self, reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> None:
-        if reference.shape != value.shape:
-            raise CheckFailed(f"output {self.name!r} has shape {value.shape} instead of {reference.shape}")
-        if reference.dtype.kind not in "fiu":
-            return
-        reference, value = reference.astype(np.float64), value.astype(np.float64)
-        if np.isnan(value).any() and not np.isnan(reference).any():
-            raise CheckFailed(f"output {self.name!r} has NaN where the original has none")
-        with np.errstate(invalid="ignore", over="ignore"):  # where both are infinite they are equal
-            difference = np.nan_to_num(value - reference)
-            self.error += float((difference**2).sum())
-            self.energy += float((np.nan_to_num(reference) ** 2).sum())
-        self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
-        if reference.ndim > 1 and reference.shape[-1] > 1:
-            same = reference.argmax(-1) == value.argmax(-1)
-            self.agreed += int(same.sum())
-            self.rows += same.size
-
-    def result(self) -> OutputError:
-        relative = (self.error / self.energy) ** 0.5 if self.energy else float(self.error > 0)
-        return OutputError(self.name, relative, self.largest, self.agreed / self.rows if self.rows else None)
+    return errors_between(theirs, ours, open_data(data, original, images=images).batches(batch_size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -234,6 +235,10 @@ class Layer:
     def nodes(self) -> tuple[str, ...]:
         """Names of the nodes that read the weight, each once."""
         return tuple(dict.fromkeys((*(site.node for site in self.sites), *(reader.node for reader in self.readers))))
+
+    def position(self, nodes: Mapping[str, int]) -> int:
+        """The first place in the graph where the weight is read, from the places of nodes by name."""
+        return min((nodes[name] for name in self.nodes if name in nodes), default=len(nodes))
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from cerwu_onnx.errors import CerwuError, CorruptFileError, raise_if_out_of_memo
 
 from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, sweep, verify
 from .options import Verbose
+from .paged import Paged
 
 NAME = "cerwu-onnx"
 
@@ -127,7 +128,8 @@ for _function, _example in (
     (export_c.export_c, export_c.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
 ):
-    app.command(epilog=f"\b\nExample:\n  {_as_typed(_example)}\n")(_naming_its_file(_function))
+    _paged = Paged if _function in (compress.compress, sweep.sweep) else None
+    app.command(epilog=f"\b\nExample:\n  {_as_typed(_example)}\n", cls=_paged)(_naming_its_file(_function))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

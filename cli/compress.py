@@ -27,8 +27,9 @@ from .options import (
     parse_share,
     parse_size,
 )
+from .paged import HelpAll
 
-EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz --lambda 0.3"
+EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz"
 
 _DEFAULT = Settings()
 _AIMLESS = Target()
@@ -60,7 +61,8 @@ def compress(
         typer.Argument(
             metavar="IN.onnx OUT.cwb",
             show_default=False,
-            help="The trained model and the file to write; with --out-dir, any number of models.",
+            help="The trained model, or arrays (.npz, .safetensors), and the file to write; with --out-dir, any number "
+            "of models.",
         ),
     ],
     calib: Annotated[
@@ -98,7 +100,8 @@ def compress(
             metavar="P%",
             show_default=f"{FIDELITY:.0%}",
             help="The smallest file that is expected to keep this much of the float model's score on fresh data, or "
-            "of the variance of outputs that are numbers; judged on calibration samples that quantising did not see.",
+            "of the variance of outputs that are numbers; judged on calibration samples that quantising did not see. "
+            "For arrays, the share of its energy that each keeps (99.9%).",
         ),
     ] = None,
     target_size: Annotated[
@@ -333,6 +336,7 @@ def compress(
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Compress an ONNX model into a .cwb file.
 

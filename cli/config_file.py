@@ -28,6 +28,7 @@ COMMAND_LINE = (
     "as_json",
     "quiet",
     "verbose",
+    "help_all",
 )
 """Options for a single run, which may not be in a file."""
 

@@ -121,7 +121,10 @@ def _show_container(path: Path, base: Path | None, as_json: bool) -> None:
     about = metadata.get("about")
     if isinstance(about, dict):
         facts += [(str(key), shorten(str(value), 160)) for key, value in about.items()]
-    hidden = ("params", "tables", "about")
+    texts = metadata.get("safetensors")
+    if isinstance(texts, dict):
+        facts.append(("safetensors", shorten(", ".join(f"{key}: {text}" for key, text in texts.items()), 160)))
+    hidden = ("params", "tables", "about", "arrays", "safetensors")
     facts += [(key, shorten(str(value), 160)) for key, value in metadata.items() if key not in hidden]
     console.show(lambda width: draw_container(facts, rows, width))
 

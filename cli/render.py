@@ -11,69 +11,55 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from cerwu_onnx.array_files import is_array_file
 from cerwu_onnx.config import MAX_BITS
 
 from .tables import Column, facts, fits, grid
 from .text import counted, dims, percent, printable, size
 
 if TYPE_CHECKING:
+    from cerwu_onnx.calibration.output_errors import OutputError
     from cerwu_onnx.model.graph import Graph
     from cerwu_onnx.report import Report
-    from cerwu_onnx.runtime import OutputError
+    from cerwu_onnx.stock.side_by_side import Form
     from cerwu_onnx.types import Kept, Layer
 
     from .tensor_rows import TensorRow
 
 
-_WIDE = 80
-"""Narrower tables leave out columns for specialists."""
+_SHAPE = Column("shape")
+_BOUND = Column("above\nbound", right=True)
+_SHARE = Column("share\nof loss", right=True)
 
 
 def draw_report(report: Report, model: Path, output: Path, width: int) -> RenderableType:
     """The result of ``compress``: the layers, then the bytes of the file by content."""
-    data = report.calibration == "data"
-    columns = [
-        Column("layer", flexible=True),
-        Column("op"),
-        Column("shape"),
-        Column("weights", right=True),
-        Column("bits/\nweight", right=True),
-        Column("bytes", right=True),
-        Column("output\nerror" if data else "weight\nerror", right=True),
+    data, layers = report.calibration == "data", report.layers
+    bounded = any(layer.above_bound is not None for layer in layers)
+    shared = any(layer.loss_share is not None for layer in layers)
+    errors = [percent(math.sqrt(max(layer.relative_error, 0.0))) for layer in layers]
+    shares = ["" if layer.loss_share is None else percent(layer.loss_share) for layer in layers]
+    rates = [f"{layer.bits_per_weight:.2f}" for layer in layers]
+    table = [
+        (Column("layer", flexible=True), [layer.called() for layer in layers], counted(len(layers), "layer")),
+        (Column("op"), [layer.op for layer in layers], ""),
+        (_SHAPE, [dims(layer.shape) for layer in layers], ""),
+        (Column("weights", right=True), [f"{layer.weights:,}" for layer in layers], f"{report.weights:,}"),
+        (Column("bits/\nweight", right=True), rates, f"{report.bits_per_weight:.2f}"),
+        *([(_BOUND, [_signed(layer.above_bound) for layer in layers], "")] if bounded else []),
+        (Column("bytes", right=True), [f"{layer.coded_bytes:,}" for layer in layers], f"{report.weight_bytes:,}"),
+        (Column("output\nerror" if data else "weight\nerror", right=True), errors, ""),
+        *([(_SHARE, shares, "")] if shared else []),
     ]
-    bounded = width >= _WIDE and any(layer.above_bound is not None for layer in report.layers)
-    if bounded:
-        columns.insert(5, Column("above\nbound", right=True))
-    shared = width >= _WIDE and any(layer.loss_share is not None for layer in report.layers)
-    if shared:
-        columns.append(Column("share\nof loss", right=True))
-    rows = [
-        (
-            layer.name,
-            layer.op,
-            dims(layer.shape),
-            f"{layer.weights:,}",
-            f"{layer.bits_per_weight:.2f}",
-            *((_signed(layer.above_bound),) if bounded else ()),
-            f"{layer.coded_bytes:,}",
-            percent(math.sqrt(max(layer.relative_error, 0.0))),
-            *(("" if layer.loss_share is None else percent(layer.loss_share),) if shared else ()),
-        )
-        for layer in report.layers
-    ]
-    total = (
-        counted(len(rows), "layer"),
-        "",
-        "",
-        f"{report.weights:,}",
-        f"{report.bits_per_weight:.2f}",
-        *(("",) if bounded else ()),
-        f"{report.weight_bytes:,}",
-        "",
-        *(("",) if shared else ()),
-    )
-    if shared and not fits(columns, [*rows, total], width):
-        shared, columns, rows, total = False, columns[:-1], [row[:-1] for row in rows], total[:-1]
+    left_out = []
+    for least in (_BOUND, _SHAPE, _SHARE):
+        columns = [column for column, _, _ in table]
+        rows, total = list(zip(*(cells for _, cells, _ in table), strict=True)), [foot for _, _, foot in table]
+        if least in columns and not fits(columns, [*rows, total], width):
+            table.pop(columns.index(least))
+            left_out.append(" ".join(least.head.split()))
+    columns, rows = [column for column, _, _ in table], list(zip(*(cells for _, cells, _ in table), strict=True))
+    total = [foot for _, _, foot in table]
     parts: list[RenderableType] = [
         grid(columns, {"": rows}, width, total=total) if rows else Text("no weight was quantised"),
         Text(),
@@ -84,11 +70,13 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     if rows:
         where = "output (calibration data)" if data else "weights (no calibration data)"
         parts += [Text(), Text(f"Errors: root mean square, relative to the layer's {where}.", style="dim")]
-    if bounded:
+    if left_out:
+        parts.append(Text(f"Left out in {width} columns: {', '.join(left_out)} (COLUMNS=120 shows more).", style="dim"))
+    if _BOUND in columns:
         parts.append(Text("Above bound: bits/weight over the Gaussian rate-distortion function.", style="dim"))
-    if shared:
+    if _SHARE in columns:
         parts.append(Text("Share of loss: of what each layer's error alone would cost at the outputs.", style="dim"))
-    if report.kept:
+    if report.kept and not is_array_file(model):
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
 
@@ -139,6 +127,8 @@ def _totals(report: Report, model: Path, output: Path) -> list[tuple[str, str]]:
         ("of which", f"weights {report.weight_bytes:,}, {other}"),
         ("settings", settings),
     ]
+    if report.array_error is not None:
+        lines.insert(0, ("error of each array", f"at most {percent(report.array_error)} (root mean square, relative)"))
     if report.delta is not None:
         lines.insert(2, ("delta of", report.delta.headline))
     if report.fidelity is not None:
@@ -316,3 +306,30 @@ def draw_outputs(outputs: Sequence[OutputError], width: int) -> RenderableType:
         for output in outputs
     ]
     return grid(columns, {"": rows}, width)
+
+
+def draw_forms(forms: Sequence[Form], width: int) -> RenderableType:
+    """Forms of a model side by side, the float model first."""
+    scored = any(form.score is not None for form in forms)
+    same = any(form.error.agreement is not None for form in forms)
+    columns = [
+        Column("weights", flexible=True),
+        Column("bytes", right=True),
+        Column("output\nerror", right=True),
+        *((Column("same\nargmax", right=True),) if same else ()),
+        *((Column("score", right=True),) if scored else ()),
+        Column("speed", right=True),
+    ]
+    rows = [
+        (
+            form.name,
+            f"{form.file_bytes:,}",
+            percent(form.error.relative),
+            *(("" if form.error.agreement is None else percent(form.error.agreement),) if same else ()),
+            *((f"{form.score:.6g}",) if scored else ()),
+            f"{form.speed:.2f}",
+        )
+        for form in forms
+    ]
+    note = "Error and speed: relative to the float model of the file, on the given data and on this machine."
+    return Group(grid(columns, {"": rows}, width), Text(), Text(note, style="dim"))

@@ -36,9 +36,10 @@ class TensorRow:
 
 def tensor_rows(container: Container) -> list[TensorRow]:
     """The tensors of a file, in its order; their bytes are those of the values, without the directory."""
-    from cerwu_onnx.runtime import coded_parameters, coded_tables
+    from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
 
     parameters, tables = coded_parameters(container), coded_tables(container)
+    types = CompressedModel(container).dtypes or {}
     rows = []
     for record in container.tensors:
         coded = record.is_coded
@@ -46,7 +47,7 @@ def tensor_rows(container: Container) -> list[TensorRow]:
         row = TensorRow(
             name=record.name,
             coding=record.kind.name.lower() if coded else "exact",
-            type=record.element.name.lower(),
+            type=types.get(record.name, record.element.name.lower()),
             shape=record.shape,
             weights=record.count,
             bytes=cost,

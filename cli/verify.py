@@ -15,7 +15,8 @@ from .options import AsJson, BaseFile, CwbFile, Layout, Mean, Quiet, Std, Verbos
 from .text import printable
 
 if TYPE_CHECKING:
-    from cerwu_onnx.runtime import CompressedModel, OutputError
+    from cerwu_onnx.calibration.output_errors import OutputError
+    from cerwu_onnx.runtime import CompressedModel
 
     from .against import Exactness
 

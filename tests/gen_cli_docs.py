@@ -282,7 +282,11 @@ def _options(command: Any, other: Any = None) -> str:
     known = set() if other is None else {(option.name, option.help) for option in other.params}
     rows = []
     for option in command.params:
-        if option.param_type_name == "argument" or "--help" in option.opts or (option.name, option.help) in known:
+        if (
+            option.param_type_name == "argument"
+            or not {"--help", "--help-all"}.isdisjoint(option.opts)
+            or (option.name, option.help) in known
+        ):
             continue
         names = ", ".join(f"`{name}`" for name in sorted(option.opts, key=len, reverse=True) + option.secondary_opts)
         value = f" {option.metavar}".replace("|", "\\|") if option.metavar else ""

@@ -14,18 +14,18 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "types", "_version"),
     ("config", "native", "report", "user_functions"),
-    ("entropy", "jobs"),
-    ("container", "quantize"),
+    ("entropy", "jobs", "native_model"),
+    ("container", "quantize", "array_files"),
     ("model", "firmware"),
     ("calibration",),
     ("runtime",),
-    ("evaluate", "report_files", "inference"),
-    ("compression",),
+    ("evaluate", "report_files", "inference", "verify_files"),
+    ("compression", "stock"),
 )
 """Rooms of cerwu_onnx/, lowest first. A room imports from floors below its own, and from no other room of its floor."""
 
 
-ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "inference"}
+ONNX = {"model", "calibration", "runtime", "evaluate", "compression", "stock", "inference"}
 """Rooms that may import onnx and onnxruntime."""
 
 SCIPY = ONNX | {"quantize"}

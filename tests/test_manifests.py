@@ -44,16 +44,43 @@ def properties() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
+def found_in(path: str, pattern: str) -> str | None:
+    """What a pattern's group finds in a file of the repository; None without the folder of an optional part."""
+    file = ROOT / path
+    if path.startswith(("reader/", "js/")) and not file.parent.is_dir():
+        return VERSION
+    match = re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
+    return match and match[1]
+
+
 def test_one_version() -> None:
-    found = {
-        "pyproject.toml": re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE),
-        "CMakeLists.txt": re.search(r"project\(cwb VERSION (\S+)", (DECODER / "CMakeLists.txt").read_text()),
-        "idf_component.yml": re.search(r'^version: "(.+)"', (DECODER / "idf_component.yml").read_text(), re.MULTILINE),
+    """cerwu_onnx/_version.py says it; pyproject.toml reads it there, and whatever cannot is held equal here."""
+    versions = {
+        path: found_in(path, pattern)
+        for path, pattern in (
+            ("cerwu_onnx/_version.py", r'^__version__ = "(.+)"$'),
+            ("decoder_c/CMakeLists.txt", r"project\(cwb VERSION (\S+)"),
+            ("decoder_c/idf_component.yml", r'^version: "(.+)"$'),
+            ("decoder_c/library.json", r'^  "version": "(.+)",$'),
+            ("decoder_c/library.properties", r"^version=(.+)$"),
+            ("js/package.json", r'^  "version": "(.+)",$'),
+            ("js/package-lock.json", r'^  "version": "(.+)",$'),
+            ("CITATION.cff", r"^version: (.+)$"),
+            ("CHANGELOG.md", r"^## (\d\S*)$"),  # the first heading: the newest version
+        )
     }
-    versions = {name: match and match[1] for name, match in found.items()}
-    versions["library.json"] = json.loads((DECODER / "library.json").read_text())["version"]
-    versions["library.properties"] = properties()["version"]
     assert set(versions.values()) == {VERSION}, versions
+
+
+@pytest.mark.parametrize("folder", [".", "reader"])
+def test_python_reads_the_version(folder: str) -> None:
+    if not (ROOT / folder).is_dir():
+        pytest.skip(f"no folder {folder}/")
+    manifest = (ROOT / folder / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in manifest
+    source = re.search(r'^provider = "scikit_build_core.metadata.regex"\ninput = "(.+)"$', manifest, re.MULTILINE)
+    assert source is not None
+    assert (ROOT / folder / source[1]).resolve() == ROOT / "cerwu_onnx/_version.py"
 
 
 def test_library_json_names_files_that_exist() -> None:
@@ -114,7 +141,8 @@ def test_esp_idf(tmp_path: Path) -> None:
     (packed,) = tmp_path.glob("*.tgz")
     with tarfile.open(packed) as archive:
         files = {member.name.removeprefix("./") for member in archive.getmembers() if member.isfile()}
-    assert files == {"cwb.h", "cwb.c", "CMakeLists.txt", "README.md", "idf_component.yml"}
+    example = {path.relative_to(DECODER).as_posix() for path in (DECODER / "examples/esp_idf").rglob("*.*")}
+    assert files == {"cwb.h", "cwb.c", "CMakeLists.txt", "README.md", "idf_component.yml"} | example
 
 
 def test_zephyr_module() -> None:
@@ -123,6 +151,22 @@ def test_zephyr_module() -> None:
     assert module["name"] == "cwb"
     assert (DECODER / module["build"]["cmake"] / "CMakeLists.txt").is_file()
     assert (DECODER / module["build"]["kconfig"]).is_file()
+    for sample in module["samples"]:
+        about = yaml.safe_load((DECODER / sample / "sample.yaml").read_text())
+        assert about["sample"]["name"]
+        assert about["tests"]
+        sources = re.search(r"target_sources\(app PRIVATE (\S+) ", (DECODER / sample / "CMakeLists.txt").read_text())
+        assert sources is not None
+        assert (DECODER / sample / sources[1]).is_file()
+
+
+def test_esp_idf_example_uses_this_component() -> None:
+    yaml = pytest.importorskip("yaml", reason="no PyYAML: pip install pyyaml to read idf_component.yml")
+    assert "examples/esp_idf/**/*" in yaml.safe_load((DECODER / "idf_component.yml").read_text())["files"]["include"]
+    main = DECODER / "examples/esp_idf/main"
+    needs = yaml.safe_load((main / "idf_component.yml").read_text())["dependencies"]["cwb"]
+    assert (main / needs["override_path"]).resolve() == DECODER
+    assert needs["version"] == f">={VERSION}"
 
 
 def test_zephyr_kconfig() -> None:
@@ -133,7 +177,7 @@ def test_zephyr_kconfig() -> None:
     config.syms["CWB"].set_value("y")
     config.syms["CWB_FLOAT"].set_value("n")
     values = {name: config.syms[f"CWB_{name}"].str_value for name in OPTIONS}
-    assert values == {name: "n" if name == "FLOAT" else "y" for name in OPTIONS}
+    assert values == {name: "n" if name in ("FLOAT", "V1") else "y" for name in OPTIONS}  # V1: off unless asked for
 
 
 def test_zephyr_cmake(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
     python -m tests.tutorials [NAME ...]
 
-In ``docs/tutorials/NAME.md``, lines of ``console`` blocks that begin with ``$`` are run by bash, in the page's order,
-in a folder that holds a copy of a sample model; whatever follows such a line is replaced by its output. A block whose
-info string names a file besides a language (``c main.c``) becomes that file. Other blocks are for the reader. The line
-with the seconds, lines of progress, and the folder's name are left out: they belong to the machine. Python blocks are
-put into ruff's form.
+In ``docs/tutorials/NAME.md`` and some pages of ``docs``, lines of ``console`` blocks that begin with ``$`` are run by
+bash, in the page's order, in a folder that holds a copy of a sample model; whatever follows such a line is replaced by
+its output. A block whose info string names a file besides a language (``c main.c``) becomes that file. Other blocks
+are for the reader. The line with the seconds, lines of progress, and the folder's name are left out: they belong to
+the machine. Python blocks are put into ruff's form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "docs/tutorials"
+ALONE = ("arrays", "stock_onnx")
+"""Pages that are no tutorials, but have commands like them."""
+
+PAGES = {path.stem: path for path in sorted((ROOT / "docs/tutorials").glob("*.md"))}
+PAGES |= {name: ROOT / f"docs/{name}.md" for name in ALONE}
+"""The pages whose commands are run, by name."""
+SAMPLES = {"stock_onnx": ROOT / "sample_models/fashion_cnn"}
+"""The sample model of a page, where it is not the usual one."""
+
 SAMPLE = ROOT / "sample_models/fashion_dscnn"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -78,11 +86,11 @@ def bash(command: str, folder: Path) -> str:
 
 def main() -> None:
     """Rewrite the pages named, or all."""
-    for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.md")):
-        path = FOLDER / f"{name}.md"
+    for name in sys.argv[1:] or PAGES:
+        path = PAGES[name]
         page = path.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copytree(SAMPLE, folder, dirs_exist_ok=True)
+            shutil.copytree(SAMPLES.get(name, SAMPLE), folder, dirs_exist_ok=True)
             rerun = run(page, Path(folder).resolve(), bash)
         if path.read_text(encoding="utf-8") != page:  # minutes have passed
             raise SystemExit(f"{path} was edited while its commands ran: run them again")

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 from scipy.special import log_expit, log_softmax, softmax
 
-from cerwu_onnx.calibration.compared import softmax_inputs
+from cerwu_onnx.calibration.compared import class_scores
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.types import Float64Array
@@ -336,7 +336,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         CalibrationError: no output holds numbers.
         UsageError: there is no such output or kind.
     """
-    softmaxes = softmax_inputs(model)
+    scores = class_scores(model)
     given = wanted_kinds(wanted)
     known = {value.name for value in model.graph.output} | {""} | values.keys()
     for name in given.keys() - known:
@@ -345,7 +345,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         )
     found = {}
     for name in comparable(values):
-        output, axis = softmaxes.get(name, (name, None))
+        output, axis = scores.get(name, (name, None))
         kind = given.get(output, given.get(name, given.get("", "auto")))
         found[name] = answer_of(values[name], kind, softmax_axis=axis)
     return found

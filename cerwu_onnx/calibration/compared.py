@@ -2,17 +2,31 @@
 
 The number of boxes that non-maximum suppression leaves may change with any weight, so these boxes cannot be compared.
 The boxes and scores that go into it can. What goes into a Softmax at the end says more than what comes out: float32
-rounds the probabilities of a model that is sure to 0 and 1.
+rounds the probabilities of a model that is sure to 0 and 1. A model that gives nothing but decisions (labels, maps from
+labels to scores) is compared by the numbers that it decides by: a label says nothing until it flips.
 """
 
 from __future__ import annotations
 
 import onnx
 
-from cerwu_onnx.model.tensors import constant_tensors, model_inputs, subgraph_reads
+from cerwu_onnx.model.elements import FLOATS
+from cerwu_onnx.model.tensors import attributes_of, constant_tensors, model_inputs, subgraph_reads
 
 _UNCOUNTED = ("NonMaxSuppression", "NonZero", "Compress", "Unique")
 """Operators whose outputs' shapes depend on values."""
+
+_DECISIONS = (
+    *("ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Xor"),
+    *("ZipMap", "ArrayFeatureExtractor", "LabelEncoder", "CastMap", "Binarizer"),
+)
+"""Operators whose outputs jump where their inputs hardly change, or are no tensors."""
+
+_MOVERS = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice", "Gather")
+"""Operators that make decisions of decisions."""
+
+_SQUASHING = ("Softmax", "Sigmoid", "HardSigmoid")
+"""Operators that give probabilities, which show by their values."""
 
 _STANDARD = ("", "ai.onnx")
 
@@ -22,18 +36,22 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
 
     If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
     are computed before the first of these operators and read by them, or by nodes behind them. If an output is a
-    Softmax, its input takes its place (:func:`softmax_inputs`).
+    Softmax, its input takes its place (:func:`softmax_inputs`). If all outputs are decisions, the values that they are
+    made from do.
     """
     graph = model.graph
     logits = {output: name for name, (output, _) in softmax_inputs(model).items()}
-    uncounted: set[str] = set()
     known = {info.name for info in model_inputs(model)} | constant_tensors(model).keys()
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
     writer = {name: node for node in graph.node for name in node.output if name}
+    uncounted: set[str] = set()
     for node in graph.node:
         inputs = {*node.input, *subgraph_reads(node)}
         if (node.op_type in _UNCOUNTED and node.domain in _STANDARD) or not inputs.isdisjoint(uncounted):
             uncounted.update(node.output)
+    told = _gives_more_than_decisions(model)
+    if not told:  # an output of integers is a decision, whatever writes it
+        uncounted |= _decisions(model) | {value.name for value in graph.output if value.name in writer}
     found: dict[str, None] = {}
     seen: set[str] = set()
     pending = [value.name for value in reversed(graph.output)]
@@ -47,7 +65,47 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
             continue
         node = writer[name]
         pending += sorted({*node.input, *subgraph_reads(node)} - {""} - known, reverse=True)
-    return list(found)
+    return list(found) if found or told else [value.name for value in graph.output]
+
+
+def _gives_more_than_decisions(model: onnx.ModelProto) -> bool:
+    decisions = _decisions(model)
+    return any(value.name not in decisions and _holds_floats(value) for value in model.graph.output)
+
+
+def _decisions(model: onnx.ModelProto) -> set[str]:
+    """Values that are made by :data:`_DECISIONS`, by rounding to integers, or of such values alone."""
+    found: set[str] = set()
+    for node in model.graph.node:
+        rounds = node.op_type == "Cast" and attributes_of(node).get("to") not in FLOATS
+        if rounds or node.op_type in _DECISIONS:
+            found.update(node.output)
+        elif node.op_type == "TopK":
+            found.update(node.output[1:])
+        elif node.op_type in _MOVERS and not found.isdisjoint(node.input):
+            found.update(node.output)
+    return found
+
+
+def _holds_floats(value: onnx.ValueInfoProto) -> bool:
+    """Whether an output is a tensor of floats, or of a type that the model does not tell."""
+    kind = value.type.WhichOneof("value")
+    return kind is None or (kind == "tensor_type" and value.type.tensor_type.elem_type in (0, *FLOATS))
+
+
+def class_scores(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
+    """Values that are logits by what the model makes of them; that output, and the axis of the classes, -1 if the last.
+
+    Those of :func:`softmax_inputs`, and, in a model that gives nothing but decisions, what ArgMax chooses from.
+    """
+    found = {}
+    if not _gives_more_than_decisions(model):
+        squashed = {name for node in model.graph.node if node.op_type in _SQUASHING for name in node.output}
+        for node in model.graph.node:
+            axis = attributes_of(node).get("axis", 0) if node.op_type == "ArgMax" else 0
+            if axis in (-1, 1) and node.input[0] not in squashed:
+                found[node.input[0]] = (node.output[0], axis)
+    return found | softmax_inputs(model)
 
 
 def softmax_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:

@@ -176,6 +176,8 @@ def code_tensors(graph: Graph, quantized: Mapping[str, QuantizedTensor], setting
             file.unchanged.append(Kept(name, tuple(tensor.dims), type_name(element), tensor_bytes(tensor), reason))
         if settings.weights_only or not is_redundant(tensor):
             file.put(name, writer.encode_tensor(writer.RawTensor(name, element, stored_tensor(tensor)[1])))
+    nodes = graph.nodes
+    file.layers.sort(key=lambda report: layers[report.name].position(nodes))
     return file
 
 
@@ -209,6 +211,7 @@ def _layer_report(layer: Layer, quantized: QuantizedTensor, part: writer.Encoded
         relative_error=quantized.distortion / quantized.energy if quantized.energy else 0.0,
         damping=quantized.damping,
         blocks=layer.blocks,
+        node=next(iter(layer.nodes), ""),
     )
 
 

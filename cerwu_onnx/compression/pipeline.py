@@ -13,8 +13,10 @@ from typing import Any
 import onnx
 
 from cerwu_onnx._version import __version__
+from cerwu_onnx.array_files import is_array_file
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
 from cerwu_onnx.calibration.trust import Doubts, examine
+from cerwu_onnx.compression.arrays import compress_arrays
 from cerwu_onnx.compression.delta_base import Base
 from cerwu_onnx.compression.dequantize import with_float_weights
 from cerwu_onnx.compression.encode import Coded, encode
@@ -73,14 +75,14 @@ def compress(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Compress an ONNX file into a .cwb file.
+    """Compress an ONNX file, or a .npz or .safetensors file of named arrays, into a .cwb file.
 
     A ``target`` of size or accuracy replaces lambda: a search finds lambda, with statistics collected once. A file
     above a limit of size is not written. A file that loses too much accuracy is written, and ``missed`` of the report
     says so.
 
     Args:
-        model: path of the ONNX model.
+        model: path of the ONNX model, or of the arrays (docs/arrays.md): then ``calib`` is a file of moments.
         output: path of the .cwb file.
         calib: calibration data: a .npz, a directory, ``module:function``, ``file.py:function``, a callable, an
             iterable of feed dicts or a dict of arrays. None quantises data-free (identity Hessian), with a warning.
@@ -115,6 +117,14 @@ def compress(
     """
     settings, target = settings or Settings(), target or Target()
     progress = progress or silent
+    if is_array_file(model):
+        if base is not None or cluster is not None or resume:
+            raise UsageError("files of arrays know no base, no cluster and no resume: these are for models")
+        if calib is not None and not isinstance(calib, (str, Path)):
+            raise UsageError("for a file of arrays, calib is the path of a file with second moments of inputs")
+        return compress_arrays(
+            model, output, moments=calib, settings=settings, target=target, force=force, jobs=jobs, progress=progress
+        )
     if target.searches and settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
     if (target.searches or target.fidelity is not None) and settings.lambda_ is not None:

@@ -9,13 +9,15 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cerwu_onnx.entropy.step import to_bytes as step_bytes
-from cerwu_onnx.types import MatrixLayout
+
+if TYPE_CHECKING:
+    from cerwu_onnx.types import MatrixLayout
 
 MAGIC = b"\x89CWB"
 VERSION = 2

@@ -7,12 +7,15 @@ same a hundred times faster.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from cerwu_onnx import native
 from cerwu_onnx.container.format import varint
-from cerwu_onnx.container.prediction import Model
 from cerwu_onnx.container.primer import PRIMER
 from cerwu_onnx.errors import CorruptFileError
+
+if TYPE_CHECKING:
+    from cerwu_onnx.container.prediction import Model
 
 FREE, EXPANSION = 2**16, 1024
 """A payload of s bytes stands for no more than ``FREE + EXPANSION * s``: what a reader can be made to do is bounded."""
@@ -112,6 +115,8 @@ def decode_plain(code: bytes, size: int, primer: bytes) -> bytes | None:
 @lru_cache(maxsize=1)
 def _primed(primer: bytes) -> Model:
     """A model that has read the primer."""
+    from cerwu_onnx.container.prediction import Model  # its tables take a while, and the C library has its own
+
     model, start = Model(), 0
     while start < len(primer):
         end = start + 2 + int.from_bytes(primer[start : start + 2], "little")

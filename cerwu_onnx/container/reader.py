@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +17,7 @@ import numpy.typing as npt
 from cerwu_onnx import native
 from cerwu_onnx.container import deltas
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container.dictionary import inflate
+from cerwu_onnx.container.ahead import decode_all
 from cerwu_onnx.container.packed import unpack
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.container.payload import exponents_of
@@ -28,7 +25,6 @@ from cerwu_onnx.entropy import exponents
 from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import BaseError, CorruptFileError, UsageError
 from cerwu_onnx.jobs.inputs import reading
-from cerwu_onnx.jobs.threads import session_threads
 
 MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
 """Largest content of packed sections: for the graph it is protobuf's own limit."""
@@ -38,9 +34,6 @@ _SECTIONS = {
     2: (f.Kind.GRAPH, f.Kind.METADATA, f.Kind.NAMES, f.Kind.BASE),
 }
 """The critical sections of each version."""
-
-AHEAD = 1 << 26
-"""The most elements that are decoded before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class Container:
                 if not kind.is_packed:
                     return payload
                 try:
-                    return (inflate if self.version == 1 else unpack)(payload, MAX_SECTION[kind])
+                    return (unpack if self.version > 1 else _inflate)(payload, MAX_SECTION[kind])
                 except CorruptFileError as error:
                     raise CorruptFileError(f"{_where(record)}: {error}") from None
         return None
@@ -244,24 +237,22 @@ class Container:
         Raises:
             CorruptFileError: any check fails.
         """
-        if record.is_coded and native.available():
-            file, indices = self._native
-            return record.order.restore(file.decode_f32(indices[record.name]), record.shape)
-        return self.decode_python(record)
+        return self.decode_list([record])[0]
+
+    def decode_list(self, records: Sequence[f.Record]) -> list[npt.NDArray[Any]]:
+        """Several tensors as :meth:`decode` returns them; the C decoder gets them all in one call."""
+        if not native.available():
+            return [self.decode_python(record) for record in records]
+        file, indices = self._native
+        values = iter(file.decode_list([indices[record.name] for record in records if record.is_coded]))
+        return [
+            record.order.restore(next(values), record.shape) if record.is_coded else self.decode_python(record)
+            for record in records
+        ]
 
     def decode_all(self) -> Iterator[npt.NDArray[Any]]:
-        """Every tensor as :meth:`decode` returns it, in file order; meanwhile, threads decode the next ones."""
-        with ThreadPoolExecutor(session_threads() or os.cpu_count()) as pool:
-            ahead, elements = deque[Future[npt.NDArray[Any]]](), 0
-            for record in self.tensors:
-                while ahead and elements + record.count > AHEAD:
-                    values = ahead.popleft().result()
-                    elements -= values.size
-                    yield values
-                ahead.append(pool.submit(self.decode, record))
-                elements += record.count
-            while ahead:
-                yield ahead.popleft().result()
+        """Every tensor as :meth:`decode` returns it, in file order; threads decode them ahead."""
+        return decode_all(self)
 
 
 def read(path: str | Path, base: str | Path | Container | None = None) -> Container:
@@ -273,15 +264,24 @@ def read(path: str | Path, base: str | Path | Container | None = None) -> Contai
         CorruptFileError: it is not a .cwb file, damaged or too new.
     """
     base = read_base(base) if isinstance(base, (str, Path)) else base
-    reading(path)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    data = content_of(path)
     try:
         return parse(data, base)
     except (CorruptFileError, BaseError) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def content_of(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    reading(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_base(path: str | Path) -> Container:
@@ -479,6 +479,13 @@ def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
     run = form.run_length(shape)
     float32 = f.ElementType.FLOAT32
     return f.Record(kind, offset, size, crc, float32, shape, name, step, reach, form.order, run, version, stepped)
+
+
+def _inflate(payload: bytes, most: int) -> bytes:
+    """The content of a section of version 1."""
+    from cerwu_onnx.container.dictionary import inflate
+
+    return inflate(payload, most)
 
 
 def _where(record: f.Record) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, OutputLoss, Source, model_inputs, open_data
 from cerwu_onnx.calibration.collect import choose_batch, open_session, run_session
+from cerwu_onnx.calibration.output_errors import OutputError
 from cerwu_onnx.config import Target
 from cerwu_onnx.errors import CheckFailed
 from cerwu_onnx.evaluate.metrics import open_scorer
@@ -24,7 +25,7 @@ from cerwu_onnx.model.elements import floats_of, raw_bytes
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.rebuilt import fold_again, with_directory
 from cerwu_onnx.model.tensors import constant_tensors, with_tensors
-from cerwu_onnx.runtime import CompressedModel, OutputError, compare
+from cerwu_onnx.runtime import CompressedModel, compare
 from cerwu_onnx.runtime import open as open_cwb
 from cerwu_onnx.types import FloatArray
 

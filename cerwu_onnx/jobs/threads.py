@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from threading import Lock
@@ -48,6 +48,17 @@ def asked_threads() -> int | None:
     """OMP_NUM_THREADS, if that is a number."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else None
+
+
+def shared(sizes: Sequence[int], workers: int) -> list[list[int]]:
+    """Indices of jobs of such sizes for each worker: the largest first, to the one who has the least to do."""
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    load = [0] * workers
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        worker = load.index(min(load))
+        shares[worker].append(index)
+        load[worker] += sizes[index]
+    return shares
 
 
 class _Single:

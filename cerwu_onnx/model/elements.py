@@ -9,18 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from cerwu_onnx.array_files import dtypes
 from cerwu_onnx.errors import ModelError
 from cerwu_onnx.types import FloatArray
 
 _T = onnx.TensorProto
 Array = npt.NDArray[Any]
 
-FLOATS: dict[int, np.dtype[Any]] = {
-    _T.FLOAT: np.dtype("<f4"),
-    _T.FLOAT16: np.dtype("<f2"),
-    _T.DOUBLE: np.dtype("<f8"),
-    _T.BFLOAT16: np.dtype("<u2"),
-}
+_NAMES: dict[int, str] = {_T.FLOAT: "float32", _T.FLOAT16: "float16", _T.DOUBLE: "float64", _T.BFLOAT16: "bfloat16"}
+
+FLOATS: dict[int, np.dtype[Any]] = {element: np.dtype(dtypes.FLOATS[name]) for element, name in _NAMES.items()}
 """Element types that are quantised, and the numpy type that holds their bits; bfloat16 as uint16."""
 
 INTEGERS = {
@@ -112,20 +110,12 @@ def stored_floats(tensor: onnx.TensorProto) -> Array:
 
 def floats_of(tensor: onnx.TensorProto) -> FloatArray:
     """A copy of a float tensor's elements as float32: exact, but for float64, which is rounded."""
-    values = stored_floats(tensor)
-    if tensor.data_type == _T.BFLOAT16:
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):
-        return np.array(values, np.float32)
+    return dtypes.to_float32(dtypes.Typed(stored_floats(tensor), _NAMES[tensor.data_type]))
 
 
 def from_float32(values: FloatArray, element: int) -> Array:
     """Float32 values rounded to nearest even, in the dtype of :data:`FLOATS`. Those of bfloat16 must be finite."""
-    if element == _T.BFLOAT16:
-        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-        return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2")
-    with np.errstate(over="ignore"):
-        return values.astype(FLOATS[element])
+    return dtypes.from_float32(values, _NAMES[element])
 
 
 def float_tensor(values: FloatArray, element: int, name: str) -> onnx.TensorProto:

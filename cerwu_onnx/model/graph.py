@@ -16,7 +16,7 @@ from cerwu_onnx.model.affine import with_parameters
 from cerwu_onnx.model.elements import FLOATS, floats_of, stored_floats
 from cerwu_onnx.model.loading import load_model
 from cerwu_onnx.model.roles import layer_of, reason_by_value
-from cerwu_onnx.model.sites import node_label, with_hidden_states
+from cerwu_onnx.model.sites import node_label, node_name, with_hidden_states
 from cerwu_onnx.model.tensors import (
     InputInfo,
     bodies,
@@ -85,6 +85,11 @@ class Graph:
     def element(self, name: str) -> ElementType:
         """The element type of a float constant."""
         return ElementType(self.tensors[name].data_type)
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """The places of the main graph's nodes, by name."""
+        return {node_name(node): index for index, node in enumerate(self.model.graph.node)}
 
     @property
     def observed(self) -> onnx.ModelProto:

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.errors import ModelError, first_line, raise_if_out_of_memory
-from cerwu_onnx.jobs.threads import session_threads
 from cerwu_onnx.model.elements import elsewhere, storage_dtype, where
+from cerwu_onnx.model.native_sessions import default_options, open_session
 from cerwu_onnx.model.tensors import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
 
 _LARGE = 1 << 16
@@ -24,7 +24,7 @@ _ROOM = 1 << 24
 def new_session(
     model: onnx.ModelProto,
     options: ort.SessionOptions | None = None,
-    elements: Mapping[str, bytes] | None = None,
+    elements: Mapping[str, bytes | memoryview] | None = None,
     **keywords: Any,
 ) -> ort.InferenceSession:
     """Open a session, on the CPU unless the keywords name another provider, with ``session_threads`` threads.
@@ -38,13 +38,7 @@ def new_session(
     Raises:
         ModelError: onnxruntime cannot load the model.
     """
-    if options is None:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # errors are raised, not printed with whatever nodes are called
-    threads = session_threads()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    keywords.setdefault("providers", ["CPUExecutionProvider"])
+    options = default_options() if options is None else options
     outside = _outside(model, elements or {})
     if not outside:
         return _opened(model, options, keywords)
@@ -68,8 +62,7 @@ def new_session(
 
 def loads(model: onnx.ModelProto) -> bool:
     """Whether onnxruntime accepts a model. Nothing is optimised, so no node runs."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = default_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         new_session(model, options)
@@ -80,14 +73,15 @@ def loads(model: onnx.ModelProto) -> bool:
 
 def _opened(model: onnx.ModelProto, options: ort.SessionOptions, keywords: dict[str, Any]) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, **keywords)
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        content = model.SerializeToString()
+    except Exception as error:  # protobuf's exceptions have no common base but this
         raise_if_out_of_memory(error)
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+    return open_session(content, options, keywords)
 
 
 def _outside(
-    model: onnx.ModelProto, elements: Mapping[str, bytes]
+    model: onnx.ModelProto, elements: Mapping[str, bytes | memoryview]
 ) -> dict[str, tuple[onnx.TensorProto, np.ndarray[Any, Any]]]:
     """The initializers that are not in the model message (in files, given apart, or too large), and their elements."""
     tensors = list(model.graph.initializer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,10 @@ _EXTERNAL = onnx.TensorProto.EXTERNAL
 _MAX_RANK = 8
 _MAX_NAME = 1024
 _STANDARD = ("", "ai.onnx")
+
+
+Elements: TypeAlias = bytes | memoryview
+"""The elements of a tensor in the form of ``raw_data``."""
 
 
 def container_tensors(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
@@ -106,7 +110,7 @@ def split(model: onnx.ModelProto, names: Iterable[str], coded: Mapping[str, onnx
 def join(
     skeleton: bytes,
     tensors: Iterable[tuple[str, int, npt.NDArray[Any]]],
-    keep: Callable[[onnx.TensorProto, bytes], bool] | None = None,
+    keep: Callable[[onnx.TensorProto, Elements], bool] | None = None,
     *,
     section: int | None = None,
 ) -> onnx.ModelProto:
@@ -144,7 +148,7 @@ def join(
         tensor, node = places[given - 1]
         raw = _fill(tensor, "" if node is not None else name, element, values)
         if keep is None or node is not None or not keep(tensor, raw):
-            tensor.raw_data = raw
+            tensor.raw_data = bytes(raw)
         if node is not None and node.output:
             constants.append((node, name))
     if given != len(places):
@@ -161,8 +165,8 @@ def join(
     return model
 
 
-def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> bytes:
-    """Turn a placeholder into a tensor without elements, and return the elements."""
+def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray[Any]) -> Elements:
+    """Turn a placeholder into a tensor without elements, and return the elements, if possible without a copy."""
     dtype = FLOATS.get(element)
     if dtype is None or values.dtype.itemsize != dtype.itemsize:
         raise CorruptFileError(f"tensor {name!r}: {values.dtype} values do not fit element type {element}")
@@ -170,7 +174,7 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
         try:
             if element != onnx.TensorProto.FLOAT:
                 raise ValueError("values that are not float32")
-            raw = fill_coded(tensor, values)
+            raw: Elements = fill_coded(tensor, values)
         except ValueError as error:
             raise CorruptFileError(
                 f"tensor {name!r}: the graph section asks for {error}: the file is damaged"
@@ -179,7 +183,7 @@ def _fill(tensor: onnx.TensorProto, name: str, element: int, values: npt.NDArray
         tensor.Clear()
         tensor.data_type = element
         tensor.dims.extend(values.shape)
-        raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+        raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
     tensor.name = name
     return raw
 
@@ -228,4 +232,4 @@ def _strip(model: onnx.ModelProto) -> None:
                         attribute.t.ClearField("name")
 
 
-__all__ = ["container_tensors", "fits_directory", "join", "split", "stored_tensor"]
+__all__ = ["Elements", "container_tensors", "fits_directory", "join", "split", "stored_tensor"]

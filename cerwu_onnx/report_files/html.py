@@ -134,7 +134,7 @@ def _layers(report: Report) -> str:
         return f"{layer.coded_bytes:,}{svg.bar([('p0', layer.coded_bytes)], largest, 'share')}"
 
     columns = [
-        _Column("layer", lambda layer: _text(layer.name), name="name"),
+        _Column("layer", lambda layer: _text(layer.called()), name="name"),
         _Column("op", lambda layer: _text(layer.op or text.NOTHING)),
         _Column("shape", lambda layer: text.dims(layer.shape), lambda layer: layer.weights),
         _Column("bytes", size, lambda layer: layer.coded_bytes),
@@ -201,7 +201,7 @@ def _tiles(page: Page) -> str:
             f"{low} … {high}, {points:,} points of a grid of {text.number(layer.step)}{each}; {_zeros(counted, layer)}"
         )
         tiles.append(
-            f"<figure>{svg.tile(counted, f'histogram, {about}')}<figcaption>{_text(layer.name)}"
+            f"<figure>{svg.tile(counted, f'histogram, {about}')}<figcaption>{_text(layer.called())}"
             f'<br><span class="dim">{about}</span></figcaption></figure>'
         )
     note = "A bar for each point of the grid, or for several; below them the grid, longest at zero."

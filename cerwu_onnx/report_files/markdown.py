@@ -50,7 +50,7 @@ def _layers(report: Report) -> list[str]:
 
     def row(layer: LayerReport) -> tuple[str, ...]:
         cells = (
-            code(layer.name),
+            code(layer.called()),
             plain(layer.op or text.NOTHING),
             text.dims(layer.shape),
             f"{layer.weights:,}",

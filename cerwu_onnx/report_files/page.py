@@ -18,7 +18,7 @@ from cerwu_onnx.model.graph import Graph, analyse
 from cerwu_onnx.report import LayerReport, ParameterReport, Report
 from cerwu_onnx.report_files.grids import Histogram, grid_points, histogram
 from cerwu_onnx.runtime import CompressedModel, coded_parameters, coded_tables
-from cerwu_onnx.types import Kept
+from cerwu_onnx.types import Kept, Layer
 
 UNKNOWN = math.nan
 """Stands for a number that a file does not tell about a layer."""
@@ -74,7 +74,7 @@ def describe(path: str | Path, base: str | Path | None = None) -> Page:
     container.check_sections()
     metadata = container.metadata()
     graph, model_bytes = _graph(container)
-    operators = {layer.weight: layer.op for layer in graph.layers} if graph else {}
+    known = {layer.weight: layer for layer in graph.layers} if graph else {}
     owners = {name: layer.weight for name, layer in graph.parameters.items()} if graph else {}
     marked, tables = coded_parameters(container), coded_tables(container)
     layers: list[LayerReport] = []
@@ -87,8 +87,11 @@ def describe(path: str | Path, base: str | Path | None = None) -> Page:
         if record.name in marked:
             parameters.append(_parameter(record, owners.get(record.name, "")))
         else:
-            layers.append(_layer(record, symbols, operators.get(record.name, "")))
+            layers.append(_layer(record, symbols, known.get(record.name)))
             counted[record.name] = histogram(symbols, record.step)
+    if graph is not None:
+        nodes = graph.nodes
+        layers.sort(key=lambda layer: known[layer.name].position(nodes) if layer.name in known else len(nodes))
     report = Report(
         model_bytes=model_bytes,
         file_bytes=len(container.data),
@@ -117,10 +120,10 @@ def _graph(container: Container) -> tuple[Graph | None, int]:
     return None, sum(record.count * f.item_size(record.element) for record in container.tensors)
 
 
-def _layer(record: f.Record, symbols: Any, operator: str) -> LayerReport:
+def _layer(record: f.Record, symbols: Any, layer: Layer | None) -> LayerReport:
     return LayerReport(
         name=record.name,
-        op=operator,
+        op="" if layer is None else layer.op,
         shape=record.shape,
         weights=record.count,
         coder=record.kind.name.lower(),

@@ -5,7 +5,9 @@
  * opaque block of memory of cwb_host_file_bytes() bytes, owned by the caller.
  */
 #include "cwb.h"
+#include "cwb_crc.h"
 #include "cwb_encode.h"
+#include "cwb_onnx.h"
 #include "cwb_pack.h"
 #include "cwb_search.h"
 
@@ -18,7 +20,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 11
+#define CWB_HOST_ABI 13
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -34,6 +36,18 @@ EXPORT int32_t cwb_host_check_tensor(const void *file, uint32_t index);
 EXPORT int32_t cwb_host_margin(const void *file, uint32_t index, uint32_t *margin);
 EXPORT int32_t cwb_host_check_section(const void *file, int32_t kind);
 EXPORT int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t capacity);
+EXPORT int32_t cwb_host_onnx_open(void **model, const void *file, size_t size, const void *base, size_t base_size);
+EXPORT void cwb_host_onnx_close(void *model);
+EXPORT const char *cwb_host_onnx_strerror(int32_t error);
+EXPORT size_t cwb_host_onnx_tensors(const void *model);
+EXPORT int32_t cwb_host_onnx_tensor(const void *model, size_t index, uint64_t info[7], const char **name,
+                                    const int64_t **dims);
+EXPORT int32_t cwb_host_onnx_apart(void *model, const char *location, size_t least);
+EXPORT size_t cwb_host_onnx_size(const void *model);
+EXPORT int32_t cwb_host_onnx_frame(const void *model, void *out, size_t capacity);
+EXPORT int32_t cwb_host_onnx_decode_list(const void *model, const uint32_t *indices, uint32_t count, void *const *out);
+EXPORT int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                                    const size_t *capacities);
 EXPORT int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity);
 EXPORT size_t cwb_host_encode_ans(const uint16_t *indices, size_t count, const uint16_t *frequencies, uint32_t symbols,
                                   uint8_t *out, size_t capacity);
@@ -47,50 +61,13 @@ EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                             const uint8_t *states, double *scratch, double *values);
 
-/* CRC-32 of ISO-HDLC, eight bytes at a time: crc_tables[k][b] is what the byte b does to the register when k more bytes
- * follow it. The decoder calls this as CWB_CRC32. */
-static uint32_t crc_tables[8][256];
-
-static void make_crc_tables(void)
-{
-    uint32_t byte, k;
-
-    for (byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-
-        for (k = 0; k < 8; k++) {
-            crc = (crc >> 1) ^ (crc & 1 ? UINT32_C(0xEDB88320) : 0);
-        }
-        crc_tables[0][byte] = crc;
-    }
-    for (k = 1; k < 8; k++) {
-        for (byte = 0; byte < 256; byte++) {
-            uint32_t crc = crc_tables[k - 1][byte];
-
-            crc_tables[k][byte] = (crc >> 8) ^ crc_tables[0][crc & 0xFF];
-        }
-    }
-}
-
 uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size)
 {
-    crc = ~crc;
-    for (; size >= 8; size -= 8, data += 8) {
-        crc ^= data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
-        crc = crc_tables[7][crc & 0xFF] ^ crc_tables[6][crc >> 8 & 0xFF] ^ crc_tables[5][crc >> 16 & 0xFF] ^
-              crc_tables[4][crc >> 24] ^ crc_tables[3][data[4]] ^ crc_tables[2][data[5]] ^ crc_tables[1][data[6]] ^
-              crc_tables[0][data[7]];
-    }
-    while (size-- > 0) {
-        crc = (crc >> 8) ^ crc_tables[0][(crc ^ *data++) & 0xFF];
-    }
-    return ~crc;
+    return cwb_fast_crc32(crc, data, size);
 }
 
-/* To be called before anything else, once: it also makes the tables of the CRC. */
 uint32_t cwb_host_abi(void)
 {
-    make_crc_tables();
     return CWB_HOST_ABI;
 }
 
@@ -234,6 +211,86 @@ int32_t cwb_host_decode_f32(const void *file, uint32_t index, float *out, size_t
     cwb_error error = tensor_at(file, index, &tensor);
 
     return error == CWB_OK ? cwb_delta_decode_f32(&tensor, scratch, sizeof scratch, out, capacity) : error;
+}
+
+int32_t cwb_host_onnx_open(void **model, const void *file, size_t size, const void *base, size_t base_size)
+{
+    return cwb_onnx_open((cwb_onnx **)model, file, size, base, base_size);
+}
+
+void cwb_host_onnx_close(void *model)
+{
+    cwb_onnx_close((cwb_onnx *)model);
+}
+
+const char *cwb_host_onnx_strerror(int32_t error)
+{
+    return cwb_onnx_strerror(error);
+}
+
+size_t cwb_host_onnx_tensors(const void *model)
+{
+    return cwb_onnx_tensors((const cwb_onnx *)model);
+}
+
+/* info: size, offset, type, whether the elements are apart, whether a node reads them, rank, length of the name. */
+int32_t cwb_host_onnx_tensor(const void *model, size_t index, uint64_t info[7], const char **name, const int64_t **dims)
+{
+    cwb_onnx_tensor tensor;
+    int32_t error = cwb_onnx_tensor_at((const cwb_onnx *)model, index, &tensor);
+
+    if (error == CWB_OK) {
+        info[0] = tensor.size;
+        info[1] = tensor.offset;
+        info[2] = (uint64_t)tensor.type;
+        info[3] = (uint64_t)tensor.apart;
+        info[4] = (uint64_t)tensor.is_read;
+        info[5] = tensor.rank;
+        info[6] = tensor.name_length;
+        *name = tensor.name;
+        *dims = tensor.dims;
+    }
+    return error;
+}
+
+int32_t cwb_host_onnx_apart(void *model, const char *location, size_t least)
+{
+    return cwb_onnx_apart((cwb_onnx *)model, location, least);
+}
+
+size_t cwb_host_onnx_size(const void *model)
+{
+    return cwb_onnx_size((const cwb_onnx *)model);
+}
+
+int32_t cwb_host_onnx_frame(const void *model, void *out, size_t capacity)
+{
+    return cwb_onnx_frame((const cwb_onnx *)model, out, capacity);
+}
+
+/* As cwb_host_decode_list, to places that have room for the tensors. */
+int32_t cwb_host_onnx_decode_list(const void *model, const uint32_t *indices, uint32_t count, void *const *out)
+{
+    int32_t error = CWB_OK;
+    uint32_t i;
+
+    for (i = 0; error == CWB_OK && i < count; i++) {
+        error = cwb_onnx_decode((const cwb_onnx *)model, indices[i], out[i], SIZE_MAX);
+    }
+    return error;
+}
+
+/* Decodes several tensors in one call, so that a thread of an interpreter need not wait for its turn between them. */
+int32_t cwb_host_decode_list(const void *file, const uint32_t *indices, uint32_t count, float *const *out,
+                             const size_t *capacities)
+{
+    int32_t error = CWB_OK;
+    uint32_t i;
+
+    for (i = 0; error == CWB_OK && i < count; i++) {
+        error = cwb_host_decode_f32(file, indices[i], out[i], capacities[i]);
+    }
+    return error;
 }
 
 int32_t cwb_host_decode_i16(const void *file, uint32_t index, int16_t *out, size_t capacity)

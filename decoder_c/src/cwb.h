@@ -38,7 +38,7 @@
 extern "C" {
 #endif
 
-#define CWB_VERSION "0.1.0"  /* of this library */
+#define CWB_VERSION "0.2.0"  /* of this library */
 #define CWB_FORMAT_VERSION 2 /* the newest of the files it reads: others than 1 and 2 are refused */
 
 #define CWB_MAX_RANK 7

@@ -1,10 +1,11 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas. The first four by default: ``memory`` writes some ten gigabytes to a
-temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``,
-``defaults``, ``untrusted``, ``trained`` and ``deltas`` take minutes, ``kl`` the first time, too. ``trained FOLDER``
-needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch.
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web. The first four by default: ``memory`` writes some
+ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
+``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas`` and ``web`` take minutes, ``kl`` the first time, too.
+``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch; ``cpp``
+needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from . import (
     cache,
+    cpp,
     decode,
     defaults,
     deltas,
@@ -31,9 +33,11 @@ from . import (
     scaling,
     sources,
     speed,
+    start,
     targets,
     trained,
     untrusted,
+    web,
     wide,
 )
 from .models import ABSENT, sample_models, shared_models
@@ -41,7 +45,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web"),
 )
 """Parts that need none of the real models."""
 
@@ -94,6 +98,8 @@ def main() -> None:
         kl.run(everything, console, deep, arguments.python, arguments.column, fine=arguments.fine)
     if "deltas" in parts:
         deltas.run(sample_models(names), console)
+    if "cpp" in parts:
+        cpp.run(sample_models(names), console)
     if "sources" in parts:
         sources.run(console)
     if "memory" in parts:
@@ -110,8 +116,12 @@ def main() -> None:
         cache.run(console)
     if "decode" in parts:
         decode.run(console)
+    if "start" in parts:
+        start.run(sample_models(names), console)
     if "untrusted" in parts:
         untrusted.run(sample_models(names), console)
+    if "web" in parts:
+        web.run(console)
     if "trained" in parts:
         trained.run(folder, console)
     if "scaling" in parts:

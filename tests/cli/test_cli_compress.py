@@ -174,7 +174,7 @@ def test_an_existing_output_is_safe(run: Run, model: Path, tmp_path: Path) -> No
         ("model.onnx", "nowhere/out.cwb", 2, "does not exist"),
         ("model.onnx", ".", 2, "is a folder"),
         ("text.onnx", "out.cwb", 3, "not an ONNX model"),
-        ("calib.npz", "out.cwb", 3, "not an ONNX model"),
+        ("calib.npz", "out.cwb", 3, "rows are outputs"),  # a file of arrays, whose --calib are moments
     ],
 )
 def test_bad_paths_and_models(

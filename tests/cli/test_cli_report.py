@@ -1,28 +1,19 @@
-"""``cerwu-onnx report``, ``compare`` and ``compress --report``, and the CI files that use them."""
+"""``cerwu-onnx report``, ``compare`` and ``compress --report``."""
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import yaml
 
 from cerwu_onnx import Settings
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.evaluate.culprits import find_culprits
 
 from .conftest import Run, small_model
-
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 
 
 def test_report_writes_what_the_suffixes_say(run: Run, cwb: Path, tmp_path: Path) -> None:
@@ -128,48 +119,3 @@ def test_compare_with_another_model(run: Run, cwb: Path, calib: Path, tmp_path: 
     result = run("compare", tmp_path / "other.onnx", cwb, "--data", calib)
     assert result.code == 1
     assert "not of this model" in result.err
-
-
-def test_the_action_does_what_it_says(model: Path, calib: Path, tmp_path: Path) -> None:
-    action: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-    install, step = action["runs"]["steps"]
-    assert "GITHUB_ACTION_PATH" in install["run"]
-    for script in (install["run"], step["run"]):
-        assert "${{" not in script  # inputs come by the environment: nobody can inject commands
-    runner = tmp_path / "runner's temp"
-    runner.mkdir()
-    (runner / "cerwu-onnx").symlink_to(BIN.parent)
-    summary, outputs, page = (tmp_path / name for name in ("summary", "outputs", "page.html"))
-    inputs = {name: entry.get("default", "") for name, entry in action["inputs"].items()}
-    inputs |= {"model": str(model), "output": str(tmp_path / "a b.cwb"), "calib": str(calib), "report": str(page)}
-    inputs["options"] = "--method cerwu --quiet"
-    given = {name: inputs[value.split("inputs.")[1].split()[0]] for name, value in step["env"].items()}
-    runner_env = {"RUNNER_TEMP": str(runner), "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
-    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    done = subprocess.run(command, env=os.environ | runner_env | given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert summary.read_text(encoding="utf-8").startswith("## `a b.cwb`")
-    assert page.exists()
-    found = dict(line.split("=") for line in outputs.read_text(encoding="utf-8").splitlines())
-    assert found.keys() == action["outputs"].keys()
-    assert int(found["file-bytes"]) == (tmp_path / "a b.cwb").stat().st_size
-    missing, limit = {"MODEL": "-none"}, {"OPTIONS": "--method rtn --fail-above 100"}
-    for change, code, why in ((missing, 2, "no such file"), (limit, 1, "above the limit of 100; nothing was written")):
-        summary.unlink()
-        broken = subprocess.run(
-            command, env=os.environ | runner_env | given | change, capture_output=True, text=True, check=False
-        )
-        assert broken.returncode == code
-        assert why in broken.stderr
-        assert summary.read_text(encoding="utf-8").startswith("```\nerror: ")
-        assert why in summary.read_text(encoding="utf-8")
-
-
-def test_the_hook_refuses_damage(cwb: Path, tmp_path: Path) -> None:
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-    bad = tmp_path / "bad one.cwb"
-    bad.write_bytes(cwb.read_bytes()[:-1])
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for files, code in (([cwb], 0), ([cwb, bad], 4), ([bad, cwb], 4)):
-        command = [*shlex.split(hook["entry"]), *map(str, files)]
-        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code

@@ -84,7 +84,9 @@ UNMEASURABLE = {
         zero=np.zeros(1, np.float32),
     ),
     "empty": mlp([NODE("Slice", ["z", "far", "far"], ["y"])], value("y", ["N", 20]), far=np.array([10**6])),
-    "text": mlp([NODE("Cast", ["z"], ["y"], to=TensorProto.STRING)], value("y", ["N", 20], TensorProto.STRING)),
+    "text": mlp(
+        [NODE("Identity", ["words"], ["y"])], value("y", [2], TensorProto.STRING), words=np.array(["a", "b"], object)
+    ),
 }
 
 

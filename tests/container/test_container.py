@@ -18,8 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 from cerwu_onnx import native
 from cerwu_onnx.config import CODERS
+from cerwu_onnx.container import ahead, reader, writer
 from cerwu_onnx.container import format as f
-from cerwu_onnx.container import reader, writer
 from cerwu_onnx.container.dictionary import deflate, inflate
 from cerwu_onnx.entropy.adaptive import encode_plain as adaptive_encode
 from cerwu_onnx.errors import CorruptFileError, ModelError, UsageError
@@ -412,15 +412,18 @@ def test_limits_of_metadata_and_elements_hold_for_writers_and_readers(monkeypatc
 class _Eager:
     """An executor that does each job at once, so that what was asked for can be counted."""
 
+    def __init__(self, workers: int) -> None:
+        pass
+
     def __enter__(self) -> _Eager:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def submit(self, function: Callable[[f.Record], object], record: f.Record) -> Future[object]:
+    def submit(self, function: Callable[[list[f.Record]], object], records: list[f.Record]) -> Future[object]:
         done: Future[object] = Future()
-        done.set_result(function(record))
+        done.set_result(function(records))
         return done
 
 
@@ -430,21 +433,44 @@ def test_tensors_decoded_ahead_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     tensors = [writer.CodedTensor(f"{index}", quantized(np.arange(size))) for index, size in enumerate(sizes)]
     container = reader.parse(writer.assemble([writer.encode_tensor(tensor) for tensor in tensors]))
     decoded: list[int] = []
-    decode = reader.Container.decode
+    decode = reader.Container.decode_list
 
-    def counted(self: reader.Container, record: f.Record) -> np.ndarray:
-        decoded.append(record.count)
-        return decode(self, record)
+    def counted(self: reader.Container, records: list[f.Record]) -> list[np.ndarray]:
+        decoded.extend(record.count for record in records)
+        return decode(self, records)
 
-    monkeypatch.setattr(reader, "AHEAD", 10)
-    monkeypatch.setattr(reader, "ThreadPoolExecutor", lambda _: _Eager())
-    monkeypatch.setattr(reader.Container, "decode", counted)
+    monkeypatch.setattr(ahead, "BATCH", 10)
+    monkeypatch.setattr(ahead, "ThreadPoolExecutor", _Eager)
+    monkeypatch.setattr(reader.Container, "decode_list", counted)
     held = []
     for index, values in enumerate(container.decode_all()):
         assert values.size == sizes[index]
         held.append(sum(decoded) - sum(sizes[:index]))
-    assert decoded == sizes
-    assert held == [10, 6, 3, 50, 8, 8, 4]
+    assert sorted(decoded) == sorted(sizes)
+    assert held == [60, 56, 53, 58, 12, 8, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_threads_find_the_same_tensors_and_the_same_damage(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever share of the tensors a thread gets: all in file order, and the first damaged one is named."""
+    monkeypatch.setattr(ahead, "session_threads", lambda: workers)
+    random = np.random.default_rng(3)
+    tensors: list[writer.CodedTensor | writer.RawTensor] = [
+        writer.CodedTensor(f"{index}", quantized(random.integers(-9, 10, size)), ("ans", "adaptive")[index % 2])
+        for index, size in enumerate((5, 700, 30, 4000, 1, 60))
+    ]
+    tensors.insert(2, writer.RawTensor("raw", f.ElementType.FLOAT32, np.arange(6, dtype=np.float32)))
+    data = writer.assemble([writer.encode_tensor(tensor) for tensor in tensors])
+    container = reader.parse(data)
+    alone = [container.decode(record) for record in container.tensors]
+    for found, expected in zip(container.decode_all(), alone, strict=True):
+        assert found.dtype == expected.dtype
+        assert found.tobytes() == expected.tobytes()
+    damaged = bytearray(data)
+    for record in (container.tensors[4], container.tensors[6]):
+        damaged[record.offset + record.size - 1] ^= 1
+    with pytest.raises(CorruptFileError, match=f"tensor {container.tensors[4].name!r}"):
+        list(reader.parse(bytes(damaged)).decode_all())
 
 
 def test_a_section_is_no_larger_than_its_limit() -> None:

@@ -1,6 +1,7 @@
 """The long campaigns: ``python -m tests.fuzz`` (C decoder), ``--guided`` (under libFuzzer), ``--reader`` (Python).
 
-``--differential`` compares both with the specification as a program, ``--expansion`` measures the worst of small files.
+``--differential`` compares both with the specification as a program, ``--graph`` the graph in C with the one in Python,
+``--expansion`` measures the worst of small files.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import argparse
 import os
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from . import campaign, differential, expansion, guided, reader, seeds
+from . import campaign, differential, expansion, graph, guided, reader, seeds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--reader", action="store_true", help="the Python reader instead of the C decoder")
     parser.add_argument("--differential", action="store_true", help="C, Python and tests/spec on the same mutants")
+    parser.add_argument("--graph", action="store_true", help="the graph in C and in Python on the same mutants")
     parser.add_argument("--share", type=int, default=50, help="all three see one mutant of so many; C sees them all")
     parser.add_argument(
         "--expansion", action="store_true", help="bytes out, memory and work for each byte in, at worst"
@@ -43,6 +46,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.differential:
         return run_differential(folder, arguments.mutations, arguments.share, arguments.processes)
+    if arguments.graph:
+        return run_graph(folder, arguments.first, arguments.mutations, arguments.processes)
     paths = seeds.write(folder)
     if arguments.guided:
         return run_guided(folder, paths, arguments.guided, arguments.processes)
@@ -77,6 +82,18 @@ def run_differential(folder: Path, count: int, share: int, processes: int) -> in
         (folder / f"differs-{number}.cwb").write_bytes(data)
         print(f"{folder}/differs-{number}.cwb: {why}", file=sys.stderr)
     return int(table.failed())
+
+
+def run_graph(folder: Path, first: int, count: int, processes: int) -> int:
+    """Mutants of graph sections through both libraries; their numbers tell which ones differ."""
+    program = graph.build(folder)
+    starts = range(first, first + count, graph.BATCH)
+    with ProcessPoolExecutor(processes) as pool:
+        batches = pool.map(partial(graph.compare, program, count=graph.BATCH), starts)
+        lines = [line for batch in batches for line in batch]
+    print(f"The graph in C and in Python, {len(starts) * graph.BATCH:,} mutants, {len(lines)} differ")
+    print("\n".join(lines[:20]), file=sys.stderr)
+    return int(bool(lines))
 
 
 def run_guided(folder: Path, paths: list[Path], seconds: int, processes: int) -> int:

@@ -32,7 +32,7 @@ def parametrize() -> pytest.MarkDecorator:
 
 def first_error(data: bytes) -> str:
     """The C decoder's, as README.md describes it."""
-    library = native._library()
+    library = native.loaded_library()
     buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
     handle = ctypes.create_string_buffer(library.cwb_host_file_bytes())
     code = library.cwb_host_open(handle, ctypes.addressof(buffer), len(data), None)

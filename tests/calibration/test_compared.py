@@ -1,0 +1,115 @@
+"""What a model is compared by where its outputs are decisions: the numbers that they are made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import cerwu_onnx
+from cerwu_onnx.calibration.compared import class_scores, compared_values
+
+from ..models import build, normal, value
+
+NODE = helper.make_node
+INTEGERS, BOOLEANS = TensorProto.INT64, TensorProto.BOOL
+
+
+def mapped(name: str) -> onnx.ValueInfoProto:
+    """An output that is a sequence of maps from labels to probabilities."""
+    inner = helper.make_map_type_proto(INTEGERS, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    return onnx.ValueInfoProto(name=name, type=helper.make_sequence_type_proto(inner))
+
+
+LABEL = [NODE("ArgMax", ["logits"], ["label"], axis=1, keepdims=0)]
+MAP = [
+    NODE("Softmax", ["logits"], ["p"]),
+    NODE("ZipMap", ["p"], ["map"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2]),
+]
+CASES = {
+    "a label": (LABEL, [value("label", ["N"], INTEGERS)], ["logits"], {"logits": ("label", 1)}),
+    "a label in a float": (
+        [*LABEL, NODE("Cast", ["label"], ["y"], to=1)], [value("y", ["N"])], ["logits"], {"logits": ("label", 1)},
+    ),
+    "a name": (
+        [*LABEL, NODE("Gather", ["names", "label"], ["y"])],
+        [value("y", ["N"], INTEGERS)],
+        ["logits"],
+        {"logits": ("label", 1)},
+    ),
+    "a map": (MAP, [mapped("map")], ["p"], {}),
+    "a label and a map": (
+        [*LABEL, *MAP], [value("label", ["N"], INTEGERS), mapped("map")], ["logits", "p"], {"logits": ("label", 1)},
+    ),
+    "a label of probabilities": (
+        [NODE("Softmax", ["logits"], ["p"]), NODE("ArgMax", ["p"], ["label"], axis=-1)],
+        [value("label", ["N", 1], INTEGERS)],
+        ["p"],
+        {},
+    ),
+    "a threshold": (
+        [NODE("Greater", ["logits", "half"], ["y"])], [value("y", ["N", 3], BOOLEANS)], ["logits"], {},
+    ),
+    "text": (
+        [NODE("Cast", ["logits"], ["y"], to=TensorProto.STRING)],
+        [value("y", ["N", 3], TensorProto.STRING)],
+        ["logits"],
+        {},
+    ),
+    "bytes": (
+        [NODE("Cast", ["logits"], ["y"], to=TensorProto.UINT8)],
+        [value("y", ["N", 3], TensorProto.UINT8)],
+        ["logits"],
+        {},
+    ),
+    "a label beside numbers": (
+        LABEL, [value("label", ["N"], INTEGERS), value("logits", ["N", 3])], ["label", "logits"], {},
+    ),
+}  # fmt: skip
+
+
+def model_of(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    tensors = {
+        "w": normal(20, 64, seed=1),
+        "v": 0.2 * normal(64, 3, seed=2),
+        "names": np.array([7, 8, 9]),
+        "half": np.float32(0.5),
+    }
+    layers = [NODE("MatMul", ["x", "w"], ["h"]), NODE("Relu", ["h"], ["r"]), NODE("MatMul", ["r", "v"], ["logits"])]
+    return build([*layers, *nodes], [value("x", ["N", 20])], outputs, tensors, domains=["ai.onnx.ml"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_takes_the_place_of_decisions(name: str) -> None:
+    nodes, outputs, compared, scores = CASES[name]
+    model = model_of(nodes, outputs)
+    assert compared_values(model) == compared
+    assert class_scores(model) == scores
+
+
+def test_decisions_without_numbers_are_compared_themselves() -> None:
+    nodes = [NODE("Equal", ["x", "x"], ["y"])]
+    assert compared_values(build(nodes, [value("x", [3])], [value("y", [3], BOOLEANS)], {})) == ["y"]
+
+
+@pytest.mark.parametrize("name", ["a label", "a map", "a label in a float"])
+def test_the_default_keeps_the_answers_of_a_model_that_gives_only_them(name: str, tmp_path: Path) -> None:
+    """Compared by labels alone, the search found the largest lambda, where one answer of ten flips."""
+    nodes, outputs, *_ = CASES[name]
+    model = model_of(nodes, outputs)
+    onnx.save(model, tmp_path / "m.onnx")
+    data = {"x": normal(96, 20, seed=3)}
+    report = cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=data)
+    assert report.fidelity is not None
+    assert report.fidelity.same is not None
+    assert report.lambda_ is not None
+    assert report.lambda_ < 1
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rebuilt = cerwu_onnx.decompress(tmp_path / "m.cwb")
+    changed = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in rebuilt.graph.initializer}
+    fresh = normal(2000, 20, seed=4)
+    answers = [(np.maximum(fresh @ of["w"], 0) @ of["v"]).argmax(axis=1) for of in (weights, changed)]
+    assert (answers[0] == answers[1]).mean() > 0.93

@@ -1,0 +1,1 @@
+"""What a release needs besides the code: one address, artefacts that install (docs/releasing.md)."""
