@@ -29,11 +29,13 @@ from cerwu_onnx.calibration import (
     walk,
 )
 from cerwu_onnx.calibration.answers import Batches
+from cerwu_onnx.calibration.descent import Descent
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.delta_base import Base, over, parameters_over
 from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
+from cerwu_onnx.compression.target_step import stepped
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
@@ -209,7 +211,7 @@ class WalkQuantizer:
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
-        effort = self._effort.positions, self._effort.dampings, self._effort.passes
+        effort = self._effort.positions, self._effort.dampings, self._effort.passes, self._effort.steps
         base = {} if self._base is None else {"base": self._base.identity}
         return base | {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
@@ -324,6 +326,7 @@ def _quantize(
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
     means = taken if settings.float_params == "auto" else lambda _: 0.0
+    descent = _descent(graph, source, settings) if fishers and EFFORTS[settings.effort].steps else None
     for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
@@ -337,13 +340,24 @@ def _quantize(
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
             done_layer = checkpoints.layer(
                 layer,
-                partial(_layer, graph, layer, step.stats, cost, settings, base, bounds=bounds),
+                partial(_layer, graph, layer, step.stats, cost, settings, base, descent, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
             step.commit(done_layer.values)
+            if descent is not None:
+                descent.commit(done_layer.values)
             found.add(layer.weight, done_layer)
     progress("quantize", done, done, "")
     return found
+
+
+def _descent(graph: Graph, source: Source, settings: Settings) -> Descent | None:
+    """Gradients at the outputs; None if nothing can be compared there."""
+    try:
+        return Descent(graph, source, settings.output_loss)
+    except CalibrationError as error:
+        log.debug("no gradients at the outputs: %s", error)
+        return None
 
 
 def _loss(graph: Graph, outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
@@ -359,12 +373,13 @@ def _layer(
     cost: priced.Cost,
     settings: Settings,
     base: Base | None,
+    descent: Descent | None,
     *,
     bounds: bool,
 ) -> WalkedLayer:
     """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
-        return _quantized(graph, layer, found[layer.weight], cost, settings, base, bounds=bounds)
+        return _quantized(graph, layer, found[layer.weight], cost, settings, base, descent, bounds=bounds)
 
 
 def _quantized(
@@ -374,10 +389,18 @@ def _quantized(
     cost: priced.Cost,
     settings: Settings,
     base: Base | None,
+    descent: Descent | None,
     *,
     bounds: bool,
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
+    exact = {name: graph.array(name) for name in layer.parameters} if settings.float_params == "auto" else {}
+
+    def moving(new: FloatArray) -> dict[str, FloatArray]:
+        moved = centred(layer, exact, weight, stats, new) if exact else {}
+        return {name: values for name, values in moved.items() if base is None or name in base}  # others cannot move
+
+    view = descent.at(layer, [layer.weight, *moving(weight)]) if descent is not None and cost.fishers else None
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
     quantized, variance = priced.quantize(
         weight,
@@ -391,6 +414,7 @@ def _quantized(
         dampings=effort.dampings,
         base=None if base is None else over(base.before(layer.weight), layer, settings),
         stepped=where.stepped,
+        improved=None if view is None else partial(stepped, view, stats, cost.fishers, moving),
     )
     element = graph.element(layer.weight)
     if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):
@@ -403,10 +427,7 @@ def _quantized(
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
-        exact = {name: graph.array(name) for name in layer.parameters}
-        moved = centred(layer, exact, weight, stats, quantized)
-        if base is not None:  # what is in its graph cannot move
-            moved = {name: values for name, values in moved.items() if name in base}
+        moved = moving(quantized.values())
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
         coded = parameters_over(base, coded, exact | moved)
         tensors |= {
