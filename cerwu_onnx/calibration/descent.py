@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 SAMPLES = 512
 """The most samples, of both halves together."""
 
+Array: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = "Mapping[str, FloatArray]"
 """Float32 values of a layer's weight and, if they move, of its parameters, by name."""
 
@@ -101,21 +103,22 @@ class Descent:
         backward = adjoint(model, list(self._answers), [node.output[0]])
         if node.output[0] not in backward.gradients:
             return None
-        names = list(backward.seeds)
+        names, activation = list(backward.seeds), layer.sites[0].activation
         del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, activation))
         early, late = halves(model, moving)
         passed = [value.name for value in early.graph.output]
         session = open_session(early) if passed else None
-        rest = open_session(late)
+        rest = open_session(late, names)
         read = [value.name for value in rest.get_inputs() if value.name not in moving]
-        given = []
+        given, inputs = [], []
         for feed in self._feeds:
             known = {**feed, **(run_session(session, passed, feed) if session else {})}
             given.append({name: known[name] for name in read})
+            inputs.append(np.asarray(known[activation]))
         elements = {name: self._graph.tensors[name].data_type for name in moving}
         answers = {name: self._answers[name] for name in names}
-        return View(layer, node, elements, backward, rest, self._feeds, given, self._reference, answers)
+        return View(layer, node, elements, backward, rest, self._feeds, given, inputs, self._reference, answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ class View:
         backward: the whole model's adjoint.
         session: runs what depends on these constants.
         feeds: of the model.
-        given: of the session, but for the constants.
+        given: what the session is fed, but for the constants.
+        inputs: what the layer reads.
         reference: outputs of the float model, one array per feed.
         answers: what the outputs answer that depend on the layer.
     """
@@ -141,7 +145,8 @@ class View:
     session: ort.InferenceSession
     feeds: Sequence[Feed]
     given: Sequence[Feed]
-    reference: Mapping[str, Sequence[Any]]
+    inputs: Sequence[Array]
+    reference: Mapping[str, Sequence[Array]]
     answers: Mapping[str, Answer]
 
     def loss(self, values: Values, half: int) -> float:
@@ -173,10 +178,8 @@ class View:
             ModelError: onnxruntime cannot load the adjoint.
             CalibrationError: it fails, or its positions are not those of the layer's input.
         """
-        names, activation = list(self.answers), self.layer.sites[0].activation
-        model, found = self.backward.model, self.backward.gradients[self.node.output[0]]
-        wanted = [found, *fetched_activations(model, [activation])]
-        session, layout = open_session(model, wanted), self.layer.layout
+        names, layout = list(self.answers), self.layer.layout
+        found, session = self.backward.gradients[self.node.output[0]], open_session(self.backward.model)
         rows = {name: sum(map(answer.losses_of, self.reference[name][half::2])) for name, answer in self.answers.items()}
         total = np.zeros((layout.groups, layout.rows, layout.cols))
         for index in range(half, len(self.feeds), 2):
@@ -185,11 +188,11 @@ class View:
             seeds = {}
             for name, answer in self.answers.items():
                 reference = self.reference[name][index]
-                slope = answer.slope(reference, outputs[name]) / max(rows[name], 1)
-                seeds[self.backward.seeds[name]] = slope.astype(reference.dtype)
-            run = run_session(session, wanted, {**whole, **seeds})
-            x = np.asarray(run.get(activation, whole.get(activation)))
-            for by_row, read in beside_columns(self.layer, self.node, run[found], x):
+                slope, largest = answer.slope(reference, outputs[name]), float(np.finfo(reference.dtype).max)
+                seed = np.clip(slope / max(rows[name], 1), -largest, largest)
+                seeds[self.backward.seeds[name]] = seed.astype(reference.dtype)
+            gradient = run_session(session, [found], {**whole, **seeds})[found]
+            for by_row, read in beside_columns(self.layer, self.node, gradient, self.inputs[index]):
                 if by_row is None:
                     raise CalibrationError("gradients are not in the order of the inputs")
                 total += by_row @ read
