@@ -159,7 +159,8 @@ class View:
         Raises:
             CalibrationError: onnxruntime fails.
         """
-        outputs = [run_session(self.session, list(self.answers), feed) for feed in self._fed(self.given[half::2], values)]
+        names, constants = list(self.answers), self._fed(values)
+        outputs = [run_session(self.session, names, {**given, **constants}) for given in self.given[half::2]]
         return sum(
             answer.loss(self.reference[name][half::2], [output[name] for output in outputs])
             for name, answer in self.answers.items()
@@ -178,20 +179,12 @@ class View:
             ModelError: onnxruntime cannot load the adjoint.
             CalibrationError: it fails, or its positions are not those of the layer's input.
         """
-        names, layout = list(self.answers), self.layer.layout
+        layout, constants = self.layer.layout, self._fed(values)
         found, session = self.backward.gradients[self.node.output[0]], open_session(self.backward.model)
-        rows = {name: sum(map(answer.losses_of, self.reference[name][half::2])) for name, answer in self.answers.items()}
         total = np.zeros((layout.groups, layout.rows, layout.cols))
         for index in range(half, len(self.feeds), 2):
-            given, whole = (self._fed([feeds[index]], values)[0] for feeds in (self.given, self.feeds))
-            outputs = run_session(self.session, names, given)
-            seeds = {}
-            for name, answer in self.answers.items():
-                reference = self.reference[name][index]
-                slope, largest = answer.slope(reference, outputs[name]), float(np.finfo(reference.dtype).max)
-                seed = np.clip(slope / max(rows[name], 1), -largest, largest)
-                seeds[self.backward.seeds[name]] = seed.astype(reference.dtype)
-            gradient = run_session(session, [found], {**whole, **seeds})[found]
+            seeds = self._seeds(index, constants)
+            gradient = run_session(session, [found], {**self.feeds[index], **constants, **seeds})[found]
             for by_row, read in beside_columns(self.layer, self.node, gradient, self.inputs[index]):
                 if by_row is None:
                     raise CalibrationError("gradients are not in the order of the inputs")
@@ -200,6 +193,17 @@ class View:
                     total -= by_row.sum(axis=2, dtype=np.float64)[:, :, None] * mean[:, None, :]
         return total
 
-    def _fed(self, feeds: Sequence[Feed], values: Values) -> list[Feed]:
-        constants = {name: as_fed(value, self.elements[name]) for name, value in values.items()}
-        return [{**feed, **constants} for feed in feeds]
+    def _seeds(self, index: int, constants: Feed) -> dict[str, Array]:
+        """The gradient of a half's loss with respect to the outputs on one feed, by the adjoint's input."""
+        outputs = run_session(self.session, list(self.answers), {**self.given[index], **constants})
+        seeds = {}
+        for name, answer in self.answers.items():
+            reference = self.reference[name]
+            count = sum(map(answer.losses_of, reference[index % 2 :: 2]))
+            largest = float(np.finfo(reference[index].dtype).max)
+            slope = np.clip(answer.slope(reference[index], outputs[name]) / max(count, 1), -largest, largest)
+            seeds[self.backward.seeds[name]] = slope.astype(reference[index].dtype)
+        return seeds
+
+    def _fed(self, values: Values) -> dict[str, Any]:
+        return {name: as_fed(value, self.elements[name]) for name, value in values.items()}

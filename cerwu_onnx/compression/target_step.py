@@ -60,7 +60,7 @@ def stepped(
     mean = stats.mean if len(here) > 1 else None
     try:
         losses = [view.loss(here, half) for half in (0, 1)]
-        if not 0 < min(losses) or not np.isfinite(losses).all():
+        if not min(losses) > 0 or not np.isfinite(losses).all():
             return target
         gradients = [view.gradient(here, half, mean) for half in (0, 1)]
         moves = [_direction(gradient, stats, fishers, damping) for gradient in gradients]

@@ -1,8 +1,8 @@
 """One point of ``python -m tests.bench kl``, by whichever version of the package the interpreter has.
 
-Run as a script, with paths: ``kl_point.py MODEL CALIB INPUTS LAMBDA EFFORT``. It compresses the model, decodes the file and
-prints, as JSON, the bits of the whole file per weight, the distance between the two models on the inputs, and the
-processor seconds of the compression. Without arguments it prints a digest of the package.
+Run as a script, with paths: ``kl_point.py MODEL CALIB INPUTS LAMBDA EFFORT``. It compresses the model, decodes the
+file and prints, as JSON, the bits of the whole file per weight, the distance between the two models on the inputs, and
+the processor seconds of the compression. Without arguments it prints a digest of the package.
 
 It is a script so that it may run under an older version in another environment, and imports nothing else of the tests.
 """
