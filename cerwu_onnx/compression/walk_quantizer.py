@@ -3,7 +3,8 @@
 1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
 2. Layers are quantised in topological order. The input of each comes from the quantised layers before it
    (:mod:`calibration.sequential`), and its aim is the float model's output (:mod:`quantize.priced`); its bias then
-   makes up for the mean error that is left.
+   makes up for the mean error that is left. With ``--effort max``, gradients at the model's outputs move the aim
+   (:mod:`compression.target_step`).
 3. With ``--effort max``, the costs are measured again around that model, by noise on each layer's weights as large as
    its own error (:mod:`calibration.sensitivity`), because errors measured alone do not add up. Then all layers are
    quantised once more.
