@@ -106,6 +106,7 @@ class WalkQuantizer:
             entry = cache.get("level", depends, self._measure_level)
         (self._measurable, self._sensitivities, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
+        self._steps = self._effort.steps and not self._effort.rounds  # else once sensitivities are settled
         self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
 
     def _measure(self) -> Entry:
@@ -171,7 +172,10 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            walked = _quantize(self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False)
+            steps = self._effort.steps
+            walked = _quantize(
+                self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False, steps=steps
+            )
             return walked.values
 
         def judged() -> Entry:
@@ -180,18 +184,22 @@ class WalkQuantizer:
             half = judge_half(self._graph, self._source, settings, self._answers, quantized, second=second)
             return asdict(half), []
 
-        found, _ = self._cache.get("judge", {"second": second, **self._state(price)}, judged)
+        depends = {"second": second, "steps": self._effort.steps, **self._state(price)}
+        found, _ = self._cache.get("judge", depends, judged)
         return Judgement(**found)
 
     def settle(self, price: float) -> None:
-        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
-        if not self._measurable:
-            return
-        for _ in range(self._effort.rounds if self._weights else 0):
+        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says.
+
+        Only then do targets take steps: sensitivities need none.
+        """
+        for _ in range(self._effort.rounds if self._weights and self._measurable else 0):
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
-                return
+                break
             self._sensitivities, self._last = noise, None
+        if self._steps != self._effort.steps:
+            self._steps, self._last = self._effort.steps, None
 
     def _around(self, price: float) -> dict[str, float] | None:
         """Sensitivities around the model quantised at a price; None if they cannot be measured."""
@@ -212,7 +220,7 @@ class WalkQuantizer:
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
-        effort = self._effort.positions, self._effort.dampings, self._effort.passes, self._effort.steps
+        effort = self._effort.positions, self._effort.dampings, self._effort.passes, self._steps
         base = {} if self._base is None else {"base": self._base.identity}
         return base | {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
@@ -251,7 +259,15 @@ class WalkQuantizer:
         costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
             found = _quantize(
-                self._graph, self._source, settings, *costs, self._progress, done, self._base, bounds=bounds
+                self._graph,
+                self._source,
+                settings,
+                *costs,
+                self._progress,
+                done,
+                self._base,
+                bounds=bounds,
+                steps=self._steps,
             )
         if done.used:
             log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
@@ -319,6 +335,7 @@ def _quantize(
     base: Base | None,
     *,
     bounds: bool,
+    steps: bool,
 ) -> WalkResult:
     """Walk over the layers once and quantise each, or take it from the checkpoints."""
     found = WalkResult(memory_budget.symbols(settings.memory))
@@ -327,7 +344,7 @@ def _quantize(
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
     means = taken if settings.float_params == "auto" else lambda _: 0.0
-    descent = _descent(graph, source, settings) if fishers and EFFORTS[settings.effort].steps else None
+    descent = _descent(graph, source, settings) if fishers and steps else None
     for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
