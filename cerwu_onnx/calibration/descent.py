@@ -183,7 +183,7 @@ class View:
         found, session = self.backward.gradients[self.node.output[0]], open_session(self.backward.model)
         total = np.zeros((layout.groups, layout.rows, layout.cols))
         for index in range(half, len(self.feeds), 2):
-            seeds = self._seeds(index, constants)  # runs the layer and what follows once more
+            seeds = self._seeds(index, constants)
             gradient = run_session(session, [found], {**self.feeds[index], **constants, **seeds})[found]
             for by_row, read in beside_columns(self.layer, self.node, gradient, self.inputs[index]):
                 if by_row is None:
