@@ -7,7 +7,7 @@ part of the model, up to the layer, runs once; what comes behind it runs for eve
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -159,15 +159,10 @@ class View:
         Raises:
             CalibrationError: onnxruntime fails.
         """
-        names, constants = list(self.answers), self._fed(values)
-        outputs = [run_session(self.session, names, {**given, **constants}) for given in self.given[half::2]]
-        return sum(
-            answer.loss(self.reference[name][half::2], [output[name] for output in outputs])
-            for name, answer in self.answers.items()
-        )
+        return self._loss(self._outputs(self._fed(values), half), half)
 
-    def gradient(self, values: Values, half: int, mean: Float64Array | None) -> Float64Array:
-        """The gradient of the loss on one half with respect to the layer's matrix, ``(G, M, N)``.
+    def slope(self, values: Values, half: int, mean: Float64Array | None) -> tuple[float, Float64Array]:
+        """The loss on one half, and its gradient with respect to the layer's matrix, ``(G, M, N)``.
 
         Args:
             values: as for :meth:`loss`.
@@ -175,35 +170,52 @@ class View:
             mean: ``(G, N)`` the mean of the layer's inputs, if a parameter makes up for what a change of the matrix
                 does to the mean outputs; else None.
 
+        Returns:
+            Both; zeros where the loss is zero or infinite.
+
         Raises:
             ModelError: onnxruntime cannot load the adjoint.
             CalibrationError: it fails, or its positions are not those of the layer's input.
         """
         layout, constants = self.layer.layout, self._fed(values)
+        outputs = self._outputs(constants, half)
+        loss, total = self._loss(outputs, half), np.zeros((layout.groups, layout.rows, layout.cols))
+        if not 0 < loss < np.inf:
+            return loss, total
         found, session = self.backward.gradients[self.node.output[0]], open_session(self.backward.model)
-        total = np.zeros((layout.groups, layout.rows, layout.cols))
-        for index in range(half, len(self.feeds), 2):
-            seeds = self._seeds(index, constants)
-            gradient = run_session(session, [found], {**self.feeds[index], **constants, **seeds})[found]
-            for by_row, read in beside_columns(self.layer, self.node, gradient, self.inputs[index]):
-                if by_row is None:
-                    raise CalibrationError("gradients are not in the order of the inputs")
-                total += by_row @ read
-                if mean is not None:
-                    total -= by_row.sum(axis=2, dtype=np.float64)[:, :, None] * mean[:, None, :]
-        return total
+        for feed, x, seeds in zip(self.feeds[half::2], self.inputs[half::2], self._seeds(outputs, half), strict=True):
+            gradient = run_session(session, [found], {**feed, **constants, **seeds})[found]
+            with np.errstate(over="ignore", invalid="ignore"):  # nobody steps along such a gradient
+                for by_row, read in beside_columns(self.layer, self.node, gradient, x):
+                    if by_row is None:
+                        raise CalibrationError("gradients are not in the order of the inputs")
+                    total += by_row @ read
+                    if mean is not None:
+                        total -= by_row.sum(axis=2, dtype=np.float64)[:, :, None] * mean[:, None, :]
+        return loss, total
 
-    def _seeds(self, index: int, constants: Feed) -> dict[str, Array]:
-        """The gradient of a half's loss with respect to the outputs on one feed, by the adjoint's input."""
-        outputs = run_session(self.session, list(self.answers), {**self.given[index], **constants})
-        seeds = {}
-        for name, answer in self.answers.items():
-            reference = self.reference[name]
-            count = sum(map(answer.losses_of, reference[index % 2 :: 2]))
-            largest = float(np.finfo(reference[index].dtype).max)
-            slope = np.clip(answer.slope(reference[index], outputs[name]) / max(count, 1), -largest, largest)
-            seeds[self.backward.seeds[name]] = slope.astype(reference[index].dtype)
-        return seeds
+    def _outputs(self, constants: Feed, half: int) -> list[dict[str, Array]]:
+        names = list(self.answers)
+        return [run_session(self.session, names, {**given, **constants}) for given in self.given[half::2]]
+
+    def _loss(self, outputs: Sequence[Mapping[str, Array]], half: int) -> float:
+        return sum(
+            answer.loss(self.reference[name][half::2], [output[name] for output in outputs])
+            for name, answer in self.answers.items()
+        )
+
+    def _seeds(self, outputs: Sequence[Mapping[str, Array]], half: int) -> Iterator[dict[str, Array]]:
+        """The gradient of the loss with respect to outputs on each feed, by inputs of the adjoint."""
+        references = {name: self.reference[name][half::2] for name in self.answers}
+        counts = {name: sum(map(answer.losses_of, references[name])) for name, answer in self.answers.items()}
+        for index, output in enumerate(outputs):
+            seeds = {}
+            for name, answer in self.answers.items():
+                reference = references[name][index]
+                largest = float(np.finfo(reference.dtype).max)
+                slope = np.clip(answer.slope(reference, output[name]) / max(counts[name], 1), -largest, largest)
+                seeds[self.backward.seeds[name]] = slope.astype(reference.dtype)
+            yield seeds
 
     def _fed(self, values: Values) -> dict[str, Any]:
         return {name: as_fed(value, self.elements[name]) for name, value in values.items()}

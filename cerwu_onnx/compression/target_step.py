@@ -59,10 +59,10 @@ def stepped(
     here = values(target)
     mean = stats.mean if len(here) > 1 else None
     try:
-        losses = [view.loss(here, half) for half in (0, 1)]
+        found = [view.slope(here, half, mean) for half in (0, 1)]
+        losses, gradients = [loss for loss, _ in found], [gradient for _, gradient in found]
         if not min(losses) > 0 or not np.isfinite(losses).all():
             return target
-        gradients = [view.gradient(here, half, mean) for half in (0, 1)]
         moves = [_direction(gradient, stats, fishers, damping) for gradient in gradients]
         slopes = [float((gradient * move).sum()) for gradient, move in zip(gradients, moves, strict=True)]
         if not np.isfinite(slopes).all() or not min(slopes) > 0:

@@ -44,7 +44,8 @@ def check(view: View, at: dict[str, FloatArray], mean: np.ndarray | None = None)
     """Along some directions; a bias may take up the mean of the change."""
     layer = view.layer
     for half in (0, 1):
-        gradient = view.gradient(at, half, mean)
+        loss, gradient = view.slope(at, half, mean)
+        assert loss == view.loss(at, half)
         assert gradient.shape == (layer.layout.groups, layer.layout.rows, layer.layout.cols)
         assert np.abs(gradient).max() > 0
         for seed in range(3):
@@ -100,7 +101,7 @@ def test_halves_are_of_different_samples() -> None:
     assert view is not None
     assert view.loss({"w": weight}, 0) > 0
     assert view.loss({"w": weight}, 1) == 0
-    assert not view.gradient({"w": weight}, 1, None).any()
+    assert not view.slope({"w": weight}, 1, None)[1].any()
 
 
 def test_where_there_is_nothing_to_follow() -> None:

@@ -108,10 +108,12 @@ class Odd:
     def loss(self, values: Mapping[str, FloatArray], half: int) -> float:
         return 0.0 if self.nothing else self.view.loss(values, 0)
 
-    def gradient(self, values: Mapping[str, FloatArray], half: int, mean: Float64Array | None) -> Float64Array:
+    def slope(
+        self, values: Mapping[str, FloatArray], half: int, mean: Float64Array | None
+    ) -> tuple[float, Float64Array]:
         if self.error is not None:
             raise self.error
-        return (1 - 2 * half) * self.view.gradient(values, 0, mean)
+        return self.loss(values, half), (1 - 2 * half) * self.view.slope(values, 0, mean)[1]
 
 
 @pytest.mark.parametrize(
