@@ -26,6 +26,7 @@ class Effort:
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
         passes: the most of :attr:`Settings.passes`; None makes them all.
         rounds: how often sensitivities are measured again around the quantised model.
+        steps: whether each layer's target first takes a step down the slope of the loss at the outputs.
     """
 
     samples: int | None = None
@@ -35,12 +36,13 @@ class Effort:
     dampings: tuple[float, float] | None = None
     passes: int | None = None
     rounds: int = 0
+    steps: bool = False
 
 
 EFFORTS = {
     "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
     "default": Effort(),
-    "max": Effort(rounds=1),
+    "max": Effort(rounds=1, steps=True),
 }
 """Efforts by name: more time gives smaller files."""
 

@@ -165,7 +165,8 @@ def compress(
         typer.Option(
             metavar="NAME",
             help=f"For trellis: {', '.join(EFFORTS)}; more time makes smaller files. fast takes "
-            f"{EFFORTS['fast'].samples} calibration samples and measures less; max measures sensitivities once more.",
+            f"{EFFORTS['fast'].samples} calibration samples and measures less; max measures sensitivities once more, "
+            "and moves what layers aim at by gradients of the loss at the outputs.",
         ),
     ] = _DEFAULT.effort,
     output_loss: Annotated[

@@ -214,6 +214,36 @@ class Answer:
         found = np.exp(np.maximum(*self._flags(wide.ravel())))
         return found
 
+    def slope(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
+        """The gradient of the sum of :meth:`losses` with respect to the quantised output, in its shape.
+
+        It is finite wherever the losses are.
+        """
+        wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
+        if self.kind == "kl":
+            rows, others = _rows(wide, self.axis), _rows(other, self.axis)
+            change = np.exp(self._logs(others)) - np.exp(self._logs(rows))
+            if self.probabilities:  # with respect to log q
+                change = np.where(others > _LEAST, change / np.maximum(others, _LEAST), 0.0)
+            return _unrows(self.temperature * self.weights(rows)[:, None] * change, wide.shape, self.axis)
+        if self.kind == "binary":
+            (yes, _), (yes2, no2) = self._flags(wide), self._flags(other)
+            change = np.exp(yes2) - np.exp(yes)
+            if self.probabilities:  # with respect to the logit of q
+                change = np.where((other > _LEAST) & (other < 1), change * np.exp(-yes2 - no2), 0.0)
+            return change * self._balance(wide)
+        size = wide[0].size / len(self.variance) if len(self.variance) == 1 and wide.ndim and len(wide) else 1
+        with np.errstate(divide="ignore"):
+            weigh = self._spread(np.where(self.variance > 0, 2 / (self.variance * size), 0.0), wide)
+        if self.kind == "mse":
+            return weigh * (other - wide)
+        norm = np.linalg.norm(other, axis=-1, keepdims=True)
+        norm = np.where(norm == 0, np.inf, norm)
+        unit, aim = other / norm, wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), _LEAST)
+        change = weigh * (unit - aim)
+        found: Float64Array = (change - unit * (unit * change).sum(axis=-1, keepdims=True)) / norm
+        return found
+
     def seeds(
         self, output: npt.NDArray[Any], scale: float, draws: int, temperature: float, random: np.random.Generator
     ) -> Iterator[Float64Array]:
@@ -261,6 +291,13 @@ class Answer:
         if self.kind == "binary":
             return int(array.size)
         return len(array) if array.ndim else 1
+
+    def losses_of(self, array: npt.NDArray[Any]) -> int:
+        """How many numbers :meth:`losses` gives for a batch."""
+        columns = len(self.variance) if self.kind == "mse" else 1
+        if columns == 1:
+            return self.rows_of(array)
+        return int(array.size)
 
     def _with(self, temperature: float) -> Answer:
         return replace(self, temperature=temperature)

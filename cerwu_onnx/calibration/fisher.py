@@ -23,15 +23,15 @@ from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.calibration.answers import Answer, answers_of
 from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.calibration.patches import columns, iter_columns, positions
+from cerwu_onnx.calibration.patches import positions
 from cerwu_onnx.calibration.sensitivity import BATCH, SAMPLES, affordable_samples, first_feeds
 from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.calibration.stacks import beside_columns, stacks
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.threads import blas_threads
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.sites import node_name
-from cerwu_onnx.model.tensors import attributes_of
-from cerwu_onnx.types import ConvPatch, Float64Array, Layer
+from cerwu_onnx.types import Float64Array, Layer
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,6 @@ LARGEST = 1 << 22
 
 MEMORY = 512 << 20
 """About how many bytes of activations and gradients are held at once."""
-
-CHUNK = 64 << 20
-"""Bytes of columns held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
         ModelError: onnxruntime cannot load the model.
         CalibrationError: the data does not fit, or no output holds numbers.
     """
-    nodes = {layer.weight: node for layer in graph.layers if (node := _node(graph, layer)) is not None}
+    nodes = {layer.weight: node for layer in graph.layers if (node := layer_node(graph, layer)) is not None}
     if not nodes:
         return {}
     targets = fetched_activations(graph.model, (node.output[0] for node in nodes.values()))
@@ -118,7 +115,7 @@ def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SA
     }
 
 
-def _node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
+def layer_node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     """The node of a layer, if the gradients of its outputs are all that is needed; else None."""
     size = layer.layout.groups * layer.layout.rows**2
     if len(layer.sites) != 1 or layer.readers or size > LARGEST:
@@ -237,24 +234,18 @@ class _Whole:
 
 def _one_batch(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) -> tuple[float, Float64Array]:
     """The squared norm of ``sum g x^T`` over positions, NaN if g and x are not in the same order; and ``sum |x|^2``."""
-    patch, groups = layer.sites[0].patch, layer.layout.groups
-    stack = None if node.op_type == "ConvTranspose" else next(_stacks(layer, node, gradient))
-    if stack is not None and positions(patch, x) != stack.shape[0] * stack.shape[3]:
-        stack = None
-    cuts = 1  # the samples of a convolution run in several cuts if all columns at once would take too much memory
-    if node.op_type == "Conv":
-        cuts = min(len(x), 1 + 4 * groups * layer.layout.cols * positions(patch, x) // CHUNK)
+    groups, known = layer.layout.groups, True
     total = np.zeros((groups, layer.layout.rows, layer.layout.cols))
     energy = np.zeros(groups)
     with np.errstate(over="ignore", invalid="ignore"):
-        stacks = [None] * cuts if stack is None else np.array_split(stack, cuts)
-        for part, inputs in zip(stacks, np.array_split(x, cuts) if cuts > 1 else [x], strict=True):
-            read = columns(patch, inputs)
+        for by_row, read in beside_columns(layer, node, gradient, x):
             flat = read.swapaxes(1, 2).reshape(groups, 1, read[0].size)  # in the order of memory
             energy += (flat @ flat.swapaxes(1, 2)).ravel()
-            if part is not None:
-                total += part.transpose(1, 2, 0, 3).reshape(groups, layer.layout.rows, -1) @ read
-        return (np.nan if stack is None else float(np.square(total).sum())), energy
+            if by_row is None:
+                known = False
+            else:
+                total += by_row @ read
+        return (float(np.square(total).sum()) if known else np.nan), energy
 
 
 def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Array:
@@ -262,60 +253,10 @@ def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Arr
     groups, rows = layer.layout.groups, layer.layout.rows
     total = np.zeros((groups, rows, rows))
     with np.errstate(over="ignore", invalid="ignore"):
-        for stack in _stacks(layer, node, gradient):
+        for stack in stacks(layer, node, gradient):
             by_row = stack.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
             total += by_row @ by_row.swapaxes(1, 2)
     return total
-
-
-def _stacks(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Iterator[Array]:
-    """The gradient with respect to a layer's rows, as arrays ``(any, G, M, positions)``."""
-    groups, rows = layer.layout.groups, layer.layout.rows
-    attributes = attributes_of(node)
-    if node.op_type == "Conv":
-        yield gradient.reshape(len(gradient), groups, rows, -1)
-    elif node.op_type == "ConvTranspose":  # each tap is a row: it reads the output where a convolution would
-        yield from (columns.swapaxes(1, 2)[None] for columns in iter_columns(_taps(layer, attributes), gradient))
-    elif node.op_type == "Gemm":
-        by_row = gradient if layer.sites[0].activation == node.input[1] else gradient.T
-        yield attributes.get("alpha", 1.0) * by_row[None, None]
-    else:
-        yield _matmul_stack(layer, node, gradient)
-
-
-def _taps(layer: Layer, attributes: Mapping[str, Any]) -> ConvPatch:
-    """How the taps of a transposed convolution read its output."""
-    kernel = layer.layout.shape[2:]
-    ones, zeros = (1,) * len(kernel), (0,) * (2 * len(kernel))
-    return ConvPatch(
-        layer.layout.groups,
-        kernel,
-        tuple(attributes.get("strides", ones)),
-        tuple(attributes.get("dilations", ones)),
-        tuple(attributes.get("pads", zeros)),
-    )
-
-
-def _matmul_stack(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Array:
-    """The stack for a gradient ``(batch..., P, M)`` or, with the constant on the left, ``(batch..., M, P)``.
-
-    Vectors lack an axis.
-    """
-    groups, rows = layer.layout.groups, layer.layout.rows
-    if rows == groups == 1:
-        return gradient.reshape(1, 1, 1, -1)
-    batch: tuple[int, ...] = layer.sites[0].patch.batch  # type: ignore[union-attr]
-    if gradient.ndim == len(batch) + 1:  # the other operand is a vector
-        gradient = gradient[..., None]
-    elif layer.sites[0].activation == node.input[0]:
-        gradient = gradient.swapaxes(-1, -2)
-    # Move the constant's batch axes in front of the rows; axes along which it is broadcast are positions like others.
-    lead = gradient.ndim - 2 - len(batch)
-    own = [lead + axis for axis, length in enumerate(batch) if length > 1]
-    rest = [axis for axis in range(gradient.ndim - 2) if axis not in own]
-    moved = gradient.transpose(*rest, *own, -2 + gradient.ndim, -1 + gradient.ndim)
-    stacked: Array = moved.reshape(-1, groups, rows, gradient.shape[-1])
-    return stacked
 
 
 class _Output:

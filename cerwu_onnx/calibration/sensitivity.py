@@ -7,7 +7,7 @@ and the errors that other layers already make.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,8 @@ class OutputLoss:
         self.sees = ancestors(graph.model, self._names)
         self.layouts = {layer.weight: layer.layout for layer in graph.layers}
         self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
-        self._session = open_session(_overridable(graph), self._names)
+        names = {name for layer in graph.layers for name in (layer.weight, *layer.parameters)}
+        self._session = open_session(with_inputs(graph.model, names), self._names)
         self._feeds = first_feeds(source, affordable_samples(graph, source, SAMPLES))
         self._reference = self._outputs({})
         self.answers = answers_of(self._reference, graph.model, kind)
@@ -81,17 +82,17 @@ class OutputLoss:
         return sum(answer.loss(self._reference[name], outputs[name]) for name, answer in self.answers.items())
 
     def _outputs(self, weights: Mapping[str, FloatArray]) -> dict[str, list[FloatArray]]:
-        fed = {name: self._fed(name, values) for name, values in weights.items()}
+        fed = {name: as_fed(values, self._elements[name]) for name, values in weights.items()}
         runs = [run_session(self._session, self._names, {**feed, **fed}) for feed in self._feeds]
         return {name: [run[name] for run in runs] for name in self._names}
 
-    def _fed(self, name: str, values: FloatArray) -> Any:
-        """Values in the type of their tensor, in a form that onnxruntime accepts."""
-        element = self._elements[name]
-        rounded = from_float32(values, element)
-        if element != onnx.TensorProto.BFLOAT16:
-            return rounded
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(rounded, element)
+
+def as_fed(values: FloatArray, element: int) -> Any:
+    """Float32 values of a tensor in its own element type, in a form that onnxruntime accepts."""
+    rounded = from_float32(values, element)
+    if element != onnx.TensorProto.BFLOAT16:
+        return rounded
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(rounded, element)
 
 
 def noise_sensitivity(
@@ -163,13 +164,12 @@ def bounded(
     return {name: max(value, FLOOR * mean, 1e-12) / squares[name] for name, value in bound.items()}
 
 
-def _overridable(graph: Graph) -> onnx.ModelProto:
-    """The model with weights and parameters of layers as inputs that have defaults, so that feeds can replace them."""
-    names = {name for layer in graph.layers for name in (layer.weight, *layer.parameters)}
+def with_inputs(original: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy of a model with some constants as inputs that have defaults, so that feeds can replace them."""
     model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
+    model.CopyFrom(original)
     model.ir_version = max(model.ir_version, 4)  # before version 4, every initializer had to be an input
-    values = {node.output[0]: value_of(node) for node in model.graph.node if names.intersection(node.output[:1])}
+    values = {node.output[0]: value_of(node) for node in model.graph.node if not set(names).isdisjoint(node.output[:1])}
     moved = {name: tensor for name, tensor in values.items() if tensor is not None}
     for name, tensor in moved.items():
         model.graph.initializer.add().CopyFrom(tensor)
@@ -177,7 +177,7 @@ def _overridable(graph: Graph) -> onnx.ModelProto:
     keep(model.graph.node, lambda node: moved.keys().isdisjoint(node.output))
     fed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
-        if tensor.name in names - fed:
+        if tensor.name in names and tensor.name not in fed:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             model.graph.input.append(info)
     return model

@@ -3,7 +3,8 @@
 1. Gradients tell what each layer's errors cost at the model's outputs (:mod:`calibration.curvature`).
 2. Layers are quantised in topological order. The input of each comes from the quantised layers before it
    (:mod:`calibration.sequential`), and its aim is the float model's output (:mod:`quantize.priced`); its bias then
-   makes up for the mean error that is left.
+   makes up for the mean error that is left. With ``--effort max``, gradients at the model's outputs move the aim
+   (:mod:`compression.target_step`).
 3. With ``--effort max``, the costs are measured again around that model, by noise on each layer's weights as large as
    its own error (:mod:`calibration.sensitivity`), because errors measured alone do not add up. Then all layers are
    quantised once more.
@@ -29,11 +30,13 @@ from cerwu_onnx.calibration import (
     walk,
 )
 from cerwu_onnx.calibration.answers import Batches
+from cerwu_onnx.calibration.descent import Descent
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.delta_base import Base, over, parameters_over
 from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
+from cerwu_onnx.compression.target_step import stepped
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
@@ -103,6 +106,7 @@ class WalkQuantizer:
             entry = cache.get("level", depends, self._measure_level)
         (self._measurable, self._sensitivities, rows), parts = entry
         self._fishers = {name: tuple(parts.pop(0) for _ in range(count)) for name, count in rows.items()}
+        self._steps = self._effort.steps and not self._effort.rounds  # else once sensitivities are settled
         self._last: tuple[float, WalkResult] | None = None  # what the present sensitivities gave, and at which lambda
 
     def _measure(self) -> Entry:
@@ -168,7 +172,10 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            walked = _quantize(self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False)
+            steps = self._effort.steps
+            walked = _quantize(
+                self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False, steps=steps
+            )
             return walked.values
 
         def judged() -> Entry:
@@ -177,18 +184,22 @@ class WalkQuantizer:
             half = judge_half(self._graph, self._source, settings, self._answers, quantized, second=second)
             return asdict(half), []
 
-        found, _ = self._cache.get("judge", {"second": second, **self._state(price)}, judged)
+        depends = {"second": second, "steps": self._effort.steps, **self._state(price)}
+        found, _ = self._cache.get("judge", depends, judged)
         return Judgement(**found)
 
     def settle(self, price: float) -> None:
-        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says."""
-        if not self._measurable:
-            return
-        for _ in range(self._effort.rounds if self._weights else 0):
+        """Measure the sensitivities again around the model quantised at ``price``, as often as the effort says.
+
+        Only then do targets take steps: sensitivities need none.
+        """
+        for _ in range(self._effort.rounds if self._weights and self._measurable else 0):
             noise, _ = self._cache.get("settle", self._state(price), lambda: (self._around(price), []))
             if noise is None:
-                return
+                break
             self._sensitivities, self._last = noise, None
+        if self._steps != self._effort.steps:
+            self._steps, self._last = self._effort.steps, None
 
     def _around(self, price: float) -> dict[str, float] | None:
         """Sensitivities around the model quantised at a price; None if they cannot be measured."""
@@ -209,7 +220,7 @@ class WalkQuantizer:
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
         settings = {name: getattr(self._settings, name) for name in names}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
-        effort = self._effort.positions, self._effort.dampings, self._effort.passes
+        effort = self._effort.positions, self._effort.dampings, self._effort.passes, self._steps
         base = {} if self._base is None else {"base": self._base.identity}
         return base | {"lambda": price, "noise": self._sensitivities, "rules": rules, "effort": effort, **settings}
 
@@ -248,7 +259,15 @@ class WalkQuantizer:
         costs = self._sensitivities, self._fishers
         with logged_warnings() as warnings:
             found = _quantize(
-                self._graph, self._source, settings, *costs, self._progress, done, self._base, bounds=bounds
+                self._graph,
+                self._source,
+                settings,
+                *costs,
+                self._progress,
+                done,
+                self._base,
+                bounds=bounds,
+                steps=self._steps,
             )
         if done.used:
             log.info("%d of %d layers were quantised by an earlier run", done.used, len(self._graph.layers))
@@ -316,6 +335,7 @@ def _quantize(
     base: Base | None,
     *,
     bounds: bool,
+    steps: bool,
 ) -> WalkResult:
     """Walk over the layers once and quantise each, or take it from the checkpoints."""
     found = WalkResult(memory_budget.symbols(settings.memory))
@@ -324,6 +344,7 @@ def _quantize(
     memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
     batch, have = settings.batch_size, checkpoints.have
     means = taken if settings.float_params == "auto" else lambda _: 0.0
+    descent = _descent(graph, source, settings) if fishers and steps else None
     for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):
         found.samples = step.samples
         if step.outputs:
@@ -337,13 +358,24 @@ def _quantize(
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
             done_layer = checkpoints.layer(
                 layer,
-                partial(_layer, graph, layer, step.stats, cost, settings, base, bounds=bounds),
+                partial(_layer, graph, layer, step.stats, cost, settings, base, descent, bounds=bounds),
                 keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
             )
             step.commit(done_layer.values)
+            if descent is not None:
+                descent.commit(done_layer.values)
             found.add(layer.weight, done_layer)
     progress("quantize", done, done, "")
     return found
+
+
+def _descent(graph: Graph, source: Source, settings: Settings) -> Descent | None:
+    """Gradients at the outputs; None if nothing can be compared there."""
+    try:
+        return Descent(graph, source, settings.output_loss)
+    except CalibrationError as error:
+        log.debug("no gradients at the outputs: %s", error)
+        return None
 
 
 def _loss(graph: Graph, outputs: Mapping[str, tuple[Batches, Batches]], kind: str) -> float:
@@ -359,12 +391,13 @@ def _layer(
     cost: priced.Cost,
     settings: Settings,
     base: Base | None,
+    descent: Descent | None,
     *,
     bounds: bool,
 ) -> WalkedLayer:
     """Quantise a layer and its parameters, with its statistics among those found."""
     with blas_threads(layer.layout.cols):
-        return _quantized(graph, layer, found[layer.weight], cost, settings, base, bounds=bounds)
+        return _quantized(graph, layer, found[layer.weight], cost, settings, base, descent, bounds=bounds)
 
 
 def _quantized(
@@ -374,10 +407,18 @@ def _quantized(
     cost: priced.Cost,
     settings: Settings,
     base: Base | None,
+    descent: Descent | None,
     *,
     bounds: bool,
 ) -> WalkedLayer:
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
+    exact = {name: graph.array(name) for name in layer.parameters} if settings.float_params == "auto" else {}
+
+    def moving(new: FloatArray) -> dict[str, FloatArray]:
+        moved = centred(layer, exact, weight, stats, new) if exact else {}
+        return {name: values for name, values in moved.items() if base is None or name in base}  # others cannot move
+
+    view = descent.at(layer, [layer.weight, *moving(weight)]) if descent is not None and cost.fishers else None
     effort, cost = EFFORTS[settings.effort], replace(cost, noise=cost.noise * stats.left)
     quantized, variance = priced.quantize(
         weight,
@@ -391,6 +432,7 @@ def _quantized(
         dampings=effort.dampings,
         base=None if base is None else over(base.before(layer.weight), layer, settings),
         stepped=where.stepped,
+        improved=None if view is None else partial(stepped, view, stats, cost.fishers, moving),
     )
     element = graph.element(layer.weight)
     if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):
@@ -403,10 +445,7 @@ def _quantized(
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
-        exact = {name: graph.array(name) for name in layer.parameters}
-        moved = centred(layer, exact, weight, stats, quantized)
-        if base is not None:  # what is in its graph cannot move
-            moved = {name: values for name, values in moved.items() if name in base}
+        moved = moving(quantized.values())
         coded = quantize_floats(layer, {layer.weight: weight, **exact, **moved}, stats, quantized, walked=True)
         coded = parameters_over(base, coded, exact | moved)
         tensors |= {

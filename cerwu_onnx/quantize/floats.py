@@ -73,7 +73,7 @@ def taken(layer: Layer) -> float:
 
 
 def centred(
-    layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, quantized: QuantizedTensor
+    layer: Layer, tensors: Mapping[str, FloatArray], weight: FloatArray, stats: PairStats, new: FloatArray
 ) -> dict[str, FloatArray]:
     """Move a parameter so that it makes up for the mean error of a layer's outputs, ``E[W x] - E[Q x~]``.
 
@@ -85,7 +85,7 @@ def centred(
         tensors: the original values of ``layer.parameters``.
         weight: the original weight.
         stats: means of its inputs in both models.
-        quantized: what became of the weight.
+        new: what became of the weight.
 
     Returns:
         New float32 values by name.
@@ -94,7 +94,7 @@ def centred(
         return {}
     to_matrix = layer.layout.to_matrix
     missing = np.einsum("gmn,gn->gm", to_matrix(weight.astype(np.float64)), stats.float_mean)
-    missing -= np.einsum("gmn,gn->gm", to_matrix(quantized.values().astype(np.float64)), stats.mean)
+    missing -= np.einsum("gmn,gn->gm", to_matrix(new.astype(np.float64)), stats.mean)
     if stats.missing_mean is not None:
         missing += stats.missing_mean
     if layer.bias is not None:
@@ -106,8 +106,8 @@ def centred(
     old = tensors[name].astype(np.float64)
     if old.size != change.size:
         return {}
-    new = (old.ravel() + change).reshape(old.shape).astype(np.float32)
-    return {name: new} if np.isfinite(new).all() else {}
+    moved = (old.ravel() + change).reshape(old.shape).astype(np.float32)
+    return {name: moved} if np.isfinite(moved).all() else {}
 
 
 def on_grid(values: FloatArray, variance: float, coarsest: float = np.inf) -> QuantizedTensor | None:

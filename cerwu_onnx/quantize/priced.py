@@ -14,6 +14,7 @@ then take more error, and each row makes up for the errors of those before it (:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +85,7 @@ def quantize(
     dampings: tuple[float, float] | None = None,
     base: changes.Base | None = None,
     stepped: bool = True,
+    improved: Callable[[Float64Array, float], Float64Array] | None = None,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
 
@@ -102,6 +104,7 @@ def quantize(
             chooses.
         base: the base's tensor, whose changes may cost less.
         stepped: whether rows may have exponents: steps of their own (:mod:`cerwu_onnx.quantize.row_steps`).
+        improved: makes a better target of the repaired one, ``(G, M, N)``, and the damping that cross-validation chose.
 
     Returns:
         The weight on its grid, and the variance of white noise on it that would cost as much as its error.
@@ -112,12 +115,14 @@ def quantize(
         parts = cut(target, blocks)
         repair = given[1] if given else repair_damping(parts, stats.folds)
         target = target if repair is None else joined(repaired(parts, stats, repair), blocks)
+    feedback = given[0] if given else feedback_damping(stats.folds)
+    if improved is not None and feedback is not None:
+        target = improved(target, feedback)
     hessian = stats.hessian
     order = natural = np.arange(layout.cols)
     if columns is not None and not np.array_equal(columns, natural):
         order, columns = (columns, columns) if blocks == 1 else (natural, None)  # a trellis path would leave its block
     ordered = hessian if order is natural else hessian[:, order[:, None], order]
-    feedback = given[0] if given else feedback_damping(stats.folds)
     found = factorise(ordered, feedback or damping, 0.0, name)
     if found is None:
         factor, damping = np.broadcast_to(np.eye(hessian.shape[1]), hessian.shape), 0.0

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cerwu_onnx.config import EFFORTS
+
 from . import (
     cache,
     cpp,
@@ -68,6 +70,10 @@ def main() -> None:
     group.add_argument("--deep", type=Path, metavar="FOLDER", help="also the networks that deep_nets.py wrote there")
     group.add_argument("--fine", action="store_true", help="at eleven lambdas per model instead of five")
     group.add_argument("--python", default=sys.executable, help="interpreter with the version to measure")
+    group.add_argument("--effort", choices=EFFORTS, default="default", help="of the compressions (default: default)")
+    group.add_argument(
+        "--beside", nargs=2, default=(), metavar=("PYTHON", "EFFORT"), help="compare with this instead of the reference"
+    )
     group.add_argument("--column", choices=("now", "reference"), help="put the figures into docs/benchmarks/kl.json")
     parser.add_argument(
         "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
@@ -95,7 +101,16 @@ def main() -> None:
     if "defaults" in parts:
         defaults.run(everything, console)
     if "kl" in parts:
-        kl.run(everything, console, deep, arguments.python, arguments.column, fine=arguments.fine)
+        kl.run(
+            everything,
+            console,
+            deep,
+            arguments.python,
+            arguments.column,
+            arguments.effort,
+            arguments.beside,
+            fine=arguments.fine,
+        )
     if "deltas" in parts:
         deltas.run(sample_models(names), console)
     if "cpp" in parts:

@@ -75,10 +75,12 @@ class Bench:
     Attributes:
         python: the interpreter that has the version to measure.
         folder: of results.
+        effort: of the compressions.
     """
 
     python: str
     folder: Path
+    effort: str = "default"
 
     def digest(self) -> str:
         """A digest of the version."""
@@ -87,12 +89,12 @@ class Bench:
     def point(self, version: str, subject: Subject, price: float) -> dict[str, float]:
         """A point, measured unless the folder has it."""
         files = (subject.model, subject.calib, subject.inputs)
-        key = hashlib.sha256("".join([version, SCRIPT.read_text(), repr(price)]).encode())
+        key = hashlib.sha256("".join([version, SCRIPT.read_text(), repr(price), self.effort]).encode())
         for path in (*files, *subject.model.parent.glob("*.onnx.data")):
             key.update(hashlib.sha256(path.read_bytes()).digest())
         kept = self.folder / f"{key.hexdigest()}.json"
         if not kept.exists():
-            write(kept, json.dumps(self._run(*map(str, files), repr(price))).encode())
+            write(kept, json.dumps(self._run(*map(str, files), repr(price), self.effort)).encode())
         found: dict[str, float] = json.loads(kept.read_text())
         return found
 
@@ -113,6 +115,8 @@ def run(
     deep: Sequence[Path] = (),
     python: str = sys.executable,
     save: str | None = None,
+    effort: str = "default",
+    beside: Sequence[str] = (),
     *,
     fine: bool = False,
 ) -> None:
@@ -124,12 +128,17 @@ def run(
         deep: folders of networks that ``deep_nets.py`` has made, to measure these as well.
         python: an interpreter with another version of the package, to measure that one.
         save: put the figures into this column of docs/benchmarks/kl.json: "reference", or "now".
+        effort: of the compressions.
+        beside: an interpreter and an effort to compare with instead of the reference, at the same lambdas.
         fine: measure at the lambdas between and beyond as well, as the reference always is.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
-    bench, known = Bench(python, RESULTS), json.loads(FILE.read_text()) if FILE.exists() else {}
+    bench, known = Bench(python, RESULTS, effort), json.loads(FILE.read_text()) if FILE.exists() else {}
     version, column = bench.digest(), {"reference": REFERENCE, "now": NOW}.get(save or "")
     found: dict[str, list[dict[str, float]]] = {}
+    other = Bench(beside[0], RESULTS, beside[1]) if beside else None
+    before = other.digest() if other else ""
+    reference: dict[str, list[dict[str, float]]] = {} if other else known.get(REFERENCE, {})
     for subject in subjects(models, deep):
         found[subject.name] = []
         for price in finer(subject.lambdas) if fine or save == "reference" else subject.lambdas:
@@ -137,10 +146,12 @@ def run(
             found[subject.name].append(point)
             line = f"lambda {price:g}: {point['bits']:.3f} bits/weight, KL {point['kl']:.3g}, {point['seconds']:.0f} s"
             console.print(f"{subject.name} {line}", highlight=False, soft_wrap=True)
+            if other:
+                reference.setdefault(subject.name, []).append(other.point(before, subject, price))
         if column is not None:
             known.setdefault(column, {})[subject.name] = found[subject.name]
             write(FILE, text(known).encode())
-    console.print(table(found, known.get(REFERENCE, {})))
+    console.print(table(found, reference))
 
 
 def finer(lambdas: Sequence[float]) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """One point of ``python -m tests.bench kl``, by whichever version of the package the interpreter has.
 
-Run as a script, with paths: ``kl_point.py MODEL CALIB INPUTS LAMBDA``. It compresses the model, decodes the file and
-prints, as JSON, the bits of the whole file per weight, the distance between the two models on the inputs, and the
-processor seconds of the compression. Without arguments it prints a digest of the package.
+Run as a script, with paths: ``kl_point.py MODEL CALIB INPUTS LAMBDA EFFORT``. It compresses the model, decodes the
+file and prints, as JSON, the bits of the whole file per weight, the distance between the two models on the inputs, and
+the processor seconds of the compression. Without arguments it prints a digest of the package.
 
 It is a script so that it may run under an older version in another environment, and imports nothing else of the tests.
 """
@@ -27,9 +27,8 @@ BATCH = 100
 
 def digest() -> str:
     """A digest of the package's source and of its native library."""
-    files = [
-        path for folder in cerwu_onnx.__path__ for path in Path(folder).rglob("*") if path.suffix in (".py", ".so")
-    ]
+    folders = [Path(folder) for folder in cerwu_onnx.__path__ if Path(folder).name == "cerwu_onnx"]  # not a repository
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".so")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
@@ -64,14 +63,14 @@ def distance(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> float:
     return float((p * np.log(p / q)).sum(axis=1).mean())
 
 
-def measure(model: Path, calib: Path, inputs: Path, price: float) -> dict[str, float]:
-    """Compress at a lambda, decode, compare."""
+def measure(model: Path, calib: Path, inputs: Path, price: float, effort: str) -> dict[str, float]:
+    """Compress at a lambda and with an effort, decode, compare."""
     with np.load(inputs) as arrays:
         feeds = {name: arrays[name] for name in arrays.files}
     with tempfile.TemporaryDirectory() as folder:
         packed, rebuilt = Path(folder) / "o.cwb", Path(folder) / "o.onnx"
         start = time.process_time()
-        settings = cerwu_onnx.Settings(lambda_=price)
+        settings = cerwu_onnx.Settings(lambda_=price, effort=effort)
         report = cerwu_onnx.compress(model, packed, calib=str(calib), settings=settings)
         seconds = time.process_time() - start
         cerwu_onnx.decompress(packed, rebuilt)
@@ -83,4 +82,4 @@ def measure(model: Path, calib: Path, inputs: Path, price: float) -> dict[str, f
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    print(json.dumps(measure(*map(Path, arguments[:3]), float(arguments[3])) if arguments else digest()))
+    print(json.dumps(measure(*map(Path, arguments[:3]), float(arguments[3]), arguments[4]) if arguments else digest()))

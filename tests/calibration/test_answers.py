@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -264,6 +265,39 @@ def test_seeds_are_the_root_of_the_second_derivative(kind: str, shape: tuple[int
     found = [float((draw * d).sum()) ** 2 for _ in range(4000) for draw in answer.seeds(x, rows**-0.5, 4, 1.0, random)]
     growth = 2 * answer.loss([x], [x + d])
     assert sum(found) / 4000 == pytest.approx(growth, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (6, 4, 5), (3, 2, 70)], ids=str)
+@pytest.mark.parametrize("kind", ["kl", "probabilities", "binary", "mse", "cosine"])
+def test_slopes_are_differences_of_losses(kind: str, shape: tuple[int, ...]) -> None:
+    x = normal(*shape).astype(np.float64)
+    y = x + 0.4 * normal(*shape, seed=1)
+    if kind == "probabilities":
+        x, y = softmax(x, axis=-1), softmax(y, axis=-1)
+    if kind == "binary":
+        x, y = expit(x), expit(y)
+    answer = answer_of([x], "kl" if kind == "probabilities" else kind)
+    for warm in (1.0, 4.0):
+        tried = replace(answer, temperature=warm)
+        slope = tried.slope(x, y)
+        assert slope.shape == x.shape
+        for seed in range(2, 5):
+            d = 1e-5 * normal(*shape, seed=seed)
+            d *= y if kind == "probabilities" else 1.0
+            change = (tried.losses(x, y + d).sum() - tried.losses(x, y - d).sum()) / 2
+            assert change == pytest.approx(float((slope * d).sum()), rel=1e-3, abs=1e-9)
+        assert len(tried.losses(x, y).ravel()) == tried.losses_of(x)
+
+
+def test_slopes_at_the_ends_are_finite() -> None:
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
+    answer = Answer("kl", probabilities=True)
+    assert np.isfinite(answer.slope(sure, sure)).all()
+    assert np.isfinite(Answer("binary", probabilities=True).slope(sure, sure)).all()
+    cut = np.array([[1.0, -np.inf]])
+    assert np.isfinite(Answer("kl").slope(cut, np.array([[2.0, -np.inf]]))).all()
+    assert np.isfinite(Answer("cosine").slope(np.ones((2, 3)), np.zeros((2, 3)))).all()
+    assert not Answer("mse", variance=np.array([0.0, 1.0])).slope(np.ones((2, 2)), np.zeros((2, 2)))[:, 0].any()
 
 
 def test_choices_and_how_sure_they_are() -> None:

@@ -112,6 +112,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "cmsis": {"weight_layout": "cmsis"},
     "exact": {"float_params": "exact"},
     "unfolded": {"fold_bn": False},
+    "max": {"effort": "max"},
 }
 
 

@@ -307,7 +307,7 @@ def test_a_parameter_takes_up_the_mean_error(*, norm: bool) -> None:
     other, missing = x + normal(*x.shape), (normal(6, 100, seed=3) + 0.3) * (not norm)
     stats = PairStats(x @ x.transpose(0, 2, 1) / 100, other.mean(-1), 100, x, x.mean(-1))
     stats = replace(stats, missing=x, missing_mean=missing.mean(-1)[None])
-    moved = centred(layer, tensors, tensors["w"], stats, quantized)
+    moved = centred(layer, tensors, tensors["w"], stats, quantized.values())
     assert set(moved) == {"m" if norm else "b"}
 
     def output(weight: np.ndarray, x: np.ndarray, **changed: np.ndarray) -> np.ndarray:
