@@ -371,7 +371,8 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
         NODE("Relu", ["h"], ["r"]),
         NODE("MatMul", ["r", "w2"], ["m"], "two"),
         NODE("Add", ["m", "b2"], ["a"], "add"),
-        NODE("Concat", ["a", "c"], ["y"], axis=0),
+        NODE("Cos", ["c"], ["cosine"]),
+        NODE("Concat", ["a", "cosine"], ["y"], axis=0),
     ]
     onnx.save(build(nodes, [value("x", ["N", 64])], [value("y", ["M", 64])], tensors), tmp_path / "m.onnx")
     np.savez(tmp_path / "calib.npz", x=rng.normal(size=(400, 64)).astype(np.float32))
