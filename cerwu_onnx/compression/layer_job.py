@@ -14,6 +14,7 @@ from cerwu_onnx.compression.storage_order import storage
 from cerwu_onnx.compression.walk_quantizer import BLIND
 from cerwu_onnx.config import Settings
 from cerwu_onnx.entropy.step import storable
+from cerwu_onnx.model.roles import LARGE_OPERAND
 from cerwu_onnx.quantize import methods, priced
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.bound import gaussian_rate
@@ -60,8 +61,13 @@ class LayerResult:
 
 
 def quantize_layer(job: LayerJob) -> LayerResult:
-    """Quantise a layer by the method of the settings: a method of the papers, or the default method without data."""
+    """Quantise a layer by the method of the settings: a method of the papers, or the default method without data.
+
+    Small operands of additions and normalisations stay exact: nobody knows how large they are beside what they join.
+    """
     layer, settings = job.layer, job.settings
+    if not layer.sites and layer.layout.size < LARGE_OPERAND:
+        return LayerResult()
     stats = identity_stats(layer) if job.stats is None else job.stats
     result = _without_data(job, stats) if settings.method == "trellis" else _by_paper(job, stats)
     if result is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 
-from cerwu_onnx.model.elements import FLOATS, raw_bytes
+from cerwu_onnx.model.elements import FLOATS, floats_of, raw_bytes
 from cerwu_onnx.model.exact_tensors import deflated_size
 from cerwu_onnx.model.layout import moved_layout, operand_layout
 from cerwu_onnx.model.sites import Product, find_product, node_label, node_name
@@ -59,6 +60,10 @@ LEAST_OPERAND = 32
 
 A small transformer's scales and shifts of LayerNormalization are a fifth of its file as exact floats."""
 
+LARGE_OPERAND, EVEN = 256, 256.0
+"""A smaller one that scales values is quantised only if its own differ by no more than this factor. One grid for all
+would lose its small values, and with them whole channels."""
+
 ORDERLY = 0.5
 """Such a tensor is not quantised if deflate brings it below this share of its size: masks, tables of few values."""
 
@@ -84,6 +89,7 @@ def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str
     readers: list[Reader] = []
     reasons: list[str] = []
     small = math.prod(shape) < LEAST_OPERAND
+    uneven = math.prod(shape) < LARGE_OPERAND and _spread(tensor) > EVEN
     for use in uses.of(name, shape):
         if use.node.op_type in ("Shape", "Size") and use.node.domain in _STANDARD:
             continue
@@ -92,7 +98,7 @@ def layer_of(name: str, tensor: onnx.TensorProto, uses: Uses, constants: set[str
             products.append(found)
         if isinstance(found, str) or not found.sites:
             readers.append(Reader(node_name(use.node), use.node.op_type, use.inside))
-        if isinstance(found, str) and (small or not _is_operand(use)):
+        if isinstance(found, str) and (small or not _is_operand(use) or (uneven and _scales(use))):
             reasons.append(found)
     if not products and not readers:
         return "no node reads it"
@@ -134,6 +140,18 @@ def _is_operand(use: Use) -> bool:
     """Whether the reader does not make small errors of the tensor large."""
     inputs = _OPERANDS.get(use.node.op_type, ()) if use.node.domain in _STANDARD else ()
     return inputs is None or use.index in inputs
+
+
+def _scales(use: Use) -> bool:
+    """Whether the reader multiplies values by the tensor."""
+    return use.node.op_type in ("Mul", "Div", "PRelu") or (use.node.op_type in _VECTORS and use.index == 1)
+
+
+def _spread(tensor: onnx.TensorProto) -> float:
+    """The largest magnitude over the smallest that is not 0."""
+    sizes = np.abs(floats_of(tensor).astype(np.float64))
+    sizes = sizes[sizes > 0]
+    return float(sizes.max() / sizes.min()) if sizes.size else 1.0
 
 
 def _reason_by_use(use: Use) -> str:

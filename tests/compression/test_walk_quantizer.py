@@ -237,6 +237,25 @@ def test_without_data(tmp_path: Path) -> None:
     assert np.linalg.norm(x - y) < 0.3 * np.linalg.norm(x)
 
 
+@pytest.mark.parametrize("method", ["trellis", "cerwu"])
+@pytest.mark.parametrize("known", [False, True])
+def test_scales_and_shifts_of_normalisations(method: str, known: bool, tmp_path: Path) -> None:
+    """They are coded where data tells what their errors cost, and exact elsewhere."""
+    tensors = {"w": normal(24, 64, seed=1), "s": 1 + 0.2 * normal(64, seed=2), "t": 0.1 * normal(64, seed=3)}
+    tensors["v"] = normal(64, 10, seed=4) / 8
+    nodes = [
+        NODE("MatMul", ["x", "w"], ["a"], "in"),
+        NODE("LayerNormalization", ["a", "s", "t"], ["n"], "norm"),
+        NODE("MatMul", ["n", "v"], ["y"], "out"),
+    ]
+    model = build(nodes, [value("x", ["N", 24])], [value("y", ["N", 10])], tensors)
+    done = squeeze(tmp_path, model, rows(80, 24) if known else None, method=method)
+    coded = known and method == "trellis"
+    for name in ("s", "t"):
+        assert np.array_equal(done.tensor(name), done.tensor(name, model)) is not coded
+        assert np.abs(done.tensor(name) - done.tensor(name, model)).max() < 0.1
+
+
 def test_the_trellis_follows_stored_rows(tmp_path: Path) -> None:
     """OHWI for CMSIS-NN: the columns of a row, taps and channels, change their order."""
     tensors = {"w": normal(8, 6, 3, 3, seed=30) / 8, "d": normal(8, 1, 3, 3, seed=31) / 3}

@@ -371,6 +371,15 @@ def test_scales_and_shifts_of_a_normalisation(size: int, coded: bool) -> None:
         assert reasons(graph) == {"s": "scale of LayerNormalization 'n'", "b": "bias of LayerNormalization 'n'"}
 
 
+def test_scales_that_differ_by_orders_of_magnitude_stay_exact() -> None:
+    """One grid for all would lose the channels of the small ones."""
+    scales, x = np.geomspace(1e-3, 10, 64).astype(np.float32), helper.make_node("Mul", ["x", "s"], ["y"], name="m")
+    assert reason_for([x], {"s": scales}, name="s") == "operand of Mul 'm', which is not a matrix product"
+    assert [layer.weight for layer in analyse(chain([x], {"s": scales + 1})).layers] == ["s"]
+    shift = helper.make_node("Add", ["x", "s"], ["y"], name="a")
+    assert [layer.weight for layer in analyse(chain([shift], {"s": scales})).layers] == ["s"]
+
+
 MOVES = {
     "transpose": [("Transpose", {"perm": [1, 0]}, None)],
     "reshape": [("Reshape", {}, [4, 6])],
