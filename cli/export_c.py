@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cerwu_onnx.firmware.export import Firmware
+    from cerwu_onnx.inference.cost import Costs
 
 EXAMPLE = "cerwu-onnx export-c model.cwb firmware/model"
 
@@ -63,7 +64,8 @@ def export_c(
     """Write a .cwb file as C sources for firmware.
 
     These are the file as a const array, an index of its tensors, the two files of the decoder, and a table of flash and
-    RAM. The array leaves out what C cannot use: graph, metadata, packed names.
+    RAM. The array leaves out what C cannot use: graph, metadata, packed names. --inference adds a function that
+    runs the model.
     """
     from cerwu_onnx.container import reader
     from cerwu_onnx.firmware.export import default_name, export, write_folder
@@ -100,10 +102,10 @@ def export_c(
         }
         console.show_json(body)
     elif not quiet:
-        console.show(lambda width: _draw(firmware, folder, width))
+        console.show(lambda width: _draw(firmware, costs, folder, width))
 
 
-def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
+def _draw(firmware: Firmware, costs: Costs | None, folder: Path, width: int) -> RenderableType:
     """The memory table, and the files that were written."""
     from rich.console import Group
     from rich.text import Text
@@ -124,4 +126,17 @@ def _draw(firmware: Firmware, folder: Path, width: int) -> RenderableType:
     ]
     total = ["array, most scratch", "", "", f"{firmware.flash:,}", f"{firmware.scratch:,}", ""]
     written = f"{printable(str(folder))}: {', '.join(firmware.files)}"
-    return Group(grid(columns, {"": rows}, width, total=total), Text(""), Text(written))
+    lines = [Text(""), *([] if costs is None else [Text(_summary(costs))]), Text(written)]
+    return Group(grid(columns, {"": rows}, width, total=total), *lines)
+
+
+def _summary(costs: Costs) -> str:
+    """What a program takes, and the same model without compression."""
+    data, plain = costs.coded + costs.constants, costs.plain
+    if costs.code is not None and costs.plain_code is not None:
+        data, plain = data + costs.code, plain + costs.plain_code
+    what = "flash" if costs.code is not None else "flash without code"
+    return (
+        f"runs with {data:,} bytes of {what} and {costs.arena:,} of RAM ({costs.arena_once:,} if decoded once); "
+        f"uncompressed: {plain:,} and {costs.plain_ram:,}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -118,9 +119,17 @@ def test_the_c_of_firmware_md(folder: Path, run: Run) -> None:
     assert sum("cwb_read_i16(&stream" in block for block in blocks) == 1  # a layer, a row at a time
     run("compress", "model.onnx", "model.cwb", "--calib", "calib.npz", "--weights-only", "--method", "rtn")
     assert run("export-c", "model.cwb", "firmware/model").code == 0  # whose parent does not exist yet
+    running = [block for block in blocks if "model_run" in block]
+    assert len(running) == 1
+    if importlib.util.find_spec("emx_onnx_cgen") is not None:
+        run("compress", "model.onnx", "model.cwb", "--calib", "calib.npz", "--force", "--method", "rtn")
+        assert run("export-c", "model.cwb", "firmware/runs", "--inference").code == 0
+    else:
+        blocks.remove(running[0])
     for block in blocks:
         (folder / "page.c").write_text(f'#include <string.h>\n#include "model.h"\n{block}')
-        command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Ifirmware/model", "-c", "page.c"]
+        place = "-Ifirmware/runs" if block in running else "-Ifirmware/model"
+        command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", place, "-c", "page.c"]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
 

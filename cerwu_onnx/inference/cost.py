@@ -11,10 +11,9 @@ import onnx
 
 from cerwu_onnx.container import format as f
 from cerwu_onnx.inference.generator import PACKAGE, SIZES, Call, Program
-from cerwu_onnx.inference.layers import model_layers, multiply_adds
+from cerwu_onnx.inference.layers import multiply_adds
 from cerwu_onnx.inference.measured import MACHINE
 from cerwu_onnx.inference.memory import Arena, uncompressed
-from cerwu_onnx.model.tensors import constant_tensors
 
 DECODER_STACK = 600
 """Bytes of stack that checking and decoding take on a Cortex-M4, with the frame of the run: docs/mcu.md."""
@@ -70,7 +69,6 @@ def costs(
         for name, parameter in dict(zip(call.arguments, call.parameters, strict=True)).items()
         if name in program.coded
     )
-    layers = model_layers(model, frozenset(constant_tensors(model)))
     return Costs(
         coded=sum(len(record.to_bytes()) + record.size for record in records),
         constants=constants,
@@ -82,7 +80,7 @@ def costs(
         weights_once=once.weights,
         scratch=scratch,
         plain_ram=uncompressed(program),
-        multiply_adds=sum(map(multiply_adds, layers)),
+        multiply_adds=multiply_adds(model),
         decoded=decoded,
         node_stack=max(map(stack_arrays, program.calls)),
     )

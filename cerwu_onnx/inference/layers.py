@@ -61,16 +61,25 @@ def value_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def multiply_adds(layer: Layer) -> int:
-    """Products of the layer's weights with values, per run: 0 where shapes are unknown, and for what adds or scales."""
-    size = math.prod(layer.shape)
-    if layer.op in ("Conv", "FusedConv"):
-        return size * math.prod((layer.output or (0,))[2:]) * (layer.output or (0,))[0]
-    if layer.op == "ConvTranspose":
-        return size * math.prod((layer.input or (0,))[2:]) * (layer.input or (0,))[0]
-    if layer.op in ("Gemm", "MatMul", "FusedGemm", "FusedMatMul"):
-        return size * math.prod((layer.output or (0,))[:-1])
-    return 0
+def multiply_adds(model: onnx.ModelProto) -> int:
+    """Products of weights with values, per run: 0 where shapes are unknown, and for what only adds or scales."""
+    shapes, constants = value_shapes(model), constant_tensors(model)
+    total = 0
+    for node in model.graph.node:
+        read = shapes.get(node.input[0], (0,)) if node.input else (0,)
+        written = shapes.get(node.output[0], (0,)) if node.output else (0,)
+        sizes = [math.prod(constants[name].dims) for name in node.input[:3] if name in constants]
+        if not sizes:
+            continue
+        if node.op_type in ("Conv", "FusedConv"):
+            total += sizes[0] * written[0] * math.prod(written[2:])
+        elif node.op_type == "ConvTranspose":
+            total += sizes[0] * read[0] * math.prod(read[2:])
+        elif node.op_type in ("Gemm", "MatMul", "FusedGemm", "FusedMatMul"):
+            total += sizes[0] * math.prod(written[:-1])
+        elif node.op_type in ("GRU", "LSTM", "RNN"):  # W and R, at each step
+            total += sum(sizes) * math.prod(read[:2])
+    return total
 
 
 def _numbers(node: onnx.NodeProto, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

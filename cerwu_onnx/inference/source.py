@@ -159,7 +159,8 @@ def _arguments(call: Call, program: Program, arena: Arena) -> list[str]:
     out = []
     outside = {array.name: _public(array, arrays) for arrays in (program.inputs, program.outputs) for array in arrays}
     for name, parameter, written in zip(call.arguments, call.parameters, call.written, strict=True):
-        moves = call.parts > 1 and (written or (name in program.coded and name != call.tiled))
+        ours = name in program.coded or name in program.constants
+        moves = call.parts > 1 and (written or (ours and name != call.tiled))
         place = weights_of(call, name) if name in program.coded else name
         if name in outside:
             rows = "".join(f"[{dim}]" for dim in parameter.dims[1:])
@@ -169,7 +170,7 @@ def _arguments(call: Call, program: Program, arena: Arena) -> list[str]:
         elif place in arena.offsets:
             out.append(f"AT({arena.offsets[place]}{f' + part * {parameter.size}' if moves else ''})")
         else:
-            out.append(name)
+            out.append(f"{name} + part * {parameter.elements}" if moves else name)
     return out
 
 

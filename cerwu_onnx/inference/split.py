@@ -19,7 +19,7 @@ from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import GeneratorError
 from cerwu_onnx.inference.generator import PACKAGE, Call, Program
 from cerwu_onnx.inference.prepared import CODED, Prepared
-from cerwu_onnx.model.tensors import attributes_of
+from cerwu_onnx.model.tensors import attributes_of, constant_tensors
 
 TILE = 4096
 """Bytes of decoded weights at one time that are worth a split."""
@@ -35,7 +35,7 @@ def split(prepared: Prepared, program: Program, orders: dict[str, f.Order]) -> P
     """
     model = onnx.ModelProto()
     model.CopyFrom(prepared.model)
-    coded = list(prepared.coded)
+    coded, constants = list(prepared.coded), constant_tensors(prepared.model)
     reads = [name for node in model.graph.node for name in node.input]
     nodes = []
     for node, call in zip(model.graph.node, _calls(model, program), strict=True):
@@ -45,11 +45,12 @@ def split(prepared: Prepared, program: Program, orders: dict[str, f.Order]) -> P
             continue
         axis, parts = cut
         for name in node.input[1:]:
-            place = int(name.removeprefix(CODED))
-            old, values = coded[place]
-            which = axis if name == node.input[1] else values.ndim - 1
+            place = _place(name)
+            values = coded[place][1] if place is not None else numpy_helper.to_array(constants[name])
+            which = axis if name == node.input[1] else 0
             first = values.take(range(values.shape[which] // parts), axis=which)
-            coded[place] = old, first
+            if place is not None:
+                coded[place] = coded[place][0], first
             _replace(model, name, first)
         whole, part = node.output[0], f"{node.output[0]}_part{parts}"
         node.output[0] = part
@@ -61,9 +62,18 @@ def split(prepared: Prepared, program: Program, orders: dict[str, f.Order]) -> P
     return Prepared(model, tuple(coded), prepared.names)
 
 
-def merged(program: Program) -> Program:
-    """What the generator made of a split model, with loops in place of the nodes that put outputs together."""
-    wholes = {}
+def merged(program: Program, plain: Program) -> Program:
+    """What the generator made of a split model, with loops in place of the nodes that put outputs together.
+
+    Args:
+        program: what it made of the split model.
+        plain: what it made of the model, which has whole biases where they are not coded.
+
+    Raises:
+        GeneratorError: it has not kept the weights of such a node as they were.
+    """
+    wholes, constants = {}, dict(program.constants)
+    originals = {_label(name): name for name in plain.constants}
     for call in program.calls:
         if call.op == "Concat" and (part := re.fullmatch(r"tmp\d+_\w+_part(\d+)", call.arguments[0])):
             wholes[call.arguments[0]] = call.arguments[-1], int(part[1])
@@ -73,23 +83,36 @@ def merged(program: Program) -> Program:
             continue
         if call.arguments[-1] in wholes:
             whole, parts = wholes[call.arguments[-1]]
-            if not program.coded.keys() >= set(call.arguments[1:-1]):
+            for name in call.arguments[1:-1]:
+                if name in constants and _label(name) in originals:
+                    text, size = plain.constants[originals[_label(name)]]
+                    constants[name] = text.replace(f" {originals[_label(name)]}[", f" {name}[", 1), size
+                elif name not in program.coded:
+                    raise GeneratorError(f"{PACKAGE} {program.version} changed the weights of {call.function}()")
+            if call.arguments[1] not in program.coded:
                 raise GeneratorError(f"{PACKAGE} {program.version} changed the weights of {call.function}()")
             call = replace(call, arguments=(*call.arguments[:-1], whole), parts=parts, tiled=call.arguments[1])
         calls.append(call)
     temporaries = {name: array for name, array in program.temporaries.items() if name not in wholes}
-    return replace(program, calls=tuple(calls), temporaries=temporaries)
+    return replace(program, calls=tuple(calls), temporaries=temporaries, constants=constants)
+
+
+def _label(array: str) -> str:
+    """The name of a value in the name of its array: numbers of arrays differ between programs."""
+    return array.partition("_")[2]
+
+
+def _place(name: str) -> int | None:
+    """The place of a coded tensor; None for other values."""
+    found = re.fullmatch(rf"{CODED}(\d+)", name)
+    return int(found[1]) if found is not None else None
 
 
 def _calls(model: onnx.ModelProto, program: Program) -> list[Call | None]:
     """The call of each node that is a product with weights, found by the weights' array; None for other nodes."""
     by_weight = {place: call for call in program.calls for array, place in program.coded.items() if _reads(call, array)}
-    return [
-        by_weight.get(int(node.input[1].removeprefix(CODED)))
-        if len(node.input) > 1 and re.fullmatch(rf"{CODED}\d+", node.input[1])
-        else None
-        for node in model.graph.node
-    ]
+    places = [_place(node.input[1]) if len(node.input) > 1 else None for node in model.graph.node]
+    return [by_weight.get(place) if place is not None else None for place in places]
 
 
 def _reads(call: Call, array: str) -> bool:
@@ -118,9 +141,10 @@ def _cut(node: onnx.NodeProto, call: Call, prepared: Prepared, orders: dict[str,
     outputs, size = values.shape[axis], 4 * values.size
     if samples != 1 or orders[name] not in fitting or size <= TILE:
         return None
+    constants = constant_tensors(prepared.model)
     for bias in node.input[2:]:
-        place = re.fullmatch(rf"{CODED}(\d+)", bias)
-        if place is None or prepared.coded[int(place[1])][1].size != outputs:
+        tensor = constants.get(bias)
+        if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or tuple(tensor.dims) != (outputs,):
             return None
     parts = next(n for n in range(1, outputs + 1) if outputs % n == 0 and (size // n <= TILE or n == outputs))
     return (axis, parts) if parts > 1 else None

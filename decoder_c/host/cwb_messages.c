@@ -19,6 +19,7 @@ enum { VARINT, FIXED64, DELIMITED, FIXED32 = 5, DEEPEST = 100, NUMBERS = 27, NAM
 struct cwb_block {
     cwb_block *next;
     size_t used, room; /* bytes behind this struct */
+    int64_t memory[]; /* as aligned as anything that is taken from it */
 };
 
 void *cwb_tree_take(cwb_tree *tree, size_t size)
@@ -42,7 +43,7 @@ void *cwb_tree_take(cwb_tree *tree, size_t size)
         tree->blocks = block;
     }
     block->used += size;
-    return (uint8_t *)(block + 1) + block->used - size;
+    return (uint8_t *)block->memory + block->used - size;
 }
 
 const char *cwb_tree_copy(cwb_tree *tree, const uint8_t *text, size_t size)

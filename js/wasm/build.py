@@ -22,7 +22,7 @@ WHEEL_ONLY = ("cwb_crc.c", "cwb_encode.c", "cwb_host.c", "cwb_search.c")
 
 FLAGS = (
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-Os", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),
-    *("-Wall", "-Wextra", "-Werror", "-Idecoder_c", "-Idecoder_c/host"),
+    *("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", "-Idecoder_c", "-Idecoder_c/host"),
     *("-Wl,--strip-all", "-Wl,-z,stack-size=65536"),
 )
 

@@ -29,7 +29,7 @@ from cerwu_onnx.entropy import trellis
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import QuantizedTensor
 
-from . import decode
+from . import decode, size_models
 from .size_changes import changes
 from .size_rows import CODERS, JSON, NO_TRELLIS, ROOT, Row, committed
 from .size_tables import PAGE, publish, show, tables
@@ -225,6 +225,10 @@ def main() -> int:
     if not arguments.target:
         publish(rows)
         console.print(f"written: {JSON.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+        if importlib.util.find_spec("emx_onnx_cgen") is None:
+            console.print("whole models: skipped, emx-onnx-cgen is not installed: pip install -e '.[inference]'")
+        else:
+            size_models.main()
     return 0
 
 

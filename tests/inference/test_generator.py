@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from importlib import metadata
@@ -18,7 +19,7 @@ from onnx import helper
 from cerwu_onnx.cli.app import run as run_app
 from cerwu_onnx.container import reader
 from cerwu_onnx.errors import GeneratorError, ModelError, UsageError
-from cerwu_onnx.inference import generator
+from cerwu_onnx.inference import generator, measured
 from cerwu_onnx.inference.prepared import Prepared, prepare
 
 from ..models import build, normal, value
@@ -148,6 +149,41 @@ def test_without_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run_app([*arguments[:-1], "--decode-once"]) == 2
     with pytest.raises(UsageError, match="no float32 weight"):
         prepare(_all_exact(tmp_path))
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "code_bytes", lambda *_: None)
+    monkeypatch.setattr("cerwu_onnx.inference.export.code_bytes", lambda *_: None)
+    compressed(net(), tmp_path, method="rtn")
+    command = ["export-c", str(tmp_path / "model.cwb"), str(tmp_path / "c"), "--inference"]
+    capsys.readouterr()
+    assert run_app([*command, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    costs = body["inference"]
+    files = ["cwb.c", "cwb.h", "model.c", "model.h", "model.md", "model_run.c"]
+    assert sorted(body["files"]) == files == sorted(path.name for path in (tmp_path / "c").iterdir())
+    assert costs["arena"] < costs["arena_once"]
+    weights = 8 * 9 * 2 + 12 * 8 * 2 + 12 * 12 * 9 + 16 * 108 + 16 * 5
+    assert costs["plain"] >= 4 * (weights + 8 + 12 + 16)
+    assert costs["coded"] < costs["plain"] / 4
+    spatial = 144 * 72 + 36 * (72 + 96 + 96 + 1296)
+    assert costs["multiply_adds"] == spatial + 16 * 108 + 16 * 5
+    page = (tmp_path / "c" / "model.md").read_text()
+    assert f"| RAM: the arena | {costs['arena']} | {costs['arena_once']} | {costs['plain_ram']} |" in page
+    assert "cerwu-onnx[emu]" in page
+    assert run_app([*command, "--decode-once"]) == 2  # nothing is overwritten
+    assert run_app([*command, "--decode-once", "--force"]) == 0
+    assert "runs with" in capsys.readouterr().out
+
+
+def test_code_is_measured(tmp_path: Path) -> None:
+    pytest.importorskip("ziglang", reason="no cross-compiler: pip install -e '.[emu]'")
+    table = b"const int big[500] = {1};\nfloat missing(float x);\nint unused(void) { return 1; }\n"
+    source = table + b"int first(int i) { return big[i] + (int)missing(2); }\n"
+    found = measured.code_bytes({"a.c": source}, ["a.c"], ["first"])
+    assert found is not None
+    assert 2000 < found < 2200
+    assert measured.code_bytes({"a.c": b"no C"}, ["a.c"], ["first"]) is None
 
 
 def _all_exact(folder: Path) -> reader.Container:

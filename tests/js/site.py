@@ -18,23 +18,26 @@ JS = ROOT / "js"
 
 RUNTIME = "/js/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs"
 
-POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
+POLICY = "default-src 'self'; img-src data:; script-src 'self' 'wasm-unsafe-eval'"
 """The Content-Security-Policy of the page that code runs in: neither inline scripts nor eval."""
 
 PAGE = "/page.html"
 """An empty page whose ``window.doors`` has the package, ``cwb``, and onnxruntime-web, ``ort``."""
 
 
+NPM = shutil.which("npm") or "npm"
+
+
 def build() -> str | None:
     """Build js/: the WebAssembly module, the developers' packages. What is missing for that, in words, or None."""
     if importlib.util.find_spec("ziglang") is None:
         return "no compiler for WebAssembly: pip install ziglang"
-    if not (shutil.which("node") and shutil.which("npm")):
+    if not (shutil.which("node") and shutil.which(NPM)):
         return "no Node: install node and npm"
     script = runpy.run_path(str(JS / "wasm" / "build.py"))
     script["OUTPUT"].write_text(script["script"](script["build"]()), encoding="utf-8")
     if not (JS / "node_modules" / "onnxruntime-web").exists():
-        made = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=JS, capture_output=True, text=True, check=False)
+        made = subprocess.run([NPM, "ci", "--ignore-scripts"], cwd=JS, capture_output=True, text=True, check=False)
         if made.returncode:
             return f"npm installs nothing here (no registry?): {made.stderr.strip()[-200:]}"
     return None

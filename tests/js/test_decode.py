@@ -13,11 +13,13 @@ import pytest
 import cerwu_onnx
 from cerwu_onnx.model.tensors import constant_tensors
 
+from ..bench.models import ABSENT, SHARED
 from .conftest import Door
 from .site import JS, ROOT, Site
 
 GOLDEN = sorted((ROOT / "tests/golden").glob("v*/*.cwb"))
 SAMPLES = sorted(path.parent for path in (ROOT / "sample_models").glob("*/model.onnx"))
+REAL = sorted(path.parent for path in SHARED.glob("*/model.onnx"))
 
 HEX = """
     const hex = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', data)),
@@ -132,6 +134,18 @@ def test_sample_models(name: str, door: Door, site: Site, samples: dict[str, Pat
     address = f"{site.address}/{samples[name].relative_to(ROOT)}"
     assert door(TENSORS, address, 2) == expected(samples[name])
     assert door(MODEL, address, 2) == rebuilt(samples[name], tmp_path)
+
+
+@pytest.mark.skipif(not REAL, reason=ABSENT)
+def test_real_models(door: Door, site: Site, tmp_path: Path) -> None:
+    for folder in REAL:
+        file = tmp_path / "model.cwb"
+        settings = cerwu_onnx.Settings(method="rtn")
+        cerwu_onnx.compress(folder / "model.onnx", file, settings=settings, force=True)
+        site.answers["/real.cwb"] = (200, {}, file.read_bytes())
+        found = door(MODEL, f"{site.address}/real.cwb", 2)
+        (tmp_path / folder.name).mkdir()
+        assert found == rebuilt(file, tmp_path / folder.name), folder.name
 
 
 @pytest.mark.parametrize("name", [folder.name for folder in SAMPLES])

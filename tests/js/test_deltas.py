@@ -17,7 +17,7 @@ from .test_decode import MODEL, TENSORS, expected, rebuilt
 from .test_errors import CATCH
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory, site: Site) -> tuple[Path, Path]:
     """A base, and a delta over it."""
     folder = tmp_path_factory.mktemp("deltas")

@@ -14,7 +14,7 @@ import cerwu_onnx
 
 from .. import browser
 from ..test_docs_examples import tiny_model
-from .site import JS, ROOT, Site
+from .site import JS, NPM, ROOT, Site
 
 PAGE = (ROOT / "docs/browser.md").read_text(encoding="utf-8")
 README = (JS / "README.md").read_text(encoding="utf-8")
@@ -33,11 +33,11 @@ def folder(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cerwu_onnx.compress(
         folder / "model.onnx", folder / "model.cwb", calib={"x": x}, settings=cerwu_onnx.Settings(effort="fast")
     )
-    subprocess.run(["npm", "pack", "--silent", "--pack-destination", folder], cwd=package, check=True)
+    subprocess.run([NPM, "pack", "--silent", "--pack-destination", folder], cwd=package, check=True)
     (command,) = blocks("sh")
     assert command == f"npm install ./cerwu-onnx-{cerwu_onnx.__version__}.tgz onnxruntime-web\n"
     (folder / "package.json").write_text('{"name": "user", "type": "module"}')
-    words = [*command.replace("onnxruntime-web", "--offline --no-save").split()]
+    words = [NPM, *command.replace("onnxruntime-web", "--offline --no-save").split()[1:]]
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
     for name in ("onnxruntime-web", "onnxruntime-common"):
         (folder / "node_modules" / name).symlink_to(package / "node_modules" / name)

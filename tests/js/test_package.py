@@ -12,13 +12,13 @@ import pytest
 import cerwu_onnx
 
 from .conftest import run_node
-from .site import JS, ROOT
+from .site import JS, NPM, ROOT
 
 GOLDEN = ROOT / "tests/golden/v1/model.cwb"
 
 
 def npm(folder: Path, *words: str | Path) -> str:
-    made = subprocess.run(["npm", *map(str, words)], cwd=folder, capture_output=True, text=True, check=False)
+    made = subprocess.run([NPM, *map(str, words)], cwd=folder, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     return made.stdout
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx.model.elements import float_tensor
 
+from .. import browser
 from .conftest import Door
 from .site import PAGE, Site
 from .test_decode import MODEL, TENSORS, expected, rebuilt
@@ -55,7 +56,7 @@ THREADS = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
     """Three million weights, a third of them float16, which the site serves."""
     folder = tmp_path_factory.mktemp("large")
@@ -85,6 +86,28 @@ def test_they_give_the_same(workers: int, file: Path, door: Door, site: Site, tm
     assert sorted(what for _, what, _, _ in tensors) == ["float16", "float32", "float32"]
     assert door(TENSORS, f"{site.address}/large.cwb", workers) == tensors
     assert door(MODEL, f"{site.address}/large.cwb", workers) == rebuilt(file, tmp_path)
+
+
+END = """
+    const damaged = await cwb.verifyCwb(args[1], { workers: 2 }).catch((error) => [error.code, error.message]);
+    const stop = new AbortController();
+    const onprogress = ({ decoded }) => decoded > 0 && stop.abort();
+    const aborted = await cwb.verifyCwb(args[0], { workers: 2, signal: stop.signal, onprogress })
+        .catch((error) => error.name);
+    return [damaged, aborted, (await cwb.verifyCwb(args[0], { workers: 2 })).tensors];
+"""
+
+
+def test_they_end_with_damage_or_a_signal(file: Path, door: Door, site: Site, tab: browser.Tab) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    site.answers["/damaged.cwb"] = (200, {}, bytes(data))
+    tab.complaints.clear()
+    found = door(END, f"{site.address}/large.cwb", f"{site.address}/damaged.cwb")
+    assert found[0][0] == "damaged"
+    assert found[0][1].startswith("tensor 1: ")
+    assert found[1:] == ["AbortError", 3]
+    assert tab.complaints == []  # no promise is left alone
 
 
 def test_threads_of_node(file: Path, in_node: Door, site: Site) -> None:

@@ -60,7 +60,7 @@ def run(*words: object, cwd: Path | None = None, show: bool = True, **environmen
     """
     command = [str(word) for word in words]
     if show:
-        print("$", *(Path(command[0]).name, *(word if len(word) < 60 else "..." for word in command[1:])), flush=True)
+        print("$", *(Path(command[0]).stem, *(word if len(word) < 60 else "..." for word in command[1:])), flush=True)
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, env=os.environ | environment, check=False, encoding="utf-8"
     )
@@ -95,9 +95,8 @@ def build(source: Path, tools: Path, dist: Path) -> None:
     python = tools / "python"
     with step("sdist, and the wheel made of it"):
         run(python, "-m", "build", "--outdir", dist, source)
-    if (source / "reader").is_dir():
-        with step("wheel of the reader alone"):
-            run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, source / "reader")
+    with step("wheel of the reader alone"):
+        run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, source / "reader")
     if sys.platform == "linux":
         with step("the tag of Linux wheels, by what they link"):
             for wheel in list(dist.glob("*-linux_*.whl")):
@@ -112,10 +111,11 @@ def build(source: Path, tools: Path, dist: Path) -> None:
                     PATH=f"{tools}{os.pathsep}{os.environ['PATH']}",
                 )
                 wheel.unlink()
-    if (source / "js").is_dir() and shutil.which("npm"):
+    npm = shutil.which("npm")
+    if npm:
         with step("npm package"):
             run(python, source / "js/wasm/build.py")
-            run("npm", "pack", "--silent", "--pack-destination", dist, cwd=source / "js")
+            run(npm, "pack", "--silent", "--pack-destination", dist, cwd=source / "js")
     for path in sorted(dist.iterdir()):
         print(f"   {path.name}: {path.stat().st_size:,} bytes")
     with step("what PyPI would say"):
@@ -225,10 +225,11 @@ def use(dist: Path, source: Path, tools: Path, work: Path) -> None:
             run(alone / "cwb-verify", "model.cwb", cwd=folder)
     with step("the pre-commit hook"):
         hook(source, tools, work, folder / "model.cwb")
-    if package is not None and shutil.which("node"):
+    npm = shutil.which("npm")
+    if package is not None and npm:
         with step(f"npm install {package.name}"):
             (folder / "package.json").write_text('{"name": "user", "type": "module"}')
-            run("npm", "install", "--silent", "--no-save", package, cwd=folder)
+            run(npm, "install", "--silent", "--no-save", package, cwd=folder)
             assert run("node", "--input-type=module", "--eval", NODE, "--", "model.cwb", cwd=folder) == tensors
 
 
