@@ -20,8 +20,11 @@ STOP = 0x0F000000
 
 STACK_END, STACK_SIZE = 0x18000000, 0x4000
 PAINT = b"\xa5"
-FIRST_BUFFER, BUFFER_SPACING = 0x20000000, 0x00400000
+FIRST_BUFFER, BUFFER_SPACING = 0x20000000, 0x00100000
 """Buffers lie far apart: whatever is next to one is not mapped."""
+
+LAST_BUFFER = 0x7FF00000
+"""Behind it, MIPS means other memory by an address."""
 
 Place = Literal["start", "end", "odd"]
 """Where a buffer lies in its pages: at their start, at their end, or at the last odd address that leaves room for it.
@@ -63,6 +66,8 @@ class Machine:
         """Address of new memory of ``size`` bytes between fences; read-only if it has ``content``."""
         address = FIRST_BUFFER + self._buffers * BUFFER_SPACING
         self._buffers += 1
+        if address > LAST_BUFFER:
+            raise ValueError("too many buffers for one machine")
         room = size + (place == "odd")
         pages = -(-room // PAGE) * PAGE
         if size == 0:
