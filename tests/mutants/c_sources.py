@@ -16,7 +16,7 @@ DECODER = [
         RULES,
         ("byte > 0x0F", "byte > 0x1F"),
         (" || (shift > 0 && byte == 0)", ""),
-        ("step - LEAST_STEP < STEPS", "step - LEAST_STEP <= STEPS"),
+        ("step - LEAST_STEP >= STEPS", "step - LEAST_STEP > STEPS"),
         ("tensor->count >> (32 - item) != 0", "tensor->count >> (33 - item) != 0"),
         ("record.kind <= last : last > 0", "record.kind < last : last > 0"),
         ("size - 1 >= MAX_NAME", "size - 1 > MAX_NAME"),

@@ -38,6 +38,17 @@ MODEL = [
         ("mask >> len(names) or mask & marked", "mask >> len(names)"),
     ),
     *bugs(
+        "cerwu_onnx/inference/memory.py",
+        "tests/inference",
+        ("call.arguments.count(name) == 1", "True"),
+        ("ends[shared[name]] == index and", ""),
+    ),
+    *bugs(
+        "cerwu_onnx/inference/generator.py",
+        "tests/inference",
+        ("or len(numbers) != values.size", ""),
+    ),
+    *bugs(
         "cerwu_onnx/stock/weights.py",
         "tests/stock",
         ("most < 1 << bits - 1:", "most <= 1 << bits - 1:"),
@@ -79,7 +90,8 @@ MODEL = [
     *bugs(
         "cerwu_onnx/model/roles.py",
         "tests/model/test_graph.py",
-        ("(small or not _is_operand(use))", "(small or _is_operand(use))"),
+        ("(small or not _is_operand(use) or", "(small or _is_operand(use) or"),
+        ("and _spread(tensor) > EVEN", "and _spread(tensor) < EVEN"),
         ("and site.activation not in constants)", ")"),
     ),
     *bugs(
@@ -136,11 +148,11 @@ QUANTIZE = [
         "cerwu_onnx/quantize/priced.py",
         "tests/quantize/test_priced.py",
         ("DECISION = 0.03", "DECISION = 0.06"),
-        ("4 * price * row_curvature", "price * row_curvature"),
+        ("price = 4 * DECISION", "price = DECISION"),
         ("ROOM = 0.98", "ROOM = 1.0"),
-        ("plain = bool(np.abs(values).max(initial=0) > cost.largest)", "plain = False"),
+        ("plain = bool(np.abs(values).max(initial=0) > self.cost.largest)", "plain = False"),
         ("return asked or not cost.price", "return not cost.price"),
-        ("np.sqrt(6 * cost.price", "np.sqrt(12 * cost.price"),
+        ("np.sqrt(6 * self.cost.price", "np.sqrt(12 * self.cost.price"),
     ),
     *bugs(
         "cerwu_onnx/quantize/obs.py",
@@ -203,8 +215,8 @@ ENTROPY = [
     *bugs(
         "cerwu_onnx/entropy/adaptive.py",
         "tests/entropy/test_adaptive.py tests/container/test_container.py tests/entropy/test_trellis_coding.py",
-        ("        if abs(symbol) > reach:", "        if False:"),
-        ("if next(coder.bytes, None) is not None:", "if False:"),
+        ("        if magnitude > self.reach:", "        if False:"),
+        ("if next(self.bytes, None) is not None:", "if False:"),
         ("self._symbols == 2 << self.rate", "self._symbols == 1 << self.rate"),
     ),
     *bugs(
