@@ -112,6 +112,8 @@ def export(
         content = _content(model)
         check_inputs()
         write_atomic(output, content, overwrite=force)
+    if forms and forms[-1].hurts:
+        log.warning("%s: %s: give --weights without --qdq", forms[-1].name, forms[-1].hurts)
     if forms and (written := forms[-1] if qdq else forms[1]).is_slower:
         log.warning(
             "%s: %.2f times the speed of the float model on this machine; %s",

@@ -32,6 +32,10 @@ SLOWER = 0.95
 """Below this speed relative to the float model a form is called slower."""
 
 
+KEPT, MOST_ERROR = 0.95, 0.1
+"""A form hurts the model if fewer answers stay the same or, where outputs are no answers, if their relative error is
+larger."""
+
 FOLD = ("session.disable_quant_qdq", "1")
 """The entry of a session's configuration with which onnxruntime makes floats of integer weights once, when it loads
 them, and not in each run."""
@@ -71,6 +75,14 @@ class Form:
     speed: float
     error: OutputError
     score: float | None = None
+
+    @property
+    def hurts(self) -> str:
+        """What it does to the answers of the model, in words; empty if it leaves most of them alone."""
+        kept = self.error.agreement
+        if kept is not None:
+            return f"only {100 * kept:.3g} % of the answers stay the same" if kept < KEPT else ""
+        return f"its outputs are off by {100 * self.error.relative:.3g} %" if self.error.relative > MOST_ERROR else ""
 
     @property
     def is_slower(self) -> bool:

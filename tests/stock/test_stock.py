@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx.calibration import open_data
+from cerwu_onnx.calibration.output_errors import OutputError
 from cerwu_onnx.compression.encode import encode
 from cerwu_onnx.container import reader
 from cerwu_onnx.entropy.trellis import to_values
@@ -24,7 +25,7 @@ from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.opened import CompressedModel
 from cerwu_onnx.stock import export
 from cerwu_onnx.stock.activations import quantised_activations
-from cerwu_onnx.stock.side_by_side import FOLD, Candidate
+from cerwu_onnx.stock.side_by_side import FOLD, Candidate, Form
 from cerwu_onnx.stock.weights import integer_weights
 from cerwu_onnx.types import QuantizedTensor
 
@@ -308,6 +309,19 @@ def test_forms_side_by_side(file: Path, tmp_path: Path) -> None:
     assert weights.error.relative < 1e-5 < qdq.error.relative < 0.2
     assert qdq.score is not None
     assert 0.8 < qdq.score <= 1
+
+
+@pytest.mark.parametrize(
+    ("relative", "kept", "says"),
+    [
+        (1.36, 0.5, "only 50 % of the answers stay the same"),
+        (0.2, 0.96, ""),
+        (1.36, None, "its outputs are off by 136 %"),
+        (0.05, None, ""),
+    ],
+)
+def test_forms_that_hurt(relative: float, kept: float | None, says: str) -> None:
+    assert Form("QDQ", 1, 1.0, OutputError("y", relative, 1.0, kept)).hurts == says
 
 
 def agreement() -> cerwu_onnx.Target:
