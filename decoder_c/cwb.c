@@ -476,6 +476,7 @@ cwb_error cwb_section(const cwb_file *file, cwb_kind kind, const uint8_t **data,
     c = directory_of(file, &record);
     for (left = file->records; left > 0; left--) {
         (void)read_record(&c, &record);
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): cwb_open has read all records */
         if (record.kind == (uint8_t)kind && record.kind >= CWB_GRAPH) {
             *data = record.payload;
             *size = record.payload_size;

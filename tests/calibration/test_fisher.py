@@ -321,11 +321,13 @@ def test_what_is_in_front_of_a_recurrence_has_none() -> None:
     check_none(model, {"x": normal(5, 3, 4, seed=1)}, left={"out"})
 
 
-def test_labels_have_none() -> None:
-    nodes = [NODE("MatMul", ["x", "w"], ["h"]), NODE("ArgMax", ["h"], ["y"], axis=1)]
-    model = net(nodes, {"x": normal(3, 5)}, {"w": normal(5, 4)})
-    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
-    check_none(model, {"x": normal(3, 5)})
+def test_labels_have_those_of_the_scores_they_are_chosen_from() -> None:
+    x, tensors = {"x": normal(3, 5)}, {"w": normal(5, 4)}
+    product, choice = NODE("MatMul", ["x", "w"], ["h"]), NODE("ArgMax", ["h"], ["y"], axis=1)
+    labels = net([product, choice], x, tensors)
+    labels.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    scores = net([NODE("MatMul", ["x", "w"], ["y"])], x, tensors)
+    assert np.allclose(fishers(labels, x)["w"], fishers(scores, x, kind="kl")["w"])
 
 
 def test_gradients_that_are_no_numbers_are_dropped() -> None:

@@ -251,7 +251,7 @@ def test_out_of_memory(cwb: Path, run: Run, tmp_path: Path, monkeypatch: pytest.
     def greedy(*_: object) -> object:
         return np.ones(1 << 30)
 
-    monkeypatch.setattr(reader.Container, "decode", greedy)
+    monkeypatch.setattr(reader.Container, "decode_list", greedy)
     with limit(resource.RLIMIT_AS, used + (1 << 30)):
         result = run("decompress", "-f", cwb, out / "m.onnx")
     assert result.code == 70
