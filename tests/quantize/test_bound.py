@@ -159,7 +159,7 @@ def report(*above_bound: float | None) -> Report:
 
 @pytest.mark.parametrize(
     ("above_bound", "width", "shown"),
-    [((0.354, -0.127), 80, True), ((0.354, -0.127), 60, False), ((None, None), 80, False)],
+    [((0.354, -0.127), 80, True), ((0.354, -0.127), 45, False), ((None, None), 80, False)],
 )
 def test_the_table_of_compress(above_bound: tuple[float | None, ...], width: int, shown: bool) -> None:
     stream = io.StringIO()
@@ -173,15 +173,23 @@ def test_the_table_of_compress(above_bound: tuple[float | None, ...], width: int
 
 
 @pytest.mark.parametrize(
-    ("width", "weights", "shown"), [(80, 64, True), (79, 64, False), (80, 2_359_296, False), (100, 2_359_296, True)]
+    ("width", "weights", "left_out"),
+    [
+        (100, 2_359_296, ""),
+        (79, 64, ""),
+        (80, 2_359_296, "above bound"),
+        (50, 2_359_296, "above bound, shape, share of loss"),
+    ],
 )
-def test_shares_of_the_loss_are_shown_where_they_fit(width: int, weights: int, shown: bool) -> None:
+def test_shares_of_the_loss_are_the_last_to_go(width: int, weights: int, left_out: str) -> None:
     layer = replace(report(0.354).layers[0], name="layer.name", shape=(512, 512, 3, 3), weights=weights)
     layers = tuple(replace(layer, coded_bytes=10 * weights, loss_share=share) for share in (0.75, 0.25))
     stream = io.StringIO()
     drawn = draw_report(replace(report(), layers=layers), Path("m.onnx"), Path("m.cwb"), width)
     Console(file=stream, width=width).print(drawn)
-    assert ("75.0%" in stream.getvalue()) == ("of loss" in stream.getvalue()) == shown
+    shown = "share" not in left_out
+    assert ("75.0%" in stream.getvalue()) == ("Share of loss:" in stream.getvalue()) == shown
+    assert (f"Left out in {width} columns: {left_out} (" in " ".join(stream.getvalue().split())) == bool(left_out)
     assert max(map(len, stream.getvalue().splitlines())) <= width
 
 
