@@ -29,6 +29,7 @@ from .conftest import DECODER, ROOT, Compile
 from .onnx_library import LIBRARY, SOURCES, Given, given_by_c, given_by_python
 
 GOLDEN = sorted((ROOT / "tests/golden").rglob("*.cwb"))
+REAL = sorted((ROOT.parent / "shared" / "models").glob("*/model.onnx"))
 GRAPHS = {case.name: case for part in (forms, quantised, values) for case in part.cases()}
 SLOW = re.compile("MatMulNBits|QDQ|weights: ")
 """Graphs that take long to make, or differ from others in their numbers only."""
@@ -115,6 +116,17 @@ def test_sample_models(program: Path, name: str, tmp_path: Path) -> None:
     (given,) = check(program, [((tmp_path / "model.cwb").read_bytes(), b"")])
     assert given.model
     assert len(given.model[2]) > 1000
+
+
+@pytest.mark.skipif(not REAL, reason="no ../shared/models: real models are not part of the repository")
+def test_real_models(program: Path, tmp_path: Path) -> None:
+    files = []
+    for path in REAL:
+        cerwu_onnx.compress(path, tmp_path / "model.cwb", settings=Settings(method="rtn"), force=True)
+        files.append(((tmp_path / "model.cwb").read_bytes(), b""))
+    for given in check(program, files):
+        assert given.model
+        assert len(given.model[2]) > 1000
 
 
 def test_weights_only(program: Path, tmp_path: Path) -> None:
