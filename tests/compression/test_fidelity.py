@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from scipy.special import softmax
 
 import cerwu_onnx
 from cerwu_onnx import CalibrationError, Report, Settings, Target, UsageError
 from cerwu_onnx.calibration import Answer, answer_of
-from cerwu_onnx.calibration.answers import STRETCHES
 from cerwu_onnx.compression.fidelity import (
-    INFLATION,
     LEAST,
     MOST,
     START,
@@ -27,7 +24,6 @@ from cerwu_onnx.compression.fidelity import (
     Judgement,
     judgement,
     search,
-    tempered,
 )
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 
@@ -128,22 +124,6 @@ def test_classes_that_change_cost_their_probability() -> None:
     assert found.error == pytest.approx(each / right * (0.2 * 0.8 / 9) ** 0.5, rel=1e-6)
 
 
-def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
-    """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
-    x = normal(200, 10).astype(np.float64)
-    y = x + 0.3 * normal(200, 10, seed=1)
-    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
-    p, rows = softmax(x, axis=1), np.arange(200)
-    lost = [
-        (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
-        for stretch in STRETCHES
-        for sign in (1, -1)
-    ]
-    assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
-    assert found.lost > 0
-    assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
-
-
 def test_decisions_that_change_count_each() -> None:
     x = np.tile(np.float32([[0.9, 0.1]]), (10, 1))
     y = x.copy()
@@ -179,34 +159,6 @@ def test_the_output_that_loses_most_counts() -> None:
     outputs["c"][1][0] = np.full_like(x, np.nan)
     broken = judgement(1.0, outputs, answers, 40)
     assert (broken.output, broken.lost, broken.error) == ("c", np.inf, np.inf)
-
-
-def test_rows_of_a_sample_do_not_count_as_samples() -> None:
-    """The standard error is that of samples, whose rows are alike."""
-    x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)
-    y = x + np.repeat(normal(20, 10, seed=1), 50, axis=0).reshape(20, 50, 10)
-    answers = {"y": Answer("kl")}
-    found = judgement(1.0, {"y": ([x], [y])}, answers, 20)
-    alone = judgement(1.0, {"y": ([x[:, :1]], [y[:, :1]])}, answers, 20)
-    assert found.error == pytest.approx(alone.error, rel=1e-4)
-
-
-def test_a_temperature_takes_the_certainty_of_training_away() -> None:
-    """Noise of two kinds says how unsure a model is of other data; the answers then are as unsure as that."""
-    sure = 12 * normal(200, 10)
-    noisy = [{"y": [4 * normal(200, 10)]}, {"y": [2 * normal(200, 10)]}]
-    plain = Answer("kl")
-    found = tempered(
-        {"y": plain, "n": Answer("mse")}, {"y": [sure], "n": [sure]}, [one | {"n": [sure]} for one in noisy]
-    )
-    expected = np.sqrt(np.prod([plain.entropy(one["y"]) for one in noisy])) / INFLATION
-    warm = [sure / found["y"].temperature]
-    assert found["y"].temperature > 1
-    assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
-    assert found["n"] is not None
-    assert found["n"].temperature == 1
-    cold = [{"y": [100 * normal(200, 10)]}] * 2
-    assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
 
 
 TRAINED, DATA = trained(), {"x": clouds(200, 4)[0]}
