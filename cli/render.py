@@ -52,14 +52,12 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
         *([(_SHARE, shares, "")] if shared else []),
     ]
     left_out = []
+    columns, rows, total = _laid(table)
     for least in (_BOUND, _SHAPE, _SHARE):
-        columns = [column for column, _, _ in table]
-        rows, total = list(zip(*(cells for _, cells, _ in table), strict=True)), [foot for _, _, foot in table]
         if least in columns and not fits(columns, [*rows, total], width):
             table.pop(columns.index(least))
             left_out.append(" ".join(least.head.split()))
-    columns, rows = [column for column, _, _ in table], list(zip(*(cells for _, cells, _ in table), strict=True))
-    total = [foot for _, _, foot in table]
+            columns, rows, total = _laid(table)
     parts: list[RenderableType] = [
         grid(columns, {"": rows}, width, total=total) if rows else Text("no weight was quantised"),
         Text(),
@@ -79,6 +77,12 @@ def draw_report(report: Report, model: Path, output: Path, width: int) -> Render
     if report.kept and not is_array_file(model):
         parts.append(Text(f"Why tensors stay exact: cerwu-onnx inspect {printable(model.name)}", style="dim"))
     return Group(*parts)
+
+
+def _laid(table: Sequence[tuple[Column, list[str], str]]) -> tuple[list[Column], list[tuple[str, ...]], list[str]]:
+    """Columns with their cells and their total, as columns, rows and a row of totals."""
+    columns, cells, total = (list(part) for part in zip(*table, strict=True))
+    return columns, list(zip(*cells, strict=True)), total
 
 
 def _search(report: Report, width: int) -> RenderableType:
