@@ -22,7 +22,7 @@ class Effort:
         samples: the most calibration samples; None takes all.
         gradients: the most samples for gradients.
         draws: how often the noise is drawn that sets the level of sensitivities.
-        positions: positions per column, and for at least 128 columns, that suffice for a Hessian.
+        positions: positions per column, and for at least 32 columns, that suffice for a Hessian.
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
         passes: the most of :attr:`Settings.passes`; None makes them all.
         rounds: how often sensitivities are measured again around the quantised model.
@@ -32,7 +32,7 @@ class Effort:
     samples: int | None = None
     gradients: int = 256
     draws: int = 4
-    positions: int = 256
+    positions: int = 128
     dampings: tuple[float, float] | None = None
     passes: int | None = None
     rounds: int = 0

@@ -20,6 +20,9 @@ from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, HiddenPatch, M
 
 Float32Array = npt.NDArray[np.float32]
 
+PARTS = 8
+"""So many parts of the samples of a batch have positions of their own, where not all are taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class _View:
@@ -37,15 +40,21 @@ class _View:
     def positions(self) -> int:
         return math.prod(self.array.shape[self.first_position :])
 
-    def some(self, one_in: int, seed: tuple[int, int]) -> _View:
-        """Choose positions at random, the same ones in views of the same shape; positions become one axis."""
-        if one_in <= 1:
-            return self
-        count = -(-self.positions // one_in)
-        chosen = np.random.default_rng(seed).choice(self.positions, count, replace=False)
-        where: tuple[Any, ...] = np.unravel_index(np.sort(chosen), self.array.shape[self.first_position :])
-        index = (Ellipsis, *where)
-        return _View(self.array[index], self.group_axes, self.column_axes)
+    def some(self, strides: Sequence[int], starts: npt.NDArray[np.intp]) -> _View:
+        """Choose positions; they become one axis.
+
+        Args:
+            strides: along each axis of the positions.
+            starts: ``(parts, axes)``, where to begin along each axis, for each of some parts of the first one.
+        """
+        parts = np.array_split(self.array, len(starts), axis=self.first_position)
+        kept = self.array.shape[: self.first_position]
+        chosen = [
+            part[(Ellipsis, *(slice(at, None, step) for at, step in zip(start, strides, strict=True)))]
+            for part, start in zip(parts, starts, strict=True)
+        ]
+        flat = [part.reshape(*kept, -1) for part in chosen]
+        return _View(np.concatenate(flat, axis=-1), self.group_axes, self.column_axes)
 
     def halves(self, axis: int, at: int) -> tuple[_View, _View]:
         """Cut an axis of the positions."""
@@ -81,7 +90,7 @@ def columns(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> Float32Array
 
 def positions(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> int:
     """How many positions P an activation has; arguments and errors as for :func:`columns`."""
-    return _view(patch, x).positions
+    return math.prod(_shape(patch, x)[1])
 
 
 def iter_columns(
@@ -93,8 +102,9 @@ def iter_columns(
         patch: how the operator reads its input.
         x: the activation, as in :func:`columns`.
         max_bytes: no piece is larger, unless it is a single position.
-        one_in: take one of so many positions, chosen at random, the same ones in activations of the same shape.
-        seed: seed of the random choice.
+        one_in: take about one of so many positions, or more: every second one, say, along some axes, from a start that
+            is drawn anew for each few samples. They are the same ones in activations of the same shape.
+        seed: of these draws.
 
     Yields:
         ``(G, P_i, N)`` float32; every position, or every chosen one, is in exactly one piece, in no particular order.
@@ -118,7 +128,7 @@ def iter_together(
         sources: activations, each with how an operator reads it; the first one bounds the size of a piece.
         max_bytes: as for :func:`iter_columns`, like the following ones.
         one_in: one of so many positions.
-        seed: of the random choice.
+        seed: of the draws.
 
     Yields:
         ``(G, P_i, N)`` float32 for each activation.
@@ -138,8 +148,11 @@ def iter_together(
         if first.array.size == 0:
             continue
         sizes = first.array.shape[first.first_position :]
-        if first.array.size * 4 <= max_bytes or max(sizes, default=1) == 1:
-            yield tuple(view.some(one_in, (seed, pieces)).copy() for view in views)
+        if first.array.size * 4 <= max_bytes * one_in or max(sizes, default=1) == 1:
+            if one_in > 1 and sizes:
+                strides, starts = _choice(sizes, one_in, (seed, pieces))
+                views = [view.some(strides, starts) for view in views]
+            yield tuple(view.copy() for view in views)
             pieces += 1
             continue
         axis = int(np.argmax(sizes))
@@ -147,12 +160,43 @@ def iter_together(
         pending += [list(half) for half in halves][::-1]
 
 
+def _choice(sizes: Sequence[int], one_in: int, seed: tuple[int, int]) -> tuple[list[int], npt.NDArray[np.intp]]:
+    """Strides along the axes of the positions, and where to begin, for :meth:`_View.some`.
+
+    The first axis is that of samples, if there are others: all are looked at while that does not take too many
+    positions. Every position has the same chance.
+    """
+    strides, left = [1] * len(sizes), float(one_in)
+    inner = sorted(range(1, len(sizes)), key=lambda axis: sizes[axis])
+    for done, axis in enumerate(inner):
+        share = left ** (1 / (len(inner) - done))
+        strides[axis] = min(sizes[axis], round(share) if done < len(inner) - 1 else int(share))
+        left /= strides[axis]
+    strides[0] = min(sizes[0], max(1, int(left)))
+    parts = 1 if strides[0] > 1 else min(sizes[0], PARTS)
+    starts = np.random.default_rng(seed).integers(0, strides, (parts, len(strides)))
+    return strides, starts
+
+
 def column_shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[int, tuple[int, ...], int] | None:
     """Groups, shape of the positions, and columns of an activation; None if its shape does not fit the patch."""
     try:
-        view = _view(patch, x)
+        return _shape(patch, x)
     except ValueError:
         return None
+
+
+def _shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[int, tuple[int, ...], int]:
+    """As :func:`column_shape`; raises ValueError if the shape does not fit. No convolution is padded for it."""
+    if isinstance(patch, ConvPatch):
+        begins, ends, extent = _padding(patch, x)
+        spans = (
+            begin + size + end - need
+            for begin, size, end, need in zip(begins, x.shape[2:], ends, extent, strict=True)
+        )
+        outputs = (span // stride + 1 for span, stride in zip(spans, patch.strides, strict=True))
+        return patch.groups, (len(x), *outputs), x.shape[1] // patch.groups * math.prod(patch.kernel)
+    view = _view(patch, x)
     groups, columns = view.array.shape[: view.group_axes], view.array.shape[view.group_axes : view.first_position]
     return math.prod(groups), view.array.shape[view.first_position :], math.prod(columns)
 
@@ -171,17 +215,10 @@ def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
 
 def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
     """``(g, C/g, k..., B, out...)``: channels and taps are columns; samples and outputs are positions."""
-    rank = len(patch.kernel)
-    if x.ndim != rank + 2:
-        raise ValueError(f"a {rank}-D convolution reads {rank + 2} axes, got shape {x.shape}")
-    if x.shape[1] % patch.groups:
-        raise ValueError(f"{x.shape[1]} channels cannot be split in {patch.groups} groups")
-    extent = tuple((k - 1) * d + 1 for k, d in zip(patch.kernel, patch.dilations, strict=True))
-    begins, ends = _padding(patch, x.shape[2:], extent)
+    begins, ends, extent = _padding(patch, x)
     if any(begins) or any(ends):
         x = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends, strict=True)])
-    if any(size < need for size, need in zip(x.shape[2:], extent, strict=True)):
-        raise ValueError(f"the kernel {extent} is larger than the padded input {x.shape[2:]}")
+    rank = len(patch.kernel)
     spatial = tuple(range(2, 2 + rank))
     windows = sliding_window_view(x, extent, axis=spatial)
     steps = (1, 1, *patch.strides, *patch.dilations)
@@ -193,21 +230,34 @@ def _conv_view(patch: ConvPatch, x: npt.NDArray[Any]) -> _View:
     return _View(grouped.transpose(1, 2, *taps, 0, *outputs), group_axes=1, column_axes=1 + rank)
 
 
-def _padding(
-    patch: ConvPatch, sizes: tuple[int, ...], extent: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numbers of zeros before and after each spatial axis. SAME pads to ``ceil(size / stride)`` outputs."""
-    rank = len(sizes)
-    if patch.auto_pad == "NOTSET":
-        return patch.pads[:rank], patch.pads[rank:]
+def _padding(patch: ConvPatch, x: npt.NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Numbers of zeros before and after each spatial axis, and the extent of the kernel.
+
+    SAME pads to ``ceil(size / stride)`` outputs.
+
+    Raises:
+        ValueError: the shape does not fit.
+    """
+    rank, sizes = len(patch.kernel), x.shape[2:]
+    if x.ndim != rank + 2:
+        raise ValueError(f"a {rank}-D convolution reads {rank + 2} axes, got shape {x.shape}")
+    if x.shape[1] % patch.groups:
+        raise ValueError(f"{x.shape[1]} channels cannot be split in {patch.groups} groups")
+    extent = tuple((k - 1) * d + 1 for k, d in zip(patch.kernel, patch.dilations, strict=True))
+    begins, ends = patch.pads[:rank], patch.pads[rank:]
     if patch.auto_pad == "VALID":
-        return (0,) * rank, (0,) * rank
-    totals = [
-        max((-(-size // stride) - 1) * stride + span - size, 0)
-        for size, stride, span in zip(sizes, patch.strides, extent, strict=True)
-    ]
-    less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
-    return (less, more) if patch.auto_pad == "SAME_UPPER" else (more, less)
+        begins = ends = (0,) * rank
+    elif patch.auto_pad != "NOTSET":
+        totals = [
+            max((-(-size // stride) - 1) * stride + span - size, 0)
+            for size, stride, span in zip(sizes, patch.strides, extent, strict=True)
+        ]
+        less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+        begins, ends = (less, more) if patch.auto_pad == "SAME_UPPER" else (more, less)
+    padded = (begin + size + end for begin, size, end in zip(begins, sizes, ends, strict=True))
+    if any(size < need for size, need in zip(padded, extent, strict=True)):
+        raise ValueError(f"the kernel {extent} is larger than the padded input {x.shape[2:]}")
+    return begins, ends, extent
 
 
 def _matmul_view(patch: MatMulPatch, x: npt.NDArray[Any]) -> _View:

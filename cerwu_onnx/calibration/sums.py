@@ -36,14 +36,14 @@ LONG = 1024
 TILE = 2048
 """The most rows and columns of a product that is added to the sums at once."""
 
-ENOUGH = 256
+ENOUGH = 128
 """Positions per column that suffice for statistics.
 
 Neighbouring positions of an image hold nearly the same information, and the error that a Hessian of P positions adds to
 a distortion is in the order of N / P of it.
 """
 
-FEW = 128
+FEW = 32
 """Layers of fewer columns get as many positions as layers of so many columns."""
 
 

@@ -29,17 +29,27 @@ class Images(Net):
         super().__init__()
         self.tensors |= {"zero": np.float32(0), "six": np.float32(6)}
 
-    def conv(self, x: str, cols: int, rows: int, kernel: int = 1, stride: int | list[int] = 1, scale: float = 1.0) -> str:
+    def conv(
+        self,
+        x: str,
+        cols: int,
+        rows: int,
+        kernel: int = 1,
+        stride: int | list[int] = 1,
+        scale: float = 1.0,
+        group: int | None = None,
+    ) -> str:
         """``cols`` input channels of each filter: 1 where it is depthwise. BatchNormalization is folded."""
         name = f"conv{len(self.nodes)}"
         weight = self.constant(f"{name}.weight", rows, cols, kernel, kernel, scale=scale * (cols * kernel**2) ** -0.5)
         bias = self.constant(f"{name}.bias", rows, scale=0.1)
-        shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2 if isinstance(stride, int) else stride, "pads": [kernel // 2] * 4}
-        return self.add("Conv", x, weight, bias, group=rows if cols == 1 else 1, **shape)
+        strides = [stride] * 2 if isinstance(stride, int) else stride
+        shape = {"kernel_shape": [kernel] * 2, "strides": strides, "pads": [kernel // 2] * 4}
+        return self.add("Conv", x, weight, bias, group=group or (rows if cols == 1 else 1), **shape)
 
-    def active(self, *arguments: object) -> str:
+    def active(self, *arguments: object, group: int | None = None) -> str:
         """A convolution and ReLU6, which halves the mean square: weights of He et al. 2015 (arXiv 1502.01852)."""
-        return self.add("Clip", self.conv(*arguments, scale=2**0.5), "zero", "six")  # type: ignore[arg-type]
+        return self.add("Clip", self.conv(*arguments, scale=2**0.5, group=group), "zero", "six")  # type: ignore[arg-type]
 
 
 def make_model(side: int = SIDE) -> onnx.ModelProto:

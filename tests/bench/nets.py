@@ -25,7 +25,7 @@ FACES = ((16, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1), (128, 2)
 def sound_model() -> onnx.ModelProto:
     """Spectrograms to logits of ten classes, 57,000 weights: a stem, and depthwise with pointwise convolutions."""
     net = Images()
-    x, channels, bands = net.active("sound", 1, SOUND[0][0], 3, [2, SOUND[0][1]]), SOUND[0][0], BANDS // 2
+    x, channels, bands = net.active("sound", 1, SOUND[0][0], 3, [2, SOUND[0][1]], group=1), SOUND[0][0], BANDS // 2
     for wider, stride in SOUND[1:]:
         x = net.active(net.active(x, 1, channels, 3, [1 + (bands > 2), stride]), channels, wider)
         x = net.active(net.active(x, 1, wider, 3), wider, wider)

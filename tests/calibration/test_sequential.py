@@ -315,11 +315,11 @@ def test_a_part_of_the_positions_suffices() -> None:
         {name: array.astype(np.float32) for name, array in weights.items()},
     )
     feed = {"x": generator.normal(size=(40, 2, 18, 18)).astype(np.float32)}
-    whole = walked(model, feed, batch_size=8)[0]
+    whole = walked(model, feed, batch_size=8, enough=1 << 20)[0]
     enough = 40 * 16 * 16 // 3 // FEW
     part = walked(model, feed, batch_size=8, enough=enough)[0]
     for name, stats in part.items():
-        assert 3 * stats.positions == pytest.approx(whole[name].positions, rel=0.01)
+        assert whole[name].positions / 3 <= stats.positions <= whole[name].positions / 1.9
         assert np.abs(stats.hessian - whole[name].hessian).max() < 0.1 * whole[name].hessian.max()
     again = walked(model, feed, batch_size=8, enough=enough)[0]
     np.testing.assert_array_equal(again["v"].cross, part["v"].cross)
