@@ -89,6 +89,8 @@ def _level(
 ) -> float:
     """The loss that noise on all these layers causes, each an equal share of its variance, over what was expected.
 
+    Each draw of the noise is measured on samples of its own.
+
     ``found`` is the loss that the whole noise on each layer should cause.
     """
     expected = sum(found.values()) / max(len(found), 1)
@@ -96,11 +98,11 @@ def _level(
         return 1.0
     generator = np.random.default_rng(0)
     losses = []
-    for _ in range(draws):
+    for draw in range(draws):
         moved = {}
         for name in found:
             deviation = np.sqrt(np.asarray(variance[name]) / len(found))
             moved[name] = noisy(weights[name], deviation * generator.normal(size=weights[name].shape))
-        losses.append(loss(moved))
+        losses.append(loss(moved, draw, draws))
     level = float(np.mean(losses)) / expected
     return level if np.isfinite(level) and level > 0 else 1.0

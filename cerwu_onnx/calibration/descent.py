@@ -18,10 +18,10 @@ import onnxruntime as ort
 
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint, halves
 from cerwu_onnx.calibration.answers import Answer, answers_of
-from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
+from cerwu_onnx.calibration.collect import Feed, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.calibration.fisher import MEMORY, TEMPERATURE, layer_node
-from cerwu_onnx.calibration.sensitivity import BATCH, affordable_samples, as_fed, first_feeds, with_inputs
+from cerwu_onnx.calibration.fisher import TEMPERATURE, layer_node
+from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, first_feeds, with_inputs
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.stacks import beside_columns
 from cerwu_onnx.errors import CalibrationError, ModelError
@@ -60,10 +60,7 @@ class Descent:
     def __init__(self, graph: Graph, source: Source, kind: str = "auto") -> None:
         self._graph = graph
         self._values: dict[str, FloatArray] = {}
-        nodes = (node for layer in graph.layers if (node := layer_node(graph, layer)) is not None)
-        targets = fetched_activations(graph.model, (node.output[0] for node in nodes))
-        samples = min(affordable_samples(graph, source, SAMPLES), source.samples or SAMPLES)
-        fits = choose_batch(open_session(graph.model, targets), source, targets, MEMORY)
+        samples, fits = affordable(graph, source, min(SAMPLES, source.samples or SAMPLES))
         self._feeds = first_feeds(source, samples, max(1, min(BATCH, fits, samples // 2)))
         names = compared_values(graph.model)
         session = open_session(graph.model, names)

@@ -10,9 +10,9 @@ about ``tr(F E H E^T) / 2``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,12 +20,10 @@ import numpy.typing as npt
 import onnx
 
 from cerwu_onnx.calibration.adjoint import adjoint, halves
-from cerwu_onnx.calibration.answers import Answer, answers_of
-from cerwu_onnx.calibration.collect import Feed, choose_batch, fetched_activations, open_session, run_session
-from cerwu_onnx.calibration.compared import compared_values
+from cerwu_onnx.calibration.answers import Answer
+from cerwu_onnx.calibration.collect import Feed, fetched_activations, open_session, run_session
 from cerwu_onnx.calibration.patches import positions
-from cerwu_onnx.calibration.sensitivity import BATCH, SAMPLES, affordable_samples, first_feeds
-from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.calibration.sensitivity import SAMPLES, OutputLoss
 from cerwu_onnx.calibration.stacks import beside_columns, stacks
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.threads import blas_threads
@@ -42,8 +40,8 @@ TEMPERATURE = 4.0
 which generalises worse from few samples."""
 
 DRAWS = 4
-"""Gradients per sample: one for each class if there are no more classes, else of random sums of classes; for other
-outputs, of random sums of values. Their noise is less than that of the samples."""
+"""The most gradients per sample: one for each class if there are no more classes, else of random sums of classes; for
+other outputs, of random sums of values. Their noise is less than that of the samples, so many samples need one each."""
 
 FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
@@ -51,8 +49,11 @@ FOLDS = 2
 LARGEST = 1 << 22
 """The most elements of a layer's matrix; layers with more outputs get none."""
 
-MEMORY = 512 << 20
-"""About how many bytes of activations and gradients are held at once."""
+ENOUGH, FEW = 128, 32
+"""Positions for each row, and for at least so many rows, that suffice for a Fisher matrix."""
+
+WHOLE = 4
+"""One batch of so many, but two at least, serve the sums of whole layers: these are no more than a number each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +73,43 @@ class Curvature:
     energy: float | None
 
 
-def row_fishers(graph: Graph, source: Source, kind: str = "auto", most: int = SAMPLES) -> dict[str, Curvature]:
+def row_fishers(graph: Graph, loss: OutputLoss, most: int = SAMPLES) -> dict[str, Curvature]:
     """Compute the Fisher matrices of the outputs of each layer that gradients reach, from disjoint sets of samples.
 
     This covers layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over
-    positions, ``tr(F E H E^T) / 2`` is what an error E adds to the loss of
-    :func:`~cerwu_onnx.calibration.answers.Answer.loss`, summed over outputs, if positions are independent, and but for
-    the temperature of classes. White noise of variance v on the weights adds ``v energy / 2`` whether they are or not.
+    positions, ``tr(F E H E^T) / 2`` is what an error E adds to the loss, if positions are independent, and but for the
+    temperature of classes. White noise of variance v on the weights adds ``v energy / 2`` whether they are or not.
 
     Args:
         graph: the analysed model.
-        source: where the feeds come from; the first samples are taken.
-        kind: kind of loss, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
-        most: the most samples to use.
+        loss: at its outputs, with the samples on which it is measured.
+        most: about how many gradients to compute, of as many samples; of fewer samples, up to :data:`DRAWS` of each.
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
         and rows M of the layer's layout: symmetric, finite, not zero. Layers are missing where gradients cannot be
         computed: all of them, if onnxruntime cannot run the adjoint.
-
-    Raises:
-        ModelError: onnxruntime cannot load the model.
-        CalibrationError: the data does not fit, or no output holds numbers.
     """
     nodes = {layer.weight: node for layer in graph.layers if (node := layer_node(graph, layer)) is not None}
+    feeds = [
+        feed for feed, before in zip(loss.feeds, accumulate(loss.samples, initial=0), strict=False) if before < most
+    ]
+    samples = sum(loss.samples[: len(feeds)])
+    draws = max(1, min(DRAWS, most // max(samples, 1)))
+    outputs = {
+        name: _Output(loss.reference[name][: len(feeds)], samples, answer, draws)
+        for name, answer in loss.answers.items()
+        if any(map(np.size, loss.reference[name]))
+    }
     if not nodes:
         return {}
-    targets = fetched_activations(graph.model, (node.output[0] for node in nodes.values()))
-    batch = min(BATCH, choose_batch(open_session(graph.model, targets), source, targets, MEMORY))
-    feeds = first_feeds(source, affordable_samples(graph, source, most), batch)
-    samples = sum(source.count(feed) for feed in feeds)
-    outputs = _outputs(graph.model, feeds, samples, kind)
     try:
-        found, whole = _sums(graph, nodes, outputs, feeds)
+        found, whole = _sums(graph, nodes, outputs, feeds, draws)
     except (ModelError, CalibrationError) as error:  # the model itself runs, so its adjoint has failed
         log.debug("no gradients: %s", error)
         return {}
     return {
-        name: Curvature(tuple(part / samples for part in parts), whole.inputs(name), whole.energy(name, samples))
+        name: Curvature(tuple(part / samples for part in parts), whole.inputs(name), whole.energy(name, loss.samples))
         for name, parts in found.items()
         if all(np.isfinite(part).all() and part.any() for part in parts)
     }
@@ -131,21 +131,12 @@ def layer_node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     return found[0] if len(found) == 1 else None
 
 
-def _outputs(model: onnx.ModelProto, feeds: Iterable[Feed], samples: int, kind: str) -> dict[str, _Output]:
-    """The values of the float model that are compared, on all feeds."""
-    names = compared_values(model)
-    session = open_session(model, names)
-    runs = [run_session(session, names, feed) for feed in feeds]
-    values = {name: [run[name] for run in runs] for name in names}
-    return {
-        name: _Output(values[name], samples, answer)
-        for name, answer in answers_of(values, model, kind).items()
-        if any(map(np.size, values[name]))
-    }
-
-
 def _sums(
-    graph: Graph, nodes: Mapping[str, onnx.NodeProto], outputs: Mapping[str, _Output], feeds: Iterable[dict[str, Array]]
+    graph: Graph,
+    nodes: Mapping[str, onnx.NodeProto],
+    outputs: Mapping[str, _Output],
+    feeds: Sequence[dict[str, Array]],
+    draws: int,
 ) -> tuple[dict[str, list[Float64Array]], _Whole]:
     """Sum over samples and positions, by weight; batch number i belongs to part ``i % FOLDS``. And whole layers.
 
@@ -158,6 +149,7 @@ def _sums(
     sources = {weight: backward.gradients.get(nodes[weight].output[0]) for weight in layers}
     reached = {weight: name for weight, name in sources.items() if name is not None}
     whole = _Whole([layers[weight] for weight in reached], nodes, graph)
+    seldom = max(1, min(WHOLE, len(feeds) // 2))
     if not reached:
         return {}, whole
     fed_seeds = list(backward.seeds.values())
@@ -182,12 +174,14 @@ def _sums(
             for weight, name in reached.items():
                 gradient, part = gradients.pop(name), batch % FOLDS
                 with blas_threads(layers[weight].layout.rows):
-                    found = _products(layers[weight], nodes[weight], gradient)
+                    found = _products(layers[weight], nodes[weight], gradient, len(feeds) * draws, random)
                 with np.errstate(over="ignore", invalid="ignore"):  # such matrices are left out
                     sums[weight][part] = sums[weight][part] + found
-                    together[weight] = gradient + together[weight] if weight in together else gradient
+                    if batch % seldom == 0:
+                        together[weight] = gradient + together[weight] if weight in together else gradient
         del given
-        whole.add(feed, together)
+        if together:
+            whole.add(batch, feed, together)
     return sums, whole
 
 
@@ -210,9 +204,11 @@ class _Whole:
         self._gradients = {layer.weight: 0.0 for layer in layers}
         self._inputs = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
         self._positions = dict.fromkeys(self._inputs, 0)
+        self._batches: list[int] = []
 
-    def add(self, feed: Feed, gradients: Mapping[str, Array]) -> None:
-        """Add one batch; ``gradients`` are with respect to the nodes' outputs, summed over its draws."""
+    def add(self, batch: int, feed: Feed, gradients: Mapping[str, Array]) -> None:
+        """Add a batch by its number; ``gradients`` are with respect to the nodes' outputs, summed over its draws."""
+        self._batches.append(batch)
         activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
         for layer in self._layers:
             x, node = np.asarray(activations[layer.sites[0].activation]), self._nodes[layer.weight]
@@ -222,10 +218,10 @@ class _Whole:
             self._inputs[layer.weight] += energy
             self._positions[layer.weight] += positions(layer.sites[0].patch, x)
 
-    def energy(self, weight: str, samples: int) -> float | None:
-        """The mean over so many samples; None if it is not known, not positive or infinite."""
+    def energy(self, weight: str, samples: Sequence[int]) -> float | None:
+        """The mean over samples, of which each batch has so many; None if it is not known, not positive or infinite."""
         total = self._gradients[weight]
-        return total / samples if 0 < total < np.inf else None
+        return total / sum(samples[batch] for batch in self._batches) if 0 < total < np.inf else None
 
     def inputs(self, weight: str) -> Float64Array:
         """The trace of ``E[x x^T]`` over positions, ``(G,)``."""
@@ -248,14 +244,28 @@ def _one_batch(layer: Layer, node: onnx.NodeProto, gradient: Array, x: Array) ->
         return (float(np.square(total).sum()) if known else np.nan), energy
 
 
-def _products(layer: Layer, node: onnx.NodeProto, gradient: Array) -> Float64Array:
-    """``g g^T`` summed over positions, ``(G, M, M)``, from the gradient with respect to the node's output."""
+def _products(
+    layer: Layer, node: onnx.NodeProto, gradient: Array, times: int, random: np.random.Generator
+) -> Float64Array:
+    """``g g^T`` summed over positions, ``(G, M, M)``, from the gradient with respect to the node's output.
+
+    Where there are more than enough positions, it is estimated from every second one, say.
+
+    Args:
+        layer: the layer.
+        node: its node.
+        gradient: of one batch.
+        times: how many such gradients there are.
+        random: chooses where to begin.
+    """
     groups, rows = layer.layout.groups, layer.layout.rows
     total = np.zeros((groups, rows, rows))
     with np.errstate(over="ignore", invalid="ignore"):
         for stack in stacks(layer, node, gradient):
-            by_row = stack.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
-            total += by_row @ by_row.swapaxes(1, 2)
+            step = max(1, times * len(stack) * stack.shape[3] // (ENOUGH * max(FEW, rows)))
+            some = stack[..., random.integers(0, min(step, stack.shape[3])) :: step]
+            by_row = some.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
+            total += (stack.shape[3] / some.shape[3]) * (by_row @ by_row.swapaxes(1, 2))
     return total
 
 
@@ -266,10 +276,11 @@ class _Output:
         batches: its values, one array per feed.
         samples: how many samples these are.
         answer: what it answers.
+        draws: gradients per sample.
     """
 
-    def __init__(self, batches: Sequence[Array], samples: int, answer: Answer) -> None:
-        self._batches, self._answer = batches, answer
+    def __init__(self, batches: Sequence[Array], samples: int, answer: Answer, draws: int) -> None:
+        self._batches, self._answer, self._draws = batches, answer, draws
         self._scale = (samples / max(sum(map(answer.rows_of, batches)), 1)) ** 0.5
 
     def zero(self, batch: int) -> Array:
@@ -280,5 +291,5 @@ class _Output:
         """Draws whose squares add up to the second derivative of the loss, times the number of samples."""
         output = self._batches[batch]
         largest = float(np.finfo(output.dtype).max)  # outputs near zero have a scale near infinity
-        for draw in self._answer.seeds(output, self._scale, DRAWS, TEMPERATURE, random):
+        for draw in self._answer.seeds(output, self._scale, self._draws, TEMPERATURE, random):
             yield np.clip(draw, -largest, largest).astype(output.dtype)

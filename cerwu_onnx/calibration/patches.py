@@ -48,11 +48,10 @@ class _View:
             starts: ``(parts, axes)``, where to begin along each axis, for each of some parts of the first one.
         """
         parts = np.array_split(self.array, len(starts), axis=self.first_position)
-        kept = self.array.shape[: self.first_position]
-        chosen = [
-            part[(Ellipsis, *(slice(at, None, step) for at, step in zip(start, strides, strict=True)))]
-            for part, start in zip(parts, starts, strict=True)
-        ]
+        kept, chosen = self.array.shape[: self.first_position], []
+        for part, start in zip(parts, starts, strict=True):
+            where: list[Any] = [slice(at, None, step) for at, step in zip(start, strides, strict=True)]
+            chosen.append(part[(Ellipsis, *where)])
         flat = [part.reshape(*kept, -1) for part in chosen]
         return _View(np.concatenate(flat, axis=-1), self.group_axes, self.column_axes)
 
@@ -191,8 +190,7 @@ def _shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[int, tu
     if isinstance(patch, ConvPatch):
         begins, ends, extent = _padding(patch, x)
         spans = (
-            begin + size + end - need
-            for begin, size, end, need in zip(begins, x.shape[2:], ends, extent, strict=True)
+            begin + size + end - need for begin, size, end, need in zip(begins, x.shape[2:], ends, extent, strict=True)
         )
         outputs = (span // stride + 1 for span, stride in zip(spans, patch.strides, strict=True))
         return patch.groups, (len(x), *outputs), x.shape[1] // patch.groups * math.prod(patch.kernel)

@@ -7,20 +7,21 @@ and the errors that other layers already make.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.calibration.answers import answers_of
-from cerwu_onnx.calibration.collect import open_session, run_session
+from cerwu_onnx.calibration.collect import batch_that_fits, open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.model.elements import from_float32
 from cerwu_onnx.model.graph import Graph
-from cerwu_onnx.model.tensors import keep, value_of
+from cerwu_onnx.model.tensors import keep, value_of, with_tensors
 from cerwu_onnx.types import Float64Array, FloatArray
 
 BATCH = 32
@@ -28,6 +29,9 @@ BATCH = 32
 
 ACTIVATIONS = 1 << 31
 """Bytes of activations that one evaluation may compute; it bounds the number of samples for large inputs."""
+
+MEMORY = 512 << 20
+"""About how many bytes of activations and gradients are held at once."""
 
 SAMPLES = 256
 """The most samples of one evaluation."""
@@ -55,8 +59,11 @@ class OutputLoss:
         kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
 
     Attributes:
-        sees: names of all values on which the compared values depend.
-        answers: what the compared values answer, by name.
+        feeds: of the model; in batches whose activations take about :data:`MEMORY` bytes at most.
+        samples: in each feed.
+        reference: values of the float model that are compared, by name, one array per feed.
+        answers: what they answer, by name.
+        sees: names of all values on which they depend.
         layouts: of the layers' weights, by name.
 
     Raises:
@@ -65,26 +72,37 @@ class OutputLoss:
     """
 
     def __init__(self, graph: Graph, source: Source, kind: str = "auto") -> None:
-        self._names = compared_values(graph.model)
-        self.sees = ancestors(graph.model, self._names)
+        self._model = graph.model
+        names = compared_values(graph.model)
+        self.sees = ancestors(graph.model, names)
         self.layouts = {layer.weight: layer.layout for layer in graph.layers}
-        self._elements = {name: tensor.data_type for name, tensor in graph.tensors.items()}
-        names = {name for layer in graph.layers for name in (layer.weight, *layer.parameters)}
-        self._session = open_session(with_inputs(graph.model, names), self._names)
-        self._feeds = first_feeds(source, affordable_samples(graph, source, SAMPLES))
-        self._reference = self._outputs({})
-        self.answers = answers_of(self._reference, graph.model, kind)
-        self._names = list(self.answers)
+        samples, batch = affordable(graph, source, SAMPLES)
+        self.feeds = first_feeds(source, samples, min(BATCH, batch))
+        self.samples = [source.count(feed) for feed in self.feeds]
+        found = self._outputs(self._model, names, self.feeds)
+        self.answers = answers_of(found, graph.model, kind)
+        self.reference = {name: found[name] for name in self.answers}
 
-    def __call__(self, weights: Mapping[str, FloatArray]) -> float:
-        """The loss with these float32 values of weights and parameters, by name; all others stay as they are."""
-        outputs = self._outputs(weights)
-        return sum(answer.loss(self._reference[name], outputs[name]) for name, answer in self.answers.items())
+    def __call__(self, weights: Mapping[str, FloatArray], part: int = 0, parts: int = 1) -> float:
+        """The loss with these float32 values of weights and parameters, by name; all others stay as they are.
 
-    def _outputs(self, weights: Mapping[str, FloatArray]) -> dict[str, list[FloatArray]]:
-        fed = {name: as_fed(values, self._elements[name]) for name, values in weights.items()}
-        runs = [run_session(self._session, self._names, {**feed, **fed}) for feed in self._feeds]
-        return {name: [run[name] for run in runs] for name in self._names}
+        Args:
+            weights: rounded to their own types.
+            part: measure on one of so many parts of the samples.
+            parts: their number; no more count than there are feeds.
+        """
+        parts = min(parts, len(self.feeds))
+        mine = slice(part % parts, None, parts)
+        outputs = self._outputs(with_tensors(self._model, weights), list(self.answers), self.feeds[mine])
+        return sum(answer.loss(self.reference[name][mine], outputs[name]) for name, answer in self.answers.items())
+
+    @staticmethod
+    def _outputs(
+        model: onnx.ModelProto, names: list[str], feeds: Sequence[dict[str, Any]]
+    ) -> dict[str, list[npt.NDArray[Any]]]:
+        session = open_session(model, names)  # constants are faster than inputs: onnxruntime packs them once
+        runs = [run_session(session, names, feed) for feed in feeds]
+        return {name: [run[name] for run in runs] for name in names}
 
 
 def as_fed(values: FloatArray, element: int) -> Any:
@@ -183,16 +201,19 @@ def with_inputs(original: onnx.ModelProto, names: Collection[str]) -> onnx.Model
     return model
 
 
-def affordable_samples(graph: Graph, source: Source, most: int) -> int:
-    """How many samples an evaluation may use, at most ``most``, from the bytes of layers' inputs of one sample."""
+def affordable(graph: Graph, source: Source, most: int) -> tuple[int, int]:
+    """How many samples an evaluation may use, at most ``most``, and in batches of how many.
+
+    One sample runs, and the bytes of layers' inputs are counted.
+    """
     constants = graph.tensors.keys()
     names = {site.activation for layer in graph.layers for site in layer.sites} - constants
     feed = source.first()
     fetched = sorted(names - feed.keys())
     session = open_session(graph.observed, fetched)
     values = run_session(session, fetched, feed) if fetched else {}
-    needed = sum(value.nbytes for value in {**feed, **values}.values()) / max(source.count(feed), 1)
-    return int(min(max(ACTIVATIONS // max(needed, 1), LEAST), most))
+    needed = sum(value.nbytes for value in {**feed, **values}.values()) // max(source.count(feed), 1)
+    return min(max(ACTIVATIONS // max(needed, 1), LEAST), most), batch_that_fits(needed, MEMORY)
 
 
 def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Find the price at which a model keeps a share of its answers, on samples that quantising did not see.
+"""Find the price at which a model keeps a share of its answers: judgements, and the search that asks for them.
 
 docs/fidelity.md has the reasons and the figures behind the constants.
 """
@@ -8,17 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from cerwu_onnx.calibration import Answer, Source, answers_of, walk
+from cerwu_onnx.calibration import Answer
 from cerwu_onnx.calibration.answers import Batches
-from cerwu_onnx.calibration.held_out import Half, Noisy
-from cerwu_onnx.compression import memory_budget
-from cerwu_onnx.config import Settings
-from cerwu_onnx.model.graph import Graph
-from cerwu_onnx.types import Float64Array, FloatArray
+from cerwu_onnx.types import Float64Array
 
 INFLATION = 1.7
 """Factor of the mean entropy by noise on inputs, for data that a model was not trained on: geometric mean over both
@@ -32,9 +27,6 @@ FEW, CAREFUL = 16, 1.0
 
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
-
-JUDGED = 256
-"""At most so many samples judge a model."""
 
 TURNS = 5
 """At most so many prices are judged."""
@@ -146,79 +138,10 @@ def _lost(judged: Sequence[Judgement], price: float) -> float:
     return float(2.0 ** np.average(logs, weights=weights))
 
 
-def judge_half(
-    graph: Graph,
-    source: Source,
-    settings: Settings,
-    answers: Mapping[str, Answer],
-    quantize: Callable[[Source], Mapping[str, FloatArray]],
-    *,
-    second: bool,
-) -> Judgement:
-    """Quantise a model with one half of the samples and judge it on the other.
-
-    Args:
-        graph: the analysed model.
-        source: all samples.
-        settings: with the price at which ``quantize`` quantises.
-        answers: what the outputs answer, by name (:func:`fresh_answers`).
-        quantize: samples -> new values of weights and parameters, by name.
-        second: quantise with the second half; otherwise with the first.
-
-    Raises:
-        CalibrationError: an output cannot be compared.
-    """
-    ours, theirs = Half(source, second=second), Half(source, second=not second, most=JUDGED)
-    outputs, samples = _outputs(graph, theirs, settings, quantize(ours))
-    return judgement(settings.price, outputs, answers, samples)
-
-
-def fresh_answers(graph: Graph, source: Source, settings: Settings) -> dict[str, Answer]:
-    """What the float model's outputs answer to fresh data, by the samples of both halves: it is decided once for all.
-
-    Args:
-        graph: the analysed model.
-        source: all samples.
-        settings: kinds of outputs, and how much memory the walk may take.
-
-    Raises:
-        CalibrationError: there is no second half, or no output can be compared.
-    """
-    halves = [Half(source, second=second, most=JUDGED) for second in (False, True)]
-
-    def outputs(change: Callable[[Half], Source]) -> dict[str, Batches]:
-        first, second = (_outputs(graph, change(half), settings, {})[0] for half in halves)
-        return {name: [*values, *second[name][0]] for name, (values, _) in first.items()}
-
-    for half in halves:
-        half.first()
-    reference = outputs(lambda half: half)
-    answers = answers_of(reference, graph.model, settings.output_loss)
-    if any(answer.kind == "kl" for answer in answers.values()):
-        noisy = [outputs(partial(Noisy, natural=natural)) for natural in (False, True)]
-        answers = tempered(answers, reference, noisy)
-    return answers
-
-
-def _outputs(
-    graph: Graph, source: Source, settings: Settings, values: Mapping[str, FloatArray]
-) -> tuple[dict[str, tuple[Batches, Batches]], int]:
-    """Outputs of the float model and of one with some other values, and the number of samples."""
-    memory = memory_budget.activations(settings.memory)
-    found: dict[str, tuple[Batches, Batches]] = {}
-    samples = 0
-    for step in walk(graph, source, batch_size=settings.batch_size, memory=memory, known=lambda _: True):
-        for layer in step.layers:
-            step.commit({name: values[name] for name in (layer.weight, *layer.parameters) if name in values})
-        found |= {name: (list(x), list(y)) for name, (x, y) in step.outputs.items()}
-        samples = step.samples
-    return found, samples
-
-
 def judgement(
     price: float, outputs: Mapping[str, tuple[Batches, Batches]], answers: Mapping[str, Answer], samples: int
 ) -> Judgement:
-    """Judge a quantised model.
+    """Judge a quantised model by what it answers to samples that quantising did not see.
 
     Args:
         price: lambda.

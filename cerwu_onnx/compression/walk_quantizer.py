@@ -20,7 +20,6 @@ from functools import partial
 import numpy as np
 
 from cerwu_onnx.calibration import (
-    Answer,
     OutputLoss,
     Source,
     answers_of,
@@ -34,7 +33,8 @@ from cerwu_onnx.calibration.descent import Descent
 from cerwu_onnx.calibration.sensitivity import noisy
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.delta_base import Base, over, parameters_over
-from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half
+from cerwu_onnx.compression.fidelity import Judgement
+from cerwu_onnx.compression.halves import Halves
 from cerwu_onnx.compression.storage_order import pays, storage, stored_order
 from cerwu_onnx.compression.target_step import stepped
 from cerwu_onnx.compression.walk_result import Checkpoints, WalkedLayer, WalkResult
@@ -96,9 +96,10 @@ class WalkQuantizer:
         self._first = {name: NOISE * float(np.square(w, dtype=np.float64).mean()) for name, w in self._weights.items()}
         progress("measure", 0, None, "sensitivities")
         self._loss: OutputLoss | None = None
-        self._answers: dict[str, Answer] | None = None  # what outputs answer to fresh data, once a search asks
+        self._halves: Halves | None = None  # once a search asks for judgements
+        self._whole = memory_budget.fits_whole(graph, settings.memory)
         depends: dict[str, object] = {"loss": settings.output_loss}
-        if memory_budget.fits_whole(graph, settings.memory):
+        if self._whole:
             depends["effort"] = self._effort.gradients, self._effort.draws
             entry = cache.get("noise", depends, self._measure)
         else:
@@ -118,7 +119,7 @@ class WalkQuantizer:
         """
         try:
             loss = self._output_loss()
-            curvatures = row_fishers(self._graph, self._source, self._settings.output_loss, self._effort.gradients)
+            curvatures = row_fishers(self._graph, loss, self._effort.gradients)
             noise = sensitivities(loss, self._weights, self._noise(self._first), curvatures, self._effort.draws)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
@@ -179,10 +180,9 @@ class WalkQuantizer:
             return walked.values
 
         def judged() -> Entry:
-            if self._answers is None:
-                self._answers = fresh_answers(self._graph, self._source, self._settings)
-            half = judge_half(self._graph, self._source, settings, self._answers, quantized, second=second)
-            return asdict(half), []
+            if self._halves is None:
+                self._halves = Halves(self._graph, self._source, self._settings, whole=self._whole)
+            return asdict(self._halves.judge(price, quantized, second=second)), []
 
         depends = {"second": second, "steps": self._effort.steps, **self._state(price)}
         found, _ = self._cache.get("judge", depends, judged)

@@ -54,9 +54,7 @@ def face_model() -> onnx.ModelProto:
     model = net.model(_input("image", 3, HEIGHT, WIDTH), found["scores"], 2)
     del model.graph.output[:]
     for name, width in (("scores", 2), ("boxes", 4)):
-        model.graph.output.append(
-            helper.make_tensor_value_info(found[name], TensorProto.FLOAT, ["N", None, width])
-        )
+        model.graph.output.append(helper.make_tensor_value_info(found[name], TensorProto.FLOAT, ["N", None, width]))
     return model
 
 

@@ -46,7 +46,7 @@ STAGES = {
     "trust": ["calibration.trust.examine"],
     "gradients": ["calibration.fisher.row_fishers"],
     "noise": ["calibration.curvature.sensitivities", "calibration.sensitivity.OutputLoss.__init__"],
-    "answers": ["compression.fidelity.fresh_answers"],
+    "answers": ["compression.halves.Halves.__init__"],
     "judged": ["compression.walk_quantizer.WalkQuantizer.judge"],
     "file": ["compression.model_quantizer.ModelQuantizer.at"],
     "encode": ["compression.encode.encode"],

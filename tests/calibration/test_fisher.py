@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.special import log_softmax, softmax
 
-from cerwu_onnx.calibration import answers, columns, fisher, model_inputs, open_source
+from cerwu_onnx.calibration import OutputLoss, answers, columns, fisher, model_inputs, open_source
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint
 from cerwu_onnx.calibration.fisher import DRAWS, FOLDS, LARGEST, TEMPERATURE, row_fishers
 from cerwu_onnx.model.graph import analyse, with_tensors
@@ -33,7 +33,7 @@ def _no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
 def fishers(model: onnx.ModelProto, *feeds: Feed, kind: str = "auto") -> Feed:
     """Of the float model, the parts added up."""
     graph = analyse(model)
-    known = row_fishers(graph, open_source(list(feeds), model_inputs(model)), kind)
+    known = row_fishers(graph, OutputLoss(graph, open_source(list(feeds), model_inputs(model)), kind))
     found = {name: curvature.fishers for name, curvature in known.items()}
     shapes = {layer.weight: (layer.layout.groups, layer.layout.rows, layer.layout.rows) for layer in graph.layers}
     assert all(part.shape == shapes[name] for name, parts in found.items() for part in parts)
@@ -266,9 +266,9 @@ def test_parts_are_of_disjoint_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = conv_net()
     feeds = [{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(3)]
     graph = analyse(model)
-    found = row_fishers(graph, open_source(feeds, model_inputs(model)), "kl")
+    found = row_fishers(graph, OutputLoss(graph, open_source(feeds, model_inputs(model)), "kl"))
     assert {len(curvature.fishers) for curvature in found.values()} == {FOLDS}
-    odd = row_fishers(graph, open_source(feeds[1:2], model_inputs(model)), "kl")
+    odd = row_fishers(graph, OutputLoss(graph, open_source(feeds[1:2], model_inputs(model)), "kl"))
     for name, curvature in found.items():
         (alone,) = odd[name].fishers
         np.testing.assert_allclose(curvature.fishers[1], alone / 3, rtol=1e-5, atol=1e-9)

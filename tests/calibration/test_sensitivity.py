@@ -169,7 +169,7 @@ def test_moments_say_what_noise_says() -> None:
     source = open_source([X], model_inputs(model))
     loss, weights = loss_of(graph, X)
     variance = dict.fromkeys(weights, 1e-4)
-    curvatures = row_fishers(graph, source)
+    curvatures = row_fishers(graph, OutputLoss(graph, source))
     assert set(curvatures) == set(weights)
     by_moments = sensitivities(loss, weights, variance, curvatures)
     by_noise = noise_sensitivity(loss, weights, variance, repeats=20)
@@ -183,7 +183,7 @@ def test_noise_sets_the_level() -> None:
     model, graph = parallel(10.0), analyse(parallel(10.0))
     loss, weights = loss_of(graph, X)
     variance = dict.fromkeys(weights, 1e-4)
-    curvatures = row_fishers(graph, open_source([X], model_inputs(model)))
+    curvatures = row_fishers(graph, OutputLoss(graph, open_source([X], model_inputs(model))))
     steep = {
         name: replace(one, fishers=tuple(100 * part for part in one.fishers), energy=100 * (one.energy or 0.0))
         for name, one in curvatures.items()
@@ -214,7 +214,7 @@ def test_positions_that_see_the_same_add_up() -> None:
         x = normal(200, 3, 8, 8, seed=6)
         x[:] = x[:, :, :1, :1] if flat else x
         graph = analyse(model)
-        curvature = row_fishers(graph, open_source([{"x": x}], model_inputs(model)), "mse")["w"]
+        curvature = row_fishers(graph, OutputLoss(graph, open_source([{"x": x}], model_inputs(model)), "mse"))["w"]
         apart = float(np.einsum("gmm->", np.sum(curvature.fishers, axis=0))) * 3  # tr H is that of 3 unit variances
         assert curvature.energy is not None
         energies.append(curvature.energy / apart)

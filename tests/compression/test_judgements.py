@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -12,8 +10,9 @@ from scipy.special import softmax
 
 from cerwu_onnx.calibration import Answer, open_data
 from cerwu_onnx.calibration.answers import STRETCHES, answer_of
-from cerwu_onnx.compression import fidelity
-from cerwu_onnx.compression.fidelity import Judgement, fresh_answers, judge_half, judgement, search, tempered
+from cerwu_onnx.compression import fidelity, halves
+from cerwu_onnx.compression.fidelity import Judgement, judgement, search, tempered
+from cerwu_onnx.compression.halves import Halves
 from cerwu_onnx.config import Settings
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.model.graph import analyse
@@ -154,7 +153,8 @@ def dense() -> onnx.ModelProto:
     return build(nodes, [value("x", ["N", 6])], [value("y", ["N", 5])], tensors)
 
 
-def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool) -> None:
     """The one that quantises is the other one, and the samples of both are all."""
     model = dense()
     graph, x = analyse(model), normal(64, 6, seed=3)
@@ -166,8 +166,8 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) 
             seen.extend(feed["x"] for feed in half.batches(16))  # type: ignore[attr-defined]
             return {"v": graph.array("v") + 0.05 * normal(20, 5, seed=9)}
 
-        settings = Settings(output_loss="mse", lambda_=0.25)
-        found = judge_half(graph, source, settings, fresh_answers(graph, source, settings), quantize, second=second)
+        settings = Settings(output_loss="mse")
+        found = Halves(graph, source, settings, whole=whole).judge(0.25, quantize, second=second)
         ours = np.arange(64) // 8 % 2 == int(second)
         assert np.array_equal(np.concatenate(seen), x[ours])
         h = np.maximum(x[~ours] @ graph.array("w"), 0)
@@ -182,7 +182,7 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(tmp_path: Path) 
 def test_one_sample_has_no_halves() -> None:
     model = dense()
     with pytest.raises(CalibrationError, match="cannot be divided into halves"):
-        fresh_answers(analyse(model), open_data({"x": normal(1, 6)}, model), Settings())
+        Halves(analyse(model), open_data({"x": normal(1, 6)}, model), Settings())
 
 
 def test_what_an_output_answers_is_decided_once() -> None:
@@ -198,19 +198,20 @@ def test_what_an_output_answers_is_decided_once() -> None:
     x[faint] *= 0.05
     kinds = [answer_of([x[part]]).kind for part in (faint, ~faint)]
     assert kinds == ["mse", "kl"]
-    graph, source, settings = analyse(model), open_data({"x": x}, model), Settings(lambda_=0.1)
-    answers = fresh_answers(graph, source, settings)
+    graph, source, settings = analyse(model), open_data({"x": x}, model), Settings()
+    judges = Halves(graph, source, settings)
     for second in (False, True):
-        found = judge_half(graph, source, settings, answers, lambda _: {}, second=second)
+        found = judges.judge(0.1, lambda _: {}, second=second)
         assert (found.kind, found.lost, found.same) == ("kl", 0.0, 1.0)
     ordered = open_data({"x": np.concatenate([x[faint], x[~faint]])}, model)
-    assert fresh_answers(graph, ordered, settings)["y"].temperature == pytest.approx(answers["y"].temperature, rel=0.2)
+    temperature = judges.answers["y"].temperature
+    assert Halves(graph, ordered, settings).answers["y"].temperature == pytest.approx(temperature, rel=0.2)
 
 
 def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fidelity, "JUDGED", 16)
+    monkeypatch.setattr(halves, "JUDGED", 16)
     model, x = dense(), normal(64, 6, seed=3)
     x[40:] *= 1e3  # blocks of 8: the first 16 samples of each half are the first 32
-    answers = fresh_answers(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse"))
+    answers = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).answers
     seen = np.maximum(x[:32] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
     assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)

@@ -13,7 +13,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import Settings
-from cerwu_onnx.calibration import model_inputs, open_source, row_fishers, walk
+from cerwu_onnx.calibration import OutputLoss, model_inputs, open_source, row_fishers, walk
 from cerwu_onnx.calibration.descent import Descent, View
 from cerwu_onnx.compression import walk_quantizer
 from cerwu_onnx.compression.target_step import stepped
@@ -58,7 +58,7 @@ class Case:
                 break
             step.commit({layer.weight: coarse(graph.array(layer.weight)) for layer in step.layers})
         damping = feedback_damping(stats.folds) or DAMPING
-        fishers, layout = row_fishers(graph, source)[self.weight].fishers, view.layer.layout
+        fishers, layout = row_fishers(graph, OutputLoss(graph, source))[self.weight].fishers, view.layer.layout
         target = layout.to_matrix(weight.astype(np.float64))
         found = stepped(change(view), stats, fishers, lambda _: {}, target, damping)
         return weight, layout.to_tensor(found).astype(np.float32)

@@ -1,0 +1,98 @@
+"""Judge models quantised with one half of the samples on the other half.
+
+docs/fidelity.md has the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from cerwu_onnx.calibration import Answer, Source, answers_of, walk
+from cerwu_onnx.calibration.answers import Batches
+from cerwu_onnx.calibration.collect import open_session, run_session
+from cerwu_onnx.calibration.compared import compared_values
+from cerwu_onnx.calibration.held_out import Half, Noisy
+from cerwu_onnx.calibration.sensitivity import BATCH, affordable
+from cerwu_onnx.compression import memory_budget
+from cerwu_onnx.compression.fidelity import Judgement, judgement, tempered
+from cerwu_onnx.config import Settings
+from cerwu_onnx.model.graph import Graph
+from cerwu_onnx.model.tensors import with_tensors
+from cerwu_onnx.types import FloatArray
+
+JUDGED = 256
+"""At most so many samples of a half judge a model."""
+
+
+class Halves:
+    """Both halves of the samples, and what the float model answers to them: it is found once for all judgements.
+
+    Args:
+        graph: the analysed model.
+        source: all samples.
+        settings: kinds of outputs, and how much memory may be taken.
+        whole: whether the model is held at once; otherwise segments run one after the other.
+
+    Attributes:
+        answers: what the outputs answer to fresh data, by name.
+
+    Raises:
+        ModelError: onnxruntime cannot load the model.
+        CalibrationError: there is no second half, or no output can be compared.
+    """
+
+    def __init__(self, graph: Graph, source: Source, settings: Settings, *, whole: bool = True) -> None:
+        self._graph, self._source, self._settings = graph, source, settings
+        self._judging = [Half(source, second=second, most=JUDGED) for second in (False, True)]
+        for half in self._judging:
+            half.first()
+        fits = affordable(graph, source, 1)[1] if whole else 0
+        self._batch = min(settings.batch_size or BATCH, fits)
+        self._reference = [self._outputs(half, {}) for half in self._judging]
+        reference = _both(self._reference)
+        self.answers: dict[str, Answer] = answers_of(reference, graph.model, settings.output_loss)
+        if any(answer.kind == "kl" for answer in self.answers.values()):
+            noisy = [
+                _both([self._outputs(Noisy(half, natural=natural), {}) for half in self._judging])
+                for natural in (False, True)
+            ]
+            self.answers = tempered(self.answers, reference, noisy)
+
+    def judge(self, price: float, quantize: Callable[[Source], Mapping[str, FloatArray]], *, second: bool) -> Judgement:
+        """Quantise with one half and judge on the other.
+
+        Args:
+            price: lambda at which ``quantize`` quantises.
+            quantize: samples -> new values of weights and parameters, by name.
+            second: quantise with the second half; otherwise with the first.
+
+        Raises:
+            CalibrationError: onnxruntime fails.
+        """
+        theirs = self._judging[not second]
+        found, before = self._outputs(theirs, quantize(Half(self._source, second=second))), self._reference[not second]
+        samples = (
+            sum(theirs.count(feed) for feed in theirs.batches(BATCH)) if theirs.samples is None else theirs.samples
+        )
+        return judgement(price, {name: (before[name], found[name]) for name in found}, self.answers, samples)
+
+    def _outputs(self, source: Source, values: Mapping[str, FloatArray]) -> dict[str, Batches]:
+        """What is compared, by name, of a model with some other values."""
+        if self._batch:
+            names = compared_values(self._graph.model)
+            session = open_session(with_tensors(self._graph.model, values) if values else self._graph.model, names)
+            runs = [run_session(session, names, feed) for feed in source.batches(self._batch)]
+            return {name: [run[name] for run in runs] for name in names}
+        found: dict[str, Batches] = {}
+        memory, batch = memory_budget.activations(self._settings.memory), self._settings.batch_size
+        for step in walk(self._graph, source, batch_size=batch, memory=memory, known=lambda _: True):
+            for layer in step.layers:
+                step.commit({name: values[name] for name in (layer.weight, *layer.parameters) if name in values})
+            found |= {name: list(quantized) for name, (_, quantized) in step.outputs.items()}
+        return found
+
+
+def _both(halves: list[dict[str, Batches]]) -> dict[str, Batches]:
+    """The batches of both halves, by name."""
+    first, second = halves
+    return {name: [*batches, *second[name]] for name, batches in first.items()}
