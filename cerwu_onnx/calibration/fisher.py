@@ -153,7 +153,7 @@ def _sums(
     if not reached:
         return {}, whole
     fed_seeds = list(backward.seeds.values())
-    early, late = halves(backward.model, fed_seeds)
+    early, late = halves(backward.model, fed_seeds) if draws > 1 else (onnx.ModelProto(), backward.model)
     passed = [value.name for value in early.graph.output]
     once, often = open_session(early) if passed else None, open_session(late)
     read = [value.name for value in often.get_inputs() if value.name not in fed_seeds]

@@ -72,29 +72,31 @@ class FrequencyTable:
         return float(self.code_lengths[symbols.ravel() + self.reach].sum())
 
     @cached_property
-    def _differences(self) -> list[int]:
-        """The levels minus their predictions, zigzagged to 0, 1, 2 ..."""
-        found = (level - _prediction(self.reach, self.levels[:i]) for i, level in enumerate(self.levels))
-        return [2 * difference - 1 if difference > 0 else -2 * difference for difference in found]
+    def _differences(self) -> IntArray:
+        """The levels minus their predictions (:func:`_prediction`), zigzagged to 0, 1, 2 ..."""
+        levels, reach = np.array(self.levels, dtype=np.int64), self.reach
+        trend = np.concatenate([[2], np.where(levels[:reach] > 0, levels[:reach] + 1, 0)])
+        difference = levels - np.concatenate([trend, levels[:reach][::-1]])
+        return np.where(difference > 0, 2 * difference - 1, -2 * difference)
 
     @cached_property
     def _rice(self) -> int:
         """The Rice parameter that needs fewest bits."""
-        return min(range(4), key=lambda rice: sum((value >> rice) + rice for value in self._differences))
+        return min(range(4), key=lambda rice: int((self._differences >> rice).sum()) + rice * len(self.levels))
 
     @property
     def size(self) -> int:
         """Bytes in the file."""
         if len(self.levels) == 1:
             return 0
-        return (4 + sum((value >> self._rice) + 1 + self._rice for value in self._differences) + 7) // 8
+        return (4 + int((self._differences >> self._rice).sum()) + (1 + self._rice) * len(self.levels) + 7) // 8
 
     def to_bytes(self) -> bytes:
         """The table's bytes in the file: none for a single symbol, else a string of bits."""
         if len(self.levels) == 1:
             return b""
         out, length = self.resolution | self._rice << 2, 4
-        for value in self._differences:
+        for value in self._differences.tolist():
             quotient = value >> self._rice
             out |= ((1 << quotient) - 1 | (value & (1 << self._rice) - 1) << quotient + 1) << length
             length += quotient + 1 + self._rice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from onnx import TensorProto
 
@@ -58,6 +59,8 @@ def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
     attributes = call.some("strides", "dilations", "group")
     strides, auto_pad = attributes.get("strides", []), call.text("auto_pad", "NOTSET")
     pads = call.attributes.get("pads", []) if auto_pad == "NOTSET" else []
+    if not auto_pad.startswith("SAME") and (mirrored := _mirrored(call, g, weight, like, pads)):
+        return mirrored
     if max(strides, default=1) == 1 and not auto_pad.startswith("SAME"):
         attributes |= {"pads": pads} if pads else {}
         return call.tape.emit("ConvTranspose", g, weight, **attributes)
@@ -71,6 +74,45 @@ def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
         rank = len(strides)
         begins = call.tape.constant([0, 0, *(pads or [0] * rank)[:rank]], [rank + 2], TensorProto.INT64)
     return call.tape.emit("Pad", full, joined([-begins, begins - excess], 0), dtype=g.dtype)
+
+
+def _mirrored(call: Call, g: Value, weight: Value, like: Value, pads: Sequence[int]) -> Value | None:
+    """The same as a convolution with mirrored taps, which onnxruntime computes faster: of stride 1, or of one channel.
+
+    With strides, zeros come between the gradients. None where the sizes do not allow it.
+    """
+    if weight.dims is None or call.y.dims is None or like.dims is None:
+        return None
+    known = (*weight.dims, *call.y.dims[2:], *like.dims[2:])
+    sizes = [size for size in known if isinstance(size, int)]
+    kernel, rank, group = sizes[2 : len(weight.dims)], len(weight.dims) - 2, call.attributes.get("group", 1)
+    strides = call.attributes.get("strides", [1] * rank)
+    if len(sizes) < len(known) or (max(strides) > 1 and not sizes[0] == group > sizes[1] == 1):
+        return None
+    dilations = call.attributes.get("dilations", [1] * rank)
+    spans = [(taps - 1) * apart for taps, apart in zip(kernel, dilations, strict=True)]
+    begins = [span - pad for span, pad in zip(spans, pads or [0] * rank, strict=False)]
+    spread = [size * stride for size, stride in zip(sizes[-2 * rank : -rank], strides, strict=True)]
+    ends = [
+        size - given - begin + span
+        for size, given, begin, span in zip(sizes[-rank:], spread, begins, spans, strict=True)
+    ]
+    if min(*begins, *ends) < 0:
+        return None
+    axes = list(range(2, 2 + rank))
+    if max(strides) > 1:
+        after = [number for stride in strides for number in (0, stride - 1)]
+        zeros = call.tape.constant([0] * (4 + 2 * rank) + after, [4 + 4 * rank], TensorProto.INT64)
+        apart = call.tape.emit("Pad", g.unsqueeze([3 + 2 * axis for axis in range(rank)]), zeros, dtype=g.dtype)
+        g = apart.reshape([0, 0, *spread])
+    rows, columns = sizes[:2]
+    turned = weight.reshape([group, rows // group, columns, *kernel]).transpose(0, 2, 1, *(axis + 1 for axis in axes))
+    turned = turned.reshape([group * columns, rows // group, *kernel])
+    backward, ones = [-1] * rank, [-(1 << 31)] * rank
+    turned = call.tape.emit("Slice", turned, backward, ones, axes, backward, dtype=weight.dtype)
+    return call.tape.emit(
+        "Conv", g, turned, kernel_shape=kernel, group=group, dilations=dilations, pads=[*begins, *ends]
+    )
 
 
 def conv_transpose(call: Call) -> Value:
