@@ -33,7 +33,7 @@ def _no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
 def fishers(model: onnx.ModelProto, *feeds: Feed, kind: str = "auto") -> Feed:
     """Of the float model, the parts added up."""
     graph = analyse(model)
-    known = row_fishers(graph, OutputLoss(graph, open_source(list(feeds), model_inputs(model)), kind))
+    known = row_fishers(graph, OutputLoss(graph, open_source(list(feeds), model_inputs(model)), kind), most=1 << 20)
     found = {name: curvature.fishers for name, curvature in known.items()}
     shapes = {layer.weight: (layer.layout.groups, layer.layout.rows, layer.layout.rows) for layer in graph.layers}
     assert all(part.shape == shapes[name] for name, parts in found.items() for part in parts)
@@ -263,6 +263,7 @@ def test_several_outputs_add_up() -> None:
 
 def test_parts_are_of_disjoint_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fisher, "DRAWS", 16)  # all classes: the same whatever was drawn before
+    monkeypatch.setattr(fisher, "ENOUGH", 1 << 20)
     model = conv_net()
     feeds = [{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(3)]
     graph = analyse(model)
@@ -385,7 +386,7 @@ def test_an_adjoint_that_onnxruntime_refuses_gives_none(monkeypatch: pytest.Monk
     def broken(*arguments: Any) -> Adjoint:
         found = adjoint(*arguments)
         for node in found.model.graph.node:
-            node.op_type = "Nonsense" if node.op_type == "ConvTranspose" else node.op_type
+            node.op_type = "Nonsense" if node.op_type == "Slice" else node.op_type
         return found
 
     monkeypatch.setattr("cerwu_onnx.calibration.fisher.adjoint", broken)
@@ -410,5 +411,5 @@ def test_nodes_that_cannot_be_told_apart_have_none() -> None:
         NODE("MatMul", ["x", "v"], ["b"], "same"),
         NODE("Add", ["a", "b"], ["y"]),
     ]
-    model = net(nodes, {"x": normal(9, 5)}, {"w": normal(5, 4), "v": normal(5, 4, seed=2)})
-    check_none(model, {"x": normal(9, 5)})
+    graph = analyse(net(nodes, {"x": normal(9, 5)}, {"w": normal(5, 4), "v": normal(5, 4, seed=2)}))
+    assert [fisher.layer_node(graph, layer) for layer in graph.layers] == [None, None]
