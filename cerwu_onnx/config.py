@@ -24,25 +24,25 @@ class Effort:
         draws: how often the noise is drawn that sets the level of sensitivities.
         positions: positions per column, and for at least 32 columns, that suffice for a Hessian.
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
-        passes: the most of :attr:`Settings.passes`; None makes them all.
+        passes: the most of :attr:`Settings.passes`; None makes them all. With calibration data, the third saves no bits.
         rounds: how often sensitivities are measured again around the quantised model.
         steps: whether each layer's target first takes a step down the slope of the loss at the outputs.
     """
 
     samples: int | None = None
-    gradients: int = 256
+    gradients: int = 128
     draws: int = 4
     positions: int = 128
     dampings: tuple[float, float] | None = None
-    passes: int | None = None
+    passes: int | None = 2
     rounds: int = 0
     steps: bool = False
 
 
 EFFORTS = {
-    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
+    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3)),
     "default": Effort(),
-    "max": Effort(rounds=1, steps=True),
+    "max": Effort(gradients=256, passes=None, rounds=1, steps=True),
 }
 """Efforts by name: more time gives smaller files."""
 
