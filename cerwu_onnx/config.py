@@ -24,7 +24,7 @@ class Effort:
         draws: how often the noise is drawn that sets the level of sensitivities.
         positions: positions per column, and for at least 32 columns, that suffice for a Hessian.
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
-        passes: the most of :attr:`Settings.passes`; None makes them all. With calibration data, the third saves no bits.
+        passes: the most of :attr:`Settings.passes`; None makes them all.
         rounds: how often sensitivities are measured again around the quantised model.
         steps: whether each layer's target first takes a step down the slope of the loss at the outputs.
     """
@@ -34,15 +34,15 @@ class Effort:
     draws: int = 4
     positions: int = 128
     dampings: tuple[float, float] | None = None
-    passes: int | None = 2
+    passes: int | None = None
     rounds: int = 0
     steps: bool = False
 
 
 EFFORTS = {
-    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3)),
+    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
     "default": Effort(),
-    "max": Effort(gradients=256, passes=None, rounds=1, steps=True),
+    "max": Effort(gradients=256, rounds=1, steps=True),
 }
 """Efforts by name: more time gives smaller files."""
 

@@ -56,6 +56,9 @@ log = logging.getLogger(__name__)
 NOISE = 0.02
 """Energy of the first noise, as a share of the energy of the weights."""
 
+JUDGED_PASSES = 2
+"""The most passes of code lengths before a judgement: one more would not change what is lost."""
+
 SURPRISE = 20.0
 """A loss of so many times lambda shows that the sensitivities were wrong: high-rate theory expects less than lambda."""
 
@@ -169,7 +172,8 @@ class WalkQuantizer:
         Raises:
             CalibrationError: there is no second half, or no output can be compared.
         """
-        settings, costs = replace(self._settings, lambda_=price), (self._sensitivities, self._fishers)
+        settings = replace(self._settings, lambda_=price, passes=min(self._settings.passes, JUDGED_PASSES))
+        costs = self._sensitivities, self._fishers
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)

@@ -1,9 +1,9 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, cpp, start, web. The first four by default: ``memory`` writes some
-ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
-``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas`` and ``web`` take minutes, ``kl`` the first time, too.
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile. The first four by default: ``memory``
+writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``,
+``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web`` and ``profile`` take minutes, ``kl`` the first time, too.
 ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas`` trains with PyTorch; ``cpp``
 needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
 """
@@ -30,6 +30,7 @@ from . import (
     kl,
     memory,
     mobilenet,
+    profile,
     ranges,
     rate,
     scaling,
@@ -47,7 +48,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "start", "web"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile"),
 )
 """Parts that need none of the real models."""
 
@@ -89,7 +90,8 @@ def main() -> None:
     everything = shared + sample_models(names)
     deep = sorted(path.parent for path in arguments.deep.glob("*/model.onnx")) if arguments.deep else []
     deep = [path for path in deep if not names or path.name in names]
-    if missing := set(names) - {model.name for model in everything} - {path.name for path in deep}:
+    nets = [name for name in profile.NETS if not names or name in names]
+    if missing := set(names) - {model.name for model in everything} - {path.name for path in deep} - set(nets):
         parser.error(f"there is no model {', '.join(sorted(missing))}")
     if not shared and set(parts).difference(ALONE):
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
@@ -141,6 +143,8 @@ def main() -> None:
         trained.run(folder, console)
     if "scaling" in parts:
         scaling.run(console)
+    if "profile" in parts:
+        profile.run(everything, nets, console)
     if "wide" in parts:
         wide.run(console, min(arguments.gigabytes, wide.GIGABYTES))
     if "rate" in parts:
