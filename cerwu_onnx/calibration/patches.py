@@ -50,8 +50,9 @@ class _View:
         parts = np.array_split(self.array, len(starts), axis=self.first_position)
         kept, chosen = self.array.shape[: self.first_position], []
         for part, start in zip(parts, starts, strict=True):
-            where: list[Any] = [slice(at, None, step) for at, step in zip(start, strides, strict=True)]
-            chosen.append(part[(Ellipsis, *where)])
+            steps = (slice(at, None, step) for at, step in zip(start, strides, strict=True))
+            where: tuple[Any, ...] = (Ellipsis, *steps)
+            chosen.append(part[where])
         flat = [part.reshape(*kept, -1) for part in chosen]
         return _View(np.concatenate(flat, axis=-1), self.group_axes, self.column_axes)
 

@@ -77,7 +77,8 @@ class FrequencyTable:
         levels, reach = np.array(self.levels, dtype=np.int64), self.reach
         trend = np.concatenate([[2], np.where(levels[:reach] > 0, levels[:reach] + 1, 0)])
         difference = levels - np.concatenate([trend, levels[:reach][::-1]])
-        return np.where(difference > 0, 2 * difference - 1, -2 * difference)
+        zigzagged: IntArray = np.where(difference > 0, 2 * difference - 1, -2 * difference)
+        return zigzagged
 
     @cached_property
     def _rice(self) -> int:
