@@ -64,8 +64,10 @@ class Answer:
         axis: of the classes ("kl").
         probabilities: the values are probabilities; otherwise logits ("kl", "binary").
         temperature: logits are divided by it before they become probabilities, at least 1 ("kl").
-        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows ("kl" at many
-            positions; None: all rows count alike); ``(2,)`` of numbers below and from 0.5 on ("binary").
+        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows ("kl"; None:
+            all rows count alike); ``(2,)`` of numbers below and from 0.5 on ("binary").
+        found: every answer of the float model counts as right, not only as far as it is probable: decisions, and
+            positions most of which are background, in which something is to be found.
         variance: ``(columns,)`` of the numbers over samples ("mse", "cosine").
     """
 
@@ -74,6 +76,7 @@ class Answer:
     probabilities: bool = False
     temperature: float = 1.0
     shares: Float64Array | None = None
+    found: bool = False
     variance: Float64Array = field(default_factory=lambda: np.ones(1))
 
     def losses(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
@@ -173,8 +176,8 @@ class Answer:
     def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
 
-        The score of a row is the probability, by the float model, of the answer given. Where there are many rows, all
-        the objects of a picture say, every answer of the float model counts as right: each one is looked at.
+        The score of a row is the probability, by the float model, of the answer given; or 1 for the float model's answer
+        and 0 for others, where each one is looked at (``found``).
 
         Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
         so an error that is s times as large, or of the other sign, costs s^2 times as much on average (s times as much
@@ -194,7 +197,7 @@ class Answer:
         finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
         with np.errstate(invalid="ignore"):
             change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
-        p, index, each = self._calibrated(x), np.arange(len(x)), self.shares is not None
+        p, index, each = self._calibrated(x), np.arange(len(x)), self.found
         before, answer, total = p.max(axis=-1), x.argmax(axis=-1), np.zeros(len(x))
         scale = self.temperature if self.kind == "kl" else 1.0  # of logits divided by it, errors are as large as before
         for stretch in STRETCHES:
@@ -204,15 +207,14 @@ class Answer:
         return np.where(finite, weights * total / (2 * len(STRETCHES)), np.inf)
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
-        """The score of each answer of the float model, ``(rows,)``: its probability, or 1 where each one counts."""
+        """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
         wide = np.asarray(reference, np.float64)
-        if self.shares is not None:
-            return np.ones(self.rows_of(wide))
-        if self.kind == "kl":
-            found: Float64Array = self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
-            return found
-        found = np.exp(np.maximum(*self._flags(wide.ravel())))
-        return found
+        if self.kind == "binary":
+            sure, weights = np.exp(np.maximum(*self._flags(wide.ravel()))), self._balance(wide).ravel()
+        else:
+            rows = _rows(wide, self.axis)
+            sure, weights = self._calibrated(self._logs(rows)).max(axis=-1), self.weights(rows)
+        return weights if self.found else weights * sure
 
     def slope(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The gradient of the sum of :meth:`losses` with respect to the quantised output, in its shape.
@@ -411,7 +413,7 @@ def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | N
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)
     if floats and unit and wanted in ("auto", "binary") and (wanted == "binary" or _are_flags(arrays)):
-        return Answer("binary", probabilities=True, shares=_balanced(arrays))
+        return Answer("binary", probabilities=True, shares=_balanced(arrays), found=True)
     directions = wanted == "cosine" or (wanted == "auto" and _are_directions(arrays))
     kind: Kind = "cosine" if classes and directions else "mse"
     return Answer(kind, variance=_variance(arrays, kind))
@@ -447,15 +449,24 @@ def are_probabilities(arrays: Batches) -> bool:
 
 
 def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
-    """Classes along an axis; at many positions each class counts alike, as far as it is not too rare."""
-    answer, shares = Answer("kl", axis, probabilities), None
+    """Classes along an axis: those of samples, or those at many positions.
+
+    At many positions each class counts alike, as far as it is not too rare. Of samples none counts more than all others
+    together: a model that finds one fraud in a hundred is no good without it.
+    """
     rows = np.concatenate([_rows(np.asarray(array, np.float64), axis) for array in arrays])
-    if len(rows) > sum(len(array) for array in arrays):
-        counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
-        present = max(int((counts > 0).sum()), 1)
-        shares = len(rows) / (present * np.maximum(counts, RARE))
-        shares /= (shares * counts).sum() / len(rows)
-    return Answer("kl", axis, probabilities, 1.0, shares).temper(arrays, SURE) if len(rows) else answer
+    if not len(rows):
+        return Answer("kl", axis, probabilities)
+    counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
+    many, most, shares = len(rows) > sum(len(array) for array in arrays), int(counts.max()), None
+    if many:
+        shares = 1 / np.maximum(counts, RARE)
+    elif 2 * most > len(rows) > most:
+        shares = np.full(rows.shape[-1], 1 / max(len(rows) - most, RARE))
+        shares[counts.argmax()] = 1 / most
+    if shares is not None:
+        shares *= len(rows) / (shares * counts).sum()
+    return Answer("kl", axis, probabilities, 1.0, shares, many and 2 * most > len(rows)).temper(arrays, SURE)
 
 
 def _class_axis(arrays: Batches) -> int | None:

@@ -189,6 +189,41 @@ def test_rare_classes_count_like_others() -> None:
     assert answer_of([yes]).loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
 
 
+@pytest.mark.parametrize("rare", [0.02, 0.2, 0.5])
+def test_no_class_of_samples_counts_more_than_all_others_together(rare: float) -> None:
+    """Fraud in small: a file that finds none of it has lost half of the score, however rare it is."""
+    x = np.tile(np.array([2.0, -2.0, -3.0], f32), (1000, 1)) + 0.1 * normal(1000, 3)
+    some = np.arange(1000) < 1000 * rare
+    x[some] = x[some][:, [1, 0, 2]]
+    x[: int(200 * rare)] = x[: int(200 * rare)][:, [2, 1, 0]]
+    blind = x.copy()
+    blind[some, 0] = 9
+    answer = answer_of([x], "kl")
+    weights = answer.weights(x)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[some].sum() == pytest.approx(500, rel=1e-6)
+    assert len({*weights[some].tolist()}) == 1, "the others count as they are"
+    assert answer.lost(x, blind).sum() / answer.certain(x).sum() > 0.1
+    one, even = x[~some], np.concatenate([x[some], x[~some][: int(some.sum())]])
+    assert answer_of([one], "kl").shares is None
+    assert answer_of([even], "kl").shares is None
+
+
+@pytest.mark.parametrize(("background", "cost"), [(3.0, 1.0), (0.0, 0.05)])
+def test_a_changed_answer_costs_what_it_was_worth_unless_it_has_to_be_found(background: float, cost: float) -> None:
+    """Where most positions are background, each object counts; the next letters of a text, as far as they are sure."""
+    x = normal(40, 50, 8)
+    x[..., 0] += background
+    first, second = np.sort(x, axis=-1)[..., -1:], np.sort(x, axis=-1)[..., -2:-1]
+    near, y = (np.where(x == first, second + apart, x).astype(f32) for apart in (0.01, -0.01))  # hardly ahead, or behind
+    answer = answer_of([near], "kl")
+    rows, others = near.reshape(-1, 8), y.reshape(-1, 8)
+    assert answer.found == (background > 0)
+    assert (rows.argmax(axis=-1) != others.argmax(axis=-1)).all()
+    lost = answer.lost(near, y).sum() / answer.certain(near).sum()
+    assert lost == pytest.approx(np.mean([1, 1 / 1.5, 1 / 2, 1 / 3]) / 2, rel=0.01) if cost == 1 else lost < cost
+
+
 def test_probabilities_of_little_precision() -> None:
     """Rows that sum to 1 only roughly cannot make the divergence negative."""
     p = softmax(normal(50, 20), axis=-1).astype(np.float16)
