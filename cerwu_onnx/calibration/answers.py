@@ -176,8 +176,8 @@ class Answer:
     def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
 
-        The score of a row is the probability, by the float model, of the answer given; or 1 for the float model's answer
-        and 0 for others, where each one is looked at (``found``).
+        The score of a row is the probability, by the float model, of the answer given; or, where each one is looked at
+        (``found``), 1 for the float model's answer and 0 for others.
 
         Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
         so an error that is s times as large, or of the other sign, costs s^2 times as much on average (s times as much
@@ -188,12 +188,10 @@ class Answer:
         """
         wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
         if self.kind == "kl":
-            rows, others, weights = _rows(wide, self.axis), _rows(other, self.axis), None
+            rows, others = _rows(wide, self.axis), _rows(other, self.axis)
         else:
             rows, others = (np.stack(self._flags(values.ravel()), axis=-1) for values in (wide, other))
-            weights = self._balance(wide).ravel()
         x, y = (self._logs(values) if self.kind == "kl" else values for values in (rows, others))
-        weights = self.weights(rows) if weights is None else weights
         finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
         with np.errstate(invalid="ignore"):
             change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
@@ -204,17 +202,24 @@ class Answer:
             for factor in (stretch * scale, -stretch * scale):
                 chosen = (x + factor * change).argmax(axis=-1)
                 total += (chosen != answer) / stretch if each else (before - p[index, chosen]) / stretch**2
-        return np.where(finite, weights * total / (2 * len(STRETCHES)), np.inf)
+        return np.where(finite, self.importance(reference) * total / (2 * len(STRETCHES)), np.inf)
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
+        wide, weights = np.asarray(reference, np.float64), self.importance(reference)
+        if self.found:
+            return weights
+        sure: Float64Array = (
+            self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
+            if self.kind == "kl"
+            else np.exp(np.maximum(*self._flags(wide.ravel())))
+        )
+        return weights * sure
+
+    def importance(self, reference: npt.NDArray[Any]) -> Float64Array:
+        """The weight of each row of one batch, ``(rows,)`` ("kl", "binary")."""
         wide = np.asarray(reference, np.float64)
-        if self.kind == "binary":
-            sure, weights = np.exp(np.maximum(*self._flags(wide.ravel()))), self._balance(wide).ravel()
-        else:
-            rows = _rows(wide, self.axis)
-            sure, weights = self._calibrated(self._logs(rows)).max(axis=-1), self.weights(rows)
-        return weights if self.found else weights * sure
+        return self.weights(_rows(wide, self.axis)) if self.kind == "kl" else self._balance(wide).ravel()
 
     def slope(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The gradient of the sum of :meth:`losses` with respect to the quantised output, in its shape.

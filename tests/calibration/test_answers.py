@@ -215,7 +215,9 @@ def test_a_changed_answer_costs_what_it_was_worth_unless_it_has_to_be_found(back
     x = normal(40, 50, 8)
     x[..., 0] += background
     first, second = np.sort(x, axis=-1)[..., -1:], np.sort(x, axis=-1)[..., -2:-1]
-    near, y = (np.where(x == first, second + apart, x).astype(f32) for apart in (0.01, -0.01))  # hardly ahead, or behind
+    near, y = (
+        np.where(x == first, second + apart, x).astype(f32) for apart in (0.01, -0.01)
+    )  # hardly ahead, or behind
     answer = answer_of([near], "kl")
     rows, others = near.reshape(-1, 8), y.reshape(-1, 8)
     assert answer.found == (background > 0)
