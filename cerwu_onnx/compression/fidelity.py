@@ -28,8 +28,8 @@ THIN = 8
 """Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
 
 FEW, CAREFUL = 16, 1.0
-"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost. A few
-samples of a rare class, which weigh as much as all others, are few samples, too."""
+"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost.
+A few samples of a rare class, which weigh as much as all others, are few samples, too."""
 
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
