@@ -60,6 +60,8 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("mse", [normal(6, 1)], id="one number"),
         pytest.param("mse", [normal(6)], id="no second axis"),
         pytest.param("mse", [np.arange(6).reshape(2, 3)], id="integers"),
+        pytest.param("mse", [4 * (normal(1, 96) + 0.3 * normal(200, 96, seed=1))], id="an embedding"),
+        pytest.param("kl", [4 * normal(200, 96)], id="logits of many classes"),
         pytest.param("cosine", [(z := normal(9, 32)) / np.linalg.norm(z, axis=1, keepdims=True)], id="directions"),
     ],
 )
@@ -72,6 +74,10 @@ def test_a_kind_that_is_asked_for() -> None:
         assert (answer_of([array], "kl").kind, answer_of([array], "mse").kind) == ("kl", "mse")
     assert answer_of([normal(6, 4)], "cosine").kind == "cosine"
     assert answer_of([np.abs(normal(6, 4)) % 1], "binary").kind == "binary"
+    decisions = answer_of([normal(200, 4)], "binary")
+    assert (decisions.kind, decisions.probabilities) == ("binary", False)
+    assert decisions.lost(normal(200, 4), normal(200, 4)).max() == 0
+    assert decisions.lost(normal(200, 4), -normal(200, 4)).mean() > 0.1
     for array in (normal(6, 1), normal(6), np.arange(6).reshape(2, 3)):  # no classes
         assert answer_of([array], "kl").kind == "mse"
 
@@ -95,6 +101,17 @@ def test_kinds_by_the_name_of_the_output() -> None:
     for wrong, said in (("l2", "'l2' is unknown"), ("a=kl,a=mse", "'a' has two"), ("a=", "'' is unknown")):
         with pytest.raises(UsageError, match=said):
             wanted_kinds(wrong)
+
+
+def test_a_state_that_is_fed_back_is_no_row_of_logits() -> None:
+    """One value of a state may be far above the others, as a logit is; but the model reads it again."""
+    nodes = [onnx.helper.make_node(op, [x], [y]) for op, x, y in (("Tanh", "h", "hn"), ("Neg", "x", "y"))]
+    data, state, out, new = (value(name, [2, "N", 16]) for name in ("x", "h", "y", "hn"))
+    values = {"hn": [logits(60, 16).reshape(2, 30, 16)], "y": [logits(30, 4)]}
+    kinds = {name: one.kind for name, one in answers_of(values, build(nodes, [data, state], [out, new], {})).items()}
+    assert kinds == {"hn": "mse", "y": "kl"}
+    assert answers_of(values, build(nodes[:1], [state], [new], {}))["hn"].kind == "kl", "nothing else is read"
+    assert answers_of(values, build(nodes, [data, state], [out, new], {}), "hn=kl")["hn"].kind == "kl"
 
 
 @pytest.mark.parametrize(
