@@ -6,6 +6,7 @@ kind     outputs                                          loss
 kl       classes along an axis: rows of logits, or of     KL divergence of each row from the float model's, in
          probabilities; at one position or at many        nats
 binary   independent probabilities, each between 0 and 1  KL divergence of each number, in nats
+         (or their logits, where the user says so)
 mse      numbers                                          squared error over variance, column by column
 cosine   directions: rows of unit length                  squared error over variance, of rows of unit length
 ======== ================================================ =====================================================
@@ -25,8 +26,10 @@ import onnx
 from scipy.special import log_expit, log_softmax, softmax
 
 from cerwu_onnx.calibration.compared import class_scores
+from cerwu_onnx.calibration.feeds import fits
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
+from cerwu_onnx.model.tensors import model_inputs
 from cerwu_onnx.types import Float64Array
 
 Kind: TypeAlias = Literal["kl", "binary", "mse", "cosine"]
@@ -64,8 +67,10 @@ class Answer:
         axis: of the classes ("kl").
         probabilities: the values are probabilities; otherwise logits ("kl", "binary").
         temperature: logits are divided by it before they become probabilities, at least 1 ("kl").
-        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows ("kl" at many
-            positions; None: all rows count alike); ``(2,)`` of numbers below and from 0.5 on ("binary").
+        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows ("kl"; None:
+            all rows count alike); ``(2,)`` of no and of yes ("binary").
+        found: every answer of the float model counts as right, not only as far as it is probable: decisions, and
+            positions most of which are background, in which something is to be found.
         variance: ``(columns,)`` of the numbers over samples ("mse", "cosine").
     """
 
@@ -74,6 +79,7 @@ class Answer:
     probabilities: bool = False
     temperature: float = 1.0
     shares: Float64Array | None = None
+    found: bool = False
     variance: Float64Array = field(default_factory=lambda: np.ones(1))
 
     def losses(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
@@ -173,8 +179,8 @@ class Answer:
     def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
 
-        The score of a row is the probability, by the float model, of the answer given. Where there are many rows, all
-        the objects of a picture say, every answer of the float model counts as right: each one is looked at.
+        The score of a row is the probability, by the float model, of the answer given; or, where each one is looked at
+        (``found``), 1 for the float model's answer and 0 for others.
 
         Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
         so an error that is s times as large, or of the other sign, costs s^2 times as much on average (s times as much
@@ -185,34 +191,38 @@ class Answer:
         """
         wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
         if self.kind == "kl":
-            rows, others, weights = _rows(wide, self.axis), _rows(other, self.axis), None
+            rows, others = _rows(wide, self.axis), _rows(other, self.axis)
         else:
             rows, others = (np.stack(self._flags(values.ravel()), axis=-1) for values in (wide, other))
-            weights = self._balance(wide).ravel()
         x, y = (self._logs(values) if self.kind == "kl" else values for values in (rows, others))
-        weights = self.weights(rows) if weights is None else weights
         finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
         with np.errstate(invalid="ignore"):
             change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
-        p, index, each = self._calibrated(x), np.arange(len(x)), self.shares is not None
+        p, index, each = self._calibrated(x), np.arange(len(x)), self.found
         before, answer, total = p.max(axis=-1), x.argmax(axis=-1), np.zeros(len(x))
         scale = self.temperature if self.kind == "kl" else 1.0  # of logits divided by it, errors are as large as before
         for stretch in STRETCHES:
             for factor in (stretch * scale, -stretch * scale):
                 chosen = (x + factor * change).argmax(axis=-1)
                 total += (chosen != answer) / stretch if each else (before - p[index, chosen]) / stretch**2
-        return np.where(finite, weights * total / (2 * len(STRETCHES)), np.inf)
+        return np.where(finite, self.importance(reference) * total / (2 * len(STRETCHES)), np.inf)
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
-        """The score of each answer of the float model, ``(rows,)``: its probability, or 1 where each one counts."""
+        """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
+        wide, weights = np.asarray(reference, np.float64), self.importance(reference)
+        if self.found:
+            return weights
+        sure: Float64Array = (
+            self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
+            if self.kind == "kl"
+            else np.exp(np.maximum(*self._flags(wide.ravel())))
+        )
+        return weights * sure
+
+    def importance(self, reference: npt.NDArray[Any]) -> Float64Array:
+        """The weight of each row of one batch, ``(rows,)`` ("kl", "binary")."""
         wide = np.asarray(reference, np.float64)
-        if self.shares is not None:
-            return np.ones(self.rows_of(wide))
-        if self.kind == "kl":
-            found: Float64Array = self._calibrated(self._logs(_rows(wide, self.axis))).max(axis=-1)
-            return found
-        found = np.exp(np.maximum(*self._flags(wide.ravel())))
-        return found
+        return self.weights(_rows(wide, self.axis)) if self.kind == "kl" else self._balance(wide).ravel()
 
     def slope(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The gradient of the sum of :meth:`losses` with respect to the quantised output, in its shape.
@@ -384,6 +394,8 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
     for name in comparable(values):
         output, axis = scores.get(name, (name, None))
         kind = given.get(output, given.get(name, given.get("", "auto")))
+        if kind == "auto" and name not in scores and _is_fed_back(values[name], model):
+            kind = "mse"
         found[name] = answer_of(values[name], kind, softmax_axis=axis)
     return found
 
@@ -392,8 +404,8 @@ def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | N
     """Tell what an output answers by its values in the float model.
 
     "kl": rows along the last axis that are probabilities; or, along the last or the second axis, rows that look like
-    logits (:func:`_are_logits`). "binary": all values between 0 and 1, some of them near 0 or near 1. "cosine": rows of
-    unit length. "mse": everything else.
+    logits (:func:`_are_logits`). "binary": all values between 0 and 1, most of them near 0 or near 1; or, if that is
+    wanted, logits of decisions. "cosine": rows of unit length. "mse": everything else.
 
     Args:
         reference: the output, one array per batch.
@@ -410,8 +422,8 @@ def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | N
         axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays)
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)
-    if floats and unit and wanted in ("auto", "binary") and (wanted == "binary" or _are_flags(arrays)):
-        return Answer("binary", probabilities=True, shares=_balanced(arrays))
+    if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays))):
+        return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True)
     directions = wanted == "cosine" or (wanted == "auto" and _are_directions(arrays))
     kind: Kind = "cosine" if classes and directions else "mse"
     return Answer(kind, variance=_variance(arrays, kind))
@@ -447,15 +459,24 @@ def are_probabilities(arrays: Batches) -> bool:
 
 
 def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
-    """Classes along an axis; at many positions each class counts alike, as far as it is not too rare."""
-    answer, shares = Answer("kl", axis, probabilities), None
+    """Classes along an axis: those of samples, or those at many positions.
+
+    At many positions each class counts alike, as far as it is not too rare. Of samples none counts more than all others
+    together: a model that finds one fraud in a hundred is no good without it.
+    """
     rows = np.concatenate([_rows(np.asarray(array, np.float64), axis) for array in arrays])
-    if len(rows) > sum(len(array) for array in arrays):
-        counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
-        present = max(int((counts > 0).sum()), 1)
-        shares = len(rows) / (present * np.maximum(counts, RARE))
-        shares /= (shares * counts).sum() / len(rows)
-    return Answer("kl", axis, probabilities, 1.0, shares).temper(arrays, SURE) if len(rows) else answer
+    if not len(rows):
+        return Answer("kl", axis, probabilities)
+    counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
+    many, most, shares = len(rows) > sum(len(array) for array in arrays), int(counts.max()), None
+    if many:
+        shares = 1 / np.maximum(counts, RARE)
+    elif 2 * most > len(rows) > most:
+        shares = np.full(rows.shape[-1], 1 / max(len(rows) - most, RARE))
+        shares[counts.argmax()] = 1 / most
+    if shares is not None:
+        shares *= len(rows) / (shares * counts).sum()
+    return Answer("kl", axis, probabilities, 1.0, shares, many and 2 * most > len(rows)).temper(arrays, SURE)
 
 
 def _class_axis(arrays: Batches) -> int | None:
@@ -468,7 +489,8 @@ def _are_logits(arrays: Batches, axis: int) -> bool:
     """Whether rows along an axis look like logits of classes.
 
     Cross-entropy does not see what all logits of a row have in common, so a trained model's rows vary in it less than
-    in anything else. They have positive and negative values, and their softmax is far from uniform.
+    in anything else. They have positive and negative values, and their softmax is far from uniform. If samples have one
+    row of many classes each, it also differs between samples, as that of an embedding hardly does.
     """
     rows = np.concatenate([_rows(np.asarray(array, np.float64), axis) for array in arrays])
     if np.isnan(rows).any() or (rows == np.inf).any():
@@ -482,13 +504,30 @@ def _are_logits(arrays: Batches, axis: int) -> bool:
     apart = float(rows.var(axis=0).mean())
     common, classes = float(rows.mean(axis=-1).var()), rows.shape[-1]
     share, alike = _COMMON
-    return common <= share * apart and (classes < 3 or common * classes <= alike * apart or classes > COLUMNS)
+    if classes <= COLUMNS:
+        return common <= share * apart and (classes < 3 or common * classes <= alike * apart)
+    single = len(rows) == sum(len(array) for array in arrays)
+    return common <= share * apart and (not single or _differs(rows) >= _TELLING)
 
 
 def _told(rows: Float64Array) -> float:
     """KL of the softmax of rows from a uniform distribution, as a share of its largest value, mean over rows."""
     entropy = _entropy(log_softmax(rows, axis=-1))
     return float(np.nan_to_num(1 - entropy / np.log(rows.shape[-1]), nan=1.0).mean())
+
+
+def _is_fed_back(arrays: Batches, model: onnx.ModelProto) -> bool:
+    """Whether an output may be a state that the model reads again: beside its data it reads something of that shape."""
+    inputs = [info for info in model_inputs(model) if info.shape is not None and info.dtype.kind == "f"]
+    shapes = [info.shape for info in inputs if info.shape and isinstance(info.shape[-1], int) and info.shape[-1] > 1]
+    return len(model_inputs(model)) > 1 and any(fits(shape, array.shape) for shape in shapes for array in arrays[:1])
+
+
+def _differs(rows: Float64Array) -> float:
+    """Mutual information of row and class, as a share of the most that there can be."""
+    logs = log_softmax(rows, axis=-1)
+    whole = _entropy(np.log(np.maximum(np.exp(logs).mean(axis=0, keepdims=True), _LEAST)))
+    return float((whole[0] - np.nan_to_num(_entropy(logs)).mean()) / np.log(min(rows.shape)))
 
 
 def _are_flags(arrays: Batches) -> bool:
@@ -507,9 +546,9 @@ def _are_directions(arrays: Batches) -> bool:
     )
 
 
-def _balanced(arrays: Batches) -> Float64Array:
-    """Weights of no and yes, mean 1: each counts alike, as far as it is not too rare."""
-    yes = sum(int((array >= 0.5).sum()) for array in arrays)
+def _balanced(arrays: Batches, least: float) -> Float64Array:
+    """Weights of no and yes (from ``least`` on), mean 1: each counts alike, as far as it is not too rare."""
+    yes = sum(int((array >= least).sum()) for array in arrays)
     whole = max(sum(array.size for array in arrays), 1)
     counts = np.array([whole - yes, yes], np.float64)
     shares = whole / (max((counts > 0).sum(), 1) * np.maximum(counts, RARE))

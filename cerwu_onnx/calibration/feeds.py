@@ -49,9 +49,9 @@ def is_stacked(info: InputInfo, shape: tuple[int, ...], where: str) -> bool:
     Raises:
         CalibrationError: the shape is neither.
     """
-    if shape and (info.shape is None or (_fits(info.shape[1:], shape[1:]) and len(info.shape) == len(shape))):
+    if shape and (info.shape is None or (fits(info.shape[1:], shape[1:]) and len(info.shape) == len(shape))):
         return False
-    if shape and info.shape is not None and _fits(info.shape, shape[1:]):
+    if shape and info.shape is not None and fits(info.shape, shape[1:]):
         return True
     raise CalibrationError(
         f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)} with samples along the first axis"
@@ -64,7 +64,7 @@ def check_feed_shape(info: InputInfo, shape: tuple[int, ...], where: str) -> Non
     Raises:
         CalibrationError: it is not the input's.
     """
-    if info.shape is not None and not _fits(info.shape, shape):
+    if info.shape is not None and not fits(info.shape, shape):
         raise CalibrationError(f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)}")
 
 
@@ -120,7 +120,8 @@ def _family(dtype: np.dtype[Any]) -> str:
     )
 
 
-def _fits(wanted: tuple[int | str | None, ...], shape: tuple[int, ...]) -> bool:
+def fits(wanted: tuple[int | str | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape feeds an input that wants one with these axes."""
     return len(wanted) == len(shape) and all(
         not isinstance(want, int) or want == have for want, have in zip(wanted, shape, strict=True)
     )

@@ -23,7 +23,8 @@ THIN = 8
 """Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
 
 FEW, CAREFUL = 16, 1.0
-"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost."""
+"""Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost.
+A few samples of a rare class, which weigh as much as all others, are few samples, too."""
 
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
@@ -57,6 +58,8 @@ class Judgement:
         kind: its kind (:mod:`cerwu_onnx.calibration.answers`).
         same: share of its answers that are the float model's; None for numbers.
         samples: how many samples were judged.
+        telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
+            answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
     """
 
     price: float
@@ -66,11 +69,17 @@ class Judgement:
     kind: str
     same: float | None
     samples: int
+    telling: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """The number of samples of equal weight."""
+        return max(self.samples if self.telling is None else self.telling, 1.0)
 
     @property
     def bound(self) -> float:
         """The share that is lost, with a margin for few samples."""
-        return self.lost * (1 + THIN / max(self.samples, 1))
+        return self.lost * (1 + THIN / self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
         price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
-    if min(one.samples for one in judged) < FEW:
+    if min(one.weight for one in judged) < FEW:
         price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
     last = min(judged, key=lambda one: abs(math.log2(one.price / price)))
@@ -156,11 +165,15 @@ def judgement(
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
     """Judge one output."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
-    scale, same = 1.0, None
+    scale, same, telling = 1.0, None, None
     if answer.kind in ("kl", "binary"):
         rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
-        same = float(np.concatenate([answer.chosen(a) == answer.chosen(b) for a, b in pairs]).mean())
+        chosen, others = (np.concatenate([answer.chosen(pair[side]) for pair in pairs]) for side in (0, 1))
+        same = float((chosen == others).mean())
+        if answer.shares is not None and len(chosen) == samples:
+            most = float(np.unique(chosen, return_counts=True)[1].max()) / samples
+            telling = 4 * samples * most * (1 - most)
     else:
         rows = np.concatenate([answer.losses(a, b) for a, b in pairs])
     per_sample = scale * _by_sample(rows, samples)
@@ -168,7 +181,7 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     worst = int(mean.argmax())
     lost = float(mean[worst])
     error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
-    return Judgement(price, lost, error, name, answer.kind, same, samples)
+    return Judgement(price, lost, error, name, answer.kind, same, samples, telling)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:

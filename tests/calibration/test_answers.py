@@ -60,6 +60,8 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("mse", [normal(6, 1)], id="one number"),
         pytest.param("mse", [normal(6)], id="no second axis"),
         pytest.param("mse", [np.arange(6).reshape(2, 3)], id="integers"),
+        pytest.param("mse", [4 * (normal(1, 96) + 0.3 * normal(200, 96, seed=1))], id="an embedding"),
+        pytest.param("kl", [4 * normal(200, 96)], id="logits of many classes"),
         pytest.param("cosine", [(z := normal(9, 32)) / np.linalg.norm(z, axis=1, keepdims=True)], id="directions"),
     ],
 )
@@ -72,6 +74,10 @@ def test_a_kind_that_is_asked_for() -> None:
         assert (answer_of([array], "kl").kind, answer_of([array], "mse").kind) == ("kl", "mse")
     assert answer_of([normal(6, 4)], "cosine").kind == "cosine"
     assert answer_of([np.abs(normal(6, 4)) % 1], "binary").kind == "binary"
+    decisions = answer_of([normal(200, 4)], "binary")
+    assert (decisions.kind, decisions.probabilities) == ("binary", False)
+    assert decisions.lost(normal(200, 4), normal(200, 4)).max() == 0
+    assert decisions.lost(normal(200, 4), -normal(200, 4)).mean() > 0.1
     for array in (normal(6, 1), normal(6), np.arange(6).reshape(2, 3)):  # no classes
         assert answer_of([array], "kl").kind == "mse"
 
@@ -95,6 +101,17 @@ def test_kinds_by_the_name_of_the_output() -> None:
     for wrong, said in (("l2", "'l2' is unknown"), ("a=kl,a=mse", "'a' has two"), ("a=", "'' is unknown")):
         with pytest.raises(UsageError, match=said):
             wanted_kinds(wrong)
+
+
+def test_a_state_that_is_fed_back_is_no_row_of_logits() -> None:
+    """One value of a state may be far above the others, as a logit is; but the model reads it again."""
+    nodes = [onnx.helper.make_node(op, [x], [y]) for op, x, y in (("Tanh", "h", "hn"), ("Neg", "x", "y"))]
+    data, state, out, new = (value(name, [2, "N", 16]) for name in ("x", "h", "y", "hn"))
+    values = {"hn": [logits(60, 16).reshape(2, 30, 16)], "y": [logits(30, 4)]}
+    kinds = {name: one.kind for name, one in answers_of(values, build(nodes, [data, state], [out, new], {})).items()}
+    assert kinds == {"hn": "mse", "y": "kl"}
+    assert answers_of(values, build(nodes[:1], [state], [new], {}))["hn"].kind == "kl", "nothing else is read"
+    assert answers_of(values, build(nodes, [data, state], [out, new], {}), "hn=kl")["hn"].kind == "kl"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +204,43 @@ def test_rare_classes_count_like_others() -> None:
     assert answer.weights(x.reshape(-1, 2)).mean() == pytest.approx(1)
     yes = expit(2 * x[..., 1])
     assert answer_of([yes]).loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("rare", [0.02, 0.2, 0.5])
+def test_no_class_of_samples_counts_more_than_all_others_together(rare: float) -> None:
+    """Fraud in small: a file that finds none of it has lost half of the score, however rare it is."""
+    x = np.tile(np.array([2.0, -2.0, -3.0], f32), (1000, 1)) + 0.1 * normal(1000, 3)
+    some = np.arange(1000) < 1000 * rare
+    x[some] = x[some][:, [1, 0, 2]]
+    x[: int(200 * rare)] = x[: int(200 * rare)][:, [2, 1, 0]]
+    blind = x.copy()
+    blind[some, 0] = 9
+    answer = answer_of([x], "kl")
+    weights = answer.weights(x)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[some].sum() == pytest.approx(500, rel=1e-6)
+    assert len({*weights[some].tolist()}) == 1, "the others count as they are"
+    assert answer.lost(x, blind).sum() / answer.certain(x).sum() > 0.1
+    one, even = x[~some], np.concatenate([x[some], x[~some][: int(some.sum())]])
+    assert answer_of([one], "kl").shares is None
+    assert answer_of([even], "kl").shares is None
+
+
+@pytest.mark.parametrize(("background", "cost"), [(3.0, 1.0), (0.0, 0.05)])
+def test_a_changed_answer_costs_what_it_was_worth_unless_it_has_to_be_found(background: float, cost: float) -> None:
+    """Where most positions are background, each object counts; the next letters of a text, as far as they are sure."""
+    x = normal(40, 50, 8)
+    x[..., 0] += background
+    first, second = np.sort(x, axis=-1)[..., -1:], np.sort(x, axis=-1)[..., -2:-1]
+    near, y = (
+        np.where(x == first, second + apart, x).astype(f32) for apart in (0.01, -0.01)
+    )  # hardly ahead, or behind
+    answer = answer_of([near], "kl")
+    rows, others = near.reshape(-1, 8), y.reshape(-1, 8)
+    assert answer.found == (background > 0)
+    assert (rows.argmax(axis=-1) != others.argmax(axis=-1)).all()
+    lost = answer.lost(near, y).sum() / answer.certain(near).sum()
+    assert lost == pytest.approx(np.mean([1, 1 / 1.5, 1 / 2, 1 / 3]) / 2, rel=0.01) if cost == 1 else lost < cost
 
 
 def test_probabilities_of_little_precision() -> None:

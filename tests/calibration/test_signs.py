@@ -102,7 +102,7 @@ def test_numbers_may_have_the_same_order_in_all_samples() -> None:
     ("change", "said"),
     [
         pytest.param(lambda x: 255 * x, "its|each answer is|far clearer answers", id="not divided"),
-        pytest.param(lambda x: x / 255, "switches only|the model answers", id="divided twice"),
+        pytest.param(lambda x: x / 255, "it moves only|the model answers", id="divided twice"),
     ],
 )
 def test_another_scale(change: Callable[[np.ndarray], np.ndarray], said: str) -> None:
@@ -138,17 +138,29 @@ def test_answers_that_become_clear_when_divided() -> None:
     assert classes(unsure).strange(None) == ""
 
 
-def test_units_that_switch() -> None:
+def test_units_that_move() -> None:
     switch = Switch("x")
     assert asleep([switch]) == asleep([]) == ""  # nothing seen, or nothing to see
-    for part in np.float32([[[1, -1, 5, -2], [2, -2, 5, -1]], [[3, 0, 5, 0], [-1, 1, 5, 0]]]):
+    for part in np.float32([[[1, -1, 5, -9], [2, -2, 5, -8]], [[3, 0, 5, -7], [-1, 1, 5, -6]]]):
         switch.add(part)
-    assert switch.share() == pytest.approx(2 / 3)  # one does not vary, one is never on
+    assert switch.share() == pytest.approx(2 / 3)  # one does not vary, one hardly moves
     lazy = Switch("x")
-    lazy.add(np.float32([[1, 1, 1, 1], [2, 2, 2, -2]]))
+    lazy.add(np.float32([[1.1, -1.1, 1.1, 1.1], [2, -2, 2, -2]]))
     assert lazy.share() == 0.25 < AWAKE
     assert asleep([switch, lazy]) == ""
-    assert "it switches only 25 % of the first units on and off" in asleep([lazy])
+    assert "it moves only 25 % of the first units" in asleep([lazy])
+
+
+def test_units_that_are_always_on_are_no_sign() -> None:
+    """A network that divides its input by the input's mean sees numbers around 1: few units are ever off."""
+    x = np.exp(normal(64, 16))
+    h = x / x.mean(axis=1, keepdims=True) @ np.abs(normal(16, 40, seed=1))
+    honest, wrong = Switch("x"), Switch("x")
+    honest.add(h)
+    wrong.add(1 + h / 255)
+    assert (h > 0).all()
+    assert asleep([honest]) == ""
+    assert asleep([wrong])
 
 
 def test_the_first_switches_of_a_model() -> None:

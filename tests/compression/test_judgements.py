@@ -84,6 +84,18 @@ def test_very_few_samples_may_see_nothing(limit: float) -> None:
     assert found(10.0, 15) == pytest.approx(limit / 10 / (1 + 8 / 15), rel=0.1)
 
 
+@pytest.mark.parametrize(("yes", "weight"), [(64, 128.0), (10, 36.9), (2, 7.9), (0, 1.0)])
+def test_a_few_samples_that_weigh_more_tell_less(yes: int, weight: float) -> None:
+    """Two wake words among 128 samples say no more of what is lost than a handful of samples would."""
+    p = np.where(np.arange(128) < yes, 0.9, 0.1).astype(np.float32)[:, None]
+    answer = answer_of([p, 1 - p])
+    found = judgement(1.0, {"y": ([p], [p])}, {"y": answer}, 128)
+    assert found.weight == pytest.approx(weight, rel=0.01)
+    assert found.samples == 128
+    ends = search(lambda price, _: judgement(price, {"y": ([p], [p])}, {"y": answer}, 128), 0.01)
+    assert (ends.price <= 0.01) == (weight < fidelity.FEW)
+
+
 def test_the_output_that_loses_most_is_judged() -> None:
     x, y = normal(40, 3), normal(40, 3)
     near, far = x + 0.01 * normal(40, 3, seed=1), y + 0.1 * normal(40, 3, seed=2)
