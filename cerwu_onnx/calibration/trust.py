@@ -15,7 +15,18 @@ from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.sensitivity import first_feeds
-from cerwu_onnx.calibration.signs import NOTHING_ELSE, PIXELS, Answered, Norm, Switch, asleep, norms_of, switches_of
+from cerwu_onnx.calibration.signs import (
+    NOTHING_ELSE,
+    PIXELS,
+    STRANGER,
+    Answered,
+    Norm,
+    Switch,
+    asleep,
+    norms_of,
+    random_numbers,
+    switches_of,
+)
 from cerwu_onnx.calibration.source import Feed, Source
 from cerwu_onnx.errors import CalibrationError, ModelError
 
@@ -109,8 +120,11 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
         return {name: Answered(answer, values[name], samples) for name, answer in answers.items()}
 
     given = answered(_first(source, ANSWERED))
-    divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
+    decides = any(output.answer.kind in ("kl", "binary") for output in given.values())
+    if decides and sum(map(source.count, feeds)) >= FEW and random_numbers(feeds):  # what generates may well get them
+        return Doubts(f"{STRANGER}its values look like random numbers")
     warnings = []
+    divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
     for name, output in given.items():
         said, share = output.one_sided()
         if share >= NOTHING_ELSE:
