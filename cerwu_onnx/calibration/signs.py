@@ -176,6 +176,14 @@ class Answered:
         counts = np.bincount(chosen)
         return int(counts.argmax()), float(counts.max() / len(chosen))
 
+    def decides(self) -> bool:
+        """Whether these are classes or decisions."""
+        return self.answer.kind in ("kl", "binary")
+
+    def length(self) -> float:
+        """How many values a sample has."""
+        return sum(array.size for array in self.values) / self.samples
+
     def one_sided(self) -> tuple[str, float]:
         """What most samples get, in words, and their share; words are empty below :data:`ALIKE`."""
         most, share = self.most()

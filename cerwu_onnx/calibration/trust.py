@@ -120,8 +120,8 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
         return {name: Answered(answer, values[name], samples) for name, answer in answers.items()}
 
     given = answered(_first(source, ANSWERED))
-    decides = any(output.answer.kind in ("kl", "binary") for output in given.values())
-    if decides and sum(map(source.count, feeds)) >= FEW and random_numbers(feeds):  # what generates may well get them
+    told = not norms and any(output.decides() or output.length() < _length(feeds[0]) for output in given.values())
+    if told and sum(map(source.count, feeds)) >= FEW and random_numbers(feeds):
         return Doubts(f"{STRANGER}its values look like random numbers")
     warnings = []
     divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
@@ -152,6 +152,12 @@ def _divided(feed: Feed) -> dict[str, Any]:
         name: (value / PIXELS).astype(value.dtype) if _is_float(value) else value
         for name, value in ((name, np.asarray(value)) for name, value in feed.items())
     }
+
+
+def _length(feed: Feed) -> float:
+    """How many values a sample has in those of its inputs that are pictures or series; 0 if none is."""
+    arrays = map(np.asarray, feed.values())
+    return sum(array.size / len(array) for array in arrays if array.ndim > 2)
 
 
 def _is_float(value: Any) -> bool:

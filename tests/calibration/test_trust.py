@@ -204,10 +204,19 @@ def test_one_honest_input_is_enough() -> None:
     assert not doubts(model, {"x": noise, "z": honest}).useless
 
 
-def test_a_generator_may_well_get_random_numbers() -> None:
-    tensors = {"w": normal(192, 4)}
-    model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 192])], [value("y")], tensors)
-    assert doubts(model, {"x": normal(64, 192)}) == Doubts()
+@pytest.mark.parametrize(
+    ("shape", "columns", "random"),
+    [
+        pytest.param((192,), 4, False, id="a latent"),
+        pytest.param((3, 96), 96, False, id="noise of a picture"),
+        pytest.param((3, 96), 4, True, id="numbers from a picture"),
+    ],
+)
+def test_a_generator_may_well_get_random_numbers(shape: tuple[int, ...], columns: int, random: bool) -> None:
+    tensors = {"w": normal(shape[-1], columns)}
+    inputs = [value("x", ["N", *shape])]
+    model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], inputs, [value("y")], tensors)
+    assert doubts(model, {"x": normal(64, *shape)}) == Doubts(RANDOM if random else "")
 
 
 def test_indices_of_tokens_are_not_random_numbers() -> None:
