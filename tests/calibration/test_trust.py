@@ -216,7 +216,8 @@ def test_a_generator_may_well_get_random_numbers(shape: tuple[int, ...], columns
     tensors = {"w": normal(shape[-1], columns)}
     inputs = [value("x", ["N", *shape])]
     model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], inputs, [value("y")], tensors)
-    assert doubts(model, {"x": normal(64, *shape)}) == Doubts(RANDOM if random else "")
+    source = open_source({"x": normal(64, *shape)}, model_inputs(model))
+    assert examine(model, source, "mse") == Doubts(RANDOM if random else "")
 
 
 def test_indices_of_tokens_are_not_random_numbers() -> None:
