@@ -15,7 +15,18 @@ from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.sensitivity import first_feeds
-from cerwu_onnx.calibration.signs import NOTHING_ELSE, PIXELS, Answered, Norm, Switch, asleep, norms_of, switches_of
+from cerwu_onnx.calibration.signs import (
+    NOTHING_ELSE,
+    PIXELS,
+    STRANGER,
+    Answered,
+    Norm,
+    Switch,
+    asleep,
+    norms_of,
+    random_numbers,
+    switches_of,
+)
 from cerwu_onnx.calibration.source import Feed, Source
 from cerwu_onnx.errors import CalibrationError, ModelError
 
@@ -109,8 +120,11 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
         return {name: Answered(answer, values[name], samples) for name, answer in answers.items()}
 
     given = answered(_first(source, ANSWERED))
-    divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
+    told = not norms and any(output.decides() or output.length() < _length(feeds[0]) for output in given.values())
+    if told and sum(map(source.count, feeds)) >= FEW and random_numbers(feeds):
+        return Doubts(f"{STRANGER}its values look like random numbers")
     warnings = []
+    divided = answered(map(_divided, feeds)) if any(map(_is_float, feeds[0].values())) else {}
     for name, output in given.items():
         said, share = output.one_sided()
         if share >= NOTHING_ELSE:
@@ -138,6 +152,12 @@ def _divided(feed: Feed) -> dict[str, Any]:
         name: (value / PIXELS).astype(value.dtype) if _is_float(value) else value
         for name, value in ((name, np.asarray(value)) for name, value in feed.items())
     }
+
+
+def _length(feed: Feed) -> float:
+    """How many values a sample has in those of its inputs that are pictures or series; 0 if none is."""
+    arrays = map(np.asarray, feed.values())
+    return sum(array.size / len(array) for array in arrays if array.ndim > 2)
 
 
 def _is_float(value: Any) -> bool:

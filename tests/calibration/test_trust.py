@@ -12,7 +12,8 @@ from cerwu_onnx.calibration.trust import FEW, FEWEST, Doubts, examine
 
 from ..models import build, conv_net, normal, settled, value
 
-PICTURES = {"x": np.random.default_rng(1).uniform(size=(64, 3, 8, 8)).astype(np.float32)}
+NOISE = np.random.default_rng(1).uniform(size=(64, 3, 8, 8)).astype(np.float32)
+PICTURES = {"x": (NOISE + NOISE[:, :, :1, :1]) / 2}
 TRAINED = settled(conv_net(), PICTURES)
 PLAIN = build(
     [helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 6])], [value("y", ["N", 4])], {"w": normal(6, 4)}
@@ -148,3 +149,80 @@ def test_normalisations_of_computed_statistics_say_nothing() -> None:
     model.graph.node.insert(1, helper.make_node("Abs", ["bn.v"], ["positive"]))
     model.graph.node[2].input[4] = "positive"
     assert doubts(model, {"x": 255 * PICTURES["x"]}) == Doubts()
+
+
+def classifier(*shape: int) -> onnx.ModelProto:
+    """Ten classes of samples of this shape."""
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["y"]),
+    ]
+    tensors = {"w": normal(int(np.prod(shape)), 10) / 4}
+    return build(nodes, [value("x", ["N", *shape])], [value("y", ["N", 10])], tensors)
+
+
+RANDOM = "the calibration data is not what the model was trained on: its values look like random numbers"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(NOISE, id="uniform"),
+        pytest.param(normal(100, 3, 8, 8), id="normal"),
+        pytest.param(np.round(255 * NOISE).astype(np.float32), id="bytes"),
+        pytest.param(normal(64, 192), id="columns"),
+    ],
+)
+def test_random_numbers_are_no_data_for_classes(data: np.ndarray) -> None:
+    assert doubts(classifier(*data.shape[1:]), {"x": data}) == Doubts(RANDOM)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(PICTURES["x"], id="pictures"),
+        pytest.param(NOISE + np.linspace(-1, 1, 8, dtype=np.float32)[:, None], id="means of rows"),
+        pytest.param(NOISE[:, :, :1] + 0.5 * NOISE, id="alike along rows"),
+        pytest.param(NOISE[..., :1] + 0.5 * NOISE, id="alike along columns"),
+        pytest.param(NOISE[: FEW - 1], id="too few to tell"),
+        pytest.param(NOISE[:, :, :6, :6], id="too small to tell"),
+    ],
+)
+def test_data_with_any_order_is_not_random(data: np.ndarray) -> None:
+    found = doubts(classifier(*data.shape[1:]), {"x": data})
+    assert not found.useless
+    assert not any("random" in warning for warning in found.warnings)
+
+
+def test_one_honest_input_is_enough() -> None:
+    nodes = [helper.make_node("Add", ["x", "z"], ["s"]), helper.make_node("Softmax", ["s"], ["y"])]
+    shape = ["N", 192]
+    model = build(nodes, [value("x", shape), value("z", shape)], [value("y", shape)], {})
+    noise, honest = normal(64, 192), PICTURES["x"].reshape(64, 192)
+    assert doubts(model, {"x": noise, "z": noise + 1}) == Doubts(RANDOM)
+    assert not doubts(model, {"x": noise, "z": honest}).useless
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "random"),
+    [
+        pytest.param((192,), 4, False, id="a latent"),
+        pytest.param((3, 96), 96, False, id="noise of a picture"),
+        pytest.param((3, 96), 4, True, id="numbers from a picture"),
+    ],
+)
+def test_a_generator_may_well_get_random_numbers(shape: tuple[int, ...], columns: int, random: bool) -> None:
+    tensors = {"w": normal(shape[-1], columns)}
+    inputs = [value("x", ["N", *shape])]
+    model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], inputs, [value("y")], tensors)
+    source = open_source({"x": normal(64, *shape)}, model_inputs(model))
+    assert examine(model, source, "mse") == Doubts(RANDOM if random else "")
+
+
+def test_indices_of_tokens_are_not_random_numbers() -> None:
+    nodes = [helper.make_node("Gather", ["w", "x"], ["e"]), helper.make_node("ReduceMean", ["e"], ["y"], axes=[1])]
+    words = np.random.default_rng(3).integers(0, 50, (64, 192))
+    inputs = [value("x", ["N", 192], TensorProto.INT64)]
+    found = doubts(build(nodes, inputs, [value("y")], {"w": normal(50, 8)}), {"x": words})
+    assert not any("random" in said for said in found.said)

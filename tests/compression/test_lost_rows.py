@@ -68,4 +68,4 @@ def test_a_low_rate_loses_rows_without_a_warning(tmp_path: Path) -> None:
 
 def test_data_tells_what_matters(tmp_path: Path) -> None:
     model = depthwise(np.repeat([1.0, 1e-4], [24, 8]))
-    assert not warnings(tmp_path, model, calib={"x": normal(40, 32, 8, 8)})
+    assert not warnings(tmp_path, model, calib={"x": normal(40, 32, 8, 8) + normal(40, 1, 1, 1, seed=1)})

@@ -112,7 +112,7 @@ def test_killed(model: Path, run: Run) -> None:
 
 
 def of_residuals() -> tuple[onnx.ModelProto, dict[str, Any]]:
-    return residual_net(), {"x": normal(40, 3, 8, 8)}
+    return residual_net(), {"x": normal(40, 3, 8, 8) + normal(40, 1, 1, 1, seed=1)}
 
 
 @pytest.mark.parametrize(

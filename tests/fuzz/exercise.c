@@ -205,7 +205,7 @@ static cwb_error whole(const cwb_tensor *tensor, uint16_t *scratch, size_t room,
     size_t count = tensor->count, length, i;
     int16_t *symbols = exactly(2 * count), *again = exactly(2 * count);
     int8_t *narrow = exactly(count), *rows, row;
-    float *values = exactly(4 * count), step, value;
+    float *values = exactly(4 * count), largest, step, value;
     cwb_error error, other;
 
     allow(decode_cost(tensor));
@@ -226,10 +226,11 @@ static cwb_error whole(const cwb_tensor *tensor, uint16_t *scratch, size_t room,
         REQUIRE(other == CWB_OK);
         rows = exponents(tensor);
         length = row_count(tensor);
+        largest = cwb_step(tensor);
         for (i = 0; i < count; i++) {
             row = rows[tensor->run > 0 ? i / tensor->run : i % length];
             REQUIRE(row >= 0 && row <= (tensor->stepped ? 31 : 0));
-            step = cwb_step(tensor) / (float)(UINT32_C(1) << row);
+            step = largest / (float)(UINT32_C(1) << row);
             value = step * (float)symbols[i];
             REQUIRE(again[i] == symbols[i] && memcmp(&value, &values[i], 4) == 0);
             REQUIRE(!fits_i8(tensor) || narrow[i] == symbols[i]);
