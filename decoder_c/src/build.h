@@ -41,6 +41,12 @@
 #define HAS_TRELLIS 1
 #endif
 
+#ifdef CWB_SMALL
+#define SMALL 1
+#else
+#define SMALL 0
+#endif
+
 /* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
