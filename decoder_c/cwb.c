@@ -56,6 +56,13 @@
 #define SMALL 0
 #endif
 
+/* Do 16-bit numbers lie in memory as the format has them? */
+#if defined __BYTE_ORDER__ && defined __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_BYTES (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#else
+#define LITTLE_ENDIAN_BYTES 0
+#endif
+
 /* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
@@ -75,7 +82,7 @@
 
 /* ---- bytes -------------------------------------------------------------------------------------------------------
  *
- * Bytes and CRC: loads that need no alignment, division, the CRC-32, and a cursor that never leaves its bytes.
+ * Bytes: loads that need no alignment, division, and a cursor that never leaves its bytes.
  */
 
 #define FOREVER UINT32_C(0xFFFFFFFF) /* more than there can be of anything */
@@ -103,42 +110,6 @@ COLD static uint32_t divide(uint32_t number, uint32_t divisor)
         }
     }
     return quotient;
-}
-
-/* CRC-32 of ISO-HDLC of what had the CRC `crc` (0: nothing) and `size` more bytes. */
-#ifdef CWB_CRC32
-uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
-#elif !defined CWB_NO_CRC
-#define CWB_CRC32 crc_of
-COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
-{
-    static const uint32_t table[16] = { /* four bits at a time */
-        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
-        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
-        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
-        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
-
-    crc = ~crc;
-    while (size-- > 0) {
-        crc ^= *data++;
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
-    return ~crc;
-}
-#endif
-
-/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
-static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
-{
-#ifdef CWB_NO_CRC
-    (void)data;
-    (void)size;
-    (void)crc;
-    return 1;
-#else
-    return CWB_CRC32(0, data, (size_t)size) == crc;
-#endif
 }
 
 /* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */
@@ -217,6 +188,85 @@ static bit_cursor bits_of(const uint8_t *p, const uint8_t *end)
     bits.byte = 0;
     bits.left = 0;
     return bits;
+}
+
+/* ---- crc ---------------------------------------------------------------------------------------------------------
+ *
+ * The CRC-32 of ISO-HDLC, which zip and PNG have too: of the caller's, or by tables of 64 bytes, 1 KB or 4 KB.
+ */
+
+#ifdef CWB_CRC32
+uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
+#elif !defined CWB_NO_CRC
+#define CWB_CRC32 crc_of
+
+#ifndef CWB_CRC_SLICES
+#define CWB_CRC_SLICES 0
+#elif CWB_CRC_SLICES != 1 && CWB_CRC_SLICES != 4
+#error "CWB_CRC_SLICES is 1 or 4"
+#endif
+
+/* What a byte does to the CRC is the sum, without carries, of what its bits do. Table k is of bytes that k more bytes follow. */
+#define BIT(byte, bit, crc) ((byte) >> (bit) & 1 ? UINT32_C(crc) : 0)
+#define SUM(b, c0, c1, c2, c3, c4, c5, c6, c7) \
+    (BIT(b, 0, c0) ^ BIT(b, 1, c1) ^ BIT(b, 2, c2) ^ BIT(b, 3, c3) ^ BIT(b, 4, c4) ^ BIT(b, 5, c5) ^ BIT(b, 6, c6) ^ BIT(b, 7, c7))
+#define SLICE0(b) SUM(b, 0x77073096, 0xEE0E612C, 0x076DC419, 0x0EDB8832, 0x1DB71064, 0x3B6E20C8, 0x76DC4190, 0xEDB88320)
+#define SLICE1(b) SUM(b, 0x191B3141, 0x32366282, 0x646CC504, 0xC8D98A08, 0x4AC21251, 0x958424A2, 0xF0794F05, 0x3B83984B)
+#define SLICE2(b) SUM(b, 0x01C26A37, 0x0384D46E, 0x0709A8DC, 0x0E1351B8, 0x1C26A370, 0x384D46E0, 0x709A8DC0, 0xE1351B80)
+#define SLICE3(b) SUM(b, 0xB8BC6765, 0xAA09C88B, 0x8F629757, 0xC5B428EF, 0x5019579F, 0xA032AF3E, 0x9B14583D, 0xED59B63B)
+#define FOUR(slice, b, step) slice(b), slice((b) + (step)), slice((b) + 2 * (step)), slice((b) + 3 * (step))
+#define SIXTEEN(slice, b, step) \
+    FOUR(slice, b, step), FOUR(slice, (b) + 4 * (step), step), FOUR(slice, (b) + 8 * (step), step), FOUR(slice, (b) + 12 * (step), step)
+#define SIXTY_FOUR(slice, b) SIXTEEN(slice, b, 1), SIXTEEN(slice, (b) + 16, 1), SIXTEEN(slice, (b) + 32, 1), SIXTEEN(slice, (b) + 48, 1)
+#define ALL_BYTES(slice) SIXTY_FOUR(slice, 0), SIXTY_FOUR(slice, 64), SIXTY_FOUR(slice, 128), SIXTY_FOUR(slice, 192)
+
+/* CRC-32 of what had the CRC `crc` (0: nothing) and `size` more bytes. */
+COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
+{
+#if CWB_CRC_SLICES == 0
+    static const uint32_t table[16] = {SIXTEEN(SLICE0, 0, 16)}; /* four bits at a time */
+
+    crc = ~crc;
+    while (size-- > 0) {
+        crc ^= *data++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+#else
+    static const uint32_t table[CWB_CRC_SLICES][256] = {
+        {ALL_BYTES(SLICE0)},
+#if CWB_CRC_SLICES == 4
+        {ALL_BYTES(SLICE1)}, {ALL_BYTES(SLICE2)}, {ALL_BYTES(SLICE3)},
+#endif
+    };
+
+    crc = ~crc;
+#if CWB_CRC_SLICES == 4
+    for (; size >= 4; size -= 4) {
+        crc ^= load_u32(data);
+        crc = table[3][crc & 0xFF] ^ table[2][crc >> 8 & 0xFF] ^ table[1][crc >> 16 & 0xFF] ^ table[0][crc >> 24];
+        data += 4;
+    }
+#endif
+    while (size-- > 0) {
+        crc = (crc >> 8) ^ table[0][(crc ^ *data++) & 0xFF];
+    }
+#endif
+    return ~crc;
+}
+#endif
+
+/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
+static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
+{
+#ifdef CWB_NO_CRC
+    (void)data;
+    (void)size;
+    (void)crc;
+    return 1;
+#else
+    return CWB_CRC32(0, data, (size_t)size) == crc;
+#endif
 }
 
 /* ---- directory ---------------------------------------------------------------------------------------------------
@@ -1137,6 +1187,16 @@ COLD static void read_slowly(cwb_stream *stream, int16_t *out, size_t count)
     }
 }
 
+static uint8_t last_rate(const cwb_stream *stream)
+{
+    return stream->header & SLOW ? 8 : 6;
+}
+
+/* ---- adaptive_fast -----------------------------------------------------------------------------------------------
+ *
+ * The adaptive coder's fast loops: for its two last learning rates, and magnitudes without low bits. adaptive.h does all else.
+ */
+
 /* The coder's numbers while a loop holds them in registers. */
 typedef struct {
     uint32_t code, range, rate, gain;
@@ -1174,8 +1234,8 @@ static INLINE int decide_fast(cwb_stream *stream, registers *r, uint16_t *bin)
     return 0;
 }
 
-/* The same for tensors whose magnitudes have no low bits, with all that changes in registers. `near`: signs depend on those of
- * neighbours; `left` then says where the probabilities of the last sign begin, in bytes. */
+/* read_slowly with all that changes in registers, and a rate that the compiler knows. `near`: signs depend on those of neighbours;
+ * `left` then says where the probabilities of the last sign begin, in bytes. */
 static INLINE void read_fast(cwb_stream *stream, int16_t *out, size_t count, uint32_t rate, int near)
 {
     uint32_t past = stream->past, signs = stream->signs, unit = stream->unit, left = 2 * (SIGNS + (uint32_t)stream->left);
@@ -1276,11 +1336,6 @@ COLD static void read_near_6(cwb_stream *stream, int16_t *out, size_t count)
 COLD static void read_near_8(cwb_stream *stream, int16_t *out, size_t count)
 {
     read_fast(stream, out, count, 8, 1);
-}
-
-static uint8_t last_rate(const cwb_stream *stream)
-{
-    return stream->header & SLOW ? 8 : 6;
 }
 
 static void read_adaptive(cwb_stream *stream, int16_t *out, size_t count)
@@ -1486,51 +1541,81 @@ COLD static void divide_rows(const cwb_tensor *tensor, float *out)
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 
+/* Where the next symbols of a tensor that is decoded to `out` go first: at once to where they are wanted, or to `tile`. */
+static int16_t *place_of(int16_t *tile, void *out, uint32_t done, target to)
+{
+    return to == TO_I16 ? (int16_t *)out + done : tile;
+}
+
+/* Takes so many symbols from `tile` to `out`, behind those done. */
+static cwb_error deliver(const cwb_tensor *tensor, const int16_t *tile, uint32_t count, void *out, uint32_t done, target to)
+{
+    uint32_t i;
+
+    if (to == TO_I8) {
+        for (i = 0; i < count; i++) {
+            if (tile[i] > INT8_MAX || tile[i] < INT8_MIN) {
+                return CWB_ERR_RANGE;
+            }
+            ((int8_t *)out)[done + i] = (int8_t)tile[i];
+        }
+    }
+#ifndef CWB_NO_FLOAT
+    if (to == TO_F32) {
+        for (i = 0; i < count; i++) {
+            ((float *)out)[done + i] = cwb_step(tensor) * (float)tile[i];
+        }
+    }
+#else
+    (void)tensor;
+#endif
+    return CWB_OK;
+}
+
+/* The CRC of what had the CRC `crc` and at most TILE symbols behind it. */
+#ifndef CWB_NO_CRC
+static uint32_t crc_of_symbols(uint32_t crc, const int16_t *symbols, uint32_t count)
+{
+#if LITTLE_ENDIAN_BYTES
+    return CWB_CRC32(crc, (const uint8_t *)symbols, (size_t)(2 * count));
+#else
+    uint8_t bytes[2 * TILE];
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        bytes[2 * i] = (uint8_t)((uint16_t)symbols[i] & 0xFF);
+        bytes[2 * i + 1] = (uint8_t)((uint16_t)symbols[i] >> 8);
+    }
+    return CWB_CRC32(crc, bytes, (size_t)(2 * count));
+#endif
+}
+#endif
+
 /* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
 static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
 {
     int16_t tile[TILE];
     cwb_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error;
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
 #endif
 
     error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
-    if (error != CWB_OK) {
-        return error;
-    }
-    for (done = 0; done < tensor->count; done += now) {
-        now = tensor->count - done < TILE ? tensor->count - done : TILE;
-        (void)cwb_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(tensor, symbols, now, out, done, to);
     }
-    error = cwb_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->crc) {
         error = CWB_ERR_PAYLOAD_CRC;
@@ -1899,10 +1984,9 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
 {
     int16_t tile[TILE];
     cwb_delta_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error = cwb_delta_begin(tensor, scratch, scratch_bytes, &stream);
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc;
 #endif
 
@@ -1915,35 +1999,19 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
         crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
     }
 #endif
-    for (done = 0; done < tensor->tensor.count; done += now) {
-        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
-        (void)cwb_delta_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->tensor.count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
+        (void)cwb_delta_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX || symbol < INT8_MIN) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(&tensor->tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(&tensor->tensor, symbols, now, out, done, to);
     }
-    error = cwb_delta_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_delta_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->changes.crc) {
         error = CWB_ERR_PAYLOAD_CRC;

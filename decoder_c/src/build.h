@@ -47,6 +47,13 @@
 #define SMALL 0
 #endif
 
+/* Do 16-bit numbers lie in memory as the format has them? */
+#if defined __BYTE_ORDER__ && defined __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_BYTES (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#else
+#define LITTLE_ENDIAN_BYTES 0
+#endif
+
 /* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__

@@ -5,7 +5,7 @@
 #ifndef CWB_STREAMS_H
 #define CWB_STREAMS_H
 
-#include "adaptive.h"
+#include "adaptive_fast.h"
 #include "ans.h"
 #include "exponents.h"
 
