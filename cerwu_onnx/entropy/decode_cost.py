@@ -15,19 +15,15 @@ from cerwu_onnx.entropy.tables import FrequencyTable
 from cerwu_onnx.types import IntArray
 
 ADAPTIVE = {
-    "begin": 917.0,
-    "symbols": 20.0,
-    "ones": 13.2,
-    "signs": 1.4,
-    "near": 11.0,
-    "rows": 23.3,
-    "slow symbols": 65.6,
-    "slow ones": 39.6,
-    "slow signs": 15.2,
-    "slow near": 22.8,
-    "incomplete": 49.7,
-    "plain": 25.8,
-    "bytes": 31.0,
+    "begin": 1148.0,
+    "symbols": 21.5,
+    "slow symbols": 11.0,
+    "ones": 14.9,
+    "signs": 12.4,
+    "near": 4.6,
+    "rows": 24.9,
+    "incomplete": 51.8,
+    "plain": 28.5,
 }
 """Instructions for a unit of :func:`adaptive_work`."""
 ANS = {
@@ -51,23 +47,20 @@ def adaptive_work(symbols: IntArray, payload: bytes) -> dict[str, float]:
     """
     flat = np.abs(symbols.ravel().astype(np.int64))
     header = Header.parse(int.from_bytes(bytes([payload[1], payload[0], *payload[2:3]]), "little"))
-    slow = flat.size if header.shift else min(flat.size, 1 << LAST_RATES[header.slow])
-    high = flat >> header.shift
+    high, signs = flat >> header.shift, float(np.count_nonzero(flat))
     escaped = high[high >= BINS] - (BINS - 1)
-    work = {
+    return {
         "begin": 1.0,
+        "symbols": float(flat.size),
+        # those that the loop for all tensors reads: with low bits, or before the last learning rate
+        "slow symbols": float(flat.size if header.shift else min(flat.size, 1 << LAST_RATES[header.slow])),
+        "ones": float(np.minimum(high, BINS).sum()),
+        "signs": signs,
+        "near": signs if header.width else 0.0,
         "rows": flat.size / header.width if header.width else 0.0,
         "incomplete": float(flat.size if header.shift else escaped.size),
         "plain": header.shift * flat.size + float((2 * np.floor(np.log2(escaped)) + 1).sum()),
-        "bytes": float(len(payload)),
     }
-    for prefix, part in (("slow ", slice(slow)), ("", slice(slow, None))):
-        signs = float(np.count_nonzero(flat[part]))
-        work[f"{prefix}symbols"] = float(flat[part].size)
-        work[f"{prefix}ones"] = float(np.minimum(high[part], BINS).sum())
-        work[f"{prefix}signs"] = signs
-        work[f"{prefix}near"] = signs if header.width else 0.0
-    return work
 
 
 def ans_work(symbols: IntArray, payload: bytes, run: int) -> dict[str, float]:

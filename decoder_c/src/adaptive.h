@@ -192,7 +192,7 @@ static INLINE uint32_t next_row(cwb_stream *stream, uint32_t signs, uint32_t uni
 /* Symbols of one run, between two changes of the learning rate. FAR_BIT and the grid say in `past` where the context begins, in
  * bytes. Where signs depend on those of neighbours, they stand in `signs`, two bits each: 1 positive, 2 negative, and ROW_BEGINS
  * before each row. That of the neighbour above is highest, that of the last element, which `left` repeats, in units of `unit`. */
-COLD static void read_slowly(cwb_stream *stream, int16_t *out, size_t count)
+COLD static void read_small(cwb_stream *stream, int16_t *out, size_t count)
 {
     while (count-- > 0) {
         uint16_t *bin = stream->scratch + (stream->past & (3 << FAR_BIT)) / 2;

@@ -25,4 +25,4 @@ def test_the_model_tells_what_is_counted(tmp_path: Path, coder: str, costs: dict
     program = build.program(M4, tmp_path, "-Os", ALL)
     for values, run in tensors(1, 12):
         work, instructions = counted(program, values, run, coder)
-        assert decode_cost.instructions(work, costs) == pytest.approx(instructions, rel=0.1)
+        assert decode_cost.instructions(work, costs) == pytest.approx(instructions, rel=0.12)
