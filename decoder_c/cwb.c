@@ -63,7 +63,8 @@
 #define LITTLE_ENDIAN_BYTES 0
 #endif
 
-/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+/* UNALIGNED_OR_COLD is COLD unless one instruction loads four bytes at any address.
+ * COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
@@ -73,6 +74,11 @@
 #define COLD
 #define INLINE inline
 #define UNLIKELY(condition) (condition)
+#endif
+#ifdef __ARM_FEATURE_UNALIGNED
+#define UNALIGNED_OR_COLD
+#else
+#define UNALIGNED_OR_COLD COLD
 #endif
 #if defined __GNUC__ && INT_MAX > 0x7FFF
 #define AFRESH(variable) __asm__("" : "+r"(variable))
@@ -92,7 +98,7 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-static uint32_t load_u32(const uint8_t *p)
+UNALIGNED_OR_COLD static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
@@ -243,7 +249,7 @@ COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
     crc = ~crc;
 #if CWB_CRC_SLICES == 4
     for (; size >= 4; size -= 4) {
-        crc ^= load_u32(data);
+        crc ^= load_u16(data) | (uint32_t)load_u16(data + 2) << 16;
         crc = table[3][crc & 0xFF] ^ table[2][crc >> 8 & 0xFF] ^ table[1][crc >> 16 & 0xFF] ^ table[0][crc >> 24];
         data += 4;
     }
@@ -1418,12 +1424,14 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
         stream->run_left = FOREVER;
     }
     stream->state = 0;
-    stream->rate = FIRST_RATE;
-    stream->rate_left = 2 << FIRST_RATE;
-    stream->header = 0;
     stream->past = 0;
-    stream->unit = 0;
-    stream->left = 0;
+    if (HAS_ADAPTIVE) {
+        stream->rate = FIRST_RATE;
+        stream->rate_left = 2 << FIRST_RATE;
+        stream->header = 0;
+        stream->unit = 0;
+        stream->left = 0;
+    }
     stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
     stream->kind = tensor->kind;
     return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);

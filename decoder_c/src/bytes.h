@@ -14,7 +14,7 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-static uint32_t load_u32(const uint8_t *p)
+UNALIGNED_OR_COLD static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }

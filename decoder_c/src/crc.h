@@ -55,7 +55,7 @@ COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
     crc = ~crc;
 #if CWB_CRC_SLICES == 4
     for (; size >= 4; size -= 4) {
-        crc ^= load_u32(data);
+        crc ^= load_u16(data) | (uint32_t)load_u16(data + 2) << 16;
         crc = table[3][crc & 0xFF] ^ table[2][crc >> 8 & 0xFF] ^ table[1][crc >> 16 & 0xFF] ^ table[0][crc >> 24];
         data += 4;
     }

@@ -56,12 +56,14 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
         stream->run_left = FOREVER;
     }
     stream->state = 0;
-    stream->rate = FIRST_RATE;
-    stream->rate_left = 2 << FIRST_RATE;
-    stream->header = 0;
     stream->past = 0;
-    stream->unit = 0;
-    stream->left = 0;
+    if (HAS_ADAPTIVE) {
+        stream->rate = FIRST_RATE;
+        stream->rate_left = 2 << FIRST_RATE;
+        stream->header = 0;
+        stream->unit = 0;
+        stream->left = 0;
+    }
     stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
     stream->kind = tensor->kind;
     return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
