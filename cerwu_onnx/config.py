@@ -204,6 +204,9 @@ class Settings:
         damping: Hessian damping relative to its mean diagonal.
         passes: how often code lengths are estimated again.
         coder: one of :data:`CODERS`; "ans" decodes faster, "adaptive" is smaller and needs no tables.
+        max_decode_cost: for "auto": take the smallest coding of a tensor that needs no more instructions per weight on
+            a Cortex-M4, by a model (:mod:`cerwu_onnx.entropy.decode_cost`), or else the one that needs fewest. None
+            sets no bound. Tables of integers and changes of a delta have none.
         weights_only: leave out the graph, and keep the names searchable in C: a file for firmware.
         weight_layout: one of :data:`WEIGHT_LAYOUTS`; "cmsis" stores the weights in the order that the kernels of
             CMSIS-NN read, channels last. Decompressed ONNX models are the same.
@@ -232,6 +235,7 @@ class Settings:
     damping: float = 0.01
     passes: int = 3
     coder: str = "auto"
+    max_decode_cost: float | None = None
     weights_only: bool = False
     weight_layout: str = "onnx"
     in_place: bool = False
@@ -271,6 +275,13 @@ class Settings:
             raise UsageError(f"passes {self.passes} is out of range: give at least 1")
         if self.coder not in CODERS:
             raise UsageError(f"coder {self.coder!r} is unknown: choose one of {', '.join(CODERS)}")
+        if self.max_decode_cost is not None:
+            if not 0 < self.max_decode_cost < float("inf"):
+                raise UsageError(
+                    f"max decode cost {self.max_decode_cost} is out of range: give instructions per weight"
+                )
+            if self.coder != "auto":
+                raise UsageError(f"a maximal decode cost chooses the coder: leave out coder {self.coder}")
         if self.weight_layout not in WEIGHT_LAYOUTS:
             raise UsageError(
                 f"weight layout {self.weight_layout!r} is unknown: choose one of {', '.join(WEIGHT_LAYOUTS)}"

@@ -42,6 +42,7 @@ _PLAIN = (
     "damping",
     "passes",
     "coder",
+    "max_decode_cost",
     "weights_only",
     "weight_layout",
     "in_place",
@@ -197,6 +198,15 @@ def compress(
             help="Entropy coder: ans decodes faster, adaptive is smaller, auto takes the smaller of both.",
         ),
     ] = _DEFAULT.coder,
+    max_decode_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="For firmware: code each tensor as small as decoding it with at most N instructions per weight on a "
+            "Cortex-M4 allows.",
+        ),
+    ] = _DEFAULT.max_decode_cost,
     weights_only: Annotated[
         bool,
         typer.Option(

@@ -50,7 +50,21 @@
 #define HAS_TRELLIS 1
 #endif
 
-/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+#ifdef CWB_SMALL
+#define SMALL 1
+#else
+#define SMALL 0
+#endif
+
+/* Do 16-bit numbers lie in memory as the format has them? */
+#if defined __BYTE_ORDER__ && defined __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_BYTES (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#else
+#define LITTLE_ENDIAN_BYTES 0
+#endif
+
+/* UNALIGNED_OR_COLD is COLD unless one instruction loads four bytes at any address.
+ * COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
@@ -61,6 +75,11 @@
 #define INLINE inline
 #define UNLIKELY(condition) (condition)
 #endif
+#ifdef __ARM_FEATURE_UNALIGNED
+#define UNALIGNED_OR_COLD
+#else
+#define UNALIGNED_OR_COLD COLD
+#endif
 #if defined __GNUC__ && INT_MAX > 0x7FFF
 #define AFRESH(variable) __asm__("" : "+r"(variable))
 #else
@@ -69,7 +88,7 @@
 
 /* ---- bytes -------------------------------------------------------------------------------------------------------
  *
- * Bytes and CRC: loads that need no alignment, division, the CRC-32, and a cursor that never leaves its bytes.
+ * Bytes: loads that need no alignment, division, and a cursor that never leaves its bytes.
  */
 
 #define FOREVER UINT32_C(0xFFFFFFFF) /* more than there can be of anything */
@@ -79,7 +98,7 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-static uint32_t load_u32(const uint8_t *p)
+UNALIGNED_OR_COLD static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
@@ -97,42 +116,6 @@ COLD static uint32_t divide(uint32_t number, uint32_t divisor)
         }
     }
     return quotient;
-}
-
-/* CRC-32 of ISO-HDLC of what had the CRC `crc` (0: nothing) and `size` more bytes. */
-#ifdef CWB_CRC32
-uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
-#elif !defined CWB_NO_CRC
-#define CWB_CRC32 crc_of
-COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
-{
-    static const uint32_t table[16] = { /* four bits at a time */
-        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
-        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
-        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
-        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
-
-    crc = ~crc;
-    while (size-- > 0) {
-        crc ^= *data++;
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
-    return ~crc;
-}
-#endif
-
-/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
-static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
-{
-#ifdef CWB_NO_CRC
-    (void)data;
-    (void)size;
-    (void)crc;
-    return 1;
-#else
-    return CWB_CRC32(0, data, (size_t)size) == crc;
-#endif
 }
 
 /* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */
@@ -211,6 +194,85 @@ static bit_cursor bits_of(const uint8_t *p, const uint8_t *end)
     bits.byte = 0;
     bits.left = 0;
     return bits;
+}
+
+/* ---- crc ---------------------------------------------------------------------------------------------------------
+ *
+ * The CRC-32 of ISO-HDLC, which zip and PNG have too: of the caller's, or by tables of 64 bytes, 1 KB or 4 KB.
+ */
+
+#ifdef CWB_CRC32
+uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
+#elif !defined CWB_NO_CRC
+#define CWB_CRC32 crc_of
+
+#ifndef CWB_CRC_SLICES
+#define CWB_CRC_SLICES 0
+#elif CWB_CRC_SLICES != 1 && CWB_CRC_SLICES != 4
+#error "CWB_CRC_SLICES is 1 or 4"
+#endif
+
+/* What a byte does to the CRC is the sum, without carries, of what its bits do. Table k is of bytes that k more bytes follow. */
+#define BIT(byte, bit, crc) ((byte) >> (bit) & 1 ? UINT32_C(crc) : 0)
+#define SUM(b, c0, c1, c2, c3, c4, c5, c6, c7) \
+    (BIT(b, 0, c0) ^ BIT(b, 1, c1) ^ BIT(b, 2, c2) ^ BIT(b, 3, c3) ^ BIT(b, 4, c4) ^ BIT(b, 5, c5) ^ BIT(b, 6, c6) ^ BIT(b, 7, c7))
+#define SLICE0(b) SUM(b, 0x77073096, 0xEE0E612C, 0x076DC419, 0x0EDB8832, 0x1DB71064, 0x3B6E20C8, 0x76DC4190, 0xEDB88320)
+#define SLICE1(b) SUM(b, 0x191B3141, 0x32366282, 0x646CC504, 0xC8D98A08, 0x4AC21251, 0x958424A2, 0xF0794F05, 0x3B83984B)
+#define SLICE2(b) SUM(b, 0x01C26A37, 0x0384D46E, 0x0709A8DC, 0x0E1351B8, 0x1C26A370, 0x384D46E0, 0x709A8DC0, 0xE1351B80)
+#define SLICE3(b) SUM(b, 0xB8BC6765, 0xAA09C88B, 0x8F629757, 0xC5B428EF, 0x5019579F, 0xA032AF3E, 0x9B14583D, 0xED59B63B)
+#define FOUR(slice, b, step) slice(b), slice((b) + (step)), slice((b) + 2 * (step)), slice((b) + 3 * (step))
+#define SIXTEEN(slice, b, step) \
+    FOUR(slice, b, step), FOUR(slice, (b) + 4 * (step), step), FOUR(slice, (b) + 8 * (step), step), FOUR(slice, (b) + 12 * (step), step)
+#define SIXTY_FOUR(slice, b) SIXTEEN(slice, b, 1), SIXTEEN(slice, (b) + 16, 1), SIXTEEN(slice, (b) + 32, 1), SIXTEEN(slice, (b) + 48, 1)
+#define ALL_BYTES(slice) SIXTY_FOUR(slice, 0), SIXTY_FOUR(slice, 64), SIXTY_FOUR(slice, 128), SIXTY_FOUR(slice, 192)
+
+/* CRC-32 of what had the CRC `crc` (0: nothing) and `size` more bytes. */
+COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
+{
+#if CWB_CRC_SLICES == 0
+    static const uint32_t table[16] = {SIXTEEN(SLICE0, 0, 16)}; /* four bits at a time */
+
+    crc = ~crc;
+    while (size-- > 0) {
+        crc ^= *data++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+#else
+    static const uint32_t table[CWB_CRC_SLICES][256] = {
+        {ALL_BYTES(SLICE0)},
+#if CWB_CRC_SLICES == 4
+        {ALL_BYTES(SLICE1)}, {ALL_BYTES(SLICE2)}, {ALL_BYTES(SLICE3)},
+#endif
+    };
+
+    crc = ~crc;
+#if CWB_CRC_SLICES == 4
+    for (; size >= 4; size -= 4) {
+        crc ^= load_u16(data) | (uint32_t)load_u16(data + 2) << 16;
+        crc = table[3][crc & 0xFF] ^ table[2][crc >> 8 & 0xFF] ^ table[1][crc >> 16 & 0xFF] ^ table[0][crc >> 24];
+        data += 4;
+    }
+#endif
+    while (size-- > 0) {
+        crc = (crc >> 8) ^ table[0][(crc ^ *data++) & 0xFF];
+    }
+#endif
+    return ~crc;
+}
+#endif
+
+/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
+static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
+{
+#ifdef CWB_NO_CRC
+    (void)data;
+    (void)size;
+    (void)crc;
+    return 1;
+#else
+    return CWB_CRC32(0, data, (size_t)size) == crc;
+#endif
 }
 
 /* ---- directory ---------------------------------------------------------------------------------------------------
@@ -929,8 +991,7 @@ enum {
     /* in a stream's `past`: it moves down by one bit with each element, and is then changed by a term */
     STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
     FAR_BIT = 5,     /* was the last magnitude FAR? */
-    INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
-    EXCESS = 7       /* of terms only: what twice the magnitude exceeds the value by */
+    INCOMPLETE = 15  /* of terms only: the value without its sign, or this, if it is not complete */
 };
 
 #define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
@@ -946,15 +1007,9 @@ COLD static void refill(cwb_stream *stream)
     }
 }
 
-/* A decision whose probability of a 1, in units of 2^-16, is given: does the code lie in the lower part of the range? */
-COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
+/* Does the code lie in the part of the range below `bound`? */
+COLD static uint8_t take_bit(cwb_stream *stream, uint32_t bound)
 {
-    uint32_t bound;
-
-    while (stream->range <= 0xFFFFFF) {
-        refill(stream);
-    }
-    bound = (stream->range >> 16) * p;
     if (stream->state < bound) {
         stream->range = bound;
         return 1;
@@ -964,32 +1019,56 @@ COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
     return 0;
 }
 
+/* A decision whose probability of a 1, in units of 2^-16, is given. */
+COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
+{
+    while (stream->range <= 0xFFFFFF) {
+        refill(stream);
+    }
+    return take_bit(stream, (stream->range >> 16) * p);
+}
+
+/* Moves a probability towards what was decided by it. */
+COLD static uint8_t learn(const cwb_stream *stream, uint16_t *bin, uint8_t bit)
+{
+    uint32_t p = *bin;
+
+    p -= p >> stream->rate;
+    if (bit) {
+        p += UINT32_C(0xFFFF) >> stream->rate;
+    }
+    *bin = (uint16_t)p;
+    return bit;
+}
+
 /* Where learning begins, and the terms, by the payload's header. */
 COLD static void begin_contexts(const cwb_stream *stream)
 {
     uint16_t *p = stream->scratch;
     uint32_t header = stream->header;
     uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
-    /* how terms on the odd grid differ: the bit of the grid itself moves away */
-    uint32_t on_odd_grid = (odd_grid(stream) << STATE) + (1 << (STATE - 1)) + 1;
+    /* how the states of terms on the odd grid differ: the bit of the grid itself moves away */
+    uint32_t moved = (odd_grid(stream) << STATE) + (1 << (STATE - 1));
     uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
     uint8_t bin;
 
     for (bin = 0; bin <= BINS; bin++, p++) {
-        uint32_t term = on_trellis(stream) ? bin % 2 * (odd_index(stream) << STATE) : bin;
+        uint32_t term = on_trellis(stream) ? 2 * bin + bin % 2 * (odd_index(stream) << STATE) : bin, on_odd;
 
         if (bin >= top || bin == BINS) {
             some = 0;
         }
-        if (bin == BINS || (header & LOW_BITS) != 0) {
-            term |= INCOMPLETE;
-        }
         if (bin >= FAR) {
             term |= header >> 15 << FAR_BIT;
         }
+        on_odd = (term - (bin > 0)) ^ moved;
+        if (bin == BINS || (header & LOW_BITS) != 0) {
+            term |= INCOMPLETE;
+            on_odd |= INCOMPLETE;
+        }
         p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
         p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
-        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ on_odd_grid);
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)on_odd;
         more -= more >> 4;
         some = more;
     }
@@ -998,7 +1077,7 @@ COLD static void begin_contexts(const cwb_stream *stream)
 static cwb_error begin_adaptive(cwb_stream *stream)
 {
     static const uint8_t positive[12] = {16, 19, 13, 16, 19, 22, 16, 19, 13, 16, 10, 13}; /* by neighbours; of 32 */
-    uint32_t i;
+    uint32_t i, width;
 
     if (stream->next != stream->end && stream->end[-1] == 0) {
         return CWB_ERR_STREAM;
@@ -1010,12 +1089,14 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     stream->signs = 2 * (stream->state & 15) + 1;
     if (stream->signs == 1) { /* signs depend on those of neighbours */
         refill(stream);
-        stream->width = (uint8_t)(2 * (stream->state & 15));
-        if (stream->width == 0) {
+        width = stream->state & 15;
+        if (width == 0) {
             return CWB_ERR_STREAM;
         }
+        stream->unit = UINT32_C(1) << (30 - 2 * width);
         stream->rows = stream->rows_left = stream->state >> 4 & 15;
-        stream->signs = ROW_BEGINS;
+        stream->left = ROW_BEGINS;
+        stream->signs = ROW_BEGINS * stream->unit;
         for (i = 0; i < 12; i++) {
             stream->scratch[SIGNS + i] = (uint16_t)((uint32_t)positive[i] << 11);
         }
@@ -1036,10 +1117,10 @@ COLD static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint32_t cou
     return value;
 }
 
-/* What the bins gave as the magnitude `high` escapes, or lacks its low bits: the value, without its sign, plus the term's EXCESS. */
-COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
+/* What the bins up to `bin` gave as the high part of a magnitude escapes, or lacks its low bits: the value, without its sign. */
+COLD static uint32_t far_value(cwb_stream *stream, const uint16_t *bin)
 {
-    uint32_t magnitude = high;
+    uint32_t place = (uint32_t)(bin - stream->scratch), high = place % CONTEXT, magnitude = high;
     uint32_t bits = 0;
 
     if (high == BINS) { /* Exp-Golomb code */
@@ -1054,127 +1135,241 @@ COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
         magnitude = stream->reach;
     }
     if (stream->plain) {
-        return magnitude + high;
+        return magnitude;
     }
     stream->past ^= ((magnitude ^ high) & 1) * (odd_index(stream) << STATE);
-    return 2 * magnitude;
+    return 2 * magnitude - (magnitude > 0 && place >= 2 * CONTEXT);
+}
+
+/* A row of those whose signs depend on each other is complete: what `signs` becomes. */
+static INLINE uint32_t next_row(cwb_stream *stream, uint32_t signs, uint32_t unit)
+{
+    signs = (signs << 2) + ROW_BEGINS * unit;
+    if (--stream->rows_left == 0) {
+        stream->rows_left = stream->rows;
+        signs = ROW_BEGINS * unit;
+    }
+    return signs;
 }
 
 /* Symbols of one run, between two changes of the learning rate. FAR_BIT and the grid say in `past` where the context begins, in
- * bytes. `near`: signs depend on those of neighbours. They stand in `signs`, two bits each, the last one lowest: 1 positive,
- * 2 negative, and ROW_BEGINS before each row, so that the one above stands `width` bits higher. */
-static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int near)
+ * bytes. Where signs depend on those of neighbours, they stand in `signs`, two bits each: 1 positive, 2 negative, and ROW_BEGINS
+ * before each row. That of the neighbour above is highest, that of the last element, which `left` repeats, in units of `unit`. */
+COLD static void read_small(cwb_stream *stream, int16_t *out, size_t count)
 {
-    uint32_t code = stream->state, range = stream->range, past = stream->past, signs = near ? stream->signs : 0;
-    uint32_t rate = stream->rate, gain = UINT32_C(0xFFFF) >> rate;
-    uint16_t *scratch = stream->scratch;
+    while (count-- > 0) {
+        uint16_t *bin = stream->scratch + (stream->past & (3 << FAR_BIT)) / 2;
+        uint32_t value;
 
-    do {
-        uint32_t bound, p, top, term, value;
-        uint16_t *first = (uint16_t *)((uint8_t *)(near ? stream->scratch : scratch) + (past & (3 << FAR_BIT))), *bin;
-
-        AFRESH(first);
-        bin = first;
-        for (;;) {
-            top = range >> 16;
-            AFRESH(top);
-            if (UNLIKELY(top <= 0xFF)) {
-                do {
-                    range <<= 8;
-                    AFRESH(range);
-                    code <<= 8;
-                    if (stream->next != stream->end) {
-                        code |= *stream->next++;
-                    }
-                } while (range <= 0xFFFFFF);
-                top = range >> 16;
-            }
-            p = *bin;
-            bound = top * p;
-            p -= p >> rate;
-            if (code >= bound) {
-                break;
-            }
-            *bin++ = (uint16_t)(p + gain);
-            range = bound;
+        while (learn(stream, bin, decide(stream, *bin))) {
+            bin++;
         }
-        *bin = (uint16_t)p;
-        code -= bound;
-        range -= bound;
+        stream->past = stream->past >> 1 ^ bin[TERMS];
+        value = bin[TERMS] & INCOMPLETE;
+        if (value == INCOMPLETE) {
+            value = far_value(stream, bin);
+        }
+        if (stream->unit > 0) {
+            uint32_t above = stream->signs >> 30;
+
+            if (above == ROW_BEGINS) {
+                stream->signs = next_row(stream, stream->signs, stream->unit);
+                stream->left = ROW_BEGINS;
+                above = stream->signs >> 30;
+            }
+            bin = stream->scratch + SIGNS + 4 * above + stream->left;
+            stream->left = 0;
+            if (value > 0) {
+                stream->left = (uint8_t)(2 - learn(stream, bin, take_bit(stream, (stream->range >> 8) * (*bin >> 8 | 1))));
+            }
+            stream->signs = (stream->signs << 2) + stream->left * stream->unit;
+            if (stream->left == 2) {
+                value = 0 - value;
+            }
+        } else if (value > 0 && !take_bit(stream, (stream->range >> 5) * stream->signs)) {
+            value = 0 - value;
+        }
+        *out++ = (int16_t)value;
+    }
+}
+
+static uint8_t last_rate(const cwb_stream *stream)
+{
+    return stream->header & SLOW ? 8 : 6;
+}
+
+/* ---- adaptive_fast -----------------------------------------------------------------------------------------------
+ *
+ * The adaptive coder's fast loops. They take more room than the one of adaptive.h, which CWB_SMALL chooses.
+ */
+
+/* The coder's numbers while a loop holds them in registers. */
+typedef struct {
+    uint32_t code, range, rate, gain;
+} registers;
+
+/* decide and learn, by the probability at `bin`. */
+static INLINE int decide_fast(cwb_stream *stream, registers *r, uint16_t *bin)
+{
+    uint32_t bound, p, top = r->range >> 16;
+
+    AFRESH(top);
+    if (UNLIKELY(top <= 0xFF)) {
+        do {
+            r->range <<= 8;
+            AFRESH(r->range);
+            r->code <<= 8;
+            if (stream->next != stream->end) {
+                r->code |= *stream->next++;
+            }
+            top = r->range >> 16;
+            AFRESH(top);
+        } while (top <= 0xFF);
+    }
+    p = *bin;
+    bound = top * p;
+    p -= p >> r->rate;
+    if (r->code < bound) {
+        *bin = (uint16_t)(p + r->gain);
+        r->range = bound;
+        return 1;
+    }
+    *bin = (uint16_t)p;
+    r->code -= bound;
+    r->range -= bound;
+    return 0;
+}
+
+/* read_small with all that changes in registers; compilers make a loop for each choice of the last three arguments. `near`: signs
+ * depend on those of neighbours; `left` then says where the probabilities of the last sign begin, in bytes. `wide`: magnitudes may
+ * have low bits. */
+static INLINE void read_fast(cwb_stream *stream, int16_t *out, size_t count, uint32_t rate, int near, int wide)
+{
+    uint32_t past = stream->past, signs = stream->signs, unit = stream->unit, left = 2 * (SIGNS + (uint32_t)stream->left);
+    uint8_t *scratch = (uint8_t *)stream->scratch;
+    const int16_t *end = out + count;
+    registers r;
+
+    r.code = stream->state;
+    r.range = stream->range;
+    r.rate = rate;
+    r.gain = UINT32_C(0xFFFF) >> rate;
+    do {
+        uint16_t *bin = (uint16_t *)(scratch + (past & (3 << FAR_BIT)));
+        uint32_t bound, term, value;
+        int more;
+
+        if (near && UNLIKELY(signs >> 30 == ROW_BEGINS)) {
+            left = 2 * (SIGNS + ROW_BEGINS);
+            signs = next_row(stream, signs, unit);
+        }
+        more = wide || decide_fast(stream, &r, bin);
+        if (more) {
+            bin += !wide;
+            while (decide_fast(stream, &r, bin)) {
+                bin++;
+            }
+        }
         term = bin[TERMS];
-        value = 2 * (uint32_t)(bin - first);
         past = past >> 1 ^ term;
-        if (UNLIKELY(term & INCOMPLETE)) {
-            stream->state = code;
-            stream->range = range;
+        value = more ? term & INCOMPLETE : 0;
+        if (UNLIKELY(value == INCOMPLETE)) {
+            stream->state = r.code;
+            stream->range = r.range;
             stream->past = past;
-            value = far_value(stream, value / 2);
-            code = stream->state;
-            range = stream->range;
+            value = far_value(stream, bin);
+            r.code = stream->state;
+            r.range = stream->range;
             past = stream->past;
         }
-        if (near) {
-            uint32_t above = signs >> stream->width & 3;
-
-            if (UNLIKELY(above == ROW_BEGINS)) { /* a row is complete */
+        if (wide ? value == 0 : !more) {
+            if (near) {
                 signs <<= 2;
-                if (--stream->rows_left == 0) {
-                    stream->rows_left = stream->rows;
-                    signs = 0;
-                }
-                signs += ROW_BEGINS;
-                above = signs >> stream->width & 3;
+                left = 2 * SIGNS;
             }
-            above = 4 * above + (signs & 3);
-            signs <<= 2;
-            if (value > 0) {
-                uint16_t *sign = stream->scratch + SIGNS + above;
+        } else if (near) {
+            uint16_t *sign = (uint16_t *)(scratch + ((signs >> 30 << 3) + left));
+            uint32_t p = *sign;
 
-                p = *sign;
-                bound = (range >> 8) * (p >> 8 | 1);
-                p -= p >> rate;
-                value -= term & EXCESS;
-                if (code < bound) {
-                    range = bound;
-                    p += gain;
-                    signs |= 1;
-                } else {
-                    code -= bound;
-                    range -= bound;
-                    value = 0 - value;
-                    signs |= 2;
-                }
-                *sign = (uint16_t)p;
-            }
-        } else if (value > 0) {
-            value -= term & EXCESS;
-            bound = (range >> 5) * stream->signs;
-            if (code < bound) {
-                range = bound;
+            bound = (r.range >> 8) * (p >> 8 | 1);
+            p -= p >> rate;
+            signs = (signs << 2) + unit;
+            left = 2 * (SIGNS + 1);
+            if (r.code < bound) {
+                r.range = bound;
+                p += r.gain;
             } else {
-                code -= bound;
-                range -= bound;
+                r.code -= bound;
+                r.range -= bound;
+                value = 0 - value;
+                signs += unit;
+                left = 2 * (SIGNS + 2);
+            }
+            *sign = (uint16_t)p;
+        } else {
+            bound = (r.range >> 5) * signs;
+            if (r.code < bound) {
+                r.range = bound;
+            } else {
+                r.code -= bound;
+                r.range -= bound;
                 value = 0 - value;
             }
         }
         *out++ = (int16_t)value;
-    } while (--count > 0);
-    stream->state = code;
-    stream->range = range;
+    } while (out != end);
+    stream->state = r.code;
+    stream->range = r.range;
     stream->past = past;
     if (near) {
         stream->signs = signs;
+        stream->left = (uint8_t)(left / 2 - SIGNS);
     }
 }
 
-COLD static void read_adaptive_far(cwb_stream *stream, int16_t *out, size_t count)
+/* A loop for all tensors, and for those without low bits loops for the two last rates, without neighbours' signs and with them. */
+COLD static void read_any(cwb_stream *stream, int16_t *out, size_t count)
 {
-    read_adaptive(stream, out, count, 0);
+    read_fast(stream, out, count, stream->rate, stream->unit > 0, 1);
 }
 
-COLD static void read_adaptive_near(cwb_stream *stream, int16_t *out, size_t count)
+COLD static void read_far_6(cwb_stream *stream, int16_t *out, size_t count)
 {
-    read_adaptive(stream, out, count, 1);
+    read_fast(stream, out, count, 6, 0, 0);
+}
+
+COLD static void read_far_8(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_fast(stream, out, count, 8, 0, 0);
+}
+
+COLD static void read_near_6(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_fast(stream, out, count, 6, 1, 0);
+}
+
+COLD static void read_near_8(cwb_stream *stream, int16_t *out, size_t count)
+{
+    read_fast(stream, out, count, 8, 1, 0);
+}
+
+static void read_adaptive(cwb_stream *stream, int16_t *out, size_t count)
+{
+    if (SMALL) {
+        read_small(stream, out, count);
+    } else if ((stream->header & LOW_BITS) != 0 || stream->rate < last_rate(stream)) {
+        read_any(stream, out, count);
+    } else if (stream->unit > 0) {
+        if (stream->rate == 6) {
+            read_near_6(stream, out, count);
+        } else {
+            read_near_8(stream, out, count);
+        }
+    } else if (stream->rate == 6) {
+        read_far_6(stream, out, count);
+    } else {
+        read_far_8(stream, out, count);
+    }
 }
 
 /* ---- streams -----------------------------------------------------------------------------------------------------
@@ -1229,11 +1424,14 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
         stream->run_left = FOREVER;
     }
     stream->state = 0;
-    stream->rate = FIRST_RATE;
-    stream->rate_left = 2 << FIRST_RATE;
-    stream->header = 0;
     stream->past = 0;
-    stream->width = 0;
+    if (HAS_ADAPTIVE) {
+        stream->rate = FIRST_RATE;
+        stream->rate_left = 2 << FIRST_RATE;
+        stream->header = 0;
+        stream->unit = 0;
+        stream->left = 0;
+    }
     stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
     stream->kind = tensor->kind;
     return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
@@ -1256,10 +1454,8 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
         }
         if (HAS_ANS && (!HAS_ADAPTIVE || stream->kind == CWB_ANS)) {
             read_ans(stream, out, now);
-        } else if (stream->width > 0) {
-            read_adaptive_near(stream, out, now);
         } else {
-            read_adaptive_far(stream, out, now);
+            read_adaptive(stream, out, now);
         }
         out += now;
         count -= now;
@@ -1274,7 +1470,7 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
             stream->rate_left = (uint16_t)(stream->rate_left - now);
             if (stream->rate_left == 0) { /* learning slows down after 32, 64, 128, 256 symbols */
                 stream->rate_left = 0xFFFF;
-                if (stream->rate < (stream->header & SLOW ? 8 : 6)) {
+                if (stream->rate < last_rate(stream)) {
                     stream->rate++;
                     stream->rate_left = (uint16_t)(1 << stream->rate);
                 }
@@ -1364,51 +1560,81 @@ COLD static void divide_rows(const cwb_tensor *tensor, float *out)
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 
+/* Where the next symbols of a tensor that is decoded to `out` go first: at once to where they are wanted, or to `tile`. */
+static int16_t *place_of(int16_t *tile, void *out, uint32_t done, target to)
+{
+    return to == TO_I16 ? (int16_t *)out + done : tile;
+}
+
+/* Takes so many symbols from `tile` to `out`, behind those done. */
+static cwb_error deliver(const cwb_tensor *tensor, const int16_t *tile, uint32_t count, void *out, uint32_t done, target to)
+{
+    uint32_t i;
+
+    if (to == TO_I8) {
+        for (i = 0; i < count; i++) {
+            if (tile[i] > INT8_MAX || tile[i] < INT8_MIN) {
+                return CWB_ERR_RANGE;
+            }
+            ((int8_t *)out)[done + i] = (int8_t)tile[i];
+        }
+    }
+#ifndef CWB_NO_FLOAT
+    if (to == TO_F32) {
+        for (i = 0; i < count; i++) {
+            ((float *)out)[done + i] = cwb_step(tensor) * (float)tile[i];
+        }
+    }
+#else
+    (void)tensor;
+#endif
+    return CWB_OK;
+}
+
+/* The CRC of what had the CRC `crc` and at most TILE symbols behind it. */
+#ifndef CWB_NO_CRC
+static uint32_t crc_of_symbols(uint32_t crc, const int16_t *symbols, uint32_t count)
+{
+#if LITTLE_ENDIAN_BYTES
+    return CWB_CRC32(crc, (const uint8_t *)symbols, (size_t)(2 * count));
+#else
+    uint8_t bytes[2 * TILE];
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        bytes[2 * i] = (uint8_t)((uint16_t)symbols[i] & 0xFF);
+        bytes[2 * i + 1] = (uint8_t)((uint16_t)symbols[i] >> 8);
+    }
+    return CWB_CRC32(crc, bytes, (size_t)(2 * count));
+#endif
+}
+#endif
+
 /* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
 static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
 {
     int16_t tile[TILE];
     cwb_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error;
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
 #endif
 
     error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
-    if (error != CWB_OK) {
-        return error;
-    }
-    for (done = 0; done < tensor->count; done += now) {
-        now = tensor->count - done < TILE ? tensor->count - done : TILE;
-        (void)cwb_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(tensor, symbols, now, out, done, to);
     }
-    error = cwb_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->crc) {
         error = CWB_ERR_PAYLOAD_CRC;
@@ -1777,10 +2003,9 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
 {
     int16_t tile[TILE];
     cwb_delta_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error = cwb_delta_begin(tensor, scratch, scratch_bytes, &stream);
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc;
 #endif
 
@@ -1793,35 +2018,19 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
         crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
     }
 #endif
-    for (done = 0; done < tensor->tensor.count; done += now) {
-        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
-        (void)cwb_delta_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->tensor.count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
+        (void)cwb_delta_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX || symbol < INT8_MIN) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(&tensor->tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(&tensor->tensor, symbols, now, out, done, to);
     }
-    error = cwb_delta_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_delta_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->changes.crc) {
         error = CWB_ERR_PAYLOAD_CRC;

@@ -200,8 +200,8 @@ typedef struct {
     uint8_t plain;     /* on no trellis */
     uint8_t version;   /* of the format: it says which trellis */
     uint8_t rate;      /* adaptive: of learning, a shift */
-    uint8_t width;     /* adaptive: twice that of rows whose signs depend on each other; 0 if they do not */
-    uint8_t rows;      /* adaptive: of them, until a new block begins */
+    uint8_t left;      /* adaptive: the sign of the last element */
+    uint8_t rows;      /* adaptive: of those whose signs depend on each other, until a new block begins */
     uint8_t rows_left;
     uint16_t header;    /* adaptive: of the payload */
     uint16_t reach;     /* no magnitude that is coded is larger */
@@ -213,6 +213,7 @@ typedef struct {
     uint32_t range; /* adaptive */
     uint32_t past;  /* state of the trellis, and the context */
     uint32_t signs; /* adaptive: of the elements before; or the probability that a symbol is positive, of 32 */
+    uint32_t unit;  /* adaptive: of the last element in `signs`; 0 if signs do not depend on those of neighbours */
     uint32_t symbols_left;
     uint32_t run; /* of a trellis, and what is left of it */
     uint32_t run_left;

@@ -94,7 +94,7 @@ def compress_arrays(
         output: path of the .cwb file.
         moments: path of a .npz or .safetensors file with the second moments ``(N, N)`` of the inputs that multiply the
             rows of arrays, by the arrays' names; N is the product of all axes but the first.
-        settings: lambda, coder, damping, passes, rules and texts are used; the method is "trellis".
+        settings: lambda, coder, max_decode_cost, damping, passes, rules and texts are used; the method is "trellis".
         target: a fidelity (:data:`~cerwu_onnx.config.ARRAYS_FIDELITY` if nothing else is given), a size, bits per
             weight, and a limit of size.
         force: overwrite ``output``.
@@ -304,7 +304,7 @@ def _coded_part(name: str, tensor: QuantizedTensor, array: Typed, settings: Sett
     order = stored_order(layer_of(name, array.values.shape), "onnx", tensor.run)
     if not fits_element(tensor, element):
         return None
-    part = writer.encode_tensor(writer.CodedTensor(name, tensor, settings.coder, order))
+    part = writer.encode_tensor(writer.CodedTensor(name, tensor, settings.coder, order, settings.max_decode_cost))
     return part if part.cost < raw_cost(element, array.values.shape) else None
 
 

@@ -170,7 +170,8 @@ def over(before: Before | None, layer: Layer, settings: Settings) -> changes.Bas
 
     def alone(tensor: QuantizedTensor) -> int:
         order = stored_order(layer, settings.weight_layout, tensor.run)
-        return writer.encode_tensor(writer.CodedTensor(layer.weight, tensor, settings.coder, order)).cost
+        coded = writer.CodedTensor(layer.weight, tensor, settings.coder, order, settings.max_decode_cost)
+        return writer.encode_tensor(coded).cost
 
     return changes.Base(before.tensor, before.cost, alone)
 

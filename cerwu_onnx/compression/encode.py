@@ -164,7 +164,9 @@ def code_tensors(graph: Graph, quantized: Mapping[str, QuantizedTensor], setting
             order = f.Order.ROW_MAJOR
             if name in layers:
                 order = stored_order(layers[name], settings.weight_layout, result.run)
-            part = writer.encode_tensor(writer.CodedTensor(name, result, settings.coder, order))
+            part = writer.encode_tensor(
+                writer.CodedTensor(name, result, settings.coder, order, settings.max_decode_cost)
+            )
             if part.cost < raw_cost(element, result.symbols.shape) and fits_element(result, element):
                 file.put(name, part, placeholder(tensor), kind="parameters" if name in owners else "weights")
                 if name in owners:

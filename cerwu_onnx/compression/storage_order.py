@@ -64,6 +64,7 @@ def pays(
     coder: str,
     order: Order = Order.ROW_MAJOR,
     element: ElementType = ElementType.FLOAT32,
+    max_decode_cost: float | None = None,
 ) -> bool:
     """Whether a tensor is smaller coded than exact, with finite values; if not, the file holds it exactly.
 
@@ -73,13 +74,14 @@ def pays(
         coder: one of :data:`cerwu_onnx.config.CODERS`.
         order: the order in which it would be stored.
         element: the type to which its values will be rounded.
+        max_decode_cost: that of the settings.
     """
     if not fits_element(quantized, element):
         return False
     most, bits = raw_cost(element, quantized.symbols.shape), (2 * reach_of(quantized.symbols)).bit_length()
     if quantized.symbols.size * bits // 4 + SURE < most:
         return True
-    return writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order)).cost < most
+    return writer.encode_tensor(writer.CodedTensor(name, quantized, coder, order, max_decode_cost)).cost < most
 
 
 def raw_cost(element: ElementType, shape: tuple[int, ...]) -> int:

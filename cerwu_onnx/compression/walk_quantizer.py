@@ -222,7 +222,7 @@ class WalkQuantizer:
     def _state(self, price: float) -> dict[str, object]:
         """Everything that a quantised model depends on, apart from model and data; JSON-ready."""
         names = ("output_loss", "damping", "passes", "coder", "weight_layout", "float_params", "batch_size", "memory")
-        settings = {name: getattr(self._settings, name) for name in names}
+        settings = {name: getattr(self._settings, name) for name in (*names, "max_decode_cost")}
         rules = {layer.weight: (layer.price, layer.bits) for layer in self._graph.layers}
         effort = self._effort.positions, self._effort.dampings, self._effort.passes, self._steps
         base = {} if self._base is None else {"base": self._base.identity}
@@ -443,9 +443,8 @@ def _quantized(
         return WalkedLayer(variance=variance)
     tensors = {layer.weight: quantized}
     limit = bound(graph, layer, stats, quantized) if bounds else None
-    if not pays(
-        layer.weight, quantized, settings.coder, stored_order(layer, settings.weight_layout, quantized.run), element
-    ):
+    order = stored_order(layer, settings.weight_layout, quantized.run)
+    if not pays(layer.weight, quantized, settings.coder, order, element, settings.max_decode_cost):
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}
     if settings.float_params == "auto":
@@ -455,7 +454,13 @@ def _quantized(
         tensors |= {
             name: tensor
             for name, tensor in coded.items()
-            if pays(name, tensor, settings.coder, element=graph.element(name))
+            if pays(
+                name,
+                tensor,
+                settings.coder,
+                element=graph.element(name),
+                max_decode_cost=settings.max_decode_cost,
+            )
         }
     changed = tuple(dict.fromkeys((layer.weight, *moved, *tensors)))
     moved = {name: values for name, values in moved.items() if name not in tensors}

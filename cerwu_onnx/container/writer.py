@@ -33,12 +33,14 @@ class CodedTensor:
 
     ``order`` is the order of symbols in the payload; the tensor keeps its shape. If no form has that order (the rank is
     too low), it stays row-major. The runs of a trellis are runs in this order (:func:`container.format.row_order`).
+    ``max_decode_cost`` bounds what decoding takes (:func:`container.payload.encode`).
     """
 
     name: str
     quantized: QuantizedTensor
     coder: str = "auto"
     order: f.Order = f.Order.ROW_MAJOR
+    max_decode_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _coded(tensor: CodedTensor) -> tuple[f.Record, bytes]:
         raise ModelError(f"tensor {name!r}: symbols of up to {reach} exceed the format: use a coarser grid")
     if not step.storable(quantized.step) or (stepped and quantized.step < exponents.LEAST_STEP):
         raise ModelError(f"tensor {name!r}: a step of {quantized.step} exceeds the format")
-    kind, payload = encode_payload(symbols, tensor.coder, grids, quantized.run)
+    kind, payload = encode_payload(symbols, tensor.coder, grids, quantized.run, tensor.max_decode_cost)
     shape = quantized.symbols.shape
     record = f.Record(
         kind, 0, 0, 0, f.ElementType.FLOAT32, shape, name, quantized.step, reach, order, quantized.run, stepped=stepped

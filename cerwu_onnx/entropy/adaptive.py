@@ -88,7 +88,14 @@ def reach_of(symbols: IntArray) -> int:
 
 
 def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: int = 0, far: int = FAR) -> bytes:
-    """Make the shortest payload that the search finds for ``symbols`` of any shape.
+    """The shortest of :func:`payloads`."""
+    return min(payloads(symbols, grids, run, far), key=len)
+
+
+def payloads(
+    symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: int = 0, far: int = FAR
+) -> list[bytes]:
+    """The shortest payload that the search finds for ``symbols`` of any shape, then shorter ones by neighbours' signs.
 
     With ``grids`` (0 or 1, flat), the symbols are indices on those grids of a trellis with runs of ``run`` elements; or
     changes (``run`` 0, ``far`` :data:`FAR_CHANGE`), and ``grids`` says which elements of the base are not 0.
@@ -104,7 +111,7 @@ def encode(symbols: IntArray, grids: npt.NDArray[np.uint8] | None = None, run: i
     alone, header = best(replace(header, more=more) for more in range(8) if abs(more - header.more) <= 1)
     shapes = sorted(_shapes(symbols))
     near = [make(int(replace(header, sign=0, width=width, rows=rows))) for width, rows in shapes]
-    return min([alone, *(payload for payload in near if len(payload) < len(alone) * (1 - LEAST_GAIN))], key=len)
+    return [alone, *(payload for payload in near if len(payload) < len(alone) * (1 - LEAST_GAIN))]
 
 
 def _shapes(symbols: IntArray) -> set[tuple[int, int]]:

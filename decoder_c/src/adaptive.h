@@ -28,8 +28,7 @@ enum {
     /* in a stream's `past`: it moves down by one bit with each element, and is then changed by a term */
     STATE = 6,       /* where the trellis' state stands; its lowest bit is the grid */
     FAR_BIT = 5,     /* was the last magnitude FAR? */
-    INCOMPLETE = 8,  /* of terms only: the magnitude is not complete */
-    EXCESS = 7       /* of terms only: what twice the magnitude exceeds the value by */
+    INCOMPLETE = 15  /* of terms only: the value without its sign, or this, if it is not complete */
 };
 
 #define HALF UINT32_C(0x8000) /* the probability of an equiprobable bit, in units of 2^-16 */
@@ -45,15 +44,9 @@ COLD static void refill(cwb_stream *stream)
     }
 }
 
-/* A decision whose probability of a 1, in units of 2^-16, is given: does the code lie in the lower part of the range? */
-COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
+/* Does the code lie in the part of the range below `bound`? */
+COLD static uint8_t take_bit(cwb_stream *stream, uint32_t bound)
 {
-    uint32_t bound;
-
-    while (stream->range <= 0xFFFFFF) {
-        refill(stream);
-    }
-    bound = (stream->range >> 16) * p;
     if (stream->state < bound) {
         stream->range = bound;
         return 1;
@@ -63,32 +56,56 @@ COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
     return 0;
 }
 
+/* A decision whose probability of a 1, in units of 2^-16, is given. */
+COLD static uint8_t decide(cwb_stream *stream, uint32_t p)
+{
+    while (stream->range <= 0xFFFFFF) {
+        refill(stream);
+    }
+    return take_bit(stream, (stream->range >> 16) * p);
+}
+
+/* Moves a probability towards what was decided by it. */
+COLD static uint8_t learn(const cwb_stream *stream, uint16_t *bin, uint8_t bit)
+{
+    uint32_t p = *bin;
+
+    p -= p >> stream->rate;
+    if (bit) {
+        p += UINT32_C(0xFFFF) >> stream->rate;
+    }
+    *bin = (uint16_t)p;
+    return bit;
+}
+
 /* Where learning begins, and the terms, by the payload's header. */
 COLD static void begin_contexts(const cwb_stream *stream)
 {
     uint16_t *p = stream->scratch;
     uint32_t header = stream->header;
     uint32_t some = (2 * (header >> 10 & 15) + 1) << 11, more = (2 * (header >> 7 & 7) + 1) << 12;
-    /* how terms on the odd grid differ: the bit of the grid itself moves away */
-    uint32_t on_odd_grid = (odd_grid(stream) << STATE) + (1 << (STATE - 1)) + 1;
+    /* how the states of terms on the odd grid differ: the bit of the grid itself moves away */
+    uint32_t moved = (odd_grid(stream) << STATE) + (1 << (STATE - 1));
     uint16_t top = (uint16_t)(stream->reach >> (header >> 4 & 7));
     uint8_t bin;
 
     for (bin = 0; bin <= BINS; bin++, p++) {
-        uint32_t term = on_trellis(stream) ? bin % 2 * (odd_index(stream) << STATE) : bin;
+        uint32_t term = on_trellis(stream) ? 2 * bin + bin % 2 * (odd_index(stream) << STATE) : bin, on_odd;
 
         if (bin >= top || bin == BINS) {
             some = 0;
         }
-        if (bin == BINS || (header & LOW_BITS) != 0) {
-            term |= INCOMPLETE;
-        }
         if (bin >= FAR) {
             term |= header >> 15 << FAR_BIT;
         }
+        on_odd = (term - (bin > 0)) ^ moved;
+        if (bin == BINS || (header & LOW_BITS) != 0) {
+            term |= INCOMPLETE;
+            on_odd |= INCOMPLETE;
+        }
         p[0] = p[CONTEXT] = p[2 * CONTEXT] = p[3 * CONTEXT] = (uint16_t)some;
         p[TERMS] = p[CONTEXT + TERMS] = (uint16_t)term;
-        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)(term ^ on_odd_grid);
+        p[2 * CONTEXT + TERMS] = p[3 * CONTEXT + TERMS] = (uint16_t)on_odd;
         more -= more >> 4;
         some = more;
     }
@@ -97,7 +114,7 @@ COLD static void begin_contexts(const cwb_stream *stream)
 static cwb_error begin_adaptive(cwb_stream *stream)
 {
     static const uint8_t positive[12] = {16, 19, 13, 16, 19, 22, 16, 19, 13, 16, 10, 13}; /* by neighbours; of 32 */
-    uint32_t i;
+    uint32_t i, width;
 
     if (stream->next != stream->end && stream->end[-1] == 0) {
         return CWB_ERR_STREAM;
@@ -109,12 +126,14 @@ static cwb_error begin_adaptive(cwb_stream *stream)
     stream->signs = 2 * (stream->state & 15) + 1;
     if (stream->signs == 1) { /* signs depend on those of neighbours */
         refill(stream);
-        stream->width = (uint8_t)(2 * (stream->state & 15));
-        if (stream->width == 0) {
+        width = stream->state & 15;
+        if (width == 0) {
             return CWB_ERR_STREAM;
         }
+        stream->unit = UINT32_C(1) << (30 - 2 * width);
         stream->rows = stream->rows_left = stream->state >> 4 & 15;
-        stream->signs = ROW_BEGINS;
+        stream->left = ROW_BEGINS;
+        stream->signs = ROW_BEGINS * stream->unit;
         for (i = 0; i < 12; i++) {
             stream->scratch[SIGNS + i] = (uint16_t)((uint32_t)positive[i] << 11);
         }
@@ -135,10 +154,10 @@ COLD static uint32_t plain_bits(cwb_stream *stream, uint32_t value, uint32_t cou
     return value;
 }
 
-/* What the bins gave as the magnitude `high` escapes, or lacks its low bits: the value, without its sign, plus the term's EXCESS. */
-COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
+/* What the bins up to `bin` gave as the high part of a magnitude escapes, or lacks its low bits: the value, without its sign. */
+COLD static uint32_t far_value(cwb_stream *stream, const uint16_t *bin)
 {
-    uint32_t magnitude = high;
+    uint32_t place = (uint32_t)(bin - stream->scratch), high = place % CONTEXT, magnitude = high;
     uint32_t bits = 0;
 
     if (high == BINS) { /* Exp-Golomb code */
@@ -153,127 +172,67 @@ COLD static uint32_t far_value(cwb_stream *stream, uint32_t high)
         magnitude = stream->reach;
     }
     if (stream->plain) {
-        return magnitude + high;
+        return magnitude;
     }
     stream->past ^= ((magnitude ^ high) & 1) * (odd_index(stream) << STATE);
-    return 2 * magnitude;
+    return 2 * magnitude - (magnitude > 0 && place >= 2 * CONTEXT);
+}
+
+/* A row of those whose signs depend on each other is complete: what `signs` becomes. */
+static INLINE uint32_t next_row(cwb_stream *stream, uint32_t signs, uint32_t unit)
+{
+    signs = (signs << 2) + ROW_BEGINS * unit;
+    if (--stream->rows_left == 0) {
+        stream->rows_left = stream->rows;
+        signs = ROW_BEGINS * unit;
+    }
+    return signs;
 }
 
 /* Symbols of one run, between two changes of the learning rate. FAR_BIT and the grid say in `past` where the context begins, in
- * bytes. `near`: signs depend on those of neighbours. They stand in `signs`, two bits each, the last one lowest: 1 positive,
- * 2 negative, and ROW_BEGINS before each row, so that the one above stands `width` bits higher. */
-static INLINE void read_adaptive(cwb_stream *stream, int16_t *out, size_t count, int near)
+ * bytes. Where signs depend on those of neighbours, they stand in `signs`, two bits each: 1 positive, 2 negative, and ROW_BEGINS
+ * before each row. That of the neighbour above is highest, that of the last element, which `left` repeats, in units of `unit`. */
+COLD static void read_small(cwb_stream *stream, int16_t *out, size_t count)
 {
-    uint32_t code = stream->state, range = stream->range, past = stream->past, signs = near ? stream->signs : 0;
-    uint32_t rate = stream->rate, gain = UINT32_C(0xFFFF) >> rate;
-    uint16_t *scratch = stream->scratch;
+    while (count-- > 0) {
+        uint16_t *bin = stream->scratch + (stream->past & (3 << FAR_BIT)) / 2;
+        uint32_t value;
 
-    do {
-        uint32_t bound, p, top, term, value;
-        uint16_t *first = (uint16_t *)((uint8_t *)(near ? stream->scratch : scratch) + (past & (3 << FAR_BIT))), *bin;
-
-        AFRESH(first);
-        bin = first;
-        for (;;) {
-            top = range >> 16;
-            AFRESH(top);
-            if (UNLIKELY(top <= 0xFF)) {
-                do {
-                    range <<= 8;
-                    AFRESH(range);
-                    code <<= 8;
-                    if (stream->next != stream->end) {
-                        code |= *stream->next++;
-                    }
-                } while (range <= 0xFFFFFF);
-                top = range >> 16;
-            }
-            p = *bin;
-            bound = top * p;
-            p -= p >> rate;
-            if (code >= bound) {
-                break;
-            }
-            *bin++ = (uint16_t)(p + gain);
-            range = bound;
+        while (learn(stream, bin, decide(stream, *bin))) {
+            bin++;
         }
-        *bin = (uint16_t)p;
-        code -= bound;
-        range -= bound;
-        term = bin[TERMS];
-        value = 2 * (uint32_t)(bin - first);
-        past = past >> 1 ^ term;
-        if (UNLIKELY(term & INCOMPLETE)) {
-            stream->state = code;
-            stream->range = range;
-            stream->past = past;
-            value = far_value(stream, value / 2);
-            code = stream->state;
-            range = stream->range;
-            past = stream->past;
+        stream->past = stream->past >> 1 ^ bin[TERMS];
+        value = bin[TERMS] & INCOMPLETE;
+        if (value == INCOMPLETE) {
+            value = far_value(stream, bin);
         }
-        if (near) {
-            uint32_t above = signs >> stream->width & 3;
+        if (stream->unit > 0) {
+            uint32_t above = stream->signs >> 30;
 
-            if (UNLIKELY(above == ROW_BEGINS)) { /* a row is complete */
-                signs <<= 2;
-                if (--stream->rows_left == 0) {
-                    stream->rows_left = stream->rows;
-                    signs = 0;
-                }
-                signs += ROW_BEGINS;
-                above = signs >> stream->width & 3;
+            if (above == ROW_BEGINS) {
+                stream->signs = next_row(stream, stream->signs, stream->unit);
+                stream->left = ROW_BEGINS;
+                above = stream->signs >> 30;
             }
-            above = 4 * above + (signs & 3);
-            signs <<= 2;
+            bin = stream->scratch + SIGNS + 4 * above + stream->left;
+            stream->left = 0;
             if (value > 0) {
-                uint16_t *sign = stream->scratch + SIGNS + above;
-
-                p = *sign;
-                bound = (range >> 8) * (p >> 8 | 1);
-                p -= p >> rate;
-                value -= term & EXCESS;
-                if (code < bound) {
-                    range = bound;
-                    p += gain;
-                    signs |= 1;
-                } else {
-                    code -= bound;
-                    range -= bound;
-                    value = 0 - value;
-                    signs |= 2;
-                }
-                *sign = (uint16_t)p;
+                stream->left = (uint8_t)(2 - learn(stream, bin, take_bit(stream, (stream->range >> 8) * (*bin >> 8 | 1))));
             }
-        } else if (value > 0) {
-            value -= term & EXCESS;
-            bound = (range >> 5) * stream->signs;
-            if (code < bound) {
-                range = bound;
-            } else {
-                code -= bound;
-                range -= bound;
+            stream->signs = (stream->signs << 2) + stream->left * stream->unit;
+            if (stream->left == 2) {
                 value = 0 - value;
             }
+        } else if (value > 0 && !take_bit(stream, (stream->range >> 5) * stream->signs)) {
+            value = 0 - value;
         }
         *out++ = (int16_t)value;
-    } while (--count > 0);
-    stream->state = code;
-    stream->range = range;
-    stream->past = past;
-    if (near) {
-        stream->signs = signs;
     }
 }
 
-COLD static void read_adaptive_far(cwb_stream *stream, int16_t *out, size_t count)
+static uint8_t last_rate(const cwb_stream *stream)
 {
-    read_adaptive(stream, out, count, 0);
-}
-
-COLD static void read_adaptive_near(cwb_stream *stream, int16_t *out, size_t count)
-{
-    read_adaptive(stream, out, count, 1);
+    return stream->header & SLOW ? 8 : 6;
 }
 
 #endif

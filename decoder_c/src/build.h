@@ -41,7 +41,21 @@
 #define HAS_TRELLIS 1
 #endif
 
-/* COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
+#ifdef CWB_SMALL
+#define SMALL 1
+#else
+#define SMALL 0
+#endif
+
+/* Do 16-bit numbers lie in memory as the format has them? */
+#if defined __BYTE_ORDER__ && defined __ORDER_LITTLE_ENDIAN__
+#define LITTLE_ENDIAN_BYTES (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+#else
+#define LITTLE_ENDIAN_BYTES 0
+#endif
+
+/* UNALIGNED_OR_COLD is COLD unless one instruction loads four bytes at any address.
+ * COLD keeps what is rarely called out of the loops that call it; INLINE makes one loop of each of its callers; AFRESH makes no
  * code, but what follows is computed from the variable as it is then, which spares registers and moves between them. */
 #ifdef __GNUC__
 #define COLD __attribute__((noinline))
@@ -51,6 +65,11 @@
 #define COLD
 #define INLINE inline
 #define UNLIKELY(condition) (condition)
+#endif
+#ifdef __ARM_FEATURE_UNALIGNED
+#define UNALIGNED_OR_COLD
+#else
+#define UNALIGNED_OR_COLD COLD
 #endif
 #if defined __GNUC__ && INT_MAX > 0x7FFF
 #define AFRESH(variable) __asm__("" : "+r"(variable))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes and CRC: loads that need no alignment, division, the CRC-32, and a cursor that never leaves its bytes.
+ * Bytes: loads that need no alignment, division, and a cursor that never leaves its bytes.
  */
 #ifndef CWB_BYTES_H
 #define CWB_BYTES_H
@@ -14,7 +14,7 @@ static uint16_t load_u16(const uint8_t *p)
     return (uint16_t)(p[0] | ((uint32_t)p[1] << 8));
 }
 
-static uint32_t load_u32(const uint8_t *p)
+UNALIGNED_OR_COLD static uint32_t load_u32(const uint8_t *p)
 {
     return load_u16(p) | ((uint32_t)load_u16(p + 2) << 16);
 }
@@ -32,42 +32,6 @@ COLD static uint32_t divide(uint32_t number, uint32_t divisor)
         }
     }
     return quotient;
-}
-
-/* CRC-32 of ISO-HDLC of what had the CRC `crc` (0: nothing) and `size` more bytes. */
-#ifdef CWB_CRC32
-uint32_t CWB_CRC32(uint32_t crc, const uint8_t *data, size_t size);
-#elif !defined CWB_NO_CRC
-#define CWB_CRC32 crc_of
-COLD static uint32_t crc_of(uint32_t crc, const uint8_t *data, size_t size)
-{
-    static const uint32_t table[16] = { /* four bits at a time */
-        UINT32_C(0x00000000), UINT32_C(0x1DB71064), UINT32_C(0x3B6E20C8), UINT32_C(0x26D930AC),
-        UINT32_C(0x76DC4190), UINT32_C(0x6B6B51F4), UINT32_C(0x4DB26158), UINT32_C(0x5005713C),
-        UINT32_C(0xEDB88320), UINT32_C(0xF00F9344), UINT32_C(0xD6D6A3E8), UINT32_C(0xCB61B38C),
-        UINT32_C(0x9B64C2B0), UINT32_C(0x86D3D2D4), UINT32_C(0xA00AE278), UINT32_C(0xBDBDF21C)};
-
-    crc = ~crc;
-    while (size-- > 0) {
-        crc ^= *data++;
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
-    return ~crc;
-}
-#endif
-
-/* Do `size` bytes have this CRC? Without CRCs the answer is yes. */
-static int has_crc(const uint8_t *data, uint32_t size, uint32_t crc)
-{
-#ifdef CWB_NO_CRC
-    (void)data;
-    (void)size;
-    (void)crc;
-    return 1;
-#else
-    return CWB_CRC32(0, data, (size_t)size) == crc;
-#endif
 }
 
 /* Bytes being read. Nothing is ever read at or behind `end`: `failed` is set instead, and zeros come out. */

@@ -306,10 +306,9 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
 {
     int16_t tile[TILE];
     cwb_delta_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error = cwb_delta_begin(tensor, scratch, scratch_bytes, &stream);
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc;
 #endif
 
@@ -322,35 +321,19 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
         crc = CWB_CRC32(crc, tensor->tensor.payload, (size_t)(read_exponents(&tensor->tensor, NULL) - tensor->tensor.payload));
     }
 #endif
-    for (done = 0; done < tensor->tensor.count; done += now) {
-        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
-        (void)cwb_delta_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->tensor.count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
+        (void)cwb_delta_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX || symbol < INT8_MIN) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(&tensor->tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(&tensor->tensor, symbols, now, out, done, to);
     }
-    error = cwb_delta_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_delta_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->changes.crc) {
         error = CWB_ERR_PAYLOAD_CRC;

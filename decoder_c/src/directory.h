@@ -5,7 +5,7 @@
 #ifndef CWB_DIRECTORY_H
 #define CWB_DIRECTORY_H
 
-#include "bytes.h"
+#include "crc.h"
 
 enum {
     HEADER_SIZE = 20,

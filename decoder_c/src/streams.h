@@ -5,7 +5,7 @@
 #ifndef CWB_STREAMS_H
 #define CWB_STREAMS_H
 
-#include "adaptive.h"
+#include "adaptive_fast.h"
 #include "ans.h"
 #include "exponents.h"
 
@@ -56,11 +56,14 @@ cwb_error cwb_begin(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_
         stream->run_left = FOREVER;
     }
     stream->state = 0;
-    stream->rate = FIRST_RATE;
-    stream->rate_left = 2 << FIRST_RATE;
-    stream->header = 0;
     stream->past = 0;
-    stream->width = 0;
+    if (HAS_ADAPTIVE) {
+        stream->rate = FIRST_RATE;
+        stream->rate_left = 2 << FIRST_RATE;
+        stream->header = 0;
+        stream->unit = 0;
+        stream->left = 0;
+    }
     stream->reach = (uint16_t)(tensor->largest >> (1 - stream->plain));
     stream->kind = tensor->kind;
     return HAS_ANS && (!HAS_ADAPTIVE || tensor->kind == CWB_ANS) ? begin_ans(stream) : begin_adaptive(stream);
@@ -83,10 +86,8 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
         }
         if (HAS_ANS && (!HAS_ADAPTIVE || stream->kind == CWB_ANS)) {
             read_ans(stream, out, now);
-        } else if (stream->width > 0) {
-            read_adaptive_near(stream, out, now);
         } else {
-            read_adaptive_far(stream, out, now);
+            read_adaptive(stream, out, now);
         }
         out += now;
         count -= now;
@@ -101,7 +102,7 @@ cwb_error cwb_read_i16(cwb_stream *stream, int16_t *out, size_t count)
             stream->rate_left = (uint16_t)(stream->rate_left - now);
             if (stream->rate_left == 0) { /* learning slows down after 32, 64, 128, 256 symbols */
                 stream->rate_left = 0xFFFF;
-                if (stream->rate < (stream->header & SLOW ? 8 : 6)) {
+                if (stream->rate < last_rate(stream)) {
                     stream->rate++;
                     stream->rate_left = (uint16_t)(1 << stream->rate);
                 }

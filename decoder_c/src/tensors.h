@@ -43,51 +43,81 @@ COLD static void divide_rows(const cwb_tensor *tensor, float *out)
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 
+/* Where the next symbols of a tensor that is decoded to `out` go first: at once to where they are wanted, or to `tile`. */
+static int16_t *place_of(int16_t *tile, void *out, uint32_t done, target to)
+{
+    return to == TO_I16 ? (int16_t *)out + done : tile;
+}
+
+/* Takes so many symbols from `tile` to `out`, behind those done. */
+static cwb_error deliver(const cwb_tensor *tensor, const int16_t *tile, uint32_t count, void *out, uint32_t done, target to)
+{
+    uint32_t i;
+
+    if (to == TO_I8) {
+        for (i = 0; i < count; i++) {
+            if (tile[i] > INT8_MAX || tile[i] < INT8_MIN) {
+                return CWB_ERR_RANGE;
+            }
+            ((int8_t *)out)[done + i] = (int8_t)tile[i];
+        }
+    }
+#ifndef CWB_NO_FLOAT
+    if (to == TO_F32) {
+        for (i = 0; i < count; i++) {
+            ((float *)out)[done + i] = cwb_step(tensor) * (float)tile[i];
+        }
+    }
+#else
+    (void)tensor;
+#endif
+    return CWB_OK;
+}
+
+/* The CRC of what had the CRC `crc` and at most TILE symbols behind it. */
+#ifndef CWB_NO_CRC
+static uint32_t crc_of_symbols(uint32_t crc, const int16_t *symbols, uint32_t count)
+{
+#if LITTLE_ENDIAN_BYTES
+    return CWB_CRC32(crc, (const uint8_t *)symbols, (size_t)(2 * count));
+#else
+    uint8_t bytes[2 * TILE];
+    uint32_t i;
+
+    for (i = 0; i < count; i++) {
+        bytes[2 * i] = (uint8_t)((uint16_t)symbols[i] & 0xFF);
+        bytes[2 * i + 1] = (uint8_t)((uint16_t)symbols[i] >> 8);
+    }
+    return CWB_CRC32(crc, bytes, (size_t)(2 * count));
+#endif
+}
+#endif
+
 /* Decodes a coded tensor to `out`, which has room for all of it, and checks whatever can be checked. */
 static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scratch_bytes, void *out, target to)
 {
     int16_t tile[TILE];
     cwb_stream stream;
-    uint32_t done, now, i;
+    uint32_t done, now;
     cwb_error error;
 #ifndef CWB_NO_CRC
-    uint8_t bytes[2 * TILE];
     uint32_t crc = CWB_CRC32(0, tensor->payload, (size_t)tensor->payload_size);
 #endif
 
     error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
-    if (error != CWB_OK) {
-        return error;
-    }
-    for (done = 0; done < tensor->count; done += now) {
-        now = tensor->count - done < TILE ? tensor->count - done : TILE;
-        (void)cwb_read_i16(&stream, tile, (size_t)now);
-        for (i = 0; i < now; i++) {
-            int16_t symbol = tile[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign): now symbols are left */
+    for (done = 0; error == CWB_OK && done < tensor->count; done += now) {
+        int16_t *symbols = place_of(tile, out, done, to);
 
+        now = tensor->count - done < TILE ? tensor->count - done : TILE;
+        (void)cwb_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
-            bytes[2 * i] = (uint8_t)((uint16_t)symbol & 0xFF);
-            bytes[2 * i + 1] = (uint8_t)((uint16_t)symbol >> 8);
+        crc = crc_of_symbols(crc, symbols, now);
 #endif
-            if (to == TO_I16) {
-                ((int16_t *)out)[done + i] = symbol;
-            } else if (to == TO_I8) {
-                if (symbol > INT8_MAX) {
-                    return CWB_ERR_RANGE;
-                }
-                ((int8_t *)out)[done + i] = (int8_t)symbol;
-            }
-#ifndef CWB_NO_FLOAT
-            else if (to == TO_F32) {
-                ((float *)out)[done + i] = cwb_step(tensor) * (float)symbol;
-            }
-#endif
-        }
-#ifndef CWB_NO_CRC
-        crc = CWB_CRC32(crc, bytes, (size_t)(2 * now));
-#endif
+        error = deliver(tensor, symbols, now, out, done, to);
     }
-    error = cwb_end(&stream);
+    if (error == CWB_OK) {
+        error = cwb_end(&stream);
+    }
 #ifndef CWB_NO_CRC
     if (error == CWB_OK && crc != tensor->crc) {
         error = CWB_ERR_PAYLOAD_CRC;

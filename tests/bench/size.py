@@ -31,7 +31,7 @@ from cerwu_onnx.types import QuantizedTensor
 
 from . import decode, size_models
 from .size_changes import changes
-from .size_rows import CODERS, JSON, NO_TRELLIS, ROOT, Row, committed
+from .size_rows import CODERS, CRC_TABLES, JSON, NO_TRELLIS, ROOT, SMALL, Row, committed
 from .size_tables import PAGE, publish, show, tables
 
 if TYPE_CHECKING:
@@ -49,8 +49,15 @@ WEIGHTS = 16384
 TILE = 64
 """Symbols per read when streaming."""
 LEVELS = ("-Os", "-O2")
-BUILDS = ("", NO_TRELLIS)
-"""Build options of the decoder."""
+BUILDS = {
+    "": None,
+    NO_TRELLIS: {"kernels", "2 bits", "3 bits"},
+    **{option: {"kernels", "2 bits", "trellis"} for option in SMALL},
+    **{option: {"trellis"} for option in CRC_TABLES if option},
+}
+"""Build options of the decoder, words, and the weights that are then decoded; None: all."""
+FEW = ("Cortex-M0", "Cortex-M4")
+"""The targets of builds for size and of those with other CRCs, at -Os."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ def measure(target: Target, level: str, option: str, everything: Sequence[Payloa
     from tests.emu.decoder import ALL, MINIMAL, Decoder
     from tests.emu.elf import Elf
 
-    flags = [f"-D{option}"] if option else []
+    flags = [f"-D{word}" for word in option.split()]
+    chosen = BUILDS[option]
     program = build.program(target, folder, level, ALL, *flags)
     whole = Elf(build.decoder_object(target, folder, level, *flags)).sizes()
     least = {
@@ -117,7 +125,7 @@ def measure(target: Target, level: str, option: str, everything: Sequence[Payloa
     }
     rows = []
     for payload in everything:
-        if option == NO_TRELLIS and (payload.trellis or payload.weights > WEIGHTS):
+        if chosen is not None and payload.name not in chosen:
             continue
         decoder = Decoder(target, program, payload.content, count=True)
         calls = {"open": decoder.cost}
@@ -211,6 +219,8 @@ def main() -> int:
                 else:
                     print(f"{target.name} {level}", file=sys.stderr)
                     for option in BUILDS:
+                        if option not in ("", NO_TRELLIS) and (target.name not in FEW or level != "-Os"):
+                            continue
                         rows += measure(target, level, option, everything, Path(name))
     if arguments.profile:
         return 0

@@ -13,11 +13,14 @@ JSON = ROOT / "docs" / "benchmarks" / "size.json"
 CODERS = {"ans": "-DCWB_NO_ADAPTIVE", "adaptive": "-DCWB_NO_ANS"}
 """The coders, and what leaves the other one out of the decoder."""
 NO_TRELLIS = "CWB_NO_TRELLIS"
+SMALL = ("CWB_SMALL", "CWB_SMALL CWB_NO_V1 CWB_NO_EXPONENTS")
+CRC_TABLES = {"": 64, "CWB_CRC_SLICES=1": 1024, "CWB_CRC_SLICES=4": 4096}
+"""Build options, and the bytes of the tables that CRCs take with them."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of size.json. Sizes in bytes, instructions per weight; ``option`` is what the decoder was built with.
+    """One line of size.json. Sizes in bytes, instructions per weight; ``option``: what the decoder was built with.
 
     ``instructions``: streamed to int16, no CRC. ``_checked``: cwb_decode_i16, all CRCs. ``_float``: cwb_decode_f32.
     The last two are None where they were not measured. ``code`` and ``const``: the least link, open and stream.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .size_rows import CODERS, JSON, NO_TRELLIS, ROOT, Row
+from .size_rows import CODERS, CRC_TABLES, JSON, NO_TRELLIS, ROOT, SMALL, Row
 
 PAGE = ROOT / "docs" / "mcu.md"
 BEGIN, END = "<!-- make size: begin -->", "<!-- make size: end -->"
@@ -50,6 +50,33 @@ def no_trellis_table(rows: Sequence[Row]) -> list[list[str]]:
         sizes = [row.code, row.const, row.code_whole, row.const_whole]
         figures = [f"{group[name].instructions:.1f}" for name in names]
         table.append([row.coder, row.target, row.level, *(f"{size:,}" for size in sizes), *figures])
+    return table
+
+
+def small_table(rows: Sequence[Row]) -> list[list[str]]:
+    """What builds for size cost: flash, and instructions per weight."""
+    found = [(option, group) for option in SMALL for group in groups([row for row in rows if row.option == option])]
+    names = list(found[0][1]) if found else []
+    table = [["built with", "coder", "target", "level", "least code", "+ const", "all code", "+ const", *names]]
+    for option, group in found:
+        row = next(iter(group.values()))
+        sizes = [row.code, row.const, row.code_whole, row.const_whole]
+        figures = [f"{group[name].instructions:.1f}" for name in names]
+        table.append([option, row.coder, row.target, row.level, *(f"{size:,}" for size in sizes), *figures])
+    return table
+
+
+def crc_table(rows: Sequence[Row]) -> list[list[str]]:
+    """What checking takes, by the tables of CRCs: where both were measured, without checks and with them."""
+    table = [["built with", "bytes of tables", "coder", "target", "level", "not checked", "checked"]]
+    others = [row for row in rows if row.option in CRC_TABLES and row.option]
+    measured = {(row.target, row.level, row.payload) for row in others}
+    for row in sorted(rows, key=lambda row: (row.coder, row.target)):
+        if row.option in CRC_TABLES and (row.target, row.level, row.payload) in measured:
+            size = f"{CRC_TABLES[row.option]:,}"
+            checked = f"{row.instructions_checked:.1f}"
+            figures = [f"{row.instructions:.1f}", checked]
+            table.append([row.option or "-", size, row.coder, row.target, row.level, *figures])
     return table
 
 
@@ -119,6 +146,8 @@ def tables(rows: Sequence[Row]) -> list[tuple[str, list[list[str]], int]]:
         ("Instructions per weight", instruction_table(full), 3),
         ("Bytes", byte_table(full), 3),
         ("Built with CWB_NO_TRELLIS: bytes, and instructions per weight", no_trellis_table(rows), 3),
+        ("Built for size: bytes, and instructions per weight", small_table(rows), 4),
+        ("CRCs: instructions per weight, trellis", crc_table(rows), 1),
         ("Others, measured earlier: 65,536 Laplace weights, H = 3.018 bits", reference_table(), 1),
     ]
 

@@ -465,7 +465,6 @@ OPTIONS = {
     "NO_V1": "",
     "NO_NAMES": "",
     "NO_CRC": "",
-    "CRC32=other_crc": "",
 }
 
 
@@ -558,8 +557,9 @@ def test_version_1_was_left_out(build_harness: BuildHarness, tmp_path: Path) -> 
         assert harness("status", tmp_path / "f").stdout.split() == [str(code).encode()]
 
 
-def test_a_crc_function_from_outside(build_harness: BuildHarness, tmp_path: Path) -> None:
-    harness = build_harness("-DCWB_CRC32=other_crc")
+@pytest.mark.parametrize("option", ["CRC32=other_crc", "CRC_SLICES=1", "CRC_SLICES=4"])
+def test_other_crcs_find_damage(build_harness: BuildHarness, tmp_path: Path, option: str) -> None:
+    harness = build_harness(f"-DCWB_{option}")
     (tmp_path / "f").write_bytes(small_file())
     assert int(harness("flips", tmp_path / "f").stdout) == 8 * len(small_file())
 

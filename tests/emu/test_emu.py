@@ -248,7 +248,20 @@ class TestDecoder:
 
 
 @pytest.mark.parametrize(
-    "option", ["", "NO_FLOAT", "NO_ANS", "NO_ADAPTIVE", "NO_TRELLIS", "NO_EXPONENTS", "NO_V1", "NO_NAMES", "NO_CRC"]
+    "option",
+    [
+        "",
+        "NO_FLOAT",
+        "NO_ANS",
+        "NO_ADAPTIVE",
+        "NO_TRELLIS",
+        "NO_EXPONENTS",
+        "NO_V1",
+        "NO_NAMES",
+        "NO_CRC",
+        "SMALL",
+        "CRC_SLICES=4",
+    ],
 )
 @pytest.mark.parametrize("machine", [*targets.COMPILED_ONLY, *targets.BY_NAME])
 def test_compiles_without_warnings(folder: Path, machine: str, option: str) -> None:
