@@ -1,7 +1,7 @@
 """Updates over the air on an emulated Cortex-M4: decoder_c/examples/ota with a flash whose power can fail.
 
-``python -m tests.emu.ota old.cwb new.cwb`` installs the delta new.cwb over old.cwb, cuts the power at each step of it,
-damages what is sent, and prints what the machine did and what it cost.
+``python -m tests.emu.ota old.cwb new.cwb`` installs the delta new.cwb over old.cwb, damages what is sent, cuts the
+power, and prints what the machine did and what it cost. Without files: a sample model, and the same with weights that moved.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 
+import cerwu_onnx
 from cerwu_onnx.container import reader
 from cerwu_onnx.container.reader import Container
+from cerwu_onnx.firmware.index import scratch_bytes
 
 from . import build
 from .elf import Elf
@@ -24,8 +28,12 @@ from .machine import Machine
 from .targets import M4, Target
 
 EXAMPLE = build.DECODER / "examples" / "ota"
+SAMPLE = build.ROOT / "sample_models" / "fashion_dscnn"
 ENTRIES = ("emu_install", "emu_boot", "emu_weights")
 PAGE, MARKER, UNIT = 512, 16, 8
+CHANGES_SCRATCH = 152
+"""CWB_SCRATCH_ADAPTIVE: what a stream of changes takes beside that of the base's tensor."""
+
 ENOUGH = 1 << 30
 """Units of power that no update takes."""
 
@@ -33,9 +41,12 @@ STEPS = 60
 """Places of damage, and of power cuts, that the report tries."""
 
 
-def program(target: Target, folder: Path, slot_bytes: int) -> Elf:
-    """Build the example with slots of ``slot_bytes``, a multiple of :data:`PAGE`."""
-    flags = ["-Os", f"-I{EXAMPLE}", f"-DSLOT_PAGES={slot_bytes // PAGE}"]
+def program(target: Target, folder: Path, delta: bytes, *models: Container) -> Elf:
+    """Build the example with room for this delta, and scratch memory for the tensors of these models."""
+    pages = -(-(MARKER + len(delta)) // PAGE)
+    coded = [record for model in models for record in model.tensors if record.is_coded]
+    scratch = max(scratch_bytes(record) for record in coded) + CHANGES_SCRATCH
+    flags = ["-Os", f"-I{EXAMPLE}", f"-DSLOT_PAGES={pages}", f"-DSCRATCH_BYTES={scratch}"]
     sources = [EXAMPLE / "ota.c", build.HERE / "ota_stub.c", build.DECODER / "cwb.c"]
     objects = [build.compile_object(target.zig, path, folder / f"{path.stem}.o", *flags) for path in sources]
     return build.link(target, objects, ENTRIES, folder / "ota.elf")
@@ -121,28 +132,41 @@ def symbols(container: Container) -> npt.NDArray[np.int16]:
     return np.concatenate([container.symbols(record).ravel() for record in container.tensors if record.is_coded])
 
 
-def slot_for(delta: bytes) -> int:
-    """Bytes of whole pages for a marker and a delta."""
-    return -(-(MARKER + len(delta)) // PAGE) * PAGE
-
-
 def main() -> None:
     """Install, damage, cut the power; print."""
     parser = argparse.ArgumentParser(prog="python -m tests.emu.ota", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("base", type=Path, help="what the device has: a .cwb file")
-    parser.add_argument("delta", type=Path, help="what it receives: compress --base")
+    parser.add_argument("base", type=Path, nargs="?", help="what the device has: a .cwb file")
+    parser.add_argument("delta", type=Path, nargs="?", help="what it receives: compress --base")
     chosen = parser.parse_args()
-    base, delta = chosen.base.read_bytes(), chosen.delta.read_bytes()
-    old, new = reader.parse(base), reader.parse(delta, reader.parse(base))
     with tempfile.TemporaryDirectory() as folder:
-        elf = program(M4, Path(folder), slot_for(delta))
+        if chosen.delta is None:
+            chosen.base, chosen.delta = sample(Path(folder))
+        base, delta = chosen.base.read_bytes(), chosen.delta.read_bytes()
+        old, new = reader.parse(base), reader.parse(delta, reader.parse(base))
+        elf = program(M4, Path(folder), delta, old, new)
         for line in report(Device(M4, elf, base), delta, old, new):
             print(line)
+
+
+def sample(folder: Path) -> tuple[Path, Path]:
+    """A base and a delta: fashion_dscnn, and each of its tensors with noise of 3 % of its own spread."""
+    data = SAMPLE / "calib.npz"
+    cerwu_onnx.compress(SAMPLE / "model.onnx", folder / "old.cwb", calib=data)
+    model = onnx.load(SAMPLE / "model.onnx")
+    random = np.random.default_rng(1)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        later = values + 0.03 * values.std() * random.normal(size=values.shape)
+        tensor.CopyFrom(numpy_helper.from_array(later.astype(np.float32), tensor.name))
+    onnx.save(model, folder / "new.onnx")
+    cerwu_onnx.compress(folder / "new.onnx", folder / "new.cwb", calib=data, base=folder / "old.cwb")
+    return folder / "old.cwb", folder / "new.cwb"
 
 
 def report(device: Device, delta: bytes, old: Container, new: Container) -> list[str]:
     """What the machine did, and what it cost, in lines."""
     before, after = symbols(old), symbols(new)
+    sizes = device.machine.elf.sizes()
     lines = [f"base {len(old.data):,} bytes, delta {len(delta):,} bytes, {len(after):,} coded weights"]
     device.boot(count=True)
     lines.append(f"reset without an update: {device.instructions:,} instructions")
@@ -150,7 +174,8 @@ def report(device: Device, delta: bytes, old: Container, new: Container) -> list
     plain = device.instructions
     empty = device.flash
     error, units = device.install(delta, count=True)
-    lines.append(f"receive, check, switch over: {'done' if error == 0 else error}, {device.instructions:,} instructions")
+    assert error == 0, error
+    lines.append(f"receive, check, switch over: {device.instructions:,} instructions")
     assert device.boot(count=True) == 1
     lines.append(f"reset with the update: {device.instructions:,} instructions")
     assert np.array_equal(device.weights(count=True), after)
@@ -158,7 +183,8 @@ def report(device: Device, delta: bytes, old: Container, new: Container) -> list
         f"weights, instructions each: {plain / len(after):.1f} of the base, "
         f"{device.instructions / len(after):.1f} of base and delta"
     )
-    lines.append(f"stack {device.stack:,} bytes; no RAM for weights")
+    variables = sizes.variables - len(empty)
+    lines.append(f"RAM: {variables:,} bytes of variables, {device.stack:,} of stack; code {sizes.code:,} bytes")
     device.flash = empty
     outcome = Counter[str]()
     for place in np.unique(np.linspace(0, len(delta) - 1, STEPS).astype(int)):
@@ -173,7 +199,8 @@ def report(device: Device, delta: bytes, old: Container, new: Container) -> list
     for power in sorted({*np.linspace(0, units - 1, STEPS).astype(int).tolist(), *range(units - MARKER, units + 1)}):
         device.install(delta, power=power)
         found = device.booted().symbols
-        outcome["old model" if np.array_equal(found, before) else "new" if np.array_equal(found, after) else "none"] += 1
+        is_old, is_new = np.array_equal(found, before), np.array_equal(found, after)
+        outcome["old model" if is_old else "new" if is_new else "none"] += 1
         device.flash = empty
     lines.append(f"power cut after 0 to {units} steps of flash: {told(outcome)}")
     return lines

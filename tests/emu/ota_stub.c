@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the emulated machine runs of decoder_c/examples/ota: a flash whose power can fail, and the calls of an
- * application. ota.py mirrors struct job.
+ * application. ota.py mirrors struct job; SLOT_PAGES and SCRATCH_BYTES come from there.
  *
  * Flash is an array in RAM that outlives resets. An erased bit is 1, and programming clears bits. Each page that is erased
  * and each byte that is programmed takes one unit of power. The step that finds none left is half done: some bits of the
@@ -10,9 +10,6 @@
 #include "ota.h"
 
 #define PAGE 512
-#ifndef SLOT_PAGES
-#define SLOT_PAGES 8
-#endif
 #define TILE 64
 
 struct job {
@@ -35,7 +32,7 @@ static int dead;
 
 static ota_model model;
 static ota_update update;
-static uint16_t scratch[(CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE) / sizeof(uint16_t)];
+static uint16_t scratch[SCRATCH_BYTES / sizeof(uint16_t)];
 
 /* Is there power for a step? *half: for half of it. */
 static int step(int *half)

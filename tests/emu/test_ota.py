@@ -1,4 +1,4 @@
-"""Updates over the air on an emulated Cortex-M4: the base, or a whole update, whatever is sent and whenever power fails."""
+"""Updates over the air on an emulated Cortex-M4: the old model or the new one, whatever is sent, whenever power fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPACE, WRONG_BASE = -15, -19
 
 @pytest.fixture(scope="module")
 def elf(tmp_path_factory: pytest.TempPathFactory) -> Elf:
-    return ota.program(M4, tmp_path_factory.mktemp("ota"), ota.slot_for(FIRST))
+    return ota.program(M4, tmp_path_factory.mktemp("ota"), FIRST, CONTAINER, reader.parse(FIRST, CONTAINER))
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ typedef struct {
 /* At reset: opens the base and the newest delta that is whole. The error is the base's. */
 cwb_error ota_start(ota_model *model, const void *base, size_t size);
 
-/* A tensor of the model, to be read by cwb_delta_begin and cwb_delta_read_i8: of base and delta side by side, or of the base alone. */
+/* A tensor of the model, for cwb_delta_begin and cwb_delta_read_i8: of base and delta side by side, or of the base. */
 cwb_error ota_tensor(const ota_model *model, uint32_t index, cwb_changed *tensor);
 
 /* A delta that is being received. */
@@ -49,8 +49,8 @@ typedef struct {
     uint8_t unit[OTA_UNIT];
 } ota_update;
 
-/* Erases the other slot; takes pieces of any size in turn; checks the delta and makes it the model that the next ota_start finds.
- * Scratch memory: CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE is enough for every delta. */
+/* Erase the other slot; take pieces of any size in turn; check the delta and make it the model that the next ota_start
+ * finds. Scratch memory: CWB_MAX_SCRATCH + CWB_SCRATCH_ADAPTIVE is enough for every delta. */
 int ota_begin(ota_update *update, const ota_model *model);
 int ota_write(ota_update *update, const uint8_t *data, size_t size);
 int ota_finish(ota_update *update, uint16_t *scratch, size_t scratch_bytes);
