@@ -1,7 +1,8 @@
 """Updates over the air on an emulated Cortex-M4: decoder_c/examples/ota with a flash whose power can fail.
 
 ``python -m tests.emu.ota old.cwb new.cwb`` installs the delta new.cwb over old.cwb, damages what is sent, cuts the
-power, and prints what the machine did and what it cost. Without files: a sample model, and the same with weights that moved.
+power, and prints what the machine did and what it cost. Without files: a sample model, and the same with weights that
+moved.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Updates over the air: a base in flash that is never written, and deltas received beside it. docs/deltas.md explains it.
+ * Updates over the air: a base in flash that is never written, and deltas received beside it (docs/deltas.md).
  *
  * Two slots of flash take deltas in turn. A slot begins with a marker of 16 bytes, then comes the delta. The marker is
  * written last, when the delta has been checked where it lies; until then the model is what it was before. At each
