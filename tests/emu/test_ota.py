@@ -1,4 +1,4 @@
-"""Updates over the air on an emulated Cortex-M4: the old model or the new one, whatever is sent and when power fails."""
+"""Updates over the air on an emulated Cortex-M4: the old model or the new one, whatever is sent or fails."""
 
 from __future__ import annotations
 
