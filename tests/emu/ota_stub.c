@@ -5,8 +5,8 @@
  *
  * Flash is an array in RAM that outlives resets. An erased bit is 1, and programming clears bits. Each page that is
  * erased and each byte that is programmed takes one unit of power. The step that finds none left is half done: some
- * bits of the page are erased, or some of the byte programmed. After it nothing reaches the flash until the host resets the
- * machine.
+ * bits of the page are erased, or some of the byte programmed. After it nothing reaches the flash until the host resets
+ * the machine.
  */
 #include "ota.h"
 
