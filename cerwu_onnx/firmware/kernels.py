@@ -16,7 +16,8 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.firmware.index import fits_int8
 from cerwu_onnx.firmware.requantize import integer_bias, requantization
 
-_KEYS = {"input", "output", "input_zero", "output_zero", "bias", "axis"}
+_INT8 = {"input_zero": 0, "output_zero": 0, "output_min": -128, "output_max": 127}
+_KEYS = {"input", "output", "bias", "axis", *_INT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ class KernelScales:
         bias: name of the tensor that is added, if any.
         axis: the weight's axis of outputs. None takes the last axis if a matrix is stored in that order
             (``AXIS0_LAST``: axis 1), else 0.
+        input_zero: zero point of the input.
+        output_zero: zero point of the output.
+        output_min, output_max: the least and the greatest output: the limits of an activation function.
     """
 
     input: float
@@ -37,6 +41,8 @@ class KernelScales:
     axis: int | None = None
     input_zero: int = 0
     output_zero: int = 0
+    output_min: int = -128
+    output_max: int = 127
 
 
 def scales_text(scales: Mapping[str, KernelScales]) -> str:
@@ -122,17 +128,17 @@ def _bias(
 def _scales(where: str, entry: Any) -> KernelScales:
     """One entry of the JSON file, with its types checked."""
     if not isinstance(entry, dict) or not {"input", "output"} <= entry.keys() <= _KEYS:
-        raise UsageError(f"{where}: give input and output, and optionally input_zero, output_zero, bias and axis")
+        raise UsageError(f"{where}: give input and output, and optionally bias, axis, {', '.join(_INT8)}")
     numbers = [entry["input"], entry["output"]]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
         raise UsageError(f"{where}: input and output must be numbers")
     bias, axis = entry.get("bias"), entry.get("axis")
     if not isinstance(bias, (str, type(None))) or not isinstance(axis, (int, type(None))) or isinstance(axis, bool):
         raise UsageError(f"{where}: bias must be a tensor's name, and axis a number")
-    zeros = [entry.get("input_zero", 0), entry.get("output_zero", 0)]
-    if not all(isinstance(zero, int) and not isinstance(zero, bool) and -128 <= zero <= 127 for zero in zeros):
-        raise UsageError(f"{where}: input_zero and output_zero must be whole numbers from -128 to 127")
+    integers = {key: entry.get(key, default) for key, default in _INT8.items()}
+    if not all(type(value) is int and -128 <= value <= 127 for value in integers.values()):
+        raise UsageError(f"{where}: {', '.join(_INT8)} must be whole numbers from -128 to 127")
     try:
-        return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis, *zeros)
+        return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis, **integers)
     except OverflowError:
         raise UsageError(f"{where}: input or output exceeds every float") from None

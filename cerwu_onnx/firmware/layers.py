@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cerwu_onnx.firmware import c_source
 from cerwu_onnx.firmware.kernels import KernelScales
@@ -84,12 +84,12 @@ def grid_text(
     upper = name.upper()
     lines = []
     for weight, entry in scales.items():
-        for side, scale, zero in (
-            ("INPUT", entry.input, entry.input_zero),
-            ("OUTPUT", entry.output, entry.output_zero),
-        ):
-            lines.append(f"#define {upper}_{side}_SCALE_{labels[weight]} {c_source.float_literal(scale)}")
-            lines.append(f"#define {upper}_{side}_ZERO_{labels[weight]} ({zero})")
+        for kind, value in asdict(entry).items():
+            if kind in ("input", "output"):
+                lines.append(f"#define {upper}_{kind.upper()}_SCALE_{labels[weight]} {c_source.float_literal(value)}")
+            elif kind not in ("bias", "axis"):
+                literal = f"({value})" if value < 0 else value
+                lines.append(f"#define {upper}_{kind.upper()}_{labels[weight]} {literal}")
     listed = [
         f"    LAYER({kind}, {labels[weight]}, {labels[weight].lower()}, "
         f"{f'{name}_bias_{labels[weight].lower()}' if scales[weight].bias else '0'})"

@@ -1,18 +1,18 @@
 """Grids of activations for int8 kernels: which values share one, and what range the calibration data gives each.
 
-A layer's output is quantised behind what a kernel does on the way: the bias that is added, and Relu or Clip, whose limits
-become ends of the range, so that saturation computes them. Pools and nodes that only move elements keep the grid of what
-they read. A range reaches from the least to the greatest value of the data, and contains 0, which int8 represents
-exactly; it is divided into 255 steps.
+A layer's output is quantised behind what a kernel does on the way: it adds the bias, and clamps to the limits of Relu or
+Clip. Pools, and nodes that only move elements, keep the grid of what they read. A range reaches from the least to the
+greatest value of the data, and contains 0, which int8 represents exactly; it is divided into 255 steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from cerwu_onnx.calibration import Source
 from cerwu_onnx.calibration.collect import open_session, run_session
@@ -39,6 +39,7 @@ class Int8Layer:
         axis: the weight's axis of outputs.
         input, output: the values that the kernel reads and writes.
         bias: the tensor that it adds, if any.
+        limits: the least and the greatest output.
     """
 
     weight: str
@@ -46,6 +47,7 @@ class Int8Layer:
     input: str
     output: str
     bias: str | None
+    limits: tuple[float, float]
 
 
 def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str, KernelScales], dict[str, str]]:
@@ -69,7 +71,7 @@ def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str
     layers, left = int8_layers(model, compressed)
     if not layers:
         raise UsageError("no layer of this file fits int8 kernels: [layers] with bits = 8 keeps symbols small enough")
-    groups = _shared_grids(model)
+    groups = _shared_grids(model, {layer.output for layer in layers})
     wanted = {group for layer in layers for name in (layer.input, layer.output) for group in [groups.get(name, name)]}
     values = sorted({name for name, group in groups.items() if group in wanted} | wanted)
     ranges = _measure(model, values, source)
@@ -82,7 +84,10 @@ def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str
         (read, read_zero), (written, written_zero) = (
             grids[groups.get(name, name)] for name in (layer.input, layer.output)
         )
-        found[layer.weight] = KernelScales(read, written, layer.bias, layer.axis, read_zero, written_zero)
+        least, greatest = (int(np.clip(np.rint(written_zero + end / written), -128, 127)) for end in layer.limits)
+        found[layer.weight] = KernelScales(
+            read, written, layer.bias, layer.axis, read_zero, written_zero, least, greatest
+        )
     return found, left
 
 
@@ -123,12 +128,28 @@ def int8_layers(model: onnx.ModelProto, compressed: CompressedModel) -> tuple[li
                 added = [name for name in following.input if name in constants]
                 if added and list(constants[added[0]].dims) == [constants[weight].dims[1]]:
                     bias, output = added[0], following.output[0]
+            limits = (-np.inf, np.inf)
             following = _only_reader(output, readers)
-            if following is not None and following.op_type in ("Relu", "Clip"):
-                output = following.output[0]
+            clamp = None if following is None else _limits(following, constants)
+            if following is not None and clamp is not None:
+                output, limits = following.output[0], clamp
             axis = 0 if node.op_type == "Conv" or given.get("transB", 0) else 1
-            layers.append(Int8Layer(weight, axis, first, output, bias))
+            layers.append(Int8Layer(weight, axis, first, output, bias, limits))
     return [layer for layer in layers if layer.weight not in left], left
+
+
+def _limits(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> tuple[float, float] | None:
+    """What a Relu or Clip clamps to; None for another node, or limits that are computed."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    if node.op_type != "Clip" or not set(filter(None, node.input[1:])) <= constants.keys():
+        return None
+    given = attributes_of(node)
+    ends = [given.get("min", -np.inf), given.get("max", np.inf)]
+    for index, name in enumerate(node.input[1:]):
+        if name:
+            ends[index] = numpy_helper.to_array(constants[name]).item()
+    return float(ends[0]), float(ends[1])
 
 
 def _readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto | None]]:
@@ -147,17 +168,12 @@ def _only_reader(name: str, readers: dict[str, list[onnx.NodeProto | None]]) -> 
     return reading[0] if len(reading) == 1 else None
 
 
-def _shared_grids(model: onnx.ModelProto) -> dict[str, str]:
-    """The values that share a grid with others, by name: the first of them stands for all."""
-    constants, fused = constant_tensors(model), set()
-    readers = _readers(model)
-    for node in model.graph.node:  # what a kernel computes on the way is no value that has a grid
-        following = _only_reader(node.output[0], readers)
-        if node.op_type in ("Conv", "Gemm", "MatMul", "Add") and following is not None:
-            fused |= {following.output[0]} if following.op_type in ("Relu", "Clip") else set()
+def _shared_grids(model: onnx.ModelProto, written: Container[str]) -> dict[str, str]:
+    """The values that share a grid with others, by name: the first of them stands for all. Kernels write ``written``."""
+    constants = constant_tensors(model)
     found: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type not in _KEEP or node.output[0] in fused:
+        if node.op_type not in _KEEP or node.output[0] in written:
             continue
         names = [name for name in (*node.input, node.output[0]) if name and name not in constants]
         if node.op_type != "Concat":
@@ -174,7 +190,7 @@ def _measure(model: onnx.ModelProto, values: Iterable[str], source: Source) -> d
     inputs = {value.name for value in model.graph.input}
     fetched = [name for name in values if name not in inputs]
     session = open_session(model, fetched)
-    found = {name: (np.inf, -np.inf) for name in values}
+    found = dict.fromkeys(values, (np.inf, -np.inf))
     for feed in source.batches(BATCH):
         arrays = {**feed, **run_session(session, fetched, feed)}
         for name, (least, greatest) in found.items():
