@@ -1,8 +1,8 @@
 """Grids of activations for int8 kernels: which values share one, and what range the calibration data gives each.
 
-A layer's output is quantised behind what a kernel does on the way: it adds the bias, and clamps to the limits of Relu or
-Clip. Pools, and nodes that only move elements, keep the grid of what they read. A range reaches from the least to the
-greatest value of the data, and contains 0, which int8 represents exactly; it is divided into 255 steps.
+A layer's output is quantised behind what a kernel does on the way: it adds the bias, and clamps to the limits of Relu
+or Clip. Pools, and nodes that only move elements, keep the grid of what they read. A range reaches from the least to
+the greatest value of the data, and contains 0, which int8 represents exactly; it is divided into 255 steps.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _only_reader(name: str, readers: dict[str, list[onnx.NodeProto | None]]) -> 
 
 
 def _shared_grids(model: onnx.ModelProto, written: Container[str]) -> dict[str, str]:
-    """The values that share a grid with others, by name: the first of them stands for all. Kernels write ``written``."""
+    """The values that share a grid, by name: the first of them stands for all. Kernels write ``written``."""
     constants = constant_tensors(model)
     found: dict[str, str] = {}
     for node in model.graph.node:
