@@ -65,8 +65,6 @@ def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str
         CalibrationError: the data does not fit the model, or an activation holds NaN or infinity.
         CorruptFileError: the file is damaged.
     """
-    if not compressed.has_graph:
-        raise UsageError("the file holds weights only, no graph to run: compress without --weights-only")
     model = compressed.to_onnx()
     layers, left = int8_layers(model, compressed)
     if not layers:

@@ -125,3 +125,10 @@ def on_machine(
     output = np.frombuffer(machine.read(target, 4 * outputs), "<f4")
     sizes = elf.sizes()
     return Run(output, machine.stack_used, counted, sizes.code, sizes.const)
+
+
+def functions(compiled: Path) -> set[str]:
+    """Names of the functions in an object file."""
+    from .elf import Elf
+
+    return {symbol.name for symbol in Elf(compiled).symbols() if symbol.code}
