@@ -8,8 +8,8 @@
  *     cerwu-onnx export-c model.cwb firmware --name model --scales scales.json
  *
  * Nothing here names a layer: the table comes from MODEL_INT8_LAYERS in model.h. So this file runs every network whose
- * layers follow each other, with nothing between them but activation functions and one mean over all positions. What else
- * a network has (sums, pools, Flatten of an image) is to be added here.
+ * layers follow each other, with nothing between them but activation functions and one mean over all positions. What
+ * else a network has (sums, pools, Flatten of an image) is to be added here.
  *
  * The arena: the layer's input at one end, its output at the other, its weights and the kernel's buffer between them.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * See arm_nnfunctions.h. The arithmetic is that of TensorFlow Lite's integer kernels: sums in int32, then
- * sum * multiplier * 2^(shift - 31) in two roundings: of the product by 2^31 (halves up), then of the shift to the right
- * (halves away from 0).
+ * sum * multiplier * 2^(shift - 31) in two roundings: of the product by 2^31 (halves up), then of the shift to the
+ * right (halves away from 0).
  */
 #include "arm_nnfunctions.h"
 
@@ -30,8 +30,8 @@ typedef struct {
     const cmsis_nn_dims *input_dims, *filter_dims;
 } window;
 
-/* The products of a window: of `channels` input channels from `first` on. Their weights begin at filter[offset], and each
- * tap has its own `taps` weights further on. What lies in the padding stands for 0. */
+/* The products of a window: of `channels` input channels from `first` on. Their weights begin at filter[offset], and
+ * each tap has its own `taps` weights further on. What lies in the padding stands for 0. */
 static int32_t sum_of(const window *of, int32_t y, int32_t x, int32_t first, int32_t channels, int32_t offset,
                       int32_t taps)
 {
