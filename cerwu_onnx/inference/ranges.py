@@ -112,7 +112,7 @@ def int8_layers(model: onnx.ModelProto, compressed: CompressedModel) -> tuple[li
         given = attributes_of(node)
         if not fits_int8(records[weight]):
             left[weight] = "its symbols do not fit int8"
-        elif weight == first or len(constants[weight].dims) not in ((4,) if node.op_type == "Conv" else (2,)):
+        elif first in constants or len(constants[weight].dims) not in ((4,) if node.op_type == "Conv" else (2,)):
             left[weight] = f"no kernel computes this {node.op_type}"
         elif weight in {layer.weight for layer in layers}:
             left[weight] = "several nodes use it"
@@ -192,10 +192,11 @@ def _measure(model: onnx.ModelProto, values: Iterable[str], source: Source) -> d
     for feed in source.batches(BATCH):
         arrays = {**feed, **run_session(session, fetched, feed)}
         for name, (least, greatest) in found.items():
-            array = np.asarray(arrays[name])
+            with np.errstate(over="ignore"):
+                array = np.asarray(arrays[name], np.float32)
             if not np.isfinite(array).all():
                 raise CalibrationError(f"the value {name!r} holds NaN or infinity for some sample")
-            found[name] = min(least, float(array.min())), max(greatest, float(array.max()))
+            found[name] = float(array.min(initial=least)), float(array.max(initial=greatest))
     if np.inf in (least for least, _ in found.values()):
         raise CalibrationError("the calibration data holds no sample")
     return found
