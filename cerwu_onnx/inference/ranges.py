@@ -58,7 +58,8 @@ def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str
         source: data whose least and greatest activations become the ranges.
 
     Returns:
-        The grids by weight, in the order in which the graph runs, and a reason for each layer that has none.
+        The grids by weight, in the order in which the graph runs, and a reason for each Conv, Gemm and MatMul that has
+        none.
 
     Raises:
         UsageError: the file holds no graph, or no layer fits.
@@ -146,8 +147,8 @@ def _limits(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> 
     ends = [given.get("min", -np.inf), given.get("max", np.inf)]
     for index, name in enumerate(node.input[1:]):
         if name:
-            ends[index] = numpy_helper.to_array(constants[name]).item()
-    return float(ends[0]), float(ends[1])
+            ends[index] = numpy_helper.to_array(constants[name]).max(initial=-np.inf)
+    return (float(ends[0]), float(ends[1])) if ends[0] <= ends[1] else None
 
 
 def _readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto | None]]:

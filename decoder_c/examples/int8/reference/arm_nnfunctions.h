@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A stand-in for CMSIS-NN: the functions that ds_cnn.c calls, with the same parameters and results, in plain C. It is
- * for hosts, for tests, and for processors that CMSIS-NN does not know; on a Cortex-M put CMSIS-NN (4.0 to 7.0) on the
- * include path in its place, whose functions give the same numbers and are several times faster.
+ * for hosts, for tests, and for processors that CMSIS-NN does not know. On a Cortex-M put CMSIS-NN (4.0 to 7.0) on the
+ * include path in its place: its functions are several times faster, and give the same numbers unless they are built
+ * with CMSIS_NN_USE_SINGLE_ROUNDING.
  *
  * Tensors are channels last. A weight is OHWI for a convolution, HWO for a depthwise one, rows for a matrix.
  */
