@@ -65,15 +65,14 @@ def measure(name: str, source: Path, test: str, folder: Path) -> list[str]:
     scores = [(answers.argmax(axis=1) == labels).mean() for answers in (floats, weights, integers)]
     same = (integers.argmax(axis=1) == weights.argmax(axis=1)).mean()
     lines.append("  " + ", ".join(f"{score:.2%}" for score in scores) + f"; the last two answer alike on {same:.2%}")
-    run = int8.on_machine(firmware_folder, folder, inputs[0], classes, count=True)
+    device = int8.OnMachine(firmware_folder, folder, inputs[0].size, classes)
+    run, flash = device.run(inputs[0], count=True), device.elf.sizes()
     assert np.array_equal(run.output, integers[0])
-    coded = {symbol for symbol in run.instructions if symbol in int8.functions(folder / "cwb.o")}
-    decoding = sum(run.instructions[symbol] for symbol in coded)
-    constants = run.constants - firmware.flash
+    constants = flash.const - firmware.flash
     lines += [
-        f"  flash: {firmware.flash:,} bytes of weights, {constants:,} of constants and tables, {run.code:,} of code",
-        f"  RAM: {host.arena:,} bytes of arena, {firmware.scratch:,} of scratch, {run.stack:,} of stack",
-        f"  instructions of a run: {decoding:,} to decode, {run.instructions.total() - decoding:,} to compute",
+        f"  flash: {firmware.flash:,} bytes of weights, {constants:,} of constants and tables, {flash.code:,} of code",
+        f"  RAM: {device.arena:,} bytes of arena, {firmware.scratch:,} of scratch, {run.stack:,} of stack",
+        f"  instructions of a run: {run.decoding:,} to decode, {run.computing:,} to compute",
     ]
     return lines
 

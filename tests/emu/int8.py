@@ -20,13 +20,16 @@ from cerwu_onnx.inference.layers import layers_of
 from cerwu_onnx.inference.ranges import kernel_scales
 from cerwu_onnx.opened import CompressedModel
 
+from . import build
+from .elf import Elf
+from .machine import Machine
+from .targets import M4F
+
 Floats = npt.NDArray[np.float32]
 
-HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "decoder_c" / "examples" / "int8"
+EXAMPLE = build.DECODER / "examples" / "int8"
 KERNELS = EXAMPLE / "reference"
-SOURCES = (EXAMPLE / "ds_cnn.c", KERNELS / "arm_nn_reference.c", HERE / "int8_stub.c")
-STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+SOURCES = (EXAMPLE / "ds_cnn.c", KERNELS / "arm_nn_reference.c", build.HERE / "int8_stub.c")
 ENTRIES = ("emu_start", "emu_arena", "emu_run")
 
 
@@ -51,7 +54,7 @@ class Host:
         library = folder / "int8.so"
         files = [*SOURCES, folder / "model.c", folder / "cwb.c"]
         includes = [f"-I{path}" for path in (folder, EXAMPLE, KERNELS)]
-        command = [compiler, "-std=c99", "-O2", *STRICT, "-fPIC", "-shared", *includes, *files, "-o", library]
+        command = [compiler, "-std=c99", "-O2", *build.STRICT, "-fPIC", "-shared", *includes, *files, "-o", library]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         self._library = ctypes.CDLL(str(library))
@@ -78,57 +81,53 @@ class Host:
 
 @dataclass
 class Run:
-    """What a run on a machine gave and took: instructions by function, if they were counted, and bytes."""
+    """What a run on a machine gave, its stack in bytes, and instructions if they were counted."""
 
     output: Floats
     stack: int
-    instructions: Counter[str]
-    code: int
-    constants: int
+    decoding: int
+    computing: int
 
 
-def on_machine(
-    folder: Path, objects: Path, values: Floats, outputs: int, *, count: bool = False
-) -> tuple[Run, int, int]:
-    """Run one input on an emulated Cortex-M4.
+class OnMachine:
+    """The network on an emulated Cortex-M4F, started.
 
     Args:
         folder: what :func:`firmware` gives, written.
         objects: where the compiler writes.
-        values: the input.
-        outputs: elements of the output.
-        count: count instructions; slower.
+        inputs, outputs: elements of the input and of the output.
+
+    Attributes:
+        arena: bytes of memory that a run takes.
+        elf: the program.
     """
-    from . import build
-    from .machine import Machine
-    from .targets import M4F
 
-    flags = [f"-I{folder}", f"-I{EXAMPLE}", f"-I{KERNELS}", "-Os"]
-    files = [*SOURCES, folder / "model.c", folder / "cwb.c"]
-    made = [build.compile_object(M4F.zig, path, objects / f"{path.stem}.o", *flags) for path in files]
-    elf = build.link(M4F, made, ENTRIES, objects / "int8.elf")
-    machine = Machine(M4F, elf)
-    job = machine.buffer(16)
-    assert machine.call("emu_start", job) == 0
-    arena = machine.call("emu_arena", job)
-    source, target = (machine.buffer(4 * size) for size in (values.size, outputs))
-    machine.write(source, values.astype("<f4").tobytes())
-    machine.write_words(job, [source, target, machine.buffer(arena), arena])
-    counted: Counter[str] = Counter()
-    if count:
-        with machine.counting() as blocks:
-            error = machine.call("emu_run", job, 600)
-        counted = machine.by_function(blocks)
-    else:
-        error = machine.call("emu_run", job, 600)
-    assert error == 0, error - (1 << 32)
-    output = np.frombuffer(machine.read(target, 4 * outputs), "<f4")
-    sizes = elf.sizes()
-    return Run(output, machine.stack_used, counted, sizes.code, sizes.const)
+    def __init__(self, folder: Path, objects: Path, inputs: int, outputs: int) -> None:
+        flags = [f"-I{folder}", f"-I{EXAMPLE}", f"-I{KERNELS}", "-Os"]
+        files = [*SOURCES, folder / "model.c", folder / "cwb.c"]
+        made = [build.compile_object(M4F.zig, path, objects / f"{path.stem}.o", *flags) for path in files]
+        self.elf = build.link(M4F, made, ENTRIES, objects / "int8.elf")
+        self._decoder = {symbol.name for symbol in Elf(objects / "cwb.o").symbols() if symbol.code}
+        self.machine = Machine(M4F, self.elf)
+        self._outputs = outputs
+        self._job = self.machine.buffer(16)
+        assert self.machine.call("emu_start", self._job) == 0
+        self.arena = self.machine.call("emu_arena", self._job)
+        self._input, self._output = (self.machine.buffer(4 * size) for size in (inputs, outputs))
+        arena = self.machine.buffer(self.arena)
+        self.machine.write_words(self._job, [self._input, self._output, arena, self.arena])
 
-
-def functions(compiled: Path) -> set[str]:
-    """Names of the functions in an object file."""
-    from .elf import Elf
-
-    return {symbol.name for symbol in Elf(compiled).symbols() if symbol.code}
+    def run(self, values: Floats, *, count: bool = False) -> Run:
+        """Run one input; counting instructions is slower."""
+        self.machine.write(self._input, values.astype("<f4").tobytes())
+        counted: Counter[str] = Counter()
+        if count:
+            with self.machine.counting() as blocks:
+                error = self.machine.call("emu_run", self._job, 600)
+            counted = self.machine.by_function(blocks)
+        else:
+            error = self.machine.call("emu_run", self._job, 600)
+        assert error == 0, error - (1 << 32)
+        output = np.frombuffer(self.machine.read(self._output, 4 * self._outputs), "<f4")
+        decoding = sum(times for name, times in counted.items() if name in self._decoder)
+        return Run(output, self.machine.stack_used, decoding, counted.total() - decoding)

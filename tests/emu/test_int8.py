@@ -12,6 +12,9 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+pytest.importorskip("ziglang", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
+pytest.importorskip("unicorn", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
+
 from cerwu_onnx.config import LayerRule
 from cerwu_onnx.container.reader import Container
 from cerwu_onnx.firmware.export import export, write_folder
@@ -160,9 +163,7 @@ def test_every_bit_is_that_of_the_arithmetic(
 
 
 def test_on_an_emulated_cortex_m4(samples: np.ndarray, made: Made, host: int8.Host, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
-    pytest.importorskip("unicorn", reason="no emulation of microcontrollers: pip install -e '.[emu]'")
-    run = int8.on_machine(made[0], tmp_path, samples[3], CLASSES)
+    run = int8.OnMachine(made[0], tmp_path, samples[3].size, CLASSES).run(samples[3])
     np.testing.assert_array_equal(run.output, host.run(samples[3:4])[0])
     assert 0 < run.stack < 2048
 
