@@ -8,10 +8,10 @@
 
 static int32_t requantize(int32_t sum, int32_t multiplier, int32_t shift)
 {
-    int64_t product = (int64_t)sum * ((int64_t)1 << (shift > 0 ? shift : 0)) * multiplier + ((int64_t)1 << 30);
-    int32_t high = (int32_t)(product >> 31);
-    int32_t right = shift < 0 ? -shift : 0;
-    int64_t half = right > 0 ? (int64_t)1 << (right - 1) : 0;
+    int32_t left = shift > 0 ? shift : 0, right = left - shift; /* shifts are -31 to 30 */
+    int32_t value = (int32_t)((uint32_t)sum << left);
+    int32_t high = (int32_t)(((int64_t)value * multiplier + ((int64_t)1 << 30)) >> 31);
+    int64_t half = ((int64_t)1 << right) >> 1;
 
     return (int32_t)(high >= 0 ? (high + half) >> right : -((half - high) >> right));
 }
