@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--machine", choices=[target.name for target in RUNNERS], default="Cortex-M4F")
     parser.add_argument("--inputs", type=int, default=5, help="how many of them")
     chosen = parser.parse_args()
+    chosen.folder = chosen.folder.resolve()  # zig's cache takes headers of equal relative paths for the same
     with np.load(chosen.data) as arrays:
         values = arrays["x" if "x" in arrays else arrays.files[0]][: chosen.inputs].astype(np.float32)
     target = next(target for target in RUNNERS if target.name == chosen.machine)
