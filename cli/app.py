@@ -16,7 +16,20 @@ import typer.main
 from cerwu_onnx import __version__
 from cerwu_onnx.errors import CerwuError, CorruptFileError, raise_if_out_of_memory
 
-from . import compare, compress, console, decompress, doctor, export_c, inspect, report, signals, sweep, verify
+from . import (
+    calibrate,
+    compare,
+    compress,
+    console,
+    decompress,
+    doctor,
+    export_c,
+    inspect,
+    report,
+    signals,
+    sweep,
+    verify,
+)
 from .options import Verbose
 from .paged import Paged
 
@@ -125,6 +138,7 @@ for _function, _example in (
     (verify.verify, verify.EXAMPLE),
     (report.report, report.EXAMPLE),
     (compare.compare, compare.EXAMPLE),
+    (calibrate.calibrate, calibrate.EXAMPLE),
     (export_c.export_c, export_c.EXAMPLE),
     (doctor.doctor, doctor.EXAMPLE),
 ):

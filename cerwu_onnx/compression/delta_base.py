@@ -106,6 +106,11 @@ class Base:
             return None
         return Before(record, self.container.values(record), self.container.payload(record))
 
+    def changed(self, name: str, tensor: QuantizedTensor) -> writer.Encoded | None:
+        """A tensor as changes of the base's; None if that is not possible."""
+        before = self.before(name)
+        return None if before is None else before.encode(tensor)
+
     def misfit(self, graph: Graph, coder: str) -> str:
         """Why a model cannot be a delta of this base, in words; empty if it can."""
         constants = constant_tensors(graph.model)
@@ -144,8 +149,7 @@ class Base:
         """
         record = self._records[name]
         if part is not None and part.record.is_coded and record.element is f.ElementType.FLOAT32:
-            before = None if tensor is None else self.before(name)
-            changed = None if before is None or tensor is None else before.encode(tensor)
+            changed = None if tensor is None else self.changed(name, tensor)
             if tensor is None and (record.crc, record.size) == (part.record.crc, part.record.size):  # a table
                 changed = deltas.unchanged(record)
             return part if changed is None else min(part, changed, key=lambda found: found.cost)

@@ -146,8 +146,13 @@ def encode(
     return Coded(content, tuple(file.layers), tuple(file.parameters), file.kept(graph), other)
 
 
-def code_tensors(graph: Graph, quantized: Mapping[str, QuantizedTensor], settings: Settings) -> Tensors:
-    """Code the tensors of a file; arguments are those of :func:`encode`."""
+def code_tensors(
+    graph: Graph,
+    quantized: Mapping[str, QuantizedTensor],
+    settings: Settings,
+    made: Mapping[str, writer.Encoded] | None = None,
+) -> Tensors:
+    """Code the tensors of a file; arguments are those of :func:`encode`, and tensors that are coded already."""
     layers, owners = {layer.weight: layer for layer in graph.layers}, graph.parameters
     file = Tensors()
     candidates = {name: tensor for name, tensor in graph.tensors.items() if fits_directory(name, tensor)}
@@ -164,7 +169,7 @@ def code_tensors(graph: Graph, quantized: Mapping[str, QuantizedTensor], setting
             order = f.Order.ROW_MAJOR
             if name in layers:
                 order = stored_order(layers[name], settings.weight_layout, result.run)
-            part = writer.encode_tensor(
+            part = (made or {}).get(name) or writer.encode_tensor(
                 writer.CodedTensor(name, result, settings.coder, order, settings.max_decode_cost)
             )
             if part.cost < raw_cost(element, result.symbols.shape) and fits_element(result, element):

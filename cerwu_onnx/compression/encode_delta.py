@@ -32,7 +32,9 @@ def encode_delta(
         settings: those that concern the file are used.
         base: the base.
     """
-    file = code_tensors(graph, quantized, replace(settings, weights_only=base.weights_only))
+    file = code_tensors(
+        graph, quantized, replace(settings, weights_only=base.weights_only), _only_changes(quantized, base)
+    )
     parts = {name: base.part(name, file.parts.get(name), quantized.get(name), graph) for name in base.names}
     metadata_part = writer.metadata_section({**metadata, **file.masks(base.names)})
     base_part = deltas.base_section(base.container.data, base.container.records)
@@ -69,6 +71,16 @@ def encode_delta(
         full_bytes=f.HEADER.size + alone + metadata_part.cost + base.graph_bytes,
     )
     return Coded(content, layers, parameters, file.kept(graph), other, delta)
+
+
+def _only_changes(quantized: Mapping[str, QuantizedTensor], base: Base) -> dict[str, writer.Encoded]:
+    """Changes of tensors that a file of their own may be unable to hold: on no trellis, with a step for each row."""
+    found = {
+        name: base.changed(name, tensor)
+        for name, tensor in quantized.items()
+        if tensor.exponents is not None and not tensor.run
+    }
+    return {name: part for name, part in found.items() if part is not None}
 
 
 def _alone(part: writer.Encoded, tensor: QuantizedTensor | None) -> int:

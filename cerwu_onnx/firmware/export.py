@@ -18,7 +18,7 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.firmware import c_source, texts
 from cerwu_onnx.firmware.index import FirmwareTensor, firmware_tensors
 from cerwu_onnx.firmware.kernels import KernelScales, kernel_constants
-from cerwu_onnx.firmware.layers import Layer, layer_text
+from cerwu_onnx.firmware.layers import Layer, grid_text, kernel_kinds, layer_text
 from cerwu_onnx.jobs.files import check_target, write_atomic
 
 DECODER_FILES = ("cwb.h", "cwb.c")
@@ -101,7 +101,8 @@ def export(
         for tensor, kinds in constants.items()
         for kind, values in kinds.items()
     }
-    more = layer_text(name, layers, by_name) + (addition.header if addition else "")
+    more = layer_text(name, layers, by_name) + grid_text(name, scales or {}, kernel_kinds(layers), by_name)
+    more += addition.header if addition else ""
     about = texts.readme(name, data, tensors, scratch, arrays, runs=addition is not None)
     files = {
         f"{name}.h": texts.header(name, container, data, tensors, scratch, arrays, more).encode(),

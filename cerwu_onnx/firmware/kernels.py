@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from cerwu_onnx.errors import UsageError
 from cerwu_onnx.firmware.index import fits_int8
 from cerwu_onnx.firmware.requantize import integer_bias, requantization
 
-_KEYS = {"input", "output", "bias", "axis"}
+_INT8 = {"input_zero": 0, "output_zero": 0, "output_min": -128, "output_max": 127}
+_KEYS = {"input", "output", "bias", "axis", *_INT8}
 
 
 @dataclass(frozen=True, slots=True)
 class KernelScales:
-    """The scales of a layer's int8 input and output: the value of one unit.
+    """The grids of a layer's int8 input and output: an integer q stands for the value ``scale * (q - zero)``.
 
     Attributes:
         input: scale of the input.
@@ -29,12 +30,28 @@ class KernelScales:
         bias: name of the tensor that is added, if any.
         axis: the weight's axis of outputs. None takes the last axis if a matrix is stored in that order
             (``AXIS0_LAST``: axis 1), else 0.
+        input_zero: zero point of the input.
+        output_zero: zero point of the output.
+        output_min, output_max: the least and the greatest output: the limits of an activation function.
     """
 
     input: float
     output: float
     bias: str | None = None
     axis: int | None = None
+    input_zero: int = 0
+    output_zero: int = 0
+    output_min: int = -128
+    output_max: int = 127
+
+
+def scales_text(scales: Mapping[str, KernelScales]) -> str:
+    """The JSON text that :func:`read_scales` reads."""
+    entries = {
+        name: {key: value for key, value in asdict(entry).items() if value is not None}
+        for name, entry in scales.items()
+    }
+    return json.dumps(entries, indent=1) + "\n"
 
 
 def read_scales(path: Path) -> dict[str, KernelScales]:
@@ -111,14 +128,17 @@ def _bias(
 def _scales(where: str, entry: Any) -> KernelScales:
     """One entry of the JSON file, with its types checked."""
     if not isinstance(entry, dict) or not {"input", "output"} <= entry.keys() <= _KEYS:
-        raise UsageError(f"{where}: give input and output, and optionally bias and axis")
+        raise UsageError(f"{where}: give input and output, and optionally bias, axis, {', '.join(_INT8)}")
     numbers = [entry["input"], entry["output"]]
     if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
         raise UsageError(f"{where}: input and output must be numbers")
     bias, axis = entry.get("bias"), entry.get("axis")
     if not isinstance(bias, (str, type(None))) or not isinstance(axis, (int, type(None))) or isinstance(axis, bool):
         raise UsageError(f"{where}: bias must be a tensor's name, and axis a number")
+    integers = {key: entry.get(key, default) for key, default in _INT8.items()}
+    if not all(type(value) is int and -128 <= value <= 127 for value in integers.values()):
+        raise UsageError(f"{where}: {', '.join(_INT8)} must be whole numbers from -128 to 127")
     try:
-        return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis)
+        return KernelScales(float(numbers[0]), float(numbers[1]), bias, axis, **integers)
     except OverflowError:
         raise UsageError(f"{where}: input or output exceeds every float") from None

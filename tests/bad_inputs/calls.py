@@ -80,6 +80,7 @@ COMMANDS = {
     "decompress": ("decompress", "BAD", "OUT.onnx"),
     "report": ("report", "BAD"),
     "compare": ("compare", "MODEL", "BAD", "--data", "CALIB"),
+    "calibrate": ("calibrate", "BAD", "OUT", "--calib", "CALIB"),
     "export-c": ("export-c", "BAD", "OUT"),
 }
 DAMAGE = {

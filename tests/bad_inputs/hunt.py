@@ -60,6 +60,7 @@ OF_FILES = (
     ("decompress", "IN.cwb", "OUT.onnx", "-f"),
     ("report", "IN.cwb"),
     ("report", "IN.cwb", "OUT.html", "OUT.md", "OUT.json", "-f"),
+    ("calibrate", "IN.cwb", "OUT.json", "-f", "--calib", "IN.npz"),
     ("export-c", "IN.cwb", "OUT", "-f", "--name", "m"),
     ("export-c", "IN.cwb", "OUT", "-f", "--json", "--without-decoder", "--name", "m"),
 )

@@ -42,6 +42,7 @@ def test_every_command_takes_them(place: Path, run: Run) -> None:
         ("report", f"{ODD}.cwb", "-f", *reports),
         ("compare", f"{ODD}.onnx", f"{ODD}.cwb", "--data", f"{ODD}.npz"),
         ("decompress", f"{ODD}.cwb", f"{ODD}back.onnx"),
+        ("calibrate", f"{ODD}.cwb", f"{ODD}.scales", "--calib", f"{ODD}.npz"),
         ("export-c", f"{ODD}.cwb", f"{ODD}c"),
     ]
     for call in calls:

@@ -112,6 +112,23 @@ def test_a_moved_layer_costs_its_changes(folder: Path) -> None:
     assert report.output_loss < 3 * full.output_loss
 
 
+def test_rows_of_a_base_may_have_steps_of_their_own(folder: Path) -> None:
+    """Changes of such rows lie on no trellis: a file of its own could not hold them in this order."""
+    scaled = network()
+    for tensor in scaled.graph.initializer:
+        if tensor.name == "w":
+            spread = numpy_helper.to_array(tensor) * (np.float32(4) ** (np.arange(64) % 6)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(spread.T.copy(), "w"))
+    scaled.graph.node[0].attribute.append(onnx.helper.make_attribute("transB", 1))
+    compress(folder, scaled, "rows", base=None)
+    (record,) = (record for record in reader.read(folder / "rows.cwb").tensors if record.name == "w")
+    assert record.stepped
+    assert record.run
+    assert record.order is f.Order.ROW_MAJOR
+    report = compress(folder, moved(scaled, w=0.5, v=0.5), "rows-later", base=folder / "rows.cwb")
+    assert {layer.name: layer.coder for layer in report.layers} == {"w": "unchanged", "v": "changed"}
+
+
 def test_each_tensor_takes_the_cheapest_way(folder: Path) -> None:
     """A layer made anew is coded as in a file of its own, beside one that does not change."""
     report = compress(folder, moved(network(), v=3.0), "anew")
