@@ -10,6 +10,7 @@ import typer
 
 from cerwu_onnx.config import ABOUT, EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
 from cerwu_onnx.errors import CheckFailed, UsageError
+from cerwu_onnx.jobs.files import output_folder
 
 from . import console
 from .config_file import aims, read_config, refuse_unnamed, rules
@@ -375,9 +376,10 @@ def compress(
 
         if report_paths:
             raise UsageError("--report is for a single model: with --out-dir use cerwu-onnx report")
-        outcomes = batch.compress_all(
-            models, outputs, batch.forwarded(context), force=force, jobs=jobs, cluster=cluster
-        )
+        with output_folder(out_dir):
+            outcomes = batch.compress_all(
+                models, outputs, batch.forwarded(context), force=force, jobs=jobs, cluster=cluster
+            )
         batch.show(outcomes, as_json=as_json, quiet=quiet)
         raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
     model, output = models[0], outputs[0]

@@ -148,7 +148,12 @@ CASES = [
         "no lambda to search",
         options("--target-size", "9K", "--method", "rtn"),
     ),
-    Case("a drop of 200 %", 2, "max drop 2.0 is out of range", options("--max-drop", "200%", "--metric", "top1")),
+    Case(
+        "a drop of 200 %",
+        2,
+        "max drop 200 % is out of range: give less than 100 %",
+        options("--max-drop", "200%", "--metric", "top1"),
+    ),
     Case("a drop below zero", 2, "'-1%' is not understood", options("--max-drop", "-1%", "--metric", "top1")),
     Case("a drop of no metric", 2, "max drop needs a metric", options("--max-drop", "1%")),
     Case("a limit that is broken", 1, "above the limit of 9; nothing was written", options("--fail-above", "9")),
