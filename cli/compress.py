@@ -406,7 +406,8 @@ def compress(
             progress=progress,
         )
     if report_paths:
-        report_files.write(report_files.page_of(report, output, of_model(model, base)), report_paths, overwrite=force)
+        page = report_files.page_of(report, model, output, of_model(model, base))
+        report_files.write(page, report_paths, overwrite=force)
     if as_json:
         console.show_json(report.to_dict() | {"output": str(output)})
     elif not quiet:

@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Made = tuple[int, Callable[[], None]]
+Made = tuple[int, Callable[[], object]]
 """Bytes of the file, and what writes the ONNX model that its user would run."""
 
 
@@ -31,7 +32,7 @@ def packed(pack: Callable[[bytes], bytes]) -> Callable[[Path, Path, float], Made
 
     def make(folder: Path, out: Path, _: float) -> Made:
         source = folder / "model.onnx"
-        return len(pack(source.read_bytes())), lambda: None if shutil.copy(source, out) else None
+        return len(pack(source.read_bytes())), partial(shutil.copy, source, out)
 
     return make
 
@@ -93,7 +94,7 @@ def static(folder: Path, out: Path, _: float) -> Made:
 
 
 def nncodec(folder: Path, out: Path, qp: float) -> Made:
-    """Float tensors by NNCodec with dependent quantisation; the file is its stream and the graph without them, by xz."""
+    """Float tensors by NNCodec with dependent quantisation; the file is its stream, and the rest of the graph by xz."""
     onnx, codec = importlib.import_module("onnx"), importlib.import_module("nncodec.nn")
     model = onnx.load(folder / "model.onnx")
     floats = {
