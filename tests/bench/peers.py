@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,8 @@ WAYS = (
     *(Way(name, name) for name in ("gzip", "xz", "zstd", "onnxslim", "float16", "dynamic", "static")),
     Way("nncodec", "nncodec", -32),
     Way("ours", "ours"),
-    Way("ours-64", "ours", 64 << 10),
-    Way("ours-8", "ours", 8 << 10),
 )
+SIZED = (Way("ours-64", "ours", 64 << 10), Way("ours-8", "ours", 8 << 10))
 
 
 def run(models: Sequence[BenchModel], console: Console, python: str, *, again: bool, saved: bool) -> None:
@@ -67,27 +66,30 @@ def run(models: Sequence[BenchModel], console: Console, python: str, *, again: b
         saved: measure nothing.
     """
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}, "versions": {}}
-    for model in () if saved else models:
-        kept = {} if again else found["models"].get(model.name, {})
-        found["models"][model.name] = kept
-        for row in measured(model, kept, python):
-            console.print(f"{model.name:<22} {row:<12} {kept['rows'][row]}")
-            found["versions"] |= versions(python)
-            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    if again:
+        found["models"] = {}
+    order = sorted(models, key=lambda model: model.calib.stat().st_size)  # those that take longest come last
+    for ways in () if saved else (WAYS, SIZED):
+        for model in order:
+            kept = found["models"].setdefault(model.name, {})
+            for row in measured(model, kept, python, ways):
+                console.print(f"{model.name:<22} {row:<12} {kept['rows'][row]}")
+                found["versions"] |= versions(python)
+                RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     peers_pages.write(found)
 
 
-def measured(model: BenchModel, kept: dict[str, Any], python: str) -> Any:
+def measured(model: BenchModel, kept: dict[str, Any], python: str, ways: Sequence[Way]) -> Iterator[str]:
     """Fill the rows of a model that are missing; yields their keys."""
     evaluate = model.evaluate()
     if "float" not in kept:
         kept |= {"bytes": model.onnx.stat().st_size, "float": evaluate(str(model.onnx)), "chance": model.chance}
     rows = kept.setdefault("rows", {})
-    for way in WAYS:
+    for way in ways:
         if way.key not in rows or "missing" in rows[way.key]:
             rows[way.key] = row(model, way, python, kept)
             yield way.key
-    if "nncodec-99" not in rows and "score" in rows["nncodec"]:
+    if "nncodec-99" not in rows and "score" in rows.get("nncodec", {}):
         rows["nncodec-99"] = coarsest(model, rows["nncodec"], python, kept)
         yield "nncodec-99"
 
