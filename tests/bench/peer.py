@@ -82,14 +82,17 @@ def dynamic(folder: Path, out: Path, _: float) -> Made:
 
 
 def static(folder: Path, out: Path, _: float) -> Made:
-    """As onnxruntime's documentation says: shapes and fusions first, QDQ, weights by channel."""
+    """As onnxruntime's documentation says: shapes and fusions first, QDQ, weights by channel.
+
+    With weights of 7 bits, for processors without VNNI, where sums of 8 bits would overflow; no byte is saved by that.
+    """
     quantization = importlib.import_module("onnxruntime.quantization")
     shapes = importlib.import_module("onnxruntime.quantization.shape_inference")
     with tempfile.TemporaryDirectory() as temporary:
         ready = Path(temporary) / "ready.onnx"
         shapes.quant_pre_process(folder / "model.onnx", ready, skip_symbolic_shape=True)
         reader = Reader(folder / "calib.npz", folder / "model.onnx")
-        quantization.quantize_static(ready, out, reader, per_channel=True)
+        quantization.quantize_static(ready, out, reader, per_channel=True, reduce_range=True)
     return out.stat().st_size, lambda: None
 
 
