@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "sample_models/fashion_dscnn"
@@ -54,9 +54,11 @@ PAGE = """<!doctype html>
   import { decodeCwb } from './node_modules/cerwu-onnx/src/browser.js';
   const arrays = [...(await decodeCwb('model.cwb')).values()];
   const values = arrays.reduce((sum, { data }) => sum + data.length, 0);
-  document.body.textContent = `${arrays.length} tensors, ${values} values`;
+  await fetch('said', { method: 'POST', body: `${arrays.length} tensors, ${values} values` });
 </script>
+<img src="wait">
 """
+"""What the browser opens; it has not loaded before it has said what it found."""
 
 BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
 COMMANDS = 10
@@ -191,26 +193,44 @@ def in_node(folder: Path) -> str:
 
 
 def in_chromium(folder: Path) -> str:
-    """Open the file in a page that a server of the standard library gives; what stands there, "left out" without a browser."""
+    """Open the file in a page from a server of the standard library; what it says, "left out" without a browser."""
     browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print("   left out: no Chromium")
         return "left out"
     (folder / "page.html").write_text(PAGE)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    _Site.said.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Site, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--headless", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--timeout=20000", "--dump-dom"]
+    options = ["--headless", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # its sandbox refuses to work for root
         options.append("--no-sandbox")
     try:
-        page = run(browser, *options, f"http://127.0.0.1:{server.server_port}/page.html", cwd=folder)
+        run(browser, *options, f"http://127.0.0.1:{server.server_port}/page.html", cwd=folder)
     finally:
         server.shutdown()
-    found = re.search(r"<body>(.*)</body>", page, re.DOTALL)
-    return page if found is None else found[1].strip()
+    return _Site.said[0] if _Site.said else "nothing"
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Site(SimpleHTTPRequestHandler):
+    """Files of a folder; what the page says is kept, and the image that it waits for comes only after that."""
+
+    said: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.said.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        if self.path != "/wait":
+            return super().do_GET()
+        for _ in range(600):
+            if self.said:
+                break
+            time.sleep(0.1)
+        self.send_error(404)
+
     def log_message(self, *_: object) -> None:
         """Say nothing of requests."""
 
