@@ -65,18 +65,24 @@ def run(models: Sequence[BenchModel], console: Console, python: str, *, again: b
         again: measure everything anew.
         saved: measure nothing.
     """
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}, "versions": {}}
     if again:
-        found["models"] = {}
+        RESULTS.unlink(missing_ok=True)
     order = sorted(models, key=lambda model: model.calib.stat().st_size)  # those that take longest come last
     for ways in () if saved else (WAYS, SIZED):
         for model in order:
-            kept = found["models"].setdefault(model.name, {})
+            kept = results()["models"].get(model.name, {})
             for row in measured(model, kept, python, ways):
                 console.print(f"{model.name:<22} {row:<12} {kept['rows'][row]}")
+                found = results()  # again: other models may be measured side by side
+                found["models"][model.name] = kept
                 found["versions"] |= versions(python)
                 RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    peers_pages.write(found)
+    peers_pages.write(results())
+
+
+def results() -> dict[str, Any]:
+    """What is measured."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}, "versions": {}}
 
 
 def measured(model: BenchModel, kept: dict[str, Any], python: str, ways: Sequence[Way]) -> Iterator[str]:
