@@ -95,7 +95,7 @@ def summaries(models: dict[str, Row]) -> list[Summary]:
 
 def write(results: Row) -> None:
     """Write the page and the picture, and put the tables between their marks in README.md and how_small.md."""
-    models = {name: model for name, model in results["models"].items() if model.get("rows")}
+    models = {name: m for name, m in results["models"].items() if "score" in m.get("rows", {}).get("ours", {})}
     if not models:
         return
     found = summaries(models)
@@ -137,8 +137,7 @@ def ranges(models: dict[str, Row]) -> str:
     """By kind of layers: from which size to which, and how many times smaller at the default."""
     families: dict[str, list[tuple[str, Row]]] = {}
     for name, model in models.items():
-        if "score" in model["rows"].get("ours", {}):
-            families.setdefault(FAMILIES[name][0], []).append((FAMILIES[name][1], model))
+        families.setdefault(FAMILIES[name][0], []).append((FAMILIES[name][1], model))
     lines = ["| most weights are in | times smaller | score kept | measured on |", "|---|---|---|---|"]
     for family, members in sorted(families.items(), key=lambda item: -max(map(shrinkage, item[1]))):
         times, shares = sorted(map(shrinkage, members)), sorted(kept(m["rows"]["ours"], m) for _, m in members)
