@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -101,7 +102,7 @@ def write(results: Row) -> None:
     found = summaries(models)
     (PAGES / "peers.md").write_text(page(results, models))
     (PAGES / "peers.svg").write_text(picture(found))
-    between(ROOT / "README.md", table(found, len(models)))
+    between(ROOT / "README.md", f"{named(models)}\n\n{table(found, len(models))}")
     between(ROOT / "docs" / "how_small.md", ranges(models))
 
 
@@ -110,6 +111,12 @@ def between(page: Any, content: str) -> None:
     begin, end = "<!-- make bench-peers: begin -->", "<!-- make bench-peers: end -->"
     head, _, rest = page.read_text().partition(begin)
     page.write_text(f"{head}{begin}\n\n{content}\n\n{end}{rest.partition(end)[2]}")
+
+
+def named(models: dict[str, Row]) -> str:
+    """Which models they are."""
+    names = "; ".join(name for key, (_, name) in FAMILIES.items() if key in models)
+    return textwrap.fill(f"{len(models)} models: {names}.", 120, break_on_hyphens=False)
 
 
 def table(found: Sequence[Summary], models: int) -> str:
