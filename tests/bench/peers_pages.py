@@ -137,6 +137,8 @@ def percent(share: float) -> str:
 
 def time_of(seconds: float) -> str:
     """Two digits, where there are."""
+    if seconds < 0.01:
+        return "< 0.01 s"
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
