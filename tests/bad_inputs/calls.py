@@ -154,6 +154,7 @@ CASES = [
         "max drop 200 % is out of range: give less than 100 %",
         options("--max-drop", "200%", "--metric", "top1"),
     ),
+    Case("a drop of 1", 2, "--max-drop '1' would be 100 %: write 1%", options("--max-drop", "1", "--metric", "top1")),
     Case("a drop below zero", 2, "'-1%' is not understood", options("--max-drop", "-1%", "--metric", "top1")),
     Case("a drop of no metric", 2, "max drop needs a metric", options("--max-drop", "1%")),
     Case("a limit that is broken", 1, "above the limit of 9; nothing was written", options("--fail-above", "9")),
