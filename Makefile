@@ -12,7 +12,7 @@ TOOLS  := $(VENV)/.tools
 INPUTS := pyproject.toml cerwu_onnx/_version.py CMakeLists.txt $(wildcard decoder_c/*.[ch] decoder_c/host/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-cpp demo-web wasm npm test lint bench bench-compat amalgamate size fuzz torture coverage mutants docs check-release urls clean
+.PHONY: help venv demo demo-cpp demo-web wasm npm test lint bench bench-peers bench-compat amalgamate size fuzz torture coverage mutants docs check-release urls clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -58,6 +58,10 @@ lint: $(TOOLS) ## ruff (rules and format) and mypy --strict; clang-tidy and cppc
 
 bench: $(STAMP) ## measure sizes and speeds
 	@$(BIN)/python -m tests.bench
+
+bench-peers: $(TOOLS) ## whole files beside those of other tools; writes docs/benchmarks/peers.* and the table of README.md (hours at first)
+	@$(PIP) install onnxslim
+	@$(BIN)/python -m tests.bench peers
 
 bench-compat: $(STAMP) ## take graphs of every kind through the tool; writes docs/compatibility.md (minutes; torch, onnxscript, skl2onnx if installed)
 	@$(BIN)/python -m tests.compat

@@ -133,7 +133,9 @@ class Target:
                 "a fidelity, a target size, target bits per weight and a largest drop exclude each other: give one"
             )
         if self.fidelity is not None and not 0.5 <= self.fidelity < 1:
-            raise UsageError(f"fidelity {self.fidelity} is out of range: give a share from 0.5 up to, not including, 1")
+            raise UsageError(
+                f"fidelity {100 * self.fidelity:g} % is out of range: give at least 50 % and less than 100 %"
+            )
         for name, limit in (("target size", self.size), ("fail above", self.fail_above)):
             if limit is not None and limit < 1:
                 raise UsageError(f"{name} {limit} is out of range: give at least 1 byte")
@@ -141,11 +143,13 @@ class Target:
             raise UsageError(f"target bits per weight {self.bits_per_weight} is out of range: give a number > 0")
         for name, drop in (("max drop", self.max_drop), ("fail drop", self.fail_drop)):
             if drop is not None and not 0 <= drop < 1:
-                raise UsageError(f"{name} {drop} is out of range: give a share of the float score, 0 to 1")
+                raise UsageError(f"{name} {100 * drop:g} % is out of range: give less than 100 % of the float score")
             if drop is not None and self.metric is None:
                 raise UsageError(f"{name} needs a metric: {', '.join(METRICS)}, or a function file.py:function")
         if not 0.5 <= self.confidence < 1:
-            raise UsageError(f"confidence {self.confidence} is out of range: give a share of 1 from 0.5 on")
+            raise UsageError(
+                f"confidence {100 * self.confidence:g} % is out of range: give at least 50 % and less than 100 %"
+            )
         if self.metric_data is not None and self.metric is None:
             raise UsageError("metric data without a metric: say what to measure on it")
 

@@ -11,6 +11,9 @@ _NO_MEMORY = re.compile(
 )
 """What onnxruntime and protobuf say instead of raising MemoryError; the last one says no more than that it failed."""
 
+_PLACE = re.compile(r"\[\w+Error\](?: : \d+ : [A-Z_]+ :)? |\S*onnxruntime[/\\]core[/\\]\S*:\d+ .*?\) (?=\S)")
+"""Where in its own sources onnxruntime gave up, which helps nobody who reads a message."""
+
 
 class CerwuError(Exception):
     """Base of every error raised on purpose. The message says what, where and what to do, in one line."""
@@ -74,7 +77,8 @@ class InputChangedError(CerwuError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message that says something, or the exception's type."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = (_PLACE.sub("", line).strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
 
 
 def raise_if_out_of_memory(error: BaseException) -> None:

@@ -133,7 +133,7 @@ class CompressedModel(Mapping[str, npt.NDArray[Any]]):
         if skeleton is None:
             raise UsageError(
                 "the file holds weights only, no graph: no ONNX model can be made of it; "
-                "compress without --weights-only (weights_only=True) for that"
+                "compress without --weights-only for that"
             )
         tensors = zip(self.container.tensors, self.container.decode_all(), strict=True)
         given = ((record.name, int(record.element), values) for record, values in tensors)

@@ -63,10 +63,10 @@ class Outcome:
 
 
 def outputs(models: Sequence[Path], folder: Path) -> list[Path]:
-    """The file of each model in the folder, which is made if it does not exist.
+    """The file of each model in the folder.
 
     Raises:
-        UsageError: two models would have the same file, or the folder cannot be made.
+        UsageError: two models would have the same file.
     """
     found: dict[Path, Path] = {}
     for model in models:
@@ -74,10 +74,6 @@ def outputs(models: Sequence[Path], folder: Path) -> list[Path]:
         if output in found:
             raise UsageError(f"{found[output]} and {model} would both give {output}: rename one of them")
         found[output] = model
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out-dir {folder}: {error.strerror}") from None
     return list(found)
 
 

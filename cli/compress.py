@@ -10,6 +10,7 @@ import typer
 
 from cerwu_onnx.config import ABOUT, EFFORTS, FIDELITY, METHODS, METRICS, WEIGHT_LAYOUTS, LayerRule, Settings, Target
 from cerwu_onnx.errors import CheckFailed, UsageError
+from cerwu_onnx.jobs.files import output_folder
 
 from . import console
 from .config_file import aims, read_config, refuse_unnamed, rules
@@ -385,9 +386,10 @@ def compress(
 
         if report_paths:
             raise UsageError("--report is for a single model: with --out-dir use cerwu-onnx report")
-        outcomes = batch.compress_all(
-            models, outputs, batch.forwarded(context), force=force, jobs=jobs, cluster=cluster
-        )
+        with output_folder(out_dir):
+            outcomes = batch.compress_all(
+                models, outputs, batch.forwarded(context), force=force, jobs=jobs, cluster=cluster
+            )
         batch.show(outcomes, as_json=as_json, quiet=quiet)
         raise typer.Exit(max(outcome.exit_code for outcome in outcomes))
     model, output = models[0], outputs[0]
@@ -414,7 +416,8 @@ def compress(
             progress=progress,
         )
     if report_paths:
-        report_files.write(report_files.page_of(report, output, of_model(model, base)), report_paths, overwrite=force)
+        page = report_files.page_of(report, model, output, of_model(model, base))
+        report_files.write(page, report_paths, overwrite=force)
     if as_json:
         console.show_json(report.to_dict() | {"output": str(output)})
     elif not quiet:

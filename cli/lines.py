@@ -26,9 +26,14 @@ ITEM_WIDTH = 23
 EVERY = 30.0
 """Seconds between two lines."""
 
+SOON = 1 / 6
+"""After such a part of :data:`EVERY`, what a search says about its time is told at once, the first time."""
+
 
 class Lines:
     """A :data:`cerwu_onnx.jobs.progress.Progress` that prints a line every :data:`EVERY` seconds.
+
+    The first that a search says about its time comes sooner.
 
     Args:
         note: prints a line: what kind it is, and what it says.
@@ -39,6 +44,7 @@ class Lines:
         self._note, self._clock, self._started = note, clock, clock()
         self._last = self._started
         self._outer: dict[str, str] = {}
+        self._told = False
 
     def __call__(self, stage: str, done: int, total: int | None, item: str) -> None:
         """Say what is being done, if nothing was said for long."""
@@ -49,8 +55,9 @@ class Lines:
             if done == total:
                 del self._outer[stage]
         now = self._clock()
-        if now - self._last >= EVERY:
-            self._last = now
+        ahead = stage in OUTER and item.endswith("to go") and not self._told
+        if now - self._last >= (EVERY * SOON if ahead else EVERY):
+            self._last, self._told = now, self._told or ahead
             inside = dict.fromkeys((*self._outer.values(), said))
             self._note("progress", f"{now - self._started:.0f} s, {', '.join(inside)}")
 

@@ -1,11 +1,13 @@
-"""Checks the relative links of README.md, docs/*.md and decoder_c/README.md, and the options they name: ``make docs``.
+"""Checks the links of README.md, docs/*.md and decoder_c/README.md into this repository, and options: ``make docs``.
 
-The file must exist, and for ``file.md#heading`` or ``#heading`` the heading too, named as GitHub names it. Commands and
-options of ``cerwu-onnx`` in code must exist, and so must options that stand alone in code.
+Relative links, and those to the project's address, which README.md has because PyPI shows it, too. The file must exist,
+and for ``file.md#heading`` or ``#heading`` the heading too, named as GitHub names it. Commands and options of ``cerwu-
+onnx`` in code must exist, and so must options that stand alone in code.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from functools import cache
@@ -16,8 +18,12 @@ import typer.main
 
 from cerwu_onnx.cli import app as program
 
+from .release.urls import current
+
 ROOT = Path(__file__).resolve().parents[1]
-LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
+REFERENCE = re.compile(r"\]\[([^\]]+)\]")
+INSIDE = re.compile(rf"{re.escape(current())}/(?:blob|raw)/main/(.+)")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*\s*?$", re.MULTILINE | re.DOTALL)
 
@@ -84,7 +90,14 @@ def problems(page: Path) -> list[str]:
     found = promises(page)
     text = page.read_text(encoding="utf-8")
     prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))
-    for link in LINK.findall(prose):
+    defined = set(re.findall(r"^\[([^\]]+)\]: ", prose, re.MULTILINE))
+    found += [
+        f"{page.relative_to(ROOT)}: [{name}] leads nowhere"
+        for name in REFERENCE.findall(prose)
+        if defined and name not in defined
+    ]
+    for given in map("".join, LINK.findall(prose)):
+        link = os.path.relpath(ROOT / inside[1], page.parent) if (inside := INSIDE.match(given)) else given
         if SCHEME.match(link) or link.startswith("//"):
             continue
         path, _, anchor = link.partition("#")

@@ -54,7 +54,8 @@ tells.
 
 `--target-size`, `--target-bpw` and `--max-drop` search for lambda, too: the tool collects statistics once, then makes
 whole files at one lambda after the other. Give one of these targets at most, in place of `--lambda` and `--fidelity`;
-`rtn` and `optq` have no lambda. The search changes no other setting, not even `--levels` of the papers' methods.
+`rtn` and `optq` have no lambda. The search changes no other setting, not even `--levels` of the papers' methods. As
+soon as one file is made, the tool tells how long the rest may take: beside the bar on a terminal, in a log as a line.
 
 * **Size.** The tool writes the largest file found that is not above the target, within 1 % below it if steps of lambda
   are fine enough for that. If all files are larger, it writes nothing and names the smallest size found, and the exit

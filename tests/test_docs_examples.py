@@ -167,3 +167,13 @@ def test_what_is_not_there_is_found(
     found = check_docs.problems(tmp_path / "page.md")
     assert len(found) == (problem is not None)
     assert not problem or problem in found[0]
+
+
+@pytest.mark.parametrize("name", ["README.md", "js/README.md", "reader/README.md"])
+def test_links_lead_somewhere_from_pypi_and_npm_too(name: str) -> None:
+    """Their pages show these texts without the repository around them."""
+    page = check_docs.FENCE.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    links = ["".join(found) for found in check_docs.LINK.findall(page)]
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert not re.search("<(?!!--)[a-z]", page)  # what PyPI may refuse

@@ -2,11 +2,11 @@
 
     python -m tests.tutorials [NAME ...]
 
-In ``docs/tutorials/NAME.md`` and some pages of ``docs``, lines of ``console`` blocks that begin with ``$`` are run by
-bash, in the page's order, in a folder that holds a copy of a sample model; whatever follows such a line is replaced by
-its output. A block whose info string names a file besides a language (``c main.c``) becomes that file. Other blocks
-are for the reader. The line with the seconds, lines of progress, and the folder's name are left out: they belong to
-the machine. Python blocks are put into ruff's form.
+In ``docs/tutorials/NAME.md``, ``README.md`` and some pages of ``docs``, lines of ``console`` blocks that begin with
+``$`` are run by bash, in the page's order, in a folder that holds a copy of a sample model; whatever follows such a
+line is replaced by its output. A block whose info string names a file besides a language (``c main.c``) becomes that
+file. Other blocks are for the reader. The line with the seconds, lines of progress, and the folder's name are left out:
+they belong to the machine. Python blocks are put into ruff's form.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ALONE = ("arrays", "stock_onnx")
 """Pages that are no tutorials, but have commands like them."""
 
 PAGES = {path.stem: path for path in sorted((ROOT / "docs/tutorials").glob("*.md"))}
-PAGES |= {name: ROOT / f"docs/{name}.md" for name in ALONE}
+PAGES |= {name: ROOT / f"docs/{name}.md" for name in ALONE} | {"README": ROOT / "README.md"}
 """The pages whose commands are run, by name."""
-SAMPLES = {"stock_onnx": ROOT / "sample_models/fashion_cnn"}
+SAMPLES = dict.fromkeys(("stock_onnx", "README"), ROOT / "sample_models/fashion_cnn")
 """The sample model of a page, where it is not the usual one."""
 
 SAMPLE = ROOT / "sample_models/fashion_dscnn"

@@ -45,8 +45,15 @@ def errors_between(
     for feed in feeds:
         expected, found = run_session(reference, names, feed), run_session(other, names, feed)
         for total in totals:
-            total.add(np.asarray(expected[total.name]), np.asarray(found[total.name]))
+            total.add(_array(expected[total.name]), _array(found[total.name]))
     return tuple(total.result() for total in totals)
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    """An output as an array; a map for each sample, as ZipMap of scikit-learn's exporter gives, by its values."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = [list(item.values()) for item in value]
+    return np.asarray(value)
 
 
 class _Total:

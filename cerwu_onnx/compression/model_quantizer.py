@@ -20,7 +20,7 @@ from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.jobs.parallel import Pool
-from cerwu_onnx.jobs.progress import Clock, Progress, silent
+from cerwu_onnx.jobs.progress import Clock, Progress, duration, silent
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.layout import narrowed
 from cerwu_onnx.model.tensors import tensor_bytes, type_name, with_tensors
@@ -133,7 +133,7 @@ class ModelQuantizer:
         def judge(price: float, second: bool) -> Judgement:
             turn, taken = next(turns), time.monotonic() - started
             # The next judgement is the last, or nearly; then all samples quantise, which takes as long as both halves.
-            self.progress("search", turn, None, "" if turn == 1 else f"about {_time(2 * taken / (turn - 1))} to go")
+            self.progress("search", turn, None, "" if turn == 1 else f"about {duration(2 * taken / (turn - 1))} to go")
             return walk.judge(price, second)
 
         with self.clock("search"):
@@ -181,11 +181,6 @@ class ModelQuantizer:
             settings = replace(self.settings, lambda_=price)
             quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool, self._base)
             return QuantizedModel(_without_exact(graph, quantized), quantized, bounds, self._samples)
-
-
-def _time(seconds: float) -> str:
-    """Seconds, or minutes if they are many."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:

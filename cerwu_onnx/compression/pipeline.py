@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
 from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
 from cerwu_onnx.compression.lost_rows import warn_of_lost_rows
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
-from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
+from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search, most_trials
 from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
 from cerwu_onnx.container import reader
 from cerwu_onnx.container.reader import read_base
@@ -38,7 +39,7 @@ from cerwu_onnx.jobs.cache import NO_CACHE, Cache, open_cache
 from cerwu_onnx.jobs.files import check_target, write_atomic
 from cerwu_onnx.jobs.inputs import own_files, unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
-from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
+from cerwu_onnx.jobs.progress import Clock, Progress, duration, logged_warnings, silent
 from cerwu_onnx.model.fold import check_folding, fold_batch_norm
 from cerwu_onnx.model.graph import Graph, analyse, load_model
 from cerwu_onnx.model.loading import file_digest, model_size
@@ -184,7 +185,13 @@ def compress(
             quantizer = ModelQuantizer(graph, source, settings, progress, clock, kept, pool, start)
             _refuse_fallbacks(settings, warnings)
             trials = _Trials(
-                quantizer, metadata, scorer if target.max_drop is not None else None, before, target.confidence, start
+                quantizer,
+                metadata,
+                scorer if target.max_drop is not None else None,
+                before,
+                target.confidence,
+                start,
+                most_trials(quantizer.settles, target.max_drop is not None) if target.searches else 1,
             )
             search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
             found = _judged(settings, target, quantizer)
@@ -298,7 +305,10 @@ def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[L
 
 @dataclass(slots=True)
 class _Trials:
-    """One trial of a search: quantise and encode at a price, and score the file where accuracy is the target."""
+    """One trial of a search: quantise and encode at a price, and score the file where accuracy is the target.
+
+    ``most`` is how many there may be.
+    """
 
     quantizer: ModelQuantizer
     metadata: Mapping[str, Any]
@@ -306,7 +316,9 @@ class _Trials:
     before: Measured
     confidence: float
     base: Base | None = None
+    most: int = 1
     count: int = 0
+    started: float = field(default_factory=lambda: time.monotonic())
 
     def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
         """Try one lambda."""
@@ -318,7 +330,10 @@ class _Trials:
         if self.scorer is not None:
             point = self.scored(self.scorer, point, done)
         self.count += 1
-        self.quantizer.progress("search", self.count, None, f"{price:g}: {point.file_bytes:,} bytes")
+        if self.most > 1:
+            each = (time.monotonic() - self.started) / self.count
+            left = f"up to {duration(each * (self.most - self.count))} to go"
+            self.quantizer.progress("search", self.count, None, left)
         return point, (done, coded)
 
     def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:

@@ -18,7 +18,7 @@ from cerwu_onnx.compression.pipeline import compress, prepare
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs.cache import Cache, Entry, digest, open_cache
-from cerwu_onnx.jobs.files import check_target, write_atomic
+from cerwu_onnx.jobs.files import check_target, output_folder, write_atomic
 from cerwu_onnx.jobs.inputs import unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Progress, logged_warnings, silent
@@ -89,33 +89,34 @@ def sweep(
         InputChangedError: the model or the data was replaced or written while it was in use.
     """
     settings, target, progress = settings or Settings(), target or Target(), progress or silent
-    paths = _paths(Path(model), Path(folder), lambdas, settings, target, force=force)
-    if isinstance(calib, Iterator):
-        calib = list(calib)  # every process reads all of it
-    scratch_folder = tempfile.TemporaryDirectory(prefix="cerwu-")
-    with Pool(jobs, cluster) as pool, scratch_folder as scratch, unchanged_inputs() as check_inputs:
-        measured = _measure(model, calib, settings, images, cache, progress)
-        job = _Job(
-            model=_absolute(model),
-            calib=_absolute(calib),
-            settings=settings,
-            target=replace(target, metric=_absolute(target.metric), metric_data=_absolute(target.metric_data)),
-            images=images,
-            measured=measured if cluster is None else replace(measured, folder=None),
-            scratch=scratch if cluster is None else None,
-        )
-        done: dict[int, Swept] = {}
+    with output_folder(Path(folder)):
+        paths = _paths(Path(model), Path(folder), lambdas, settings, target, force=force)
+        if isinstance(calib, Iterator):
+            calib = list(calib)  # every process reads all of it
+        scratch_folder = tempfile.TemporaryDirectory(prefix="cerwu-")
+        with Pool(jobs, cluster) as pool, scratch_folder as scratch, unchanged_inputs() as check_inputs:
+            measured = _measure(model, calib, settings, images, cache, progress)
+            job = _Job(
+                model=_absolute(model),
+                calib=_absolute(calib),
+                settings=settings,
+                target=replace(target, metric=_absolute(target.metric), metric_data=_absolute(target.metric_data)),
+                images=images,
+                measured=measured if cluster is None else replace(measured, folder=None),
+                scratch=scratch if cluster is None else None,
+            )
+            done: dict[int, Swept] = {}
 
-        def load(index: int) -> _Job:
-            return replace(job, settings=replace(settings, lambda_=float(lambdas[index])))
+            def load(index: int) -> _Job:
+                return replace(job, settings=replace(settings, lambda_=float(lambdas[index])))
 
-        progress("sweep", 0, len(paths), "")
-        for index, (report, content) in pool.results(_compress, load, [1.0] * len(paths), apart=True):
-            check_inputs()
-            write_atomic(paths[index], content, overwrite=force)
-            done[index] = Swept(paths[index], report)
-            progress("sweep", len(done), len(paths), f"{lambdas[index]:g}: {len(content):,} bytes")
-    return [done[index] for index in range(len(paths))]
+            progress("sweep", 0, len(paths), "")
+            for index, (report, content) in pool.results(_compress, load, [1.0] * len(paths), apart=True):
+                check_inputs()
+                write_atomic(paths[index], content, overwrite=force)
+                done[index] = Swept(paths[index], report)
+                progress("sweep", len(done), len(paths), f"{lambdas[index]:g}: {len(content):,} bytes")
+        return [done[index] for index in range(len(paths))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ def _measure(
 def _paths(
     model: Path, folder: Path, lambdas: Sequence[float], settings: Settings, target: Target, *, force: bool
 ) -> list[Path]:
-    """The path of each lambda's file; the folder is made if it does not exist."""
+    """The path of each lambda's file, in a folder that exists."""
     if settings.method in UNPRICED:
         raise UsageError(f"method {settings.method} has no lambda to sweep: its size follows from --levels alone")
     if target.searches or target.fail_above is not None or target.fail_drop is not None:
@@ -225,10 +226,6 @@ def _paths(
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(f"two lambdas would both give {path}: give each once, apart in six digits")
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"folder {folder}: {error.strerror}") from None
     for path in paths:
         check_target(path, overwrite=force, source=model)
     return paths

@@ -50,6 +50,11 @@ BEYOND, SCAN = 3, 0.25
 """A search for accuracy ends after so many files in a row that lose too much, this far apart in log2 lambda."""
 
 
+def most_trials(settles: bool, accuracy: bool) -> int:
+    """The most files that a search tries, by whether it has two parts, and whether it is one for accuracy."""
+    return TRIALS * (1 + settles + accuracy)
+
+
 class Search(Generic[T]):
     """Tries prices and keeps the best result.
 

@@ -117,7 +117,7 @@ def open_scorer(target: Target, model: str | Path, images: ImageOptions | None =
         raise UsageError(f"there is no metric: give {', '.join(METRICS)} or a function")
     if isinstance(metric, str) and metric in METRICS:
         if target.metric_data is None:
-            raise UsageError(f"metric {metric} needs data: give --metric-data (metric_data=)")
+            raise UsageError(f"metric {metric} needs data: give --metric-data")
         return Scorer(metric, _builtin(metric, target, Path(model), images))
     if target.metric_data is not None:
         raise UsageError(f"metric data is for {', '.join(METRICS)}: a function of your own brings its data")

@@ -52,6 +52,12 @@ def prepare(container: Container) -> Prepared:
             raise ModelError(f"the model has a node {node.op_type} with a body: C is written of flat graphs only")
     if model.functions:
         raise ModelError("the model has local functions: inline them first (onnx.inliner)")
+    for value in model.graph.output:
+        if not value.type.HasField("tensor_type"):
+            raise ModelError(
+                f"output {value.name!r} is no tensor: export the model without it (ZipMap of skl2onnx: "
+                "options={'zipmap': False})"
+            )
     tensors = constant_tensors(model)
     coded = tuple(
         record.name

@@ -28,7 +28,7 @@ def check_target(path: str | Path, *, overwrite: bool, source: str | Path | None
     if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
         raise UsageError(f"{target} is the input itself: give another output")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists: use -f (force=True) to overwrite it")
+        raise UsageError(f"{target} exists: use -f (force) to overwrite it")
     folder = target.resolve().parent
     if not folder.is_dir():
         raise UsageError(f"folder {folder} does not exist: create it first")
@@ -75,6 +75,26 @@ def atomic(path: str | Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError):
             raise UsageError(f"cannot write {target}: {error.strerror}") from None
         raise
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[None]:
+    """Make a folder for outputs if there is none; after an error it is removed again unless something is in it.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    new = not path.exists()
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"folder {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds files
+                path.rmdir()
 
 
 def _create(target: Path, mode: int) -> tuple[int, Path]:

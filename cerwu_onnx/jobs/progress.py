@@ -57,3 +57,8 @@ def logged_warnings() -> Iterator[list[str]]:
     finally:
         _open.reset(token)
         logger.removeHandler(handler)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes if they are many."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -63,7 +63,7 @@ def _head(page: Page) -> str:
         '<p class="dim">Read from the file, which does not say how large the errors are.</p>' if page.from_file else ""
     )
     return (
-        f"<h1>{_text(page.name)}</h1>\n{_expected(report)}"
+        f'<h1>{_text(page.name)}</h1>\n<p class="dim origin">{_text(page.origin)}</p>\n{_expected(report)}'
         f'<p class="lead">{report.model_bytes:,} → <b>{report.file_bytes:,}</b> bytes, {text.change(report)}</p>'
         f"{note}<dl>{facts}</dl>"
     )
@@ -164,7 +164,8 @@ def _layers(report: Report) -> str:
     )
     rows = "\n".join(f"<tr>{''.join(_cell(column, layer) for column in columns)}</tr>" for layer in report.layers)
     return (
-        f'<h2>Layers</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="Layers"><table class="sortable">'
+        '<h2>Layers</h2>\n<p class="dim" hidden>The table goes on to the right: scroll it sideways.</p>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Layers"><table class="sortable">'
         f"<thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table></div>{_legend_of_layers(report)}"
     )
 
@@ -197,14 +198,16 @@ def _tiles(page: Page) -> str:
         points = counted.highest - counted.lowest + 1
         each = f", {counted.points} to a bar" if counted.points > 1 else ""
         low, high = (text.number(counted.step * end) for end in (counted.lowest, counted.highest))
-        about = (
-            f"{low} … {high}, {points:,} points of a grid of {text.number(layer.step)}{each}; {_zeros(counted, layer)}"
-        )
+        grid = f"{low} … {high}, {points:,} points of a grid of {text.number(layer.step)}{each}"
+        about = f"{grid}; {_zeros(counted, layer)}; tallest bar {_weights(max(counted.counts))}"
         tiles.append(
             f"<figure>{svg.tile(counted, f'histogram, {about}')}<figcaption>{_text(layer.called())}"
             f'<br><span class="dim">{about}</span></figcaption></figure>'
         )
-    note = "A bar for each point of the grid, or for several; below them the grid, longest at zero."
+    note = (
+        "Upwards: how many weights. To the right: their values, a bar for each point of the grid or for several; below "
+        "the bars the grid, longest at zero."
+    )
     return (
         f'<h2>Weights on their grids</h2>\n<p class="dim">{note}</p><div class="tiles">{"".join(tiles)}</div>'
         if tiles

@@ -20,6 +20,7 @@ def to_markdown(page: Page) -> str:
     parts = [
         f"## {code(page.name)}",
         *([f"**{plain(expected)}**"] if expected else []),
+        plain(page.origin),
         f"{report.model_bytes:,} → **{report.file_bytes:,}** bytes, {text.change(report)}",
         _table(
             ["", ""],

@@ -22,3 +22,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// A line above a table that is wider than the window says so.
+for (const box of document.querySelectorAll(".scroll")) {
+  const observer = new ResizeObserver(() => (box.previousElementSibling.hidden = box.scrollWidth <= box.clientWidth));
+  observer.observe(box);
+}

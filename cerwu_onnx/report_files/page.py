@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cerwu_onnx._version import __version__
 from cerwu_onnx.config import MAX_LEVELS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.reader import Container, read
@@ -36,21 +38,32 @@ class Page:
         histograms: histogram of each quantised weight, by name.
         from_file: the report was read from the .cwb file: errors are unknown, and ``model_bytes`` is the size of the
             model that it decompresses to (of its float tensors, if it holds weights only).
+        model: how the model is called; "" if nobody says.
+        tool: what made the file: name and version.
+        day: when the report was made, as 2026-01-31.
     """
 
     output: str
     report: Report
     histograms: Mapping[str, Histogram]
     from_file: bool = False
+    model: str = ""
+    tool: str = f"cerwu-onnx {__version__}"
+    day: str = field(default_factory=lambda: date.today().isoformat())
 
     @property
     def name(self) -> str:
         """Name of the .cwb file."""
         return Path(self.output).name
 
+    @property
+    def origin(self) -> str:
+        """What the file was made from and by, and the day of the report."""
+        return " · ".join(filter(None, (self.model, self.tool, self.day)))
 
-def page_of(report: Report, output: str | Path, base: str | Path | None = None) -> Page:
-    """Make the content for a compression that has just written ``output``, maybe a delta of ``base``.
+
+def page_of(report: Report, model: str | Path, output: str | Path, base: str | Path | None = None) -> Page:
+    """Make the content for a compression of ``model`` that has just written ``output``, maybe a delta of ``base``.
 
     Raises:
         UsageError, CorruptFileError: the file has gone, or has changed since it was written.
@@ -60,7 +73,7 @@ def page_of(report: Report, output: str | Path, base: str | Path | None = None) 
     counted = {
         layer.name: histogram(grid_points(container, records[layer.name]), layer.step) for layer in report.layers
     }
-    return Page(str(output), report, counted)
+    return Page(str(output), report, counted, model=Path(model).name)
 
 
 def describe(path: str | Path, base: str | Path | None = None) -> Page:
@@ -109,7 +122,9 @@ def describe(path: str | Path, base: str | Path | None = None) -> Page:
         warnings=(),
         seconds={},
     )
-    return Page(str(path), report, counted, from_file=True)
+    about = metadata.get("about")
+    name = _text(about, "name") if isinstance(about, dict) else ""
+    return Page(str(path), report, counted, from_file=True, model=name, tool=_text(metadata, "tool"))
 
 
 def _graph(container: Container) -> tuple[Graph | None, int]:

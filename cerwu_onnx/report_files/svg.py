@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from html import escape
 
 from cerwu_onnx.report_files.grids import Histogram
+from cerwu_onnx.report_files.text import shorten
 
-CURVE_WIDTH, CURVE_HEIGHT = 420, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 12, 40
+CURVE_WIDTH, CURVE_HEIGHT = 420, 268
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 30, 40
 _FLOOR = CURVE_HEIGHT - _BOTTOM
 TILE_WIDTH, TILE_HEIGHT = 240, 72
 
@@ -72,6 +73,7 @@ def curve(points: Sequence[tuple[float, float]], chosen: tuple[float, float], x_
     for value in x_ticks:
         x, _ = place(value, y_ticks[0])
         out.append(f'<text x="{x:.1f}" y="{_FLOOR + 16}" text-anchor="middle">{_short(value)}</text>')
+    out.append(f'<text x="4" y="14">↑ {escape(shorten(y_label))}</text>')
     middle = (_LEFT + CURVE_WIDTH - _RIGHT) / 2
     out.append(f'<text x="{middle:.1f}" y="{CURVE_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     placed = [place(x, y) for x, y in seen]

@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def shorten(text: str, most: int = 44) -> str:
+    """``text`` without its middle if it is longer: the end of a path, or of a function's name, tells most."""
+    return text if len(text) <= most else f"{text[: most // 3]}…{text[len(text) - most + most // 3 + 1 :]}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits; a dash for None, NaN and infinity."""
     return f"{value:.{digits}g}" if value is not None and math.isfinite(value) else NOTHING

@@ -15,6 +15,11 @@ from . import calls, data, models
 from .case import Case, Place
 
 CASES = [*models.CASES, *data.CASES, *calls.CASES]
+PYTHON = re.compile(
+    r"\w=(True|False|None)\b|\w=\)|\b[a-z]+_[a-z_]+=|\b[A-Z]\w+(Error|Exception)\b|NoneType|<class|cerwu_onnx\.|\.cpp|\.h:"
+)
+"""What only people know who write programs: arguments, exceptions, modules, places in sources."""
+
 LONGEST = 1200
 """Characters of a line that somebody should read."""
 
@@ -50,6 +55,7 @@ def check(case: Case, code: int, out: str, err: str) -> None:
     assert all(char.isprintable() for line in lines for char in line)
     assert "unexpected" not in err
     assert "Traceback" not in err
+    assert not PYTHON.search(err) or "user.py" in err, err  # a function of the user's says what it says
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{n:03d} {case.title}" for n, case in enumerate(CASES, 1)])

@@ -1,11 +1,11 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile. The first four by default: ``memory``
-writes some ten gigabytes to a temporary folder; ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``,
-``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web`` and ``profile`` take minutes,
-``kl`` the first time, too. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains; ``deltas``
-trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile, peers. The first four by default. ``memory``
+writes some ten gigabytes to a temporary folder. ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``,
+``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web``, ``profile`` and ``peers`` take
+minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains;
+``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from . import (
     kl,
     memory,
     mobilenet,
+    peers,
     profile,
     ranges,
     rate,
@@ -48,7 +49,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile", "peers"),
 )
 """Parts that need none of the real models."""
 
@@ -66,7 +67,7 @@ def main() -> None:
     group.add_argument("--methods", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
     group.add_argument("--percent", nargs="+", type=float, default=[99, 95], help="shares of the float score")
     group.add_argument("--save", action="store_true", help="update docs/benchmarks/rate.json and redraw its curves")
-    group.add_argument("--saved", action="store_true", help="measure nothing: tables and curves of rate.json")
+    group.add_argument("--saved", action="store_true", help="measure nothing: tables and pictures of saved rows")
     group = parser.add_argument_group("kl")
     group.add_argument("--deep", type=Path, metavar="FOLDER", help="also the networks that deep_nets.py wrote there")
     group.add_argument("--fine", action="store_true", help="at eleven lambdas per model instead of five")
@@ -76,6 +77,9 @@ def main() -> None:
         "--beside", nargs=2, default=(), metavar=("PYTHON", "EFFORT"), help="compare with this instead of the reference"
     )
     group.add_argument("--column", choices=("now", "reference"), help="put the figures into docs/benchmarks/kl.json")
+    group = parser.add_argument_group("peers")
+    group.add_argument("--peers-python", default=sys.executable, help="interpreter that has NNCodec")
+    group.add_argument("--again", action="store_true", help="measure anew what docs/benchmarks/peers.json has")
     parser.add_argument(
         "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
     )
@@ -139,6 +143,14 @@ def main() -> None:
         untrusted.run(sample_models(names), console)
     if "web" in parts:
         web.run(console)
+    if "peers" in parts:
+        peers.run(
+            sample_models(names) + shared,
+            console,
+            arguments.peers_python,
+            again=arguments.again,
+            saved=arguments.saved,
+        )
     if "trained" in parts:
         trained.run(folder, console)
     if "scaling" in parts:

@@ -113,3 +113,16 @@ def test_the_default_keeps_the_answers_of_a_model_that_gives_only_them(name: str
     fresh = normal(2000, 20, seed=4)
     answers = [(np.maximum(fresh @ of["w"], 0) @ of["v"]).argmax(axis=1) for of in (weights, changed)]
     assert (answers[0] == answers[1]).mean() > 0.93
+
+
+def test_maps_are_compared_by_their_values(tmp_path: Path) -> None:
+    """They were taken for something without numbers, and their error shown as 0."""
+    nodes, outputs, *_ = CASES["a label and a map"]
+    onnx.save(model_of(nodes, outputs), tmp_path / "m.onnx")
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", settings=cerwu_onnx.Settings(lambda_=0.5))
+    data = {"x": normal(50, 20, seed=5)}
+    label, mapped = cerwu_onnx.compare(tmp_path / "m.cwb", tmp_path / "m.onnx", data)
+    assert (label.name, mapped.name) == ("label", "map")
+    assert 0 < mapped.relative < 1
+    assert 0 < mapped.largest < 1
+    assert mapped.agreement is not None

@@ -61,7 +61,7 @@ def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path) -> None:
         ((model, model, model), "3 paths given, where two belong"),
         ((model, "o.cwb", "-j", "0"), "jobs 0 is out of range"),
         ((model, "--out-dir", tmp_path / "d", "-j", "0"), "jobs 0 is out of range"),
-        ((model, "--out-dir", tmp_path / "file"), "--out-dir"),
+        ((model, "--out-dir", tmp_path / "file"), f"folder {tmp_path / 'file'}: "),
         ((model, tmp_path / "sub" / "model.onnx", "--out-dir", tmp_path / "d"), "would both give"),
         ((model, "--out-dir", tmp_path / "d", "--report", "x.html"), "--report is for a single model"),
     ):
@@ -78,3 +78,21 @@ def test_a_dry_run_of_many_writes_nothing(run: Run, models: list[Path], tmp_path
     plans = json.loads(run("compress", models[0], models[2], "--out-dir", tmp_path / "d", "--dry-run", "--json").out)
     assert [Path(plan["file"]).name for plan in plans] == ["model.onnx", "other.onnx"]
     assert not (tmp_path / "d").exists()
+
+
+def test_a_folder_that_got_nothing_is_not_left(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    folder, words = tmp_path / "made", ("--out-dir", tmp_path / "made")
+    for call in (
+        ("compress", tmp_path / "none.onnx", *words),
+        ("compress", model, *words, "--calib", tmp_path / "none.npz"),
+        ("compress", model, *words, "--report", tmp_path / "r.md"),
+        ("sweep", model, *words, "--lambda", "0.1", "--calib", tmp_path / "none.npz"),
+        ("sweep", model, *words, "--lambda", "0.1", "--lambda", "0.1"),
+    ):
+        assert run(*call).code == 2
+        assert not folder.exists(), call
+    folder.mkdir()
+    assert run("compress", tmp_path / "none.onnx", *words).code == 2
+    assert folder.is_dir()  # it was there before
+    assert run("sweep", model, *words, "--lambda", "0.1", "--calib", calib, "--method", "cerwu", "-q").code == 0
+    assert [path.name for path in folder.iterdir()] == ["model-0.1.cwb"]

@@ -161,7 +161,7 @@ def test_an_existing_output_is_safe(run: Run, model: Path, tmp_path: Path) -> No
     output.write_text("precious")
     result = run("compress", model, output)
     assert (result.code, result.out) == (2, "")
-    assert result.err == f"error: {output} exists: use -f (force=True) to overwrite it\n"
+    assert result.err == f"error: {output} exists: use -f (force) to overwrite it\n"
     assert output.read_text() == "precious"
     assert run("compress", model, output, "-f", "-q").code == 0
     assert output.read_bytes()[:4] == b"\x89CWB"

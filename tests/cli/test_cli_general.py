@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from cerwu_onnx import __version__
 from cerwu_onnx.cli import app as program
+from cerwu_onnx.errors import first_line
 
 from .. import gen_cli_docs
 from .conftest import Run, command, run_process
@@ -279,3 +280,27 @@ def test_docs_are_up_to_date() -> None:
     assert gen_cli_docs.PAGE.read_text(encoding="utf-8") == gen_cli_docs.page(), (
         "run python -m tests.gen_cli_docs and commit docs/cli.md"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/graph/load.h:46 void onnxruntime::Check("
+            "const std::map<int, int>&, bool) ONNX Runtime only supports opsets till 28.",
+            "ONNX Runtime only supports opsets till 28.",
+        ),
+        (
+            "[ONNXRuntimeError] : 3 : NO_SUCHFILE : Load model from a.onnx failed",
+            "Load model from a.onnx failed",
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Node (fc) [ShapeInferenceError] Dimension mismatch: 431 and 432",
+            "Node (fc) Dimension mismatch: 431 and 432",
+        ),
+        ("\n  broken lens (x) y\nmore", "broken lens (x) y"),
+        ("", "ValueError"),
+    ],
+)
+def test_messages_of_libraries_begin_with_what_is_wrong(said: str, kept: str) -> None:
+    assert " ".join(first_line(ValueError(said)).split()) == kept

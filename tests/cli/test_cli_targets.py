@@ -195,8 +195,8 @@ def test_a_limit_of_accuracy(run: Run, model: Path, calib: Path, labelled: Path,
         (("--max-drop", "1%", "--metric", "error"), "needs data"),
         (("--max-drop", "1%", "--metric", "beauty"), "is unknown"),
         (("--metric-data", "x.npz"), "without a metric"),
-        (("--confidence", "100%"), "confidence 1.0 is out of range"),
-        (("--confidence", "40%"), "confidence 0.4 is out of range"),
+        (("--confidence", "100%"), "confidence 100 % is out of range"),
+        (("--confidence", "40%"), "confidence 40 % is out of range"),
     ],
 )
 def test_what_makes_no_sense(run: Run, model: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

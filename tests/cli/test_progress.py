@@ -11,12 +11,16 @@ import onnx
 import pytest
 
 import cerwu_onnx
+from cerwu_onnx import Target
 from cerwu_onnx.cli import console, lines
 from cerwu_onnx.cli.bars import Bars
 from cerwu_onnx.cli.lines import EVERY, ITEM_WIDTH, Lines
+from cerwu_onnx.compression.target_search import TRIALS
 
 from ..classifiers import clouds, trained
 from .conftest import Run
+
+DATA = {"x": clouds(100, 4)[0]}
 
 
 class Times:
@@ -49,6 +53,22 @@ def test_a_line_now_and_then(capfd: pytest.CaptureFixture[str]) -> None:
     assert at(4 * EVERY, "search", 3, None, "about 20 s to go").endswith(" s, searching 3 about 20 s to go\n")
     assert at(4 * EVERY + 1, "search", 3, 3, "") == ""
     assert at(5 * EVERY, "encode", 0, None, "").endswith(" s, writing\n")
+
+
+def test_what_a_search_says_of_its_time_comes_soon(capfd: pytest.CaptureFixture[str]) -> None:
+    clock = Times()
+    progress = Lines(console.note, clock)
+    for seconds, item, said in (
+        (1, "about 9 s to go", False),  # over before anybody wonders
+        (6, "", False),
+        (7, "about 40 s to go", True),
+        (14, "about 30 s to go", False),  # told once; then the usual lines
+        (7 + EVERY, "about 20 s to go", True),
+    ):
+        clock.now = 100 + seconds
+        progress("search", 2, None, item)
+        expected = f"progress: {seconds:.0f} s, searching 2 {item}\n" if said else ""
+        assert capfd.readouterr().err == expected
 
 
 def test_nothing_but_lines_where_nobody_can_redraw(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,17 +107,44 @@ def test_the_time_of_a_search_is_told_ahead(
     monkeypatch.setattr("cerwu_onnx.compression.model_quantizer.time.monotonic", clock)
 
     def progress(stage: str, done: int, total: int | None, item: str) -> None:
-        if stage == "search" and "bytes" not in item:
+        if stage == "search":
             seen.append((done, total, item))
             clock.now += seconds
 
     onnx.save(trained(), tmp_path / "m.onnx")
-    data = {"x": clouds(100, 4)[0]}
-    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=data, progress=progress)
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=DATA, progress=progress)
     assert seen[0] == (1, None, "")
     assert {item for _, total, item in seen[1:] if total is None} == {said}
     assert len(said) <= ITEM_WIDTH
     assert seen[-1] == (len(seen) - 1, len(seen) - 1, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "most"),
+    [(Target(size=600), TRIALS), (Target(max_drop=0.2, metric="agreement", metric_data=DATA), 2 * TRIALS)],
+)
+def test_the_time_of_a_target_is_told_ahead(
+    target: Target, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file takes 10 seconds; the most that the search may try are still to come."""
+    clock, seen = Times(), []
+    monkeypatch.setattr("cerwu_onnx.compression.pipeline.time.monotonic", clock)
+    monkeypatch.setattr(Times, "now", 100.0)
+
+    def progress(stage: str, done: int, total: int | None, item: str) -> None:
+        if stage == "search":
+            seen.append(item)
+        elif stage == "encode" and len(seen) >= written[0]:
+            clock.now += 10
+            written[0] = len(seen) + 1
+
+    written = [0]
+    onnx.save(trained(), tmp_path / "m.onnx")
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=DATA, target=target, progress=progress)
+    left = [10 * (most - tried) for tried in range(1, len(seen) + 1)]
+    assert seen == [f"up to {s} s to go" if s < 100 else f"up to {s / 60:.0f} min to go" for s in left]
+    assert len(seen) > 1
+    assert max(map(len, seen)) <= ITEM_WIDTH
 
 
 def test_a_log_gets_a_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_wide_layer_is_kept_in_blocks(path: Path, caplog: pytest.LogCaptureFix
     assert 0.5 < parts.output_loss / whole.output_loss < 2
     assert 0.8 < parts.weight_bytes / whole.weight_bytes < 1.25
     cerwu_onnx.open(path.with_suffix(".cwb")).verify()
-    page = report_files.page_of(parts, path.with_suffix(".cwb"))
+    page = report_files.page_of(parts, path, path.with_suffix(".cwb"))
     report_files.write(page, [path.with_suffix(".md")], overwrite=True)
     assert "Hessians in blocks" in path.with_suffix(".md").read_text()
 

@@ -122,6 +122,17 @@ def _body() -> onnx.ModelProto:
     return build(nodes, inputs, [value("y", [1, 6]), value("z2", [1, 8])], {"w": normal(8, 6, seed=1)})
 
 
+def _maps() -> onnx.ModelProto:
+    """What scikit-learn's exporter makes of a classifier unless told otherwise."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["y"]),
+        helper.make_node("ZipMap", ["y"], ["map"], domain="ai.onnx.ml", classlabels_int64s=list(range(6))),
+    ]
+    entry = helper.make_map_type_proto(onnx.TensorProto.INT64, helper.make_tensor_type_proto(1, None))
+    outputs = [onnx.ValueInfoProto(name="map", type=helper.make_sequence_type_proto(entry))]
+    return build(nodes, [value("x", [1, 8])], outputs, {"w": normal(8, 6, seed=1)}, domains=["ai.onnx.ml"])
+
+
 def _unknown_operator() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Gemm", ["x", "w"], ["y"]),
@@ -132,7 +143,12 @@ def _unknown_operator() -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("model", "says"),
-    [(_open_axis, "axis 2"), (_body, "If with a body"), (_unknown_operator, "cannot write this model")],
+    [
+        (_open_axis, "axis 2"),
+        (_body, "If with a body"),
+        (_maps, r"output 'map' is no tensor: .*ZipMap.*'zipmap': False"),
+        (_unknown_operator, "cannot write this model"),
+    ],
 )
 def test_models_that_do_not_fit(tmp_path: Path, model: Callable[[], onnx.ModelProto], says: str) -> None:
     container = compressed(model(), tmp_path, method="rtn")

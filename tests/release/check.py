@@ -2,10 +2,10 @@
 
     python tests/release/check.py [--dist FOLDER]
 
-Builds sdist, wheels and the npm package of the last commit, or takes them from a folder, installs each into an empty
-environment, compresses a sample model in an empty folder and opens the file in Python, with the reader alone, as a
-pre-commit hook, in Node and in C. It needs the standard library alone, and the network for what pip installs. What a
-machine lacks (node, a C compiler) is left out with a word.
+Builds sdist, wheels and the npm package of the last commit, or takes them from a folder. From these and an empty folder
+it goes in ten commands, which it shows, to a compressed sample model that is open in Python, C, Node and Chromium. Then
+it opens the file with the reader alone and as a pre-commit hook. It needs the standard library alone, and the network
+for what pip installs. What a machine lacks (node, a C compiler, Chromium) is left out with a word.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "sample_models/fashion_dscnn"
@@ -45,11 +49,30 @@ print(f"same answer on {same:.1%} of the samples")
 sys.exit(same < 0.9)
 """
 
+PAGE = """<!doctype html>
+<script type="module">
+  import { decodeCwb } from './node_modules/cerwu-onnx/src/browser.js';
+  const arrays = [...(await decodeCwb('model.cwb')).values()];
+  const values = arrays.reduce((sum, { data }) => sum + data.length, 0);
+  await fetch('said', { method: 'POST', body: `${arrays.length} tensors, ${values} values` });
+</script>
+<img src="wait">
+"""
+"""What the browser opens; it has not loaded before it has said what it found."""
+
+BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
+COMMANDS = 10
+"""The most that it takes from an empty folder to a model that is open everywhere."""
+
 NODE = """
 import { decodeCwb } from 'cerwu-onnx';
 const arrays = [...(await decodeCwb(process.argv[1])).values()];
 console.log(`${arrays.length} tensors, ${arrays.reduce((sum, { data }) => sum + data.length, 0)} values`);
 """
+
+
+shown: list[list[str]] = []
+"""The commands that :func:`run` has shown."""
 
 
 def run(*words: object, cwd: Path | None = None, show: bool = True, **environment: str) -> str:
@@ -60,6 +83,7 @@ def run(*words: object, cwd: Path | None = None, show: bool = True, **environmen
     """
     command = [str(word) for word in words]
     if show:
+        shown.append(command)
         print("$", *(Path(command[0]).stem, *(word if len(word) < 60 else "..." for word in command[1:])), flush=True)
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, env=os.environ | environment, check=False, encoding="utf-8"
@@ -71,14 +95,13 @@ def run(*words: object, cwd: Path | None = None, show: bool = True, **environmen
 
 def venv(folder: Path) -> Path:
     """A new environment; the folder of its programs."""
-    run(sys.executable, "-m", "venv", folder, show=False)
+    run(sys.executable, "-m", "venv", folder)
     return folder / BIN
 
 
 def pip(programs: Path, *words: object) -> None:
     """Install; nothing is compiled."""
-    command = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary", ":all:", *words)
-    run(programs / "python", *command, show=False)
+    run(programs / "python", "-m", "pip", "install", "-q", "--only-binary", ":all:", *words)
 
 
 @contextmanager
@@ -146,13 +169,11 @@ def walk(programs: Path, folder: Path, *options: str) -> str:
         options: more of ``compress``.
     """
     program = programs / "cerwu-onnx"
-    run(program, "doctor", cwd=folder)
     run(program, "compress", "model.onnx", "model.cwb", "--calib", "calib.npz", *options, cwd=folder)
-    run(program, "verify", "model.cwb", cwd=folder)
-    tensors = run(programs / "python", "-c", OPEN, "model.cwb", cwd=folder)
-    print("  ", run(programs / "python", "-c", RUN, "model.cwb", "calib.npz", "model.onnx", cwd=folder), end="")
+    said = run(programs / "python", "-c", OPEN + RUN, "model.cwb", "calib.npz", "model.onnx", cwd=folder)
+    print("  ", said.strip().replace("\n", "\n   "))
     run(program, "export-c", "model.cwb", "c", "--name", "model", cwd=folder)
-    return tensors
+    return said.splitlines()[0]
 
 
 def in_c(folder: Path, example: Path) -> None:
@@ -164,6 +185,54 @@ def in_c(folder: Path, example: Path) -> None:
     program = folder / "check_model"
     run(compiler, "-std=c99", "-Ic", example, "c/model.c", "c/cwb.c", "-o", program, cwd=folder)
     run(program)
+
+
+def in_node(folder: Path) -> str:
+    """Open the file in Node, with the package that is installed in the folder; a line about its tensors."""
+    return run("node", "--input-type=module", "--eval", NODE, "--", "model.cwb", cwd=folder).strip()
+
+
+def in_chromium(folder: Path) -> str:
+    """Open the file in a page from a server of the standard library; what it says, "left out" without a browser."""
+    browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("   left out: no Chromium")
+        return "left out"
+    (folder / "page.html").write_text(PAGE)
+    _Site.said.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Site, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = ["--headless", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # its sandbox refuses to work for root
+        options.append("--no-sandbox")
+    try:
+        run(browser, *options, f"http://127.0.0.1:{server.server_port}/page.html", cwd=folder)
+    finally:
+        server.shutdown()
+    return _Site.said[0] if _Site.said else "nothing"
+
+
+class _Site(SimpleHTTPRequestHandler):
+    """Files of a folder; what the page says is kept, and the image that it waits for comes only after that."""
+
+    said: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.said.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        if self.path != "/wait":
+            return super().do_GET()
+        for _ in range(600):
+            if self.said:
+                break
+            time.sleep(0.1)
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing of requests."""
 
 
 def hook(source: Path, tools: Path, folder: Path, sound: Path) -> None:
@@ -209,28 +278,35 @@ def use(dist: Path, source: Path, tools: Path, work: Path) -> None:
     wheel, reader, package = (one(dist, name) for name in ("cerwu_onnx-*.whl", "cerwu_onnx_reader-*.whl", "*.tgz"))
     if wheel is None:
         raise SystemExit(f"{dist} has no wheel of cerwu-onnx for this machine")
-    programs = venv(work / "user")
-    with step(f"pip install {wheel.name}, where nothing may be compiled"):
+    shown.clear()
+    with step(f"{wheel.name}, where nothing may be compiled"):
+        programs = venv(work / "user")
         pip(programs, wheel)
     with step("compress, and open in Python"):
         tensors = walk(programs, folder)
-        print("  ", tensors, end="")
-    with step("C sources"):
+    with step("in C"):
         in_c(folder, source / "decoder_c/examples/bare_metal.c")
+    npm = shutil.which("npm")
+    if package is not None and npm:
+        (folder / "package.json").write_text('{"name": "user", "type": "module"}')
+        with step(f"{package.name}, in Node"):
+            run(npm, "install", "--silent", "--no-save", package, cwd=folder)
+            assert in_node(folder) == tensors
+        with step("in Chromium"):
+            assert in_chromium(folder) in (tensors, "left out")
+    print(f"\n   {len(shown)} commands")
+    assert len(shown) <= COMMANDS
+    with step("what else there is"):
+        run(programs / "cerwu-onnx", "doctor", cwd=folder)
+        run(programs / "cerwu-onnx", "verify", "model.cwb", cwd=folder)
     if reader is not None:
-        with step(f"pip install {reader.name}: numpy is all it needs"):
+        with step(f"{reader.name}: numpy is all it needs"):
             alone = venv(work / "reader")
             pip(alone, reader)
-            assert run(alone / "python", "-c", OPEN, "model.cwb", cwd=folder) == tensors
+            assert run(alone / "python", "-c", OPEN, "model.cwb", cwd=folder).strip() == tensors
             run(alone / "cwb-verify", "model.cwb", cwd=folder)
     with step("the pre-commit hook"):
         hook(source, tools, work, folder / "model.cwb")
-    npm = shutil.which("npm")
-    if package is not None and npm:
-        with step(f"npm install {package.name}"):
-            (folder / "package.json").write_text('{"name": "user", "type": "module"}')
-            run(npm, "install", "--silent", "--no-save", package, cwd=folder)
-            assert run("node", "--input-type=module", "--eval", NODE, "--", "model.cwb", cwd=folder) == tensors
 
 
 def main() -> None:

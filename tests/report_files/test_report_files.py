@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cerwu_onnx import Settings
+from cerwu_onnx import Settings, __version__
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import writer
@@ -46,7 +46,7 @@ def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     report = compress(
         folder / "model.onnx", folder / "model.cwb", calib=calib, settings=Settings(method=request.param, effort="fast")
     )
-    return page_of(report, folder / "model.cwb")
+    return page_of(report, folder / "model.onnx", folder / "model.cwb")
 
 
 def made_up(names: list[str]) -> Page:
@@ -397,3 +397,36 @@ def test_paths_are_checked_before_the_work(page: Page, tmp_path: Path) -> None:
     assert (tmp_path / "A.HTML").read_text(encoding="utf-8") == to_html(page)
     with pytest.raises(UsageError, match="exists"):
         write(page, [out], overwrite=False)
+
+
+def test_the_head_says_what_when_and_by_what(page: Page) -> None:
+    page = replace(page, day="2026-01-31")
+    line = f"model.onnx · cerwu-onnx {__version__} · 2026-01-31"
+    assert f'</h1>\n<p class="dim origin">{line}</p>' in to_html(page)
+    assert line in to_markdown(page).splitlines()[2:5:2]
+    found = replace(describe(page.output), day="2026-01-31")  # the file does not say what its model was called
+    assert found.origin == line.removeprefix("model.onnx · ")
+    assert re.fullmatch(r".* · \d{4}-\d\d-\d\d", describe(page.output).origin)
+
+
+def test_the_axes_are_labelled_and_a_long_name_is_cut() -> None:
+    metric = f"/home/{'folder/' * 20}metrics.py:score<b>"
+    drawn = svg.curve([(100.0, 0.9), (200.0, 0.95)], (100.0, 0.9), "bytes", metric)
+    texts = [element.text for element in ElementTree.fromstring(drawn).iter("text")]
+    assert "bytes" in texts
+    (label,) = [text for text in texts if text and text.startswith("↑ ")]
+    assert re.fullmatch(r"↑ /home/folder/.*….*metrics\.py:score<b>", label)
+    assert len(label) <= 46
+
+
+def test_markup_that_keeps_a_telephone_from_scrolling(page: Page) -> None:
+    """What the test in a browser measures, where there is none."""
+    html = to_html(page)
+    assert '<meta name="viewport" content="width=device-width' in html
+    for rule in (
+        r"dt {[^}]*overflow-wrap: anywhere",
+        r"p {[^}]*overflow-wrap: anywhere",
+        r"\.scroll {[^}]*overflow-x: auto",
+    ):
+        assert re.search(rf"\n{rule}", html), rule
+    assert re.search(r'<p class="dim" hidden>The table goes on[^<]*</p>\n<div class="scroll"', html)  # page.js shows it

@@ -6,6 +6,7 @@ Skipped without one; ``CHROMIUM=/path/to/it`` names one that is not on the PATH,
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from cerwu_onnx import Settings
+from cerwu_onnx import Settings, __version__
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.config import Target
-from cerwu_onnx.report import Fidelity
+from cerwu_onnx.report import Fidelity, Scores
 from cerwu_onnx.report_files import page_of, to_html
+from cerwu_onnx.report_files.page import Page
+from cerwu_onnx.types import Kept
 
 from .. import browser
 from ..browser import Tab
@@ -45,8 +48,29 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert len(report.search) > 2
     report = replace(report, fidelity=Fidelity(0.99, 0.991, 0.004, "kl", "logits", 0.977, 128))
-    (folder / "page.html").write_text(to_html(page_of(report, compressed)), encoding="utf-8")
+    whole = page_of(report, name, compressed)
+    (folder / "page.html").write_text(to_html(whole), encoding="utf-8")
+    (folder / "long.html").write_text(to_html(lengthened(whole)), encoding="utf-8")
     return folder / "page.html"
+
+
+def lengthened(page: Page) -> Page:
+    """The same with 100 layers, and with names and paths that fit nowhere."""
+    metric = f"/home/somebody/{'a_folder/' * 12}metrics.py:{'mean_average_precision_' * 4}"
+    names = [f"/backbone/stage{n}/{'block_' * n}conv.weight_quantized" for n in range(100)]
+    first, counted = page.report.layers[0], next(iter(page.histograms.values()))
+    report = replace(
+        page.report,
+        model_bytes=10_000_000,
+        file_bytes=100 * first.coded_bytes + sum(page.report.other_bytes.values()),
+        layers=tuple(replace(first, name=name, node="", loss_share=0.01) for name in names),
+        kept=(Kept(f"onnx::{'LayerNormalization_' * 9}", (8,), "float32", 32, f"read by {'x' * 99}"),),
+        scores=Scores(metric, 0.912345, 0.903456, 0.8999, 0.9, 1000),
+        search=tuple(replace(point, score=0.9 + n / 100) for n, point in enumerate(page.report.search)),
+        warnings=(f"layer {'w' * 200}: lost",),
+        missed=(f"the metric {metric} fell by 2 %",),
+    )
+    return replace(page, report=report, histograms=dict.fromkeys(names, counted))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +119,7 @@ def test_a_click_sorts_numbers_as_numbers_and_words_as_words(page: Path, tab: Ta
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 768, 390])
 def test_it_fits_the_window_in_both_colours(page: Path, tab: Tab, width: int, dark: bool) -> None:
     tab.open(page, width=width, dark=dark)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -104,23 +128,46 @@ def test_it_fits_the_window_in_both_colours(page: Path, tab: Tab, width: int, da
         for colour in tab.evaluate("['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])")
     ]
     assert (light[0] < 0.2 and light[1] > 0.8) if dark else (light[0] > 0.8 and light[1] < 0.2)
-    first = tab.evaluate("[...document.querySelectorAll('h1 ~ p')].slice(0, 3).map((e) => e.innerText)")
+    origin, *first = tab.evaluate("[...document.querySelectorAll('h1 ~ p')].slice(0, 4).map((e) => e.innerText)")
+    assert re.fullmatch(rf"a_long.*\.onnx · cerwu-onnx {re.escape(__version__)} · \d{{4}}-\d\d-\d\d", origin)
     assert first[:2] == ["Expected score: 99.1 % of the float model's", "same answer on 97.7 % of 128 held-out samples"]
     assert "bytes" in first[2]
     # No text is drawn over other text: of the page's own words, each is what lies at its centre.
     hidden = tab.evaluate(
-        """[...document.querySelectorAll("h1, h2, p, dt, dd, summary, .legend li")].filter((e) => {
+        """[...document.querySelectorAll("h1, h2, p, dt, dd, summary, .legend li")].filter((e) => !e.hidden && (() => {
         e.scrollIntoView({block: "center"});
         const r = e.getBoundingClientRect(), top = document.elementFromPoint(r.x + 2, r.y + r.height / 2);
         return !(top === e || e.contains(top));
-        }).map((e) => e.innerText)"""
+        })()).map((e) => e.innerText)"""
     )
     assert hidden == []
     assert tab.complaints == []
+    keep(tab, f"report_{width}_{'dark' if dark else 'light'}")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (768, False), (1280, True)])
+def test_long_names_and_a_hundred_layers_fit_too(page: Path, tab: Tab, width: int, dark: bool) -> None:
+    tab.open(page.with_name("long.html"), width=width, dark=dark)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # Nothing but the table, which scrolls by itself, reaches beyond the window.
+    beyond = """[...document.querySelectorAll("main *")].filter((e) => !e.closest(".scroll") &&
+        e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 90))"""
+    assert tab.evaluate(beyond) == []
+    box = "document.querySelector('.scroll')"
+    assert tab.evaluate(f"{box}.scrollWidth > {box}.clientWidth") is (width < 1280)
+    after = f"requestAnimationFrame(() => setTimeout(() => done({box}.previousElementSibling.hidden)))"
+    assert tab.evaluate(f"new Promise((done) => {after})") is (width == 1280)  # the line that says so
+    assert tab.evaluate("document.querySelectorAll('.sortable tbody tr').length") == 100
+    assert tab.complaints == []
+    keep(tab, f"long_{width}_{'dark' if dark else 'light'}")
+
+
+def keep(tab: Tab, name: str) -> None:
+    """Write a picture of the whole page, where somebody asks for it."""
     if folder := os.environ.get("SCREENSHOTS"):
         drawn = "(e) => (e.style.contentVisibility = 'visible')"  # those out of sight too
         tab.evaluate(f"document.querySelectorAll('figure').forEach({drawn}); scrollTo(0, 0)")
-        tab.screenshot(Path(folder) / f"report_{width}_{'dark' if dark else 'light'}.png")
+        tab.screenshot(Path(folder) / f"{name}.png")
 
 
 def test_the_policy_of_the_page_refuses_other_scripts(page: Path, tab: Tab, tmp_path: Path) -> None:
