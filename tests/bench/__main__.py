@@ -2,10 +2,10 @@
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
 targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile, peers. The first four by default.
-``memory`` writes some ten gigabytes to a temporary folder. ``encoder``, ``efficient``, ``mobilenet``, ``ranges``, ``wide``,
-``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web``, ``profile`` and ``peers`` take
-minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py trains;
-``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
+``memory`` writes some ten gigabytes to a temporary folder. ``encoder``, ``efficient``, ``mobilenet``, ``ranges``,
+``wide``, ``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web``, ``profile`` and
+``peers`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py
+trains; ``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
 """
 
 from __future__ import annotations
