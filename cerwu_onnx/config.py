@@ -32,7 +32,7 @@ class Effort:
     samples: int | None = None
     gradients: int = 1024
     draws: int = 4
-    positions: int = 128
+    positions: int = 256
     dampings: tuple[float, float] | None = None
     passes: int | None = None
     rounds: int = 0
