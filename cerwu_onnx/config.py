@@ -20,7 +20,7 @@ class Effort:
 
     Attributes:
         samples: the most calibration samples; None takes all.
-        gradients: about how many gradients are computed, of as many samples or of all.
+        gradients: about how many gradients are computed, of as many samples or several of each.
         draws: how often the noise is drawn that sets the level of sensitivities.
         positions: positions per column, and for at least 32 columns, that suffice for a Hessian.
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.
@@ -30,9 +30,9 @@ class Effort:
     """
 
     samples: int | None = None
-    gradients: int = 128
+    gradients: int = 1024
     draws: int = 4
-    positions: int = 128
+    positions: int = 256
     dampings: tuple[float, float] | None = None
     passes: int | None = None
     rounds: int = 0
@@ -40,9 +40,9 @@ class Effort:
 
 
 EFFORTS = {
-    "fast": Effort(samples=128, gradients=16, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
+    "fast": Effort(samples=128, gradients=64, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
     "default": Effort(),
-    "max": Effort(gradients=256, rounds=1, steps=True),
+    "max": Effort(rounds=1, steps=True),
 }
 """Efforts by name: more time gives smaller files."""
 

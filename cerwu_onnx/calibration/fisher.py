@@ -41,7 +41,8 @@ which generalises worse from few samples."""
 
 DRAWS = 4
 """The most gradients per sample: one for each class if there are no more classes, else of random sums of classes; for
-other outputs, of random sums of values. Their noise is less than that of the samples, so many samples need one each."""
+other outputs, of random sums of values. Their noise is less than that of the samples. One of each sample is too few
+where a layer has a single position."""
 
 FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
@@ -73,7 +74,7 @@ class Curvature:
     energy: float | None
 
 
-def row_fishers(graph: Graph, loss: OutputLoss, most: int = SAMPLES) -> dict[str, Curvature]:
+def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> dict[str, Curvature]:
     """Compute the Fisher matrices of the outputs of each layer that gradients reach, from disjoint sets of samples.
 
     This covers layers with one site, of Conv, ConvTranspose, Gemm or MatMul, and no other reader. With H the mean over

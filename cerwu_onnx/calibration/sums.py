@@ -36,7 +36,7 @@ LONG = 1024
 TILE = 2048
 """The most rows and columns of a product that is added to the sums at once."""
 
-ENOUGH = 128
+ENOUGH = 256
 """Positions per column that suffice for statistics.
 
 Neighbouring positions of an image hold nearly the same information, and the error that a Hessian of P positions adds to

@@ -48,8 +48,8 @@ def shaken(model: onnx.ModelProto, layer: Layer, amount: float = 0.2) -> dict[st
 
 
 def walked(model: onnx.ModelProto, data: Any, *, shake: bool = True, graph: Graph | None = None, **options) -> Walked:
-    """Statistics by layer, outputs, and all that was committed."""
-    graph = graph or analyse(model)
+    """Statistics by layer, of all positions unless told otherwise, outputs, and all that was committed."""
+    graph, options = graph or analyse(model), {"enough": 1 << 30, **options}
     stats, outputs, committed = {}, {}, {}
     for step in walk(graph, open_source(data, model_inputs(model)), **options):
         assert not (step.layers and step.outputs)
