@@ -54,7 +54,8 @@ def is_stacked(info: InputInfo, shape: tuple[int, ...], where: str) -> bool:
     if shape and info.shape is not None and fits(info.shape, shape[1:]):
         return True
     raise CalibrationError(
-        f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)} with samples along the first axis"
+        f"{where}: {info.name!r} has shape {shape}, the model needs {describe(info)} with samples along the first axis "
+        "(or one axis more in front, along which each entry is a whole input)"
     )
 
 

@@ -248,7 +248,10 @@ class Rows:
             counts[info.name] = shape[0]
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{name!r} {count}" for name, count in counts.items())
-            raise CalibrationError(f"{part.where}: the inputs have different numbers of samples: {shown}")
+            raise CalibrationError(
+                f"{part.where}: the inputs have different numbers of samples: {shown}; give an input whose samples lie "
+                "along another axis (a state, say) one axis more in front, along which each entry is a whole input"
+            )
         return next(iter(counts.values()))
 
     def _fixed_batch(self) -> int | None:

@@ -186,6 +186,10 @@ class Answered:
         """How many values a sample has."""
         return sum(array.size for array in self.values) / self.samples
 
+    def others(self) -> int:
+        """How many samples get another answer than the most frequent one."""
+        return round(self.samples * (1 - self.most()[1]))
+
     def one_sided(self) -> tuple[str, float]:
         """What most samples get, in words, and their share; words are empty below :data:`ALIKE`."""
         most, share = self.most()

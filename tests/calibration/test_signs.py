@@ -38,7 +38,7 @@ def test_honest_data_needs_no_word() -> None:
     assert doubts(clouds(200, 4)[0], output_loss="mse") == Doubts()
 
 
-@pytest.mark.parametrize(("others", "share"), [(10, "95"), (4, "98")])
+@pytest.mark.parametrize(("others", "share"), [(10, "95"), (8, "96")])
 def test_one_answer_to_most_samples_deserves_a_warning(others: int, share: str) -> None:
     found = doubts(one_sided(others))
     said = f"the model answers class 3 for {share} % of the first 200 calibration samples, which say little of its "
@@ -46,7 +46,7 @@ def test_one_answer_to_most_samples_deserves_a_warning(others: int, share: str) 
     assert found.said == found.warnings
 
 
-@pytest.mark.parametrize(("others", "share"), [(2, "99"), (0, "100")])
+@pytest.mark.parametrize(("others", "share"), [(7, "96.5"), (4, "98"), (0, "100")])
 def test_one_answer_to_all_samples_says_less_than_none(others: int, share: str) -> None:
     found = doubts(one_sided(others))
     said = f"the model answers class 3 for {share} % of the first 200 calibration samples, which say nothing of its "
@@ -63,22 +63,24 @@ def test_other_answers_are_enough_or_come_too_late() -> None:
     assert doubts(np.concatenate([clouds(100, 4)[0], late])) == Doubts()
 
 
-def test_few_samples_of_one_kind_deserve_both_warnings() -> None:
-    assert [warning[:8] for warning in doubts(one_sided(1, 20)).warnings] == ["only 20 ", "the mode"]
-    assert doubts(one_sided(0, 20)).useless.startswith("the model answers class 3 for 100 % of the first 20 ")
+def test_few_samples_of_one_kind_say_less_than_none() -> None:
+    for others, share in ((1, 95), (0, 100)):
+        assert doubts(one_sided(others, 20)).useless.startswith(
+            f"the model answers class 3 for {share} % of the first 20 "
+        )
 
 
-@pytest.mark.parametrize("yes", [0.0, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("yes", [0.0, 0.5, 0.955, 0.97, 1.0])
 def test_a_decision_counts_as_an_answer(yes: float) -> None:
     nodes = [NODE("MatMul", ["x", "w"], ["z"]), NODE("Sigmoid", ["z"], ["y"])]
     w = np.eye(6, 1, dtype=np.float32)
     model = build(nodes, [value("x", ["N", 6])], [value("y", ["N", 1])], {"w": w})
-    x = normal(100, 6)
-    x[:, 0] = 5 * np.where(np.arange(100) < 100 * yes, 1, -1)
+    x = normal(200, 6)
+    x[:, 0] = 5 * np.where(np.arange(200) < 200 * yes, 1, -1)
     found = doubts(x, model)
     text = found.useless or " ".join(found.warnings)
     assert text.startswith(f"the model answers {'yes' if yes > 0.5 else 'no'} for ") == (yes != 0.5)
-    assert bool(found.useless) == (yes in (0, 1))
+    assert bool(found.useless) == (yes not in (0.5, 0.955))
 
 
 def test_a_class_at_each_position_may_be_the_same_nearly_everywhere() -> None:

@@ -94,7 +94,7 @@ def test_npz_is_read_at_first_use(tmp_path: Path) -> None:
         ({"x": 1, "y": normal(4, 2)}, "'y' is float32, the model needs int64$"),
         ({"x": 1, "y": np.ones((4, 2), bool)}, "'y' is bool, the model needs int64"),
         ({"x": 1, "y": np.ones((4, 2), complex)}, "'y' is complex128, the model needs int64"),
-        ({"x": normal(3, 3), "y": 1}, "different numbers of samples: 'x' 3, 'y' 4"),
+        ({"x": normal(3, 3), "y": 1}, "different numbers of samples: 'x' 3, 'y' 4; give an input"),
         ({"x": normal(0, 3), "y": np.ones((0, 2), int)}, r"c\.npz holds 0 samples"),
         ({"x": np.array([[None] * 3]), "y": 1}, "not a readable .npz file: arrays of Python objects"),
     ],
