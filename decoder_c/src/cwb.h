@@ -21,6 +21,8 @@
  *   CWB_NO_EXPONENTS  leave out tensors whose rows have steps of their own; they give CWB_ERR_KIND. No cwb_exponents
  *   CWB_NO_FLOAT  no float arithmetic: no cwb_decode_f32, no cwb_step
  *   CWB_NO_NAMES  no cwb_find, no cwb_name
+ *   CWB_SMALL     leave out the adaptive coder's fast loops: less code, and up to three times as long
+ *   CWB_CRC_SLICES  1 or 4: faster CRCs, by tables of 1 or 4 KB in place of 64 bytes
  *   CWB_CRC32     the name of a function of yours, uint32_t name(uint32_t crc, const uint8_t *data, size_t size), that
  *                 computes CRCs in place of a small and slow one: on a CRC unit, say. It returns the CRC-32 (zip, PNG) of
  *                 all bytes whose first ones had the CRC `crc`, 0 if there were none

@@ -120,6 +120,8 @@ CASES = [
     Case("a byte of memory", 2, "memory 1 bytes is too little", options("--memory", "1")),
     Case("a method with a typo", 2, "'treliss' is unknown: choose one of", options("--method", "treliss")),
     Case("an unknown coder", 2, "'zip' is unknown", options("--coder", "zip")),
+    Case("a decode cost of 0", 2, "max decode cost 0.0 is out of range", options("--max-decode-cost", "0")),
+    Case("a decode cost for one coder", 2, "leave out coder ans", options("--max-decode-cost", "45", "--coder", "ans")),
     Case("an unknown effort", 2, "'high' is unknown", options("--effort", "high")),
     Case("an unknown loss", 2, "'l1' is unknown: choose one of", options("--output-loss", "l1")),
     Case("a loss of an output that is not there", 2, "the model has no output 'z'", options("--output-loss", "z=kl")),

@@ -1,7 +1,7 @@
 """Fits the model of cerwu_onnx/entropy/decode_cost.py to instructions counted on an emulated Cortex-M4.
 
 ``python -m tests.bench.decode_cost`` prints what a unit of work costs by least squares, beside the model's constants,
-and how far the model is from the counts.
+and how far the model is from the counts; then what bounds of ``--max-decode-cost`` do to the sample models.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import numpy as np
 from rich.console import Console
 from scipy.optimize import nnls
 
+from cerwu_onnx.compression.pipeline import compress
+from cerwu_onnx.config import Settings
 from cerwu_onnx.container import writer
 from cerwu_onnx.entropy import decode_cost, trellis
 from cerwu_onnx.types import IntArray, QuantizedTensor
+
+from .size_rows import ROOT
 
 if TYPE_CHECKING:
     from tests.emu.elf import Elf
@@ -60,6 +64,30 @@ def counted(program: Elf, values: IntArray, run: int, coder: str) -> tuple[dict[
     return decode_cost.adaptive_work(symbols, part.payload), decoder.cost.instructions
 
 
+def bounded(program: Elf, console: Console) -> None:
+    """Print bytes and counted instructions of sample models, compressed without a bound and with some."""
+    from tests.emu import targets
+    from tests.emu.decoder import Decoder
+
+    for name in ("fashion_cnn", "fashion_dscnn", "sequence_gru"):
+        folder = ROOT / "sample_models" / name
+        for most in (None, 60, 45, 30):
+            settings = Settings(weights_only=True, max_decode_cost=most)
+            with tempfile.TemporaryDirectory() as made:
+                path = Path(made) / "model.cwb"
+                compress(folder / "model.onnx", path, settings=settings, calib=folder / "calib.npz")
+                content = path.read_bytes()
+            decoder = Decoder(targets.M4, program, content, count=True)
+            weights = instructions = 0
+            for tensor in map(decoder.tensor, range(decoder.tensors)):
+                if decoder.tensor(tensor.index).coded:
+                    decoder.stream(tensor, TILE)
+                    weights += tensor.count
+                    instructions += decoder.cost.instructions
+            bound = "no bound" if most is None else f"at most {most}"
+            console.print(f"{name:14}{bound:12}{len(content):8,} bytes{instructions / weights:7.1f} per weight")
+
+
 def main() -> None:
     """Count, fit, print."""
     from tests.emu import build, targets
@@ -80,6 +108,7 @@ def main() -> None:
                 console.print(
                     f"{coder}, {title}: off by {abs(errors).max():.1%} at most, by {abs(errors).mean():.1%} on average"
                 )
+        bounded(program, console)
 
 
 if __name__ == "__main__":
