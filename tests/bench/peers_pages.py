@@ -196,7 +196,7 @@ def page(results: Row, models: dict[str, Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-WIDTH, LABELS, BAR, STEP, TOP = 800, 244, 290, 30, 66
+WIDTH, LABELS, BAR, STEP, TOP = 800, 252, 282, 30, 66
 COLUMNS = (("times smaller", 636), ("score kept", 716), ("worst", 788))
 """Headings of the figures, and where they end."""
 
