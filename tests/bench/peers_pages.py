@@ -196,7 +196,7 @@ def page(results: Row, models: dict[str, Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-WIDTH, LABELS, BAR, STEP, TOP = 800, 244, 290, 30, 66
+WIDTH, LABELS, BAR, STEP, TOP = 800, 252, 282, 30, 66
 COLUMNS = (("times smaller", 636), ("score kept", 716), ("worst", 788))
 """Headings of the figures, and where they end."""
 
@@ -208,7 +208,9 @@ def picture(found: Sequence[Summary]) -> str:
     """A bar for each tool, bytes of the file in percent of the float model's, and what it keeps."""
     height = TOP + STEP * len(found) + 30
     parts = [text(0, 18, "Size of the whole file, in percent of the float ONNX file", size=15, weight=600)]
-    parts.append(text(0, 38, f"geometric mean over {max(one.models for one in found)} models"))
+    most = max(one.models for one in found)
+    fewer = "; *: fewer of them" if any(one.models < most for one in found) else ""
+    parts.append(text(0, 38, f"geometric mean over {most} models{fewer}"))
     parts += [text(x, TOP - 12, title, anchor="end") for title, x in COLUMNS]
     for tick in (0, 25, 50, 75, 100):
         x = LABELS + BAR * tick / 100
@@ -217,7 +219,8 @@ def picture(found: Sequence[Summary]) -> str:
     for index, one in enumerate(found):
         y, ours = TOP + STEP * index, one.tool.key == "ours"
         weight, colour = (700, OURS) if ours else (400, THEIRS)
-        parts.append(text(LABELS - 10, y + 15, one.tool.name.replace("*", ""), anchor="end", weight=weight))
+        name = one.tool.name.replace("*", "") + ("*" if one.models < most else "")
+        parts.append(text(LABELS - 10, y + 15, name, anchor="end", weight=weight))
         width = max(BAR / one.times, 1.5)
         parts.append(f'<rect x="{LABELS}" y="{y + 2}" width="{width:.1f}" height="18" rx="2" fill="{colour}"/>')
         for words, (_, x) in zip((f"{one.times:.1f}", percent(one.mean), percent(one.worst)), COLUMNS, strict=True):
