@@ -59,7 +59,7 @@ def expected(model: onnx.ModelProto, feed: Feed, weight: str, end: str = "") -> 
     """By central differences of each tempered class probability, over every weight.
 
     The gradient with respect to a matrix is the sum over positions of ``g x^T``. The columns x of the feed are
-    orthonormal, so that times x it is g.
+    orthonormal, so that times x it is g. A class that most rows answer counts no more than all others.
     """
     graph = analyse(model)
     layer = next(layer for layer in graph.layers if layer.weight == weight)
@@ -76,6 +76,7 @@ def expected(model: onnx.ModelProto, feed: Feed, weight: str, end: str = "") -> 
         return np.log(y) if end == "Softmax" else log_softmax(y, axis=-1)
 
     tensor = graph.array(weight).astype(np.float64)
+    shares = answers.answer_of([logs(tensor)], "kl").weights(logs(tensor))
     q = softmax(logs(tensor) / TEMPERATURE, axis=-1)
     gradients = np.zeros((len(q), K, tensor.size))
     for index in range(tensor.size):
@@ -84,11 +85,11 @@ def expected(model: onnx.ModelProto, feed: Feed, weight: str, end: str = "") -> 
         moved = [logs(tensor + sign * step.reshape(tensor.shape)) for sign in (1, -1)]
         gradients[..., index] = (moved[0] - moved[1]) / 2e-5
     total = np.zeros((layer.layout.groups, layer.layout.rows, layer.layout.rows))
-    for row, probabilities in zip(gradients, q, strict=True):
+    for row, probabilities, share in zip(gradients, q, shares, strict=True):
         for k in range(K):
             slope = np.sqrt(probabilities[k]) * (row[k] - probabilities @ row)
             g = layer.layout.to_matrix(slope.reshape(tensor.shape)) @ x.swapaxes(1, 2)
-            total += g @ g.swapaxes(1, 2)
+            total += share * (g @ g.swapaxes(1, 2))
     return total / len(q)
 
 
