@@ -1560,12 +1560,6 @@ COLD static void divide_rows(const cwb_tensor *tensor, float *out)
 
 typedef enum { NOWHERE, TO_I8, TO_I16, TO_F32 } target;
 
-/* Where the next symbols of a tensor that is decoded to `out` go first: at once to where they are wanted, or to `tile`. */
-static int16_t *place_of(int16_t *tile, void *out, uint32_t done, target to)
-{
-    return to == TO_I16 ? (int16_t *)out + done : tile;
-}
-
 /* Takes so many symbols from `tile` to `out`, behind those done. */
 static cwb_error deliver(const cwb_tensor *tensor, const int16_t *tile, uint32_t count, void *out, uint32_t done, target to)
 {
@@ -1591,7 +1585,7 @@ static cwb_error deliver(const cwb_tensor *tensor, const int16_t *tile, uint32_t
     return CWB_OK;
 }
 
-/* The CRC of what had the CRC `crc` and at most TILE symbols behind it. */
+/* The CRC of what had the CRC `crc` and one to TILE symbols behind it. */
 #ifndef CWB_NO_CRC
 static uint32_t crc_of_symbols(uint32_t crc, const int16_t *symbols, uint32_t count)
 {
@@ -1599,12 +1593,12 @@ static uint32_t crc_of_symbols(uint32_t crc, const int16_t *symbols, uint32_t co
     return CWB_CRC32(crc, (const uint8_t *)symbols, (size_t)(2 * count));
 #else
     uint8_t bytes[2 * TILE];
-    uint32_t i;
+    uint32_t i = 0;
 
-    for (i = 0; i < count; i++) {
+    do {
         bytes[2 * i] = (uint8_t)((uint16_t)symbols[i] & 0xFF);
         bytes[2 * i + 1] = (uint8_t)((uint16_t)symbols[i] >> 8);
-    }
+    } while (++i < count);
     return CWB_CRC32(crc, bytes, (size_t)(2 * count));
 #endif
 }
@@ -1623,8 +1617,11 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
 
     error = cwb_begin(tensor, scratch, scratch_bytes, &stream);
     for (done = 0; error == CWB_OK && done < tensor->count; done += now) {
-        int16_t *symbols = place_of(tile, out, done, to);
+        int16_t *symbols = tile;
 
+        if (to == TO_I16) {
+            symbols = (int16_t *)out + done;
+        }
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
         (void)cwb_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
@@ -2019,8 +2016,11 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
     }
 #endif
     for (done = 0; error == CWB_OK && done < tensor->tensor.count; done += now) {
-        int16_t *symbols = place_of(tile, out, done, to);
+        int16_t *symbols = tile;
 
+        if (to == TO_I16) {
+            symbols = (int16_t *)out + done;
+        }
         now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
         (void)cwb_delta_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC

@@ -322,8 +322,11 @@ static cwb_error decode_changed(const cwb_changed *tensor, uint16_t *scratch, si
     }
 #endif
     for (done = 0; error == CWB_OK && done < tensor->tensor.count; done += now) {
-        int16_t *symbols = place_of(tile, out, done, to);
+        int16_t *symbols = tile;
 
+        if (to == TO_I16) {
+            symbols = (int16_t *)out + done;
+        }
         now = tensor->tensor.count - done < TILE ? tensor->tensor.count - done : TILE;
         (void)cwb_delta_read_i16(&stream, symbols, (size_t)now);
 #ifndef CWB_NO_CRC
