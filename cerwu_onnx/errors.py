@@ -11,7 +11,7 @@ _NO_MEMORY = re.compile(
 )
 """What onnxruntime and protobuf say instead of raising MemoryError; the last one says no more than that it failed."""
 
-_PLACE = re.compile(r"\[\w+Error\](?: : \d+ : [A-Z_]+ :)? |\S*onnxruntime[/\\]core[/\\]\S*:\d+ .*?\) (?=\S)")
+_PLACE = re.compile(r"\[\w+Error\](?: : \d+ :(?: [A-Z_]+ :)?)? |\S*onnxruntime[/\\]core[/\\]\S*:\d+ .*?\) (?=\S)")
 """Where in its own sources onnxruntime gave up, which helps nobody who reads a message."""
 
 

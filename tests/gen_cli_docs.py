@@ -33,10 +33,13 @@ The tool tells the kind by the values; `--output-loss NAME=KIND` says it instead
 
 * **Classes** (`kl`; rows of logits or of probabilities): the expected score is 99 % of the float model's. An answer
   that changes costs the difference of two probabilities of the float model: that of its answer minus that of the other.
-* **Classes at many positions** (`kl`; detectors, taggers): 99 % of the float model's answers stay. Each class counts
-  alike, unless it is very rare, so that a large background hides nothing.
+  No class counts more than all others together, so that a rare one is not lost.
+* **Classes at many positions** (`kl`; detectors, taggers, language models): the same, and each class counts alike,
+  unless it is very rare. Where one class has most positions, it is background, and each object counts: 99 % of the
+  float model's answers stay.
 * **Independent probabilities** (`binary`; each number between 0 and 1): 99 % of the decisions at one half stay. "Yes"
-  and "no" count alike, unless one of them is very rare.
+  and "no" count alike, unless one of them is very rare. Logits of decisions look like any numbers: if an output gives
+  them, say `--output-loss NAME=binary`.
 * **Numbers** (`mse`): 1 - squared error / variance over the samples is 99 % in the worst column. So the error is 10 %
   of the column's standard deviation.
 * **Directions** (`cosine`; rows of unit length): the same as for numbers, on rows scaled to unit length.
@@ -45,10 +48,10 @@ The report begins with the result: `expected score` and how many judged samples 
 error` as a share of the standard deviation. [fidelity.md](fidelity.md) has the reasons and the measurements.
 
 Data that cannot be trusted is not used: with fewer than 8 different samples, with data that is not what the model was
-trained for (another scale, another order of channels), or with samples that all get the same answer, the tool quantises
-as without data, and warns. It also warns of 8 to 31 different samples, whose file is larger, and of one answer to 95 %
-of the samples. `--strict` refuses all of these. [fidelity.md](fidelity.md#data-that-cannot-be-trusted) says how it
-tells.
+trained for (another scale, another order of channels, random numbers), or with samples that all get the same answer
+(or all but a few: 95 % the same, and fewer than 8 another), the tool quantises as without data, and warns. It also
+warns of 8 to 31 different samples, whose file is larger, and of one answer to 95 % of the samples.
+`--strict` refuses all of these. [fidelity.md](fidelity.md#data-that-cannot-be-trusted) says how it tells.
 
 ## Targets and limits
 

@@ -55,19 +55,20 @@ class Floor:
 
 
 FLOORS = {
-    # 5665 bytes, 0.0203. With ANS alone 6004 bytes. Loss without row feedback 0.0364, trellis 0.213; without steps of
-    # rows 5862 bytes, 0.0189.
-    "depthwise": Floor("fashion_dscnn", 5750, 0.0226, {"lambda_": 0.2}),
+    # 5241 bytes, 0.0294. (Of 5665 bytes and 0.0203, at another scale of sensitivities: with ANS alone 6004 bytes; loss
+    # without row feedback 0.0364, trellis 0.213; without steps of rows 5862 bytes, 0.0189.)
+    "depthwise": Floor("fashion_dscnn", 5320, 0.0325, {"lambda_": 0.2}),
     # 6199 bytes, 0.0938. Loss without cross-validated damping 0.112, repair 0.106, trellis 0.274.
     "recurrent": Floor("sequence_gru", 6292, 0.1045, {"lambda_": 0.2}),
-    # 9060 bytes, 0.0393. Loss without row feedback 0.0615, trellis 0.175, cross-validated damping 0.128, repair 0.0497.
-    "convolutions": Floor("fashion_cnn", 9196, 0.0437, {"lambda_": 0.2}),
-    # 5657 bytes, 0.0220. Rows of convolutions lie in the order of taps, then channels, and the trellis follows them.
-    "order of CMSIS-NN": Floor("fashion_dscnn", 5742, 0.0245, {"lambda_": 0.2, "weight_layout": "cmsis"}),
+    # 10784 bytes, 0.0263. (Of 9060 bytes and 0.0393, at another scale of sensitivities: loss without row feedback
+    # 0.0615, trellis 0.175, cross-validated damping 0.128, repair 0.0497.)
+    "convolutions": Floor("fashion_cnn", 10946, 0.0292, {"lambda_": 0.2}),
+    # 5267 bytes, 0.0274. Rows of convolutions lie in the order of taps, then channels, and the trellis follows them.
+    "order of CMSIS-NN": Floor("fashion_dscnn", 5346, 0.0304, {"lambda_": 0.2, "weight_layout": "cmsis"}),
     # 6285 bytes, 0.0938.
     "ANS": Floor("sequence_gru", 6380, 0.1045, {"lambda_": 0.2, "coder": "ans"}),
-    # 6385 bytes, 0.0116.
-    "fast": Floor("fashion_dscnn", 6481, 0.0129, {"lambda_": 0.2, "effort": "fast"}),
+    # 5478 bytes, 0.0275.
+    "fast": Floor("fashion_dscnn", 5560, 0.0305, {"lambda_": 0.2, "effort": "fast"}),
     # 18929 bytes, 0.00116.
     "without data": Floor("fashion_dscnn", 19213, 0.0013, {"lambda_": 0.2}, data=False),
 }

@@ -44,10 +44,10 @@ DECODER = [
         (" + (grid & (index < 0));", ";"),
         ("? 9 : 33", "? 9 : 32"),
         ("stream->run_left = stream->run;", "stream->run_left = FOREVER;"),
-        ("(stream->header & SLOW ? 8 : 6)", "8"),
+        ("return stream->header & SLOW ? 8 : 6;", "return 8;"),
         ("spare -= *entry != 0;", "spare -= 1;"),
         ("(p >> 8 | 1)", "(p >> 8)"),
-        ("above = 4 * above + (signs & 3);", "above = 4 * (signs & 3) + above;"),
+        ("SIGNS + 4 * above + stream->left;", "SIGNS + 4 * stream->left + above;"),
         ("UINT32_C(0xFFFF) >> rate", "UINT32_C(0x10000) >> rate"),
     ),
     *bugs(
