@@ -86,6 +86,7 @@ def open_session(model: onnx.ModelProto, outputs: list[str] | None = None) -> or
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         model = shown
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False  # it would hold the memory of the largest run until the session ends
     options.log_severity_level = 4  # errors are raised, not printed
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning threads would take the cores away from the matrix products between two runs.
