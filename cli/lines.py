@@ -48,7 +48,8 @@ class Lines:
 
     def __call__(self, stage: str, done: int, total: int | None, item: str) -> None:
         """Say what is being done, if nothing was said for long."""
-        parts = (LABELS.get(stage, stage), counted(done, total), shorten(item, ITEM_WIDTH))
+        comma = "," if item and stage in OUTER else ""
+        parts = (LABELS.get(stage, stage), counted(done, total) + comma, shorten(item, ITEM_WIDTH))
         said = " ".join(part for part in parts if part)
         if stage in OUTER:
             self._outer[stage] = said

@@ -48,9 +48,9 @@ def test_a_line_now_and_then(capfd: pytest.CaptureFixture[str]) -> None:
     assert at(2 * EVERY, "quantize", 3, 9, "conv") == f"progress: {2 * EVERY:.0f} s, searching 1, quantising 3/9 conv\n"
     assert at(2 * EVERY + 1, "search", 2, None, "about 40 s to go") == ""
     shown = at(3 * EVERY, "quantize", 4, 9, "a" * 100)
-    assert shown.startswith(f"progress: {3 * EVERY:.0f} s, searching 2 about 40 s to go, quantising 4/9 aaa")
+    assert shown.startswith(f"progress: {3 * EVERY:.0f} s, searching 2, about 40 s to go, quantising 4/9 aaa")
     assert shown.count("a" * 3 + "…") == 1
-    assert at(4 * EVERY, "search", 3, None, "about 20 s to go").endswith(" s, searching 3 about 20 s to go\n")
+    assert at(4 * EVERY, "search", 3, None, "about 20 s to go").endswith(" s, searching 3, about 20 s to go\n")
     assert at(4 * EVERY + 1, "search", 3, 3, "") == ""
     assert at(5 * EVERY, "encode", 0, None, "").endswith(" s, writing\n")
 
@@ -67,7 +67,7 @@ def test_what_a_search_says_of_its_time_comes_soon(capfd: pytest.CaptureFixture[
     ):
         clock.now = 100 + seconds
         progress("search", 2, None, item)
-        expected = f"progress: {seconds:.0f} s, searching 2 {item}\n" if said else ""
+        expected = f"progress: {seconds:.0f} s, searching 2, {item}\n" if said else ""
         assert capfd.readouterr().err == expected
 
 
@@ -154,5 +154,5 @@ def test_a_log_gets_a_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = ("compress", tmp_path / "m.onnx", tmp_path / "m.cwb", "-f", "--calib", tmp_path / "x.npz")
     shown = run(*words).err.splitlines()
     assert all(line.startswith("progress: ") for line in shown)
-    assert any("searching 2 about " in line and "quantising" in line for line in shown)
+    assert any("searching 2, about " in line and "quantising" in line for line in shown)
     assert run(*words, "-q").err == ""
