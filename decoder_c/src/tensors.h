@@ -107,7 +107,9 @@ static cwb_error decode(const cwb_tensor *tensor, uint16_t *scratch, size_t scra
             symbols = (int16_t *)out + done;
         }
         now = tensor->count - done < TILE ? tensor->count - done : TILE;
-        (void)cwb_read_i16(&stream, symbols, (size_t)now);
+        if (cwb_read_i16(&stream, symbols, (size_t)now) != CWB_OK) {
+            break; /* it never is: cwb_end would say so */
+        }
 #ifndef CWB_NO_CRC
         crc = crc_of_symbols(crc, symbols, now);
 #endif
