@@ -91,10 +91,13 @@ def kernel_scales(compressed: CompressedModel, source: Source) -> tuple[dict[str
 
 
 def grid(least: float, greatest: float) -> tuple[float, int]:
-    """Scale, a float32, and zero point of the int8 grid that covers a range and 0; (1, 0) if there is nothing else."""
+    """Scale, a float32, and zero point of the int8 grid that covers a range and 0; (1, 0) if there is nothing else.
+
+    Steps below the smallest normal float32 count as nothing: they have too few digits for a grid.
+    """
     low, high = min(least, 0.0), max(greatest, 0.0)
     scale = float(np.float32((high - low) / 255))
-    if scale == 0:
+    if scale < np.finfo(np.float32).tiny:
         return 1.0, 0
     return scale, int(np.clip(np.rint(-128 - low / scale), -128, 127))
 
