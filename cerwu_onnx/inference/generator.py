@@ -145,6 +145,7 @@ def _version() -> str:
 def _write(model: onnx.ModelProto) -> str:
     try:
         return str(_compiler().compile(model))
+    # emx-onnx-cgen has no error of its own: it raises these of what it does not know.
     except (RuntimeError, ValueError, KeyError, TypeError, NotImplementedError, IndexError, AttributeError) as error:
         raise ModelError(f"{PACKAGE} cannot write this model in C: {first_line(error)[:300]}") from error
 
