@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import base64
-import copy
 import functools
+import pickle
 import zlib
 from pathlib import Path
 
@@ -266,8 +266,8 @@ def primer() -> bytes:
 
 
 @functools.lru_cache(maxsize=1)
-def primed() -> Reader:
-    """A model that has read the primer."""
+def primed() -> bytes:
+    """A model that has read the primer, pickled: each section begins with a copy of it."""
     reader, parts = Reader(), primer()
     while parts:
         size = int.from_bytes(parts[:2], "little")
@@ -278,9 +278,10 @@ def primed() -> Reader:
                 reader.predict()
                 reader.update(int(bit))
         parts = parts[2 + size :]
-    return reader
+    return pickle.dumps(reader)
 
 
+@functools.lru_cache(maxsize=16)
 def unpack(payload: bytes, most: int) -> bytes:
     """The content of a packed section.
 
@@ -305,7 +306,7 @@ def unpack(payload: bytes, most: int) -> bytes:
     number = 0
     for _ in range(4):
         number = 2**8 * number + next(following, 0)
-    reader = copy.deepcopy(primed())
+    reader: Reader = pickle.loads(primed())
     start = len(reader.text)
     reader.begin_part(size)
     for _ in range(8 * size):
