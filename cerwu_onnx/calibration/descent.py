@@ -97,17 +97,18 @@ class Descent:
     def _view(self, layer: Layer, node: onnx.NodeProto, moving: Sequence[str]) -> View | None:
         model = with_inputs(with_tensors(self._graph.model, self._values), moving)
         keep(model.graph.initializer, lambda tensor: tensor.name not in moving)
-        backward = adjoint(model, list(self._answers), [node.output[0]])
-        if node.output[0] not in backward.gradients:
-            return None
-        names, activation = list(backward.seeds), layer.sites[0].activation
+        activation = layer.sites[0].activation
         del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*names, activation))
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (*self._answers, activation))
         early, late = halves(model, moving)
         passed = [value.name for value in early.graph.output]
         session = open_session(early) if passed else None
+        backward = adjoint(late, list(self._answers), [node.output[0]])
+        if node.output[0] not in backward.gradients:
+            return None
+        names = list(backward.seeds)
         rest = open_session(late, names)
-        read = [value.name for value in rest.get_inputs() if value.name not in moving]
+        read = [value.name for value in late.graph.input if value.name not in moving]
         given, inputs = [], []
         for feed in self._feeds:
             known = {**feed, **(run_session(session, passed, feed) if session else {})}
@@ -115,7 +116,7 @@ class Descent:
             inputs.append(np.asarray(known[activation]))
         elements = {name: self._graph.tensors[name].data_type for name in moving}
         answers = {name: self._answers[name] for name in names}
-        return View(layer, node, elements, backward, rest, self._feeds, given, inputs, self._reference, answers)
+        return View(layer, node, elements, backward, rest, given, inputs, self._reference, answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,11 @@ class View:
         layer: the layer.
         node: its node.
         elements: types of the constants that may take new values, by name.
-        backward: the whole model's adjoint.
+        backward: the adjoint of what depends on these constants.
         session: runs what depends on these constants.
-        feeds: of the model.
-        given: what the session is fed, but for the constants.
+        given: what both are fed, but for the constants.
         inputs: what the layer reads.
-        reference: outputs of the float model, one array per feed.
+        reference: outputs of the float model, one array per batch.
         answers: what the outputs answer that depend on the layer.
     """
 
@@ -140,7 +140,6 @@ class View:
     elements: Mapping[str, int]
     backward: Adjoint
     session: ort.InferenceSession
-    feeds: Sequence[Feed]
     given: Sequence[Feed]
     inputs: Sequence[Array]
     reference: Mapping[str, Sequence[Array]]
@@ -180,8 +179,8 @@ class View:
         if not 0 < loss < np.inf:
             return loss, total
         found, session = self.backward.gradients[self.node.output[0]], open_session(self.backward.model)
-        for feed, x, seeds in zip(self.feeds[half::2], self.inputs[half::2], self._seeds(outputs, half), strict=True):
-            gradient = run_session(session, [found], {**feed, **constants, **seeds})[found]
+        for given, x, seeds in zip(self.given[half::2], self.inputs[half::2], self._seeds(outputs, half), strict=True):
+            gradient = run_session(session, [found], {**given, **constants, **seeds})[found]
             with np.errstate(over="ignore", invalid="ignore"):  # nobody steps along such a gradient
                 for by_row, read in beside_columns(self.layer, self.node, gradient, x):
                     if by_row is None:
