@@ -91,6 +91,6 @@ class Model:
         return Run(output, self.machine.stack_used, counted)
 
     def _call(self, function: str) -> None:
-        error = self.machine.call(function, self._job, 600)
+        error = self.machine.call(function, self._job, 3600)
         if error:
             raise RunError(f"{function} returned {error - (1 << 32)}")
