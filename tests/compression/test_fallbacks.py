@@ -100,7 +100,7 @@ def lossless_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(*_: Any) -> float:
         raise CalibrationError("infinite")
 
-    monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer._loss", compare)
+    monkeypatch.setattr("cerwu_onnx.compression.layer_walk.output_loss", compare)
 
 
 FAST, MAX = {"effort": "fast"}, {"effort": "max"}

@@ -18,7 +18,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import Settings, Target
-from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression import layer_walk
 
 from ..calibration.test_sequential import residual_net
 from ..cli.conftest import Run, run
@@ -43,13 +43,13 @@ def model(tmp_path: Path) -> Path:
 def quantized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the layers that are quantised from here on."""
     seen: list[str] = []
-    quantize = walk_quantizer.priced.quantize
+    quantize = layer_walk.priced.quantize
 
     def noted(*arguments: Any, **keywords: Any) -> Any:
         seen.append(keywords["name"])
         return quantize(*arguments, **keywords)
 
-    monkeypatch.setattr(walk_quantizer.priced, "quantize", noted)
+    monkeypatch.setattr(layer_walk.priced, "quantize", noted)
     return seen
 
 
@@ -62,7 +62,7 @@ def compress(model: Path, name: str, calib: object = None, **options: Any) -> by
 
 def stopped(model: Path, seen: list[str], after: int, calib: object = None, **options: Any) -> None:
     """A run that is interrupted when so many layers are done."""
-    quantize, left = walk_quantizer.priced.quantize, [after]
+    quantize, left = layer_walk.priced.quantize, [after]
 
     def counted(*arguments: Any, **keywords: Any) -> Any:
         if not left[0]:
@@ -71,7 +71,7 @@ def stopped(model: Path, seen: list[str], after: int, calib: object = None, **op
         return quantize(*arguments, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(walk_quantizer.priced, "quantize", counted)
+        patch.setattr(layer_walk.priced, "quantize", counted)
         with pytest.raises(KeyboardInterrupt):
             compress(model, "out.cwb", calib, resume=True, **options)
     assert not (model.parent / "out.cwb").exists()
@@ -80,15 +80,15 @@ def stopped(model: Path, seen: list[str], after: int, calib: object = None, **op
 
 KILLED = """
 import os, signal, sys
-from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression import layer_walk
 from cerwu_onnx.cli.app import run
-quantize, left = walk_quantizer.priced.quantize, [2]
+quantize, left = layer_walk.priced.quantize, [2]
 def until(*arguments, **keywords):
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
     return quantize(*arguments, **keywords)
-walk_quantizer.priced.quantize = until
+layer_walk.priced.quantize = until
 run(sys.argv[1:])
 """
 """Compresses, and is killed when two layers are done."""
@@ -205,14 +205,14 @@ def test_with_a_cache_everything_stays_there(model: Path, quantized: list[str]) 
 def test_layers_that_warned_are_quantised_again(
     model: Path, quantized: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    noted: Callable[..., Any] = walk_quantizer.priced.quantize
+    noted: Callable[..., Any] = layer_walk.priced.quantize
 
     def warning(*arguments: Any, **keywords: Any) -> Any:
         if keywords["name"] == "w1":
             logging.getLogger("cerwu_onnx.quantize").warning("hm")
         return noted(*arguments, **keywords)
 
-    monkeypatch.setattr(walk_quantizer.priced, "quantize", warning)
+    monkeypatch.setattr(layer_walk.priced, "quantize", warning)
     stopped(model, quantized, 3)
     caplog.clear()
     compress(model, "out.cwb", resume=True)

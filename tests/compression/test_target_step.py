@@ -15,7 +15,7 @@ import cerwu_onnx
 from cerwu_onnx import Settings
 from cerwu_onnx.calibration import OutputLoss, model_inputs, open_source, row_fishers, walk
 from cerwu_onnx.calibration.descent import Descent, View
-from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression import layer_walk
 from cerwu_onnx.compression.target_step import stepped
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 from cerwu_onnx.config import EFFORTS
@@ -147,7 +147,7 @@ def test_only_the_largest_effort_takes_it(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(EFFORTS, "max", replace(EFFORTS["max"], steps=False))
     assert most != compressed(tmp_path, "max")
     monkeypatch.undo()
-    monkeypatch.setattr(walk_quantizer, "Descent", use)
+    monkeypatch.setattr(layer_walk, "Descent", use)
     for effort in ("fast", "default"):
         assert compressed(tmp_path, effort)
     with pytest.raises(Used):

@@ -16,7 +16,7 @@ import cerwu_onnx
 from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import answer_of, answers_of
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.compression import walk_quantizer
+from cerwu_onnx.compression import layer_walk
 from cerwu_onnx.compression.walk_quantizer import _levelled
 from cerwu_onnx.compression.walk_result import WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS
@@ -127,7 +127,7 @@ def test_the_loss_reported_is_that_of_the_file(name: str, variant: str, tmp_path
 
 
 def test_a_bias_that_is_not_worth_coding_keeps_its_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk_quantizer, "pays", lambda name, *_, **__: name.startswith("w"))
+    monkeypatch.setattr(layer_walk, "pays", lambda name, *_, **__: name.startswith("w"))
     model, feed = CASES["tiny"]
     done = squeeze(tmp_path, model, feed)
     assert "b1" in {kept.name for kept in done.report.kept}

@@ -11,7 +11,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx import LayerRule, Report, Settings, Target
-from cerwu_onnx.compression import model_quantizer, walk_quantizer
+from cerwu_onnx.compression import layer_walk, model_quantizer, walk_quantizer
 from cerwu_onnx.jobs import cache
 from cerwu_onnx.jobs.cache import Cache, digest, open_cache
 
@@ -50,6 +50,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("noise_sensitivity", "row_fishers", "walk", "OutputLoss"):
         monkeypatch.setattr(walk_quantizer, name, fail)
+    monkeypatch.setattr(layer_walk, "walk", fail)
     monkeypatch.setattr(model_quantizer, "collect", fail)
 
 

@@ -333,8 +333,8 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     [
         "compression.pipeline.load_model",
         "compression.pipeline.ModelQuantizer",
-        "compression.walk_quantizer.walk",
-        "compression.walk_quantizer.priced.quantize",
+        "compression.layer_walk.walk",
+        "compression.layer_walk.priced.quantize",
         "compression.pipeline.encode",
         "jobs.files.os.fsync",
     ],

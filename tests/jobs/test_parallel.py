@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_info
 
 import cerwu_onnx
 from cerwu_onnx.cli.batch import ONE_THREAD
-from cerwu_onnx.compression import model_quantizer, walk_quantizer
+from cerwu_onnx.compression import layer_walk, model_quantizer, walk_quantizer
 from cerwu_onnx.config import Settings, Target
 from cerwu_onnx.errors import CalibrationError, ModelError, UsageError, WorkerError
 from cerwu_onnx.jobs import parallel, threads
@@ -305,7 +305,7 @@ def test_a_sweep_with_a_cache_finds_what_it_did(chain: Path, tmp_path: Path, mon
 
     options: dict[str, Any] = {"calib": chain.with_suffix(".npz"), "jobs": 1, "cache": tmp_path / "cache"}
     first = cerwu_onnx.sweep(chain, tmp_path / "a", (0.1, 0.2), **options)
-    monkeypatch.setattr(walk_quantizer, "walk", None)  # nothing is computed again
+    monkeypatch.setattr(layer_walk, "walk", None)  # nothing is computed again
     again = cerwu_onnx.sweep(chain, tmp_path / "b", (0.2, 0.1), **options)
     assert [file.path.read_bytes() for file in first] == [file.path.read_bytes() for file in reversed(again)]
 

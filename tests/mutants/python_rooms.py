@@ -437,7 +437,7 @@ COMPRESS = [
         ("part.cost < raw_cost(element, result.symbols.shape) and", "True and"),
     ),
     *bugs(
-        "cerwu_onnx/compression/walk_quantizer.py",
+        "cerwu_onnx/compression/layer_walk.py",
         "tests/compression/test_layer_rules.py::test_a_lower_price_buys_bits",
         ("price * layer.price, fishers", "price, fishers"),
     ),
