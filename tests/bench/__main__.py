@@ -30,8 +30,8 @@ from . import (
     kl,
     memory,
     mobilenet,
+    passes,
     peers,
-    profile,
     ranges,
     rate,
     scaling,
@@ -94,7 +94,7 @@ def main() -> None:
     everything = shared + sample_models(names)
     deep = sorted(path.parent for path in arguments.deep.glob("*/model.onnx")) if arguments.deep else []
     deep = [path for path in deep if not names or path.name in names]
-    nets = [name for name in profile.NETS if not names or name in names]
+    nets = [name for name in passes.NETS if not names or name in names]
     if missing := set(names) - {model.name for model in everything} - {path.name for path in deep} - set(nets):
         parser.error(f"there is no model {', '.join(sorted(missing))}")
     if not shared and set(parts).difference(ALONE):
@@ -156,7 +156,7 @@ def main() -> None:
     if "scaling" in parts:
         scaling.run(console)
     if "profile" in parts:
-        profile.run(everything, nets, console)
+        passes.run(everything, nets, console)
     if "wide" in parts:
         wide.run(console, min(arguments.gigabytes, wide.GIGABYTES))
     if "rate" in parts:

@@ -3,7 +3,7 @@
 Trains networks of 20 and 56 convolutions on 20,000 images of Fashion-MNIST until nothing of the training loss is left,
 and writes, for each, ``model.onnx``, ``train.npz`` (256 images it was trained on), ``fresh.npz`` (256 it never saw),
 ``both.npz`` (128 of each) and ``test.npz`` with labels. ``python -m tests.bench trained FOLDER`` reads the folder. A
-network that is there is not trained again. Needs PyTorch (2.13, with onnxscript) and the Debian package
+network that is there is not trained again. Needs PyTorch (2.13 or 2.14, with onnxscript) and the Debian package
 dataset-fashion-mnist; some twenty minutes on one core.
 """
 
@@ -70,7 +70,7 @@ def train(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
             loss.backward()
             optimiser.step()
             schedule.step()
-            total += float(loss) * BATCH / len(x)
+            total += loss.item() * BATCH / len(x)
         print(f"epoch {epoch + 1}: training loss {total:.4f}", flush=True)
 
 

@@ -174,7 +174,7 @@ class Timer:
 
 def _in_child(name: str, path: Path, calib: Path) -> dict[str, Any]:
     """What :func:`_measure` gives in a process of its own, on one thread."""
-    command = [sys.executable, "-m", "tests.bench.profile", str(path), str(calib)]
+    command = [sys.executable, "-m", "tests.bench.passes", str(path), str(calib)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr}")
