@@ -3,10 +3,14 @@
 The number of boxes that non-maximum suppression leaves may change with any weight, so these boxes cannot be compared.
 The boxes and scores that go into it can. What goes into a Softmax at the end says more than what comes out: float32
 rounds the probabilities of a model that is sure to 0 and 1. A model that gives nothing but decisions (labels, maps from
-labels to scores) is compared by the numbers that it decides by: a label says nothing until it flips.
+labels to scores) is compared by the numbers that it decides by: a label says nothing until it flips. A model that
+corrects its input (a denoiser, a forecast from the last value) is compared by the correction: the input, which it gives
+back exactly, may vary far more.
 """
 
 from __future__ import annotations
+
+import math
 
 import onnx
 
@@ -28,6 +32,16 @@ _MOVERS = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Tr
 _SQUASHING = ("Softmax", "Sigmoid", "HardSigmoid")
 """Operators that give probabilities, which show by their values."""
 
+_CARRIERS = (
+    *("Identity", "Cast", "Slice", "Gather", "Split", "Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
+    *("Expand", "Tile", "Pad", "Resize", "Upsample", "AveragePool", "GlobalAveragePool", "ReduceMean", "DepthToSpace"),
+    *("SpaceToDepth", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Pow", "Clip", "Shape", "ConstantOfShape", "Range"),
+)
+"""Operators that give back what they read, perhaps at another place, size or scale."""
+
+_EXACT = 256
+"""Constants of fewer values than this are on no grid."""
+
 _STANDARD = ("", "ai.onnx")
 
 
@@ -36,11 +50,11 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
 
     If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
     are computed before the first of these operators and read by them, or by nodes behind them. If an output is a
-    Softmax, its input takes its place (:func:`softmax_inputs`). If all outputs are decisions, the values that they are
-    made from do.
+    Softmax, its input takes its place (:func:`softmax_inputs`); if it corrects what the model reads, the correction does
+    (:func:`corrections`). If all outputs are decisions, the values that they are made from do.
     """
     graph = model.graph
-    logits = {output: name for name, (output, _) in softmax_inputs(model).items()}
+    instead = corrections(model) | {output: name for name, (output, _) in softmax_inputs(model).items()}
     known = {info.name for info in model_inputs(model)} | constant_tensors(model).keys()
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
     writer = {name: node for node in graph.node for name in node.output if name}
@@ -61,7 +75,7 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
             continue
         seen.add(name)
         if name not in uncounted:
-            found[logits.get(name, name)] = None
+            found[instead.get(name, name)] = None
             continue
         node = writer[name]
         pending += sorted({*node.input, *subgraph_reads(node)} - {""} - known, reverse=True)
@@ -126,6 +140,29 @@ def softmax_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
             found[node.input[0]] = (output, -1)
         elif rank is not None and axis == 1 and not old:
             found[node.input[0]] = (output, 1)
+    return found
+
+
+def corrections(model: onnx.ModelProto) -> dict[str, str]:
+    """What the model adds to values that it only carries from its inputs, or subtracts from them, by output."""
+    constants = constant_tensors(model)
+    exact = {name for name, tensor in constants.items() if math.prod(tensor.dims) < _EXACT} | {""}
+    carried = {info.name for info in model_inputs(model)}
+    writer: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        writer.update(dict.fromkeys(node.output, node))
+        read = set(node.input) - exact
+        if node.op_type in _CARRIERS and node.domain in _STANDARD and read and read <= carried:
+            carried.update(node.output)
+    found = {}
+    for output in (value.name for value in model.graph.output):
+        name = output
+        while name in writer and writer[name].op_type in ("Identity", "Clip", "Squeeze", "Unsqueeze"):
+            name = writer[name].input[0]
+        added = writer[name].input if name in writer and writer[name].op_type in ("Add", "Sub") else ()
+        parts = [part for part in added if part not in carried and part not in constants]
+        if len(parts) == 1 and not carried.isdisjoint(added):
+            found[output] = parts[0]
     return found
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 import cerwu_onnx
 from cerwu_onnx.calibration.compared import class_scores, compared_values
 
-from ..models import build, normal, value
+from ..models import build, normal, run, value
 
 NODE = helper.make_node
 INTEGERS, BOOLEANS = TensorProto.INT64, TensorProto.BOOL
@@ -126,3 +126,51 @@ def test_maps_are_compared_by_their_values(tmp_path: Path) -> None:
     assert 0 < mapped.relative < 1
     assert 0 < mapped.largest < 1
     assert mapped.agreement is not None
+
+
+SCALED = [NODE("Slice", ["x", "begin", "end", "axis"], ["last"]), NODE("Sub", ["x", "last"], ["apart"])]
+CORRECTED = [
+    NODE("MatMul", ["apart", "w"], ["h"]), NODE("Relu", ["h"], ["r"]), NODE("MatMul", ["r", "v"], ["more"]),
+]  # fmt: skip
+CORRECTIONS = {
+    "a sum": ([NODE("Add", ["last", "more"], ["y"])], "more"),
+    "a difference": ([NODE("Sub", ["last", "more"], ["y"])], "more"),
+    "the other way round": ([NODE("Add", ["more", "last"], ["y"])], "more"),
+    "a sum that is cut off": ([NODE("Add", ["last", "more"], ["s"]), NODE("Clip", ["s", "least"], ["y"])], "more"),
+    "a sum with a bias": ([NODE("Add", ["more", "least"], ["y"])], "y"),
+    "a sum of weighed input": ([NODE("MatMul", ["x", "u"], ["s"]), NODE("Add", ["s", "more"], ["y"])], "y"),
+    "a product": ([NODE("Mul", ["last", "more"], ["y"])], "y"),
+}
+
+
+def correcting(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """Takes the last value of a series away before two layers, and ``nodes`` after them."""
+    tensors = {
+        "w": normal(24, 48, seed=6),
+        "v": 0.02 * normal(48, 6, seed=7),
+        "u": normal(24, 6, seed=8),
+        "least": np.float32(-1e6),
+        **{name: np.array([at]) for name, at in (("begin", 23), ("end", 24), ("axis", 1))},
+    }
+    return build([*SCALED, *CORRECTED, *nodes], [value("x", ["N", 24])], [value("y", ["N", 6])], tensors)
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_what_takes_the_place_of_corrected_input(name: str) -> None:
+    nodes, compared = CORRECTIONS[name]
+    assert compared_values(correcting(nodes)) == [compared]
+
+
+def test_the_default_keeps_corrections_of_values_that_vary_far_more(tmp_path: Path) -> None:
+    """An error of a tenth of the outputs' variation was larger than all that the layers add."""
+    model = correcting(CORRECTIONS["a sum"][0])
+    onnx.save(model, tmp_path / "m.onnx")
+
+    def series(samples: int, seed: int) -> dict[str, np.ndarray]:
+        return {"x": normal(samples, 24, seed=seed) + 30 * normal(samples, 1, seed=seed + 1)}
+
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=series(128, 10))
+    fresh = series(1000, 12)
+    (before,), (after,) = (run(each, fresh) for each in (model, cerwu_onnx.decompress(tmp_path / "m.cwb")))
+    error = (after - before).std(axis=0) / (before - fresh["x"][:, -1:]).std(axis=0)
+    assert error.max() < 0.15
