@@ -15,8 +15,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 
 from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
-from cerwu_onnx.calibration.answers import SURE
 from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
+from cerwu_onnx.calibration.kinds import SURE
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
 

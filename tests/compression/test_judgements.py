@@ -9,7 +9,8 @@ from onnx import helper
 from scipy.special import softmax
 
 from cerwu_onnx.calibration import Answer, open_data
-from cerwu_onnx.calibration.answers import STRETCHES, answer_of
+from cerwu_onnx.calibration.answers import STRETCHES
+from cerwu_onnx.calibration.kinds import answer_of
 from cerwu_onnx.compression import fidelity, halves
 from cerwu_onnx.compression.fidelity import Judgement, judgement, search, tempered
 from cerwu_onnx.compression.halves import Halves

@@ -323,12 +323,20 @@ CALIBRATION = [
         "cerwu_onnx/calibration/answers.py",
         "tests/calibration/test_answers.py",
         ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
-        ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
         ("return self.temperature**2 * self.weights", "return self.weights"),
-        ("shares = 1 / np.maximum(counts, RARE)", "shares = np.ones(rows.shape[-1])"),
-        ("elif 2 * most > len(rows) > most:", "elif False:"),
         ("curvature = 1 if self.kind", "curvature = 2 if self.kind"),
         ("weigh = scale * np.sqrt(self.weights(rows))[:, None]", "weigh = scale * self.weights(rows)[:, None]"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/answer_rows.py",
+        "tests/calibration/test_answers.py",
+        ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/kinds.py",
+        "tests/calibration/test_answers.py",
+        ("shares = 1 / np.maximum(counts, RARE)", "shares = np.ones(rows.shape[-1])"),
+        ("elif 2 * most > len(rows) > most:", "elif False:"),
     ),
     *bugs(
         "cerwu_onnx/calibration/held_out.py",
