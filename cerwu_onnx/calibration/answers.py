@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 
 from cerwu_onnx.calibration.answer_rows import (
     LEAST,
@@ -42,6 +42,9 @@ Batches: TypeAlias = Sequence[npt.NDArray[Any]]
 STRETCHES = (1.0, 1.5, 2.0, 3.0)
 """Errors are looked at so many times as large as they are."""
 
+_NEXT = 1e-9
+"""The least distance of a probability from 1: float32 knows none below 6e-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -51,9 +54,9 @@ class Answer:
         kind: see the table above.
         axis: of the classes ("kl").
         probabilities: the values are probabilities; otherwise logits ("kl", "binary").
-        temperature: logits are divided by it before they become probabilities, at least 1 ("kl").
-        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows ("kl"; None:
-            all rows count alike); ``(2,)`` of no and of yes ("binary").
+        temperature: logits are divided by it before they become probabilities, at least 1 ("kl", "binary").
+        shares: ``(classes,)`` weight of a row by the class that the float model answers, mean 1 over rows; None: all
+            rows count alike ("kl", "binary").
         found: every answer of the float model counts as right, not only as far as it is probable: decisions, and
             positions most of which are background, in which something is to be found.
         variance: ``(columns,)`` of the numbers over samples ("mse", "cosine").
@@ -66,6 +69,11 @@ class Answer:
     shares: Float64Array | None = None
     found: bool = False
     variance: Float64Array = field(default_factory=lambda: np.ones(1))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether these are classes or decisions; a decision is a row of two classes, no and yes."""
+        return self.kind in ("kl", "binary")
 
     def losses(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The loss of each row of one batch, ``(rows, columns)``; one column unless the kind is "mse".
@@ -80,18 +88,14 @@ class Answer:
         if reference.shape != quantized.shape:
             raise CalibrationError(f"an output has the shape {reference.shape}, once quantised {quantized.shape}")
         wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
-        if self.kind == "kl":
-            rows, others = rows_along(wide, self.axis), rows_along(other, self.axis)
-            good = (
-                np.isfinite(rows) if self.probabilities else (rows < np.inf) & (rows.max(-1, keepdims=True) > -np.inf)
-            )
-            _check(good)
-            p, q = self._logs(rows), self._logs(others)
-            return self.temperature**2 * self.weights(rows)[:, None] * divergence(p, q)[:, None]
+        if self.chooses:
+            rows = rows_along(wide, self.axis) if self.kind == "kl" else wide
+            excluded = self.kind == "kl" and not self.probabilities and (rows.max(-1, keepdims=True) > -np.inf)
+            _check(np.isfinite(rows) | ((rows == -np.inf) & excluded))
+            p, q = self._logs(self._rows(wide)), self._logs(self._rows(other))
+            return (self.temperature**2 * self.importance(wide) * divergence(p, q))[:, None]
         _check(np.isfinite(wide))
         other = np.where(np.isfinite(other), other, np.inf)
-        if self.kind == "binary":
-            return self._binary(wide, other)
         x, y = self._columns(wide), self._columns(other)
         with np.errstate(invalid="ignore"):
             error = np.square(x - y)
@@ -112,17 +116,16 @@ class Answer:
         parts = [self.losses(x, y) for x, y in zip(reference, quantized, strict=True) if x.size]
         return float(np.concatenate(parts).mean())
 
-    def weights(self, rows: Float64Array) -> Float64Array:
-        """The weight of each row of classes, by the class that the float model answers."""
-        return np.ones(len(rows)) if self.shares is None else self.shares[rows.argmax(axis=-1)]
-
     def temper(self, reference: Batches, entropy: float) -> Answer:
         """The same answer with a temperature that makes the mean entropy of the float model at least so large."""
-        if self.kind != "kl":
+        if not self.chooses:
             return self
-        logs = self._cold(reference)
-        logs = logs[np.isfinite(logs).any(axis=-1)]
-        weights = self.weights(logs)
+        logs, weights = (
+            self._cold(reference),
+            np.concatenate([self.importance(array) for array in reference if array.size]),
+        )
+        some = np.isfinite(logs).any(axis=-1)
+        logs, weights = logs[some], weights[some]
         most = min(entropy, 0.5 * float(np.log(logs.shape[-1])))
 
         def mean(temperature: float) -> float:
@@ -139,10 +142,10 @@ class Answer:
 
     def entropy(self, reference: Batches) -> float:
         """Mean entropy of the rows of classes, in nats, at temperature 1, by the weights of rows; 0 for other kinds."""
-        if self.kind != "kl":
+        if not self.chooses:
             return 0.0
-        logs = self._cold(reference)
-        return float(np.average(np.nan_to_num(entropy_of(logs)), weights=self.weights(logs)))
+        entropy = np.nan_to_num(entropy_of(self._cold(reference)))
+        return float(np.average(entropy, weights=self._importance(reference)))
 
     def ahead(self, reference: Batches) -> float:
         """Median of the nats by which the likeliest class of a row is ahead of the next, at temperature 1 ("kl")."""
@@ -150,13 +153,11 @@ class Answer:
         return float(np.median(ordered[:, -1] - ordered[:, -2]))
 
     def chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
-        """The class that each row of one batch answers, -1 for NaN; 0 or 1 of each number of "binary"; else None."""
-        if self.kind == "kl":
-            rows = rows_along(np.asarray(values, np.float64), self.axis)
-            return np.where(np.isnan(rows).any(axis=-1), -1, rows.argmax(axis=-1)).astype(np.int64)
-        if self.kind == "binary":
-            return (values >= (0.5 if self.probabilities else 0.0)).astype(np.int64).ravel()
-        return None
+        """The class that each row of one batch answers, -1 for NaN, of decisions 0 or 1; None for other kinds."""
+        if not self.chooses:
+            return None
+        rows = self._rows(values)
+        return np.where(np.isnan(rows).any(axis=-1), -1, rows.argmax(axis=-1)).astype(np.int64)
 
     def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
@@ -171,18 +172,13 @@ class Answer:
         Returns:
             ``(rows,)``; infinite where the quantised output is not finite.
         """
-        wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
-        if self.kind == "kl":
-            rows, others = rows_along(wide, self.axis), rows_along(other, self.axis)
-        else:
-            rows, others = (np.stack(self._flags(values.ravel()), axis=-1) for values in (wide, other))
-        x, y = (self._logs(values) if self.kind == "kl" else values for values in (rows, others))
+        x, y = self._logs(self._rows(reference)), self._logs(self._rows(quantized))
         finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
         with np.errstate(invalid="ignore"):
             change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
         p, index, each = self._calibrated(x), np.arange(len(x)), self.found
         before, answer, total = p.max(axis=-1), x.argmax(axis=-1), np.zeros(len(x))
-        scale = self.temperature if self.kind == "kl" else 1.0  # of logits divided by it, errors are as large as before
+        scale = self.temperature  # of logits divided by it, errors are as large as before
         for stretch in STRETCHES:
             for factor in (stretch * scale, -stretch * scale):
                 chosen = (x + factor * change).argmax(axis=-1)
@@ -191,20 +187,16 @@ class Answer:
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
-        wide, weights = np.asarray(reference, np.float64), self.importance(reference)
+        weights = self.importance(reference)
         if self.found:
             return weights
-        sure: Float64Array = (
-            self._calibrated(self._logs(rows_along(wide, self.axis))).max(axis=-1)
-            if self.kind == "kl"
-            else np.exp(np.maximum(*self._flags(wide.ravel())))
-        )
+        sure: Float64Array = self._calibrated(self._logs(self._rows(reference))).max(axis=-1)
         return weights * sure
 
     def importance(self, reference: npt.NDArray[Any]) -> Float64Array:
-        """The weight of each row of one batch, ``(rows,)`` ("kl", "binary")."""
-        wide = np.asarray(reference, np.float64)
-        return self.weights(rows_along(wide, self.axis)) if self.kind == "kl" else self._balance(wide).ravel()
+        """The weight of each row of one batch, ``(rows,)``, by what the float model answers ("kl", "binary")."""
+        rows = self._rows(reference)
+        return np.ones(len(rows)) if self.shares is None else self.shares[rows.argmax(axis=-1)]
 
     def slope(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The gradient of the sum of :meth:`losses` with respect to the quantised output, in its shape.
@@ -212,18 +204,9 @@ class Answer:
         It is finite wherever the losses are.
         """
         wide, other = np.asarray(reference, np.float64), np.asarray(quantized, np.float64)
-        if self.kind == "kl":
-            rows, others = rows_along(wide, self.axis), rows_along(other, self.axis)
-            change = np.exp(self._logs(others)) - np.exp(self._logs(rows))
-            if self.probabilities:  # with respect to log q
-                change = np.where(others > LEAST, change / np.maximum(others, LEAST), 0.0)
-            return put_back(self.temperature * self.weights(rows)[:, None] * change, wide.shape, self.axis)
-        if self.kind == "binary":
-            (yes, _), (yes2, no2) = self._flags(wide), self._flags(other)
-            change = np.exp(yes2) - np.exp(yes)
-            if self.probabilities:  # with respect to the logit of q
-                change = np.where((other > LEAST) & (other < 1), change * np.exp(-yes2 - no2), 0.0)
-            return change * self._balance(wide)
+        if self.chooses:
+            change = np.exp(self._logs(self._rows(other))) - np.exp(self._logs(self._rows(wide)))
+            return self._back(self.temperature * self.importance(wide)[:, None] * change, other)
         size = wide[0].size / len(self.variance) if len(self.variance) == 1 and wide.ndim and len(wide) else 1
         with np.errstate(divide="ignore"):
             weigh = self._spread(np.where(self.variance > 0, 2 / (self.variance * size), 0.0), wide)
@@ -248,33 +231,21 @@ class Answer:
             output: the values in the float model.
             scale: factor on all.
             draws: how many, unless there are fewer classes.
-            temperature: at least this one for classes: those of which the model is sure count, too.
+            temperature: factor on that of classes: those of which the model is sure count, too.
             random: where signs come from.
         """
         wide = np.asarray(output, np.float64)
-        if self.kind == "kl":
-            rows = rows_along(wide, self.axis)
-            logs = np.log(np.maximum(rows, LEAST)) if self.probabilities else rows
-            weigh = scale * np.sqrt(self.weights(rows))[:, None]
-            if self.probabilities:  # with respect to log p
-                weigh = np.where(rows > LEAST, weigh / np.maximum(rows, LEAST), 0.0)
-            for draw in draws_of(softmax(logs / (temperature * self.temperature), axis=-1), draws, random):
-                yield put_back(weigh * draw, wide.shape, self.axis)
+        if self.chooses:
+            weigh = scale * np.sqrt(self.importance(wide))[:, None]
+            for draw in draws_of(softmax(self._rows(wide) / (temperature * self.temperature), axis=-1), draws, random):
+                yield self._back(weigh * draw, wide)
             return
-        if self.kind == "binary":
-            logs, others = self._flags(wide)
-            spread = np.exp((logs + others) / 2)
-            if self.probabilities:
-                spread = 1 / np.maximum(spread, LEAST**0.5)
-            weigh = spread * np.sqrt(self._balance(wide))
-        else:
-            size = wide[0].size / len(self.variance) if wide.ndim and len(wide) else 1
-            with np.errstate(divide="ignore"):
-                by_column = np.where(self.variance > 0, 1 / np.sqrt(self.variance * len(self.variance) * size), 0.0)
-            weigh = self._spread(by_column, wide)
-        curvature = 1 if self.kind == "binary" else 2
+        size = wide[0].size / len(self.variance) if wide.ndim and len(wide) else 1
+        with np.errstate(divide="ignore"):
+            by_column = np.where(self.variance > 0, 1 / np.sqrt(self.variance * len(self.variance) * size), 0.0)
+        weigh = self._spread(by_column, wide)
         for _ in range(draws):
-            yield scale * (curvature / draws) ** 0.5 * weigh * random.choice((-1.0, 1.0), size=wide.shape)
+            yield scale * (2 / draws) ** 0.5 * weigh * random.choice((-1.0, 1.0), size=wide.shape)
 
     def rows_of(self, array: npt.NDArray[Any]) -> int:
         """How many rows :meth:`losses` gives for a batch."""
@@ -296,18 +267,42 @@ class Answer:
 
     def _cold(self, reference: Batches) -> Float64Array:
         """Logarithms of the probabilities of all rows of classes, at temperature 1."""
-        arrays = [np.asarray(array, np.float64) for array in reference if array.size]
-        return self._with(1.0)._logs(np.concatenate([rows_along(array, self.axis) for array in arrays]))
+        return self._with(1.0)._logs(np.concatenate([self._rows(array) for array in reference if array.size]))
+
+    def _importance(self, reference: Batches) -> Float64Array:
+        """The weights of all rows of classes."""
+        return np.concatenate([self.importance(array) for array in reference if array.size])
+
+    def _rows(self, values: npt.NDArray[Any]) -> Float64Array:
+        """Logits, ``(rows, classes)``; NaN where values are NaN or infinite (logits of classes: plus infinity)."""
+        wide = np.asarray(values, np.float64)
+        if self.kind == "kl":
+            rows = rows_along(wide, self.axis)
+            if self.probabilities:
+                return np.log(np.where(np.isfinite(rows), np.maximum(rows, LEAST), np.nan))
+            return np.where(rows < np.inf, rows, np.nan)
+        yes = np.where(np.isfinite(wide), wide, np.nan).ravel()
+        if self.probabilities:
+            yes = np.clip(yes, LEAST, 1.0)
+            yes = np.log(yes) - np.log(np.maximum(1 - yes, _NEXT))
+        return np.stack([np.zeros(len(yes)), yes], axis=-1)
 
     def _logs(self, rows: Float64Array) -> Float64Array:
-        """Logarithms of the probabilities of rows; NaN where a row holds NaN or infinity (logits: plus infinity)."""
+        """Logarithms of the probabilities of rows of logits, at the temperature."""
         with np.errstate(invalid="ignore"):
-            if self.probabilities:
-                bounded = np.where(np.isfinite(rows), np.maximum(rows, LEAST), np.nan)
-                logs: Float64Array = np.log(bounded / bounded.sum(axis=-1, keepdims=True))
-                return logs if self.temperature == 1 else log_softmax(logs / self.temperature, axis=-1)
-            found: Float64Array = log_softmax(np.where(rows < np.inf, rows, np.nan) / self.temperature, axis=-1)
+            found: Float64Array = log_softmax(rows / self.temperature, axis=-1)
             return found
+
+    def _back(self, by_logit: Float64Array, values: Float64Array) -> Float64Array:
+        """Gradients with respect to values, in their shape, from those with respect to :meth:`_rows` of them."""
+        if self.kind == "kl":
+            found = put_back(by_logit, values.shape, self.axis)
+            return found * np.where(values > LEAST, 1 / np.maximum(values, LEAST), 0.0) if self.probabilities else found
+        found = by_logit[:, 1].reshape(values.shape)
+        if not self.probabilities:
+            return found
+        inside = (values > LEAST) & (values < 1)
+        return found * np.where(inside, 1 / np.where(inside, values * (1 - values), 1.0), 0.0)
 
     def _calibrated(self, logs: Float64Array) -> Float64Array:
         """Probabilities by which answers count.
@@ -318,26 +313,6 @@ class Answer:
         warm = self.temperature**2
         found: Float64Array = np.exp(logs if warm == 1 else log_softmax(logs / warm, axis=-1))
         return found
-
-    def _flags(self, values: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Logarithms of the probabilities of yes and of no."""
-        if not self.probabilities:
-            return log_expit(values), log_expit(-values)
-        bounded = np.clip(values, LEAST, 1.0)
-        return np.log(bounded), np.log(np.maximum(1 - bounded, 1e-9))
-
-    def _balance(self, values: Float64Array) -> Float64Array:
-        """Weights of numbers: yes and no count alike, however rare."""
-        if self.shares is None:
-            return np.ones(values.shape)
-        return self.shares[(values >= (0.5 if self.probabilities else 0.0)).astype(np.int64)]
-
-    def _binary(self, wide: Float64Array, other: Float64Array) -> Float64Array:
-        (yes, no), (yes2, no2) = self._flags(wide), self._flags(np.nan_to_num(other, posinf=np.nan))
-        with np.errstate(invalid="ignore"):
-            found = np.exp(yes) * (yes - yes2) + np.exp(no) * (no - no2)
-        found = np.where(np.isnan(found), np.inf, np.maximum(found, 0.0)) * self._balance(wide)
-        return found.reshape(-1, 1)
 
     def _columns(self, values: Float64Array) -> Float64Array:
         """Numbers as ``(rows, columns)``; of one column, as ``(samples, any)``."""

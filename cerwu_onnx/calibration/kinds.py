@@ -91,7 +91,9 @@ def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | N
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)
     if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays))):
-        return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True)
+        return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True).temper(
+            arrays, SURE
+        )
     directions = wanted == "cosine" or (wanted == "auto" and _are_directions(arrays))
     kind: Kind = "cosine" if classes and directions else "mse"
     return Answer(kind, variance=_variance(arrays, kind))
@@ -215,8 +217,8 @@ def _are_directions(arrays: Batches) -> bool:
 
 
 def _balanced(arrays: Batches, least: float) -> Float64Array:
-    """Weights of no and yes (from ``least`` on), mean 1: each counts alike, as far as it is not too rare."""
-    yes = sum(int((array >= least).sum()) for array in arrays)
+    """Weights of no and yes (above ``least``), mean 1: each counts alike, as far as it is not too rare."""
+    yes = sum(int((array > least).sum()) for array in arrays)
     whole = max(sum(array.size for array in arrays), 1)
     counts = np.array([whole - yes, yes], np.float64)
     shares = whole / (max((counts > 0).sum(), 1) * np.maximum(counts, RARE))

@@ -60,6 +60,8 @@ class Judgement:
         samples: how many samples were judged.
         telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
             answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
+        power: what is lost grows with this power of the price: 1/2 where every changed answer counts, however near it
+            was to another, because errors grow with the root of the price, and answers change in proportion to them.
     """
 
     price: float
@@ -70,6 +72,7 @@ class Judgement:
     same: float | None
     samples: int
     telling: float | None = None
+    power: float = 1.0
 
     @property
     def weight(self) -> float:
@@ -80,6 +83,10 @@ class Judgement:
     def bound(self) -> float:
         """The share that is lost, with a margin for few samples."""
         return self.lost * (1 + THIN / self.weight)
+
+    def at(self, price: float) -> float:
+        """The share that is lost at another price."""
+        return max(self.lost, 1e-12) * (price / self.price) ** self.power
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +107,8 @@ class Found:
 def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     """Find the largest price at which no more than ``limit`` is lost.
 
-    What is lost grows about in proportion to the price: each judgement says where the limit lies, and those nearest to
-    it count most.
+    What is lost grows about in proportion to the price, or to its root (:attr:`Judgement.power`): each judgement says
+    where the limit lies, and those nearest to it count most.
 
     Args:
         judge: a price, and whether the second half of the samples quantises -> what the other half says.
@@ -121,7 +128,7 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
-        price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
+        price = max(price * max((limit / expected) ** (1 / judged[-1].power), 2.0**-STRIDE), LEAST)
     if min(one.weight for one in judged) < FEW:
         price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
@@ -134,7 +141,8 @@ def _price(judged: Sequence[Judgement], limit: float) -> float:
     logs = []
     for one in judged:
         share = min(max(one.bound, 1e-12), 1e12)
-        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, math.log2(limit / share))))
+        further = math.log2(limit / share) / one.power
+        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, further)))
     apart = [abs(log - math.log2(one.price)) for log, one in zip(logs, judged, strict=True)]
     weights = [1 / (0.1 + distance**2) for distance in apart]
     return float(2.0 ** np.average(logs, weights=weights))
@@ -143,7 +151,7 @@ def _price(judged: Sequence[Judgement], limit: float) -> float:
 def _lost(judged: Sequence[Judgement], price: float) -> float:
     """What is expected to be lost at a price, by all judgements."""
     weights = [1 / (0.01 + math.log2(one.price / price) ** 2) for one in judged]
-    logs = [math.log2(max(one.lost, 1e-12) * price / one.price) for one in judged]
+    logs = [math.log2(one.at(price)) for one in judged]
     return float(2.0 ** np.average(logs, weights=weights))
 
 
@@ -165,8 +173,8 @@ def judgement(
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
     """Judge one output."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
-    scale, same, telling = 1.0, None, None
-    if answer.kind in ("kl", "binary"):
+    scale, same, telling, power = 1.0, None, None, 0.5 if answer.found else 1.0
+    if answer.chooses:
         rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
         chosen, others = (np.concatenate([answer.chosen(pair[side]) for pair in pairs]) for side in (0, 1))
@@ -181,7 +189,7 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     worst = int(mean.argmax())
     lost = float(mean[worst])
     error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
-    return Judgement(price, lost, error, name, answer.kind, same, samples, telling)
+    return Judgement(price, lost, error, name, answer.kind, same, samples, telling, power)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:

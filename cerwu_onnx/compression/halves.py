@@ -51,7 +51,7 @@ class Halves:
         self._reference = [self._outputs(half, {}) for half in self._judging]
         reference = _both(self._reference)
         self.answers: dict[str, Answer] = answers_of(reference, graph.model, settings.output_loss)
-        if any(answer.kind == "kl" for answer in self.answers.values()):
+        if any(answer.chooses for answer in self.answers.values()):
             noisy = [
                 _both([self._outputs(Noisy(half, natural=natural), {}) for half in self._judging])
                 for natural in (False, True)

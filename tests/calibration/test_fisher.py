@@ -76,7 +76,7 @@ def expected(model: onnx.ModelProto, feed: Feed, weight: str, end: str = "") -> 
         return np.log(y) if end == "Softmax" else log_softmax(y, axis=-1)
 
     tensor = graph.array(weight).astype(np.float64)
-    shares = kinds.answer_of([logs(tensor)], "kl").weights(logs(tensor))
+    shares = kinds.answer_of([logs(tensor)], "kl").importance(logs(tensor))
     q = softmax(logs(tensor) / TEMPERATURE, axis=-1)
     gradients = np.zeros((len(q), K, tensor.size))
     for index in range(tensor.size):

@@ -323,9 +323,8 @@ CALIBRATION = [
         "cerwu_onnx/calibration/answers.py",
         "tests/calibration/test_answers.py",
         ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
-        ("return self.temperature**2 * self.weights", "return self.weights"),
-        ("curvature = 1 if self.kind", "curvature = 2 if self.kind"),
-        ("weigh = scale * np.sqrt(self.weights(rows))[:, None]", "weigh = scale * self.weights(rows)[:, None]"),
+        ("return (self.temperature**2 * self.importance", "return (self.importance"),
+        ("weigh = scale * np.sqrt(self.importance(wide))[:, None]", "weigh = scale * self.importance(wide)[:, None]"),
     ),
     *bugs(
         "cerwu_onnx/calibration/answer_rows.py",
