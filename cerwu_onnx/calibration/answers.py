@@ -75,6 +75,11 @@ class Answer:
         """Whether these are classes or decisions; a decision is a row of two classes, no and yes."""
         return self.kind in ("kl", "binary")
 
+    @property
+    def weighs(self) -> bool:
+        """Whether an answer counts as far as it is probable."""
+        return self.chooses and not self.found
+
     def losses(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
         """The loss of each row of one batch, ``(rows, columns)``; one column unless the kind is "mse".
 
@@ -159,31 +164,37 @@ class Answer:
         rows = self._rows(values)
         return np.where(np.isnan(rows).any(axis=-1), -1, rows.argmax(axis=-1)).astype(np.int64)
 
-    def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
-        """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
-
-        The score of a row is the probability, by the float model, of the answer given; or, where each one is looked at
-        (``found``), 1 for the float model's answer and 0 for others.
+    def changed(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
+        """How often fresh data like each row of one batch is expected to get another answer ("kl", "binary").
 
         Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
-        so an error that is s times as large, or of the other sign, costs s^2 times as much on average (s times as much
-        where every change counts). The mean over :data:`STRETCHES` counts more changes than there are.
+        so an error that is s times as large, or of the other sign, changes s times as many on average. The mean over
+        :data:`STRETCHES` counts more changes than there are. With a temperature T, margins become 1/T of theirs.
 
         Returns:
             ``(rows,)``; infinite where the quantised output is not finite.
         """
-        x, y = self._logs(self._rows(reference)), self._logs(self._rows(quantized))
-        finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
-        with np.errstate(invalid="ignore"):
-            change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
-        p, index, each = self._calibrated(x), np.arange(len(x)), self.found
-        before, answer, total = p.max(axis=-1), x.argmax(axis=-1), np.zeros(len(x))
-        scale = self.temperature  # of logits divided by it, errors are as large as before
-        for stretch in STRETCHES:
-            for factor in (stretch * scale, -stretch * scale):
-                chosen = (x + factor * change).argmax(axis=-1)
-                total += (chosen != answer) / stretch if each else (before - p[index, chosen]) / stretch**2
-        return np.where(finite, self.importance(reference) * total / (2 * len(STRETCHES)), np.inf)
+        x, finite, tried = self._tried(reference, quantized)
+        answer = x.argmax(axis=-1)
+        return np.where(finite, np.mean([(chosen != answer) / stretch for stretch, chosen in tried], axis=0), np.inf)
+
+    def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
+        """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
+
+        The score of a row is 1 for the float model's answer and 0 for others, where each one is looked at (``found``).
+        Elsewhere it is the probability, by the float model, of the answer given; then an error that is s times as large
+        costs s^2 times as much.
+
+        Returns:
+            ``(rows,)``; infinite where the quantised output is not finite.
+        """
+        weights = self.importance(reference)
+        if self.found:
+            return weights * self.changed(reference, quantized)
+        x, finite, tried = self._tried(reference, quantized)
+        p, index = self._calibrated(x), np.arange(len(x))
+        costs = [(p.max(axis=-1) - p[index, chosen]) / stretch**2 for stretch, chosen in tried]
+        return np.where(finite, weights * np.mean(costs, axis=0), np.inf)
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
@@ -303,6 +314,23 @@ class Answer:
             return found
         inside = (values > LEAST) & (values < 1)
         return found * np.where(inside, 1 / np.where(inside, values * (1 - values), 1.0), 0.0)
+
+    def _tried(
+        self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]
+    ) -> tuple[Float64Array, npt.NDArray[np.bool_], list[tuple[float, npt.NDArray[np.intp]]]]:
+        """What rows answer with errors so many times as large as they are, and with both signs.
+
+        Returns:
+            Log-probabilities of the float model, ``(rows, classes)``; where the quantised model's are finite; and for
+            each stretch and sign, the stretch and the answers ``(rows,)``.
+        """
+        x, y = self._logs(self._rows(reference)), self._logs(self._rows(quantized))
+        finite = np.asarray(np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1))
+        with np.errstate(invalid="ignore"):
+            change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
+        change *= self.temperature  # of logits divided by it, errors are as large as before
+        factors = [(stretch, sign * stretch) for stretch in STRETCHES for sign in (1, -1)]
+        return x, finite, [(stretch, (x + factor * change).argmax(axis=-1)) for stretch, factor in factors]
 
     def _calibrated(self, logs: Float64Array) -> Float64Array:
         """Probabilities by which answers count.

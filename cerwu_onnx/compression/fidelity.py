@@ -6,12 +6,12 @@ docs/fidelity.md has the reasons and the figures behind the constants.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cerwu_onnx.calibration import Answer
+from cerwu_onnx.calibration import Answer, answer_of
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.types import Float64Array
 
@@ -56,7 +56,7 @@ class Judgement:
         error: standard error of ``lost``.
         output: name of that output.
         kind: its kind (:mod:`cerwu_onnx.calibration.answers`).
-        same: share of its answers that are the float model's; None for numbers.
+        same: share of its answers that are expected to be the float model's; None for numbers.
         samples: how many samples were judged.
         telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
             answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
@@ -86,7 +86,7 @@ class Judgement:
 
     def at(self, price: float) -> float:
         """The share that is lost at another price."""
-        return max(self.lost, 1e-12) * (price / self.price) ** self.power
+        return float(max(self.lost, 1e-12) * (price / self.price) ** self.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,12 @@ class Found:
     price: float
     lost: float
     judged: Judgement
+
+    @property
+    def same(self) -> float | None:
+        """Share of the answers that are expected to be the float model's: errors grow with the root of the price."""
+        one = self.judged
+        return None if one.same is None else max(1 - (1 - one.same) * (self.price / one.price) ** 0.5, 0.0)
 
 
 def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
@@ -166,8 +172,12 @@ def judgement(
         answers: what they answer, by name.
         samples: how many they are.
     """
-    found = [_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items()]
-    return max(found, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
+    return worst(_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items())
+
+
+def worst(judged: Iterable[Judgement]) -> Judgement:
+    """The judgement that sees most of what is lost."""
+    return max(judged, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
 
 
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
@@ -177,8 +187,8 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     if answer.chooses:
         rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
-        chosen, others = (np.concatenate([answer.chosen(pair[side]) for pair in pairs]) for side in (0, 1))
-        same = float((chosen == others).mean())
+        same = 1 - float(np.minimum(np.concatenate([answer.changed(a, b) for a, b in pairs]), 1.0).mean())
+        chosen = np.concatenate([answer.chosen(a) for a, _ in pairs])
         if answer.shares is not None and len(chosen) == samples:
             most = float(np.unique(chosen, return_counts=True)[1].max()) / samples
             telling = 4 * samples * most * (1 - most)
@@ -203,7 +213,7 @@ def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
 def tempered(
     answers: Mapping[str, Answer], reference: Mapping[str, Batches], noisy: Sequence[Mapping[str, Batches]]
 ) -> dict[str, Answer]:
-    """Answers with the temperature that fresh data would ask for.
+    """Answers with the temperature that fresh data would ask for, where they count as far as they are probable.
 
     A model is surer of what it was trained on than of anything else, and small noise on its inputs takes that away.
     Of other data noise makes the entropy :data:`INFLATION` times as large.
@@ -213,8 +223,27 @@ def tempered(
         reference: outputs of the float model.
         noisy: the same with noise of each kind on the inputs.
     """
+    found = dict(answers)
+    for name, answer in answers.items():
+        if answer.weighs:
+            entropies = [max(answer.entropy(outputs[name]), 1e-12) for outputs in noisy]
+            found[name] = answer.temper(reference[name], float(np.exp(np.log(entropies).mean())) / INFLATION)
+    return found
+
+
+def moved(answers: Mapping[str, Answer], outputs: Mapping[str, Batches]) -> dict[str, Answer]:
+    """What those outputs answer to moved samples whose answers do not count as far as they are probable.
+
+    Margins are what they are there, and errors count by the variance there: a model is surer of what it was trained on
+    than of anything else, and varies more. Outputs that are no numbers there say nothing.
+
+    Args:
+        answers: by name, as the samples have them.
+        outputs: of the float model for the moved samples.
+    """
     found = {}
     for name, answer in answers.items():
-        entropies = [max(answer.entropy(outputs[name]), 1e-12) for outputs in noisy]
-        found[name] = answer.temper(reference[name], float(np.exp(np.log(entropies).mean())) / INFLATION)
+        if not answer.weighs and all(np.isfinite(array).all() for array in outputs[name]):
+            cold = replace(answer, temperature=1.0)
+            found[name] = cold if answer.chooses else answer_of(outputs[name], answer.kind)
     return found
