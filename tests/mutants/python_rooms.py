@@ -344,7 +344,7 @@ CALIBRATION = [
         ("max(rest - self._block, 0) if second", "min(rest, self._block) if second"),
         ("max(1, min(BLOCK // least, units // BLOCKS))", "max(1, BLOCK // least)"),
         ("if self._block % n == 0)", ")"),
-        ("NOISE / 2**0.5 * difference", "NOISE * difference"),
+        ("found[name] = difference / 2**0.5", "found[name] = difference"),
         ("            last = feed", "            last = {}"),
         ("self._most is not None and taken >= self._most", "False"),
     ),
@@ -487,8 +487,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/calibration/answers.py",
         "tests/compression/test_fidelity.py",
-        ("for factor in (stretch * scale, -stretch * scale):", "for factor in (stretch * scale, stretch * scale):"),
-        ("(before - p[index, chosen]) / stretch**2", "(before - p[index, chosen]) / stretch"),
+        ("for sign in (1, -1)]", "for sign in (1, 1)]"),
+        ("p[index, chosen]) / stretch**2", "p[index, chosen]) / stretch"),
     ),
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
@@ -500,7 +500,7 @@ COMPRESS = [
         ("        nearest = min(max(nearest, LEAST), MOST)", "        pass"),
         ("limit) / price)) > FAR:", "limit) / price)) > 99:"),
         ("    if expected > limit:", "    if False:"),
-        ("max(limit / expected, 2.0**-STRIDE)", "limit / expected"),
+        ("max((limit / expected) ** (1 / judged[-1].power), 2.0**-STRIDE)", "limit / expected"),
         ("1 / (0.01 + math.log2(one.price / price) ** 2)", "1 / (1 + math.log2(one.price / price) ** 2)"),
         ("worst = int(mean.argmax())", "worst = 0"),
         (
@@ -512,9 +512,19 @@ COMPRESS = [
         ("    per_sample = scale * _by_sample", "    per_sample = _by_sample"),
     ),
     *bugs(
+        "cerwu_onnx/compression/fidelity.py",
+        "tests/compression/test_judgements.py",
+        ("0.5 if answer.found else 1.0", "1.0"),
+        ("math.log2(limit / share) / one.power", "math.log2(limit / share)"),
+        (" and all(np.isfinite(array).all() for array in outputs[name])", ""),
+        ("cold if answer.chooses", "answer if answer.chooses"),
+        ("(self.price / one.price) ** 0.5", "1.0"),
+    ),
+    *bugs(
         "cerwu_onnx/compression/halves.py",
         "tests/compression/test_judgements.py tests/compression/test_fidelity.py",
-        ("theirs = self._judging[not second]", "theirs = self._judging[second]"),
+        ("view.halves[not second], view.reference[not second]", "view.halves[second], view.reference[second]"),
+        ("natural=True, size=HALFWAY", "natural=True"),
         ("[*batches, *second[name]]", "[*batches]"),
     ),
     *bugs(
