@@ -73,7 +73,8 @@ class Halves:
         if not all(answer.weighs for answer in found.values()):
             elsewhere: list[Source] = [Noisy(half, natural=True, size=HALFWAY) for half in plain]
             outputs = self._both(elsewhere)
-            self._views.append(View(elsewhere, outputs, moved(found, _joined(outputs))))
+            if judged := moved(found, _joined(outputs)):
+                self._views.append(View(elsewhere, outputs, judged))
         self._views.append(View(plain, reference, self.answers))
 
     def judge(self, price: float, quantize: Callable[[Source], Mapping[str, FloatArray]], *, second: bool) -> Judgement:

@@ -261,6 +261,19 @@ def test_numbers_are_judged_on_moved_samples_too(whole: bool) -> None:
     assert found.lost == pytest.approx(lost[1], rel=1e-3)
 
 
+def test_moved_samples_that_give_no_numbers_judge_nothing() -> None:
+    nodes = [helper.make_node("Sqrt", ["x"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    weight = normal(4, 3)
+    model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 3])], {"w": weight})
+    x = np.abs(normal(64, 4, seed=2))
+    found = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).judge(
+        0.1, lambda _: {"w": weight + 0.1}, second=False
+    )
+    y = np.sqrt(x) @ weight
+    error = np.square(0.1 * np.sqrt(x[np.arange(64) // 8 % 2 == 1]).sum(axis=1)).mean()
+    assert found.lost == pytest.approx((error / y.var(axis=0)).max(), rel=1e-3)
+
+
 def test_decisions_learnt_by_heart_are_judged_beside_the_samples() -> None:
     """No margin is near zero at the samples, so no error shows there."""
     model, weight, x = steep("Sigmoid")
