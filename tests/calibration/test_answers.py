@@ -15,8 +15,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 
 from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
-from cerwu_onnx.calibration.answers import SURE
 from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
+from cerwu_onnx.calibration.kinds import SURE
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
 
@@ -201,9 +201,10 @@ def test_rare_classes_count_like_others() -> None:
     whole = answer.loss([x], [-x])
     assert answer.loss([x], [lost_object]) == pytest.approx(whole / 2, rel=0.01)
     assert answer.loss([x], [lost_background]) == pytest.approx(whole / 4, rel=0.03)
-    assert answer.weights(x.reshape(-1, 2)).mean() == pytest.approx(1)
+    assert answer.importance(x).mean() == pytest.approx(1)
     yes = expit(2 * x[..., 1])
-    assert answer_of([yes]).loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
+    decisions = replace(answer_of([yes]), temperature=1.0)
+    assert decisions.loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("rare", [0.02, 0.2, 0.5])
@@ -216,7 +217,7 @@ def test_no_class_of_samples_counts_more_than_all_others_together(rare: float) -
     blind = x.copy()
     blind[some, 0] = 9
     answer = answer_of([x], "kl")
-    weights = answer.weights(x)
+    weights = answer.importance(x)
     assert weights.mean() == pytest.approx(1)
     assert weights[some].sum() == pytest.approx(500, rel=1e-6)
     assert len({*weights[some].tolist()}) == 1, "the others count as they are"
