@@ -189,6 +189,15 @@ def test_a_model_that_is_too_sure_gets_a_temperature() -> None:
     assert answer_of([logits(60, 10)]).temper([logits(60, 10)], 1e9).temperature < 1e6  # never beyond half of uniform
 
 
+def test_decisions_that_are_too_sure_get_one_too() -> None:
+    x = 12 * np.sign(normal(60, 4)) + normal(60, 4, seed=1)
+    answer = answer_of([expit(x)])
+    assert (answer.kind, answer.entropy([expit(x)]) < SURE) == ("binary", True)
+    p = expit(x.astype(np.float64) / answer.temperature)
+    rows = entropy(np.stack([p, 1 - p], axis=-1), axis=-1)
+    assert np.average(rows.ravel(), weights=answer.importance(expit(x))) == pytest.approx(SURE, rel=0.01)
+
+
 def test_rare_classes_count_like_others() -> None:
     """A detector in small: one position of a hundred holds an object; whether it is kept is half of the loss."""
     x = np.tile(np.array([4.0, -4.0], f32), (20, 100, 1))
