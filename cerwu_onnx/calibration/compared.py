@@ -33,7 +33,19 @@ _SQUASHING = ("Softmax", "Sigmoid", "HardSigmoid")
 """Operators that give probabilities, which show by their values."""
 
 _CARRIERS = (
-    *("Identity", "Cast", "Slice", "Gather", "Split", "Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
+    *(
+        "Identity",
+        "Cast",
+        "Slice",
+        "Gather",
+        "Split",
+        "Concat",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+    ),
     *("Expand", "Tile", "Pad", "Resize", "Upsample", "AveragePool", "GlobalAveragePool", "ReduceMean", "DepthToSpace"),
     *("SpaceToDepth", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Pow", "Clip", "Shape", "ConstantOfShape", "Range"),
 )
@@ -50,8 +62,8 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
 
     If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
     are computed before the first of these operators and read by them, or by nodes behind them. If an output is a
-    Softmax, its input takes its place (:func:`softmax_inputs`); if it corrects what the model reads, the correction does
-    (:func:`corrections`). If all outputs are decisions, the values that they are made from do.
+    Softmax, its input takes its place (:func:`softmax_inputs`); if it corrects what the model reads, the correction
+    does (:func:`corrections`). If all outputs are decisions, the values that they are made from do.
     """
     graph = model.graph
     instead = corrections(model) | {output: name for name, (output, _) in softmax_inputs(model).items()}
@@ -120,6 +132,15 @@ def class_scores(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
             if axis in (-1, 1) and node.input[0] not in squashed:
                 found[node.input[0]] = (node.output[0], axis)
     return found | softmax_inputs(model)
+
+
+def squashed_values(model: onnx.ModelProto) -> set[str]:
+    """Values that the model makes probabilities, and what it moves them to."""
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in _SQUASHING or (node.op_type in (*_MOVERS, "Concat") and not found.isdisjoint(node.input)):
+            found.update(node.output)
+    return found
 
 
 def softmax_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:

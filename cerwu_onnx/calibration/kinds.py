@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from cerwu_onnx.calibration.answer_rows import LEAST, column_axis, entropy_of, rows_along
 from cerwu_onnx.calibration.answers import Answer, Batches, Kind
-from cerwu_onnx.calibration.compared import class_scores
+from cerwu_onnx.calibration.compared import class_scores, corrections, squashed_values
 from cerwu_onnx.calibration.feeds import fits
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
@@ -51,7 +51,8 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         CalibrationError: no output holds numbers.
         UsageError: there is no such output or kind.
     """
-    scores = class_scores(model)
+    scores, squashed = class_scores(model), squashed_values(model)
+    corrected = {name: (output, None) for output, name in corrections(model).items()}
     given = wanted_kinds(wanted)
     known = {value.name for value in model.graph.output} | {""} | values.keys()
     for name in given.keys() - known:
@@ -60,25 +61,29 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         )
     found = {}
     for name in comparable(values):
-        output, axis = scores.get(name, (name, None))
+        output, axis = scores.get(name) or corrected.get(name, (name, None))
         kind = given.get(output, given.get(name, given.get("", "auto")))
         if kind == "auto" and name not in scores and _is_fed_back(values[name], model):
             kind = "mse"
-        found[name] = answer_of(values[name], kind, softmax_axis=axis)
+        found[name] = answer_of(values[name], kind, softmax_axis=axis, squashed=name in squashed)
     return found
 
 
-def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | None = None) -> Answer:
+def answer_of(
+    reference: Batches, wanted: str = "auto", *, softmax_axis: int | None = None, squashed: bool = False
+) -> Answer:
     """Tell what an output answers by its values in the float model.
 
     "kl": rows along the last axis that are probabilities; or, along the last or the second axis, rows that look like
-    logits (:func:`_are_logits`). "binary": all values between 0 and 1, most of them near 0 or near 1; or, if that is
-    wanted, logits of decisions. "cosine": rows of unit length. "mse": everything else.
+    logits (:func:`_are_logits`). "binary": all values between 0 and 1, most of them near 0 or near 1, on both sides of
+    one half unless the model squashes them; or, if that is wanted, logits of decisions. "cosine": rows of unit length.
+    "mse": everything else.
 
     Args:
         reference: the output, one array per batch.
         wanted: a kind, for outputs that can be of it; or "auto".
         softmax_axis: along which a Softmax of the model reads these values; None if none does.
+        squashed: a Sigmoid of the model gives these values.
     """
     arrays = [np.asarray(array) for array in reference if array.size]
     floats = all(np.issubdtype(array.dtype, np.floating) for array in arrays)
@@ -90,7 +95,7 @@ def answer_of(reference: Batches, wanted: str = "auto", *, softmax_axis: int | N
         axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays)
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)
-    if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays))):
+    if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays, squashed))):
         return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True).temper(
             arrays, SURE
         )
@@ -200,10 +205,10 @@ def _differs(rows: Float64Array) -> float:
     return float((whole[0] - np.nan_to_num(entropy_of(logs)).mean()) / np.log(min(rows.shape)))
 
 
-def _are_flags(arrays: Batches) -> bool:
+def _are_flags(arrays: Batches, squashed: bool) -> bool:
     """Whether numbers between 0 and 1 are decisions: most of them nearer to 0 or 1 than to one half."""
     values = np.concatenate([array.ravel() for array in arrays])
-    return bool(np.mean(np.abs(values - 0.5) > 0.25) > 0.5)
+    return bool(np.mean(np.abs(values - 0.5) > 0.25) > 0.5 and (squashed or values.min() < 0.5 <= values.max()))
 
 
 def _are_directions(arrays: Batches) -> bool:

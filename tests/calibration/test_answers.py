@@ -11,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
@@ -51,6 +52,7 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("kl", [np.stack([z := normal(50), -z], axis=1) * 4], id="two logits"),
         pytest.param("binary", [expit(4 * normal(60, 10))], id="independent probabilities"),
         pytest.param("binary", [expit(6 * normal(60, 20, 20))], id="a map of probabilities"),
+        pytest.param("mse", [expit(4 * normal(60, 1) - 20)], id="scores of what is normal, all near 0"),
         pytest.param("mse", [normal(60, 3) + 3], id="ratings"),
         pytest.param("mse", [normal(60, 3)], id="standardised numbers"),
         pytest.param("mse", [np.abs(200 + 50 * normal(60, 1) + 5 * normal(60, 40))], id="Hertz, frame by frame"),
@@ -414,3 +416,21 @@ def test_what_can_be_compared() -> None:
     assert comparable({"empty": empty, "label": labels}) == ["label"]
     with pytest.raises(CalibrationError, match="no output of the model holds numbers"):
         comparable({"text": text, "maps": maps})
+
+
+def test_a_sigmoid_decides_even_if_all_its_answers_are_no() -> None:
+    """Values that are all near 0 may be anything, an error of reconstruction, say."""
+    product, moved = helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Squeeze", ["p"], ["y"])
+    low = {"y": [expit(4 * normal(60, 1) - 20)]}
+    for operator, kind in (("Sigmoid", "binary"), ("Abs", "mse")):
+        nodes = [product, helper.make_node(operator, ["z"], ["p"]), moved]
+        model = build(nodes, [value("x", ["N", 3])], [value("y", ["N"])], {"w": normal(3, 1)})
+        assert answers_of(low, model)["y"].kind == kind
+
+
+def test_who_names_an_output_means_what_takes_its_place() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
+    model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])], {"w": normal(4, 4)})
+    values = {"z": [normal(60, 4)]}
+    assert compared_values(model) == ["z"]
+    assert [answers_of(values, model, wanted)["z"].kind for wanted in ("auto", "y=kl")] == ["mse", "kl"]
