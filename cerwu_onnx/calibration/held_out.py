@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.calibration.source import Feed, Source, evenly
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.types import Float64Array
 
@@ -16,6 +16,9 @@ BLOCK = 32
 
 BLOCKS = 8
 """So many blocks at least, if there are enough samples."""
+
+TOGETHER = 8
+"""Where a half takes some of its samples only, it takes so many in a row: they may be sorted."""
 
 NOISE = 0.2
 """Standard deviation of the noise on an input, relative to that of the input."""
@@ -30,7 +33,7 @@ class Half:
     Args:
         source: all samples.
         second: the half that begins with the second block; otherwise the first.
-        most: so many samples at most.
+        most: so many samples at most, from everywhere in the half (its first feeds where their number is not known).
     """
 
     def __init__(self, source: Source, *, second: bool, most: int | None = None) -> None:
@@ -41,11 +44,18 @@ class Half:
         else:
             unit, units = least, source.samples // least
         self._block = unit * max(1, min(BLOCK // least, units // BLOCKS))
+        self._group, self._groups = self._block, 0  # 0: all
         self.samples: int | None = None
         if source.samples is not None:
             whole, rest = divmod(source.samples, 2 * self._block)
             own = whole * self._block + (max(rest - self._block, 0) if second else min(rest, self._block))
-            self.samples = own if most is None else min(own, most)
+            self.samples = own
+            if most is not None and most < own:
+                self._group = unit * next(
+                    n for n in range(max(TOGETHER // unit, 1), 0, -1) if self._block % (n * unit) == 0
+                )
+                self._groups, self._wanted = own // self._group, max(most // self._group, 1)
+                self.samples = self._wanted * self._group
 
     def first(self) -> Feed:
         """The first sample of the half.
@@ -60,13 +70,15 @@ class Half:
 
     def batches(self, size: int) -> Iterator[Feed]:
         """One pass over the samples of the half, at most ``size`` at a time, as far as they can be divided."""
-        per_batch = next(n for n in range(max(1, min(size, self._block)), 0, -1) if self._block % n == 0)
-        seen = taken = 0
+        per_batch = next(n for n in range(max(1, min(size, self._group)), 0, -1) if self._group % n == 0)
+        seen = own = taken = 0
         for feed in self._source.batches(per_batch):
             mine = (seen // self._block) % 2 == int(self._second)
             count = self._source.count(feed)
             seen += 1 if self._source.samples is None else count
-            if mine:
+            group = own // self._group
+            own += count if mine else 0
+            if mine and (not self._groups or (group < self._groups and evenly(group, self._groups, self._wanted))):
                 taken += count
                 yield feed
                 if self._most is not None and taken >= self._most:

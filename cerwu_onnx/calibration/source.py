@@ -47,6 +47,11 @@ class Source(Protocol):
         """How many samples a feed from :meth:`batches` has."""
 
 
+def evenly(place: int, places: int, wanted: int) -> bool:
+    """Whether a place is one of ``wanted`` ones that are spread evenly over ``places``; the first is."""
+    return place * wanted % places < wanted
+
+
 def open_source(
     spec: CalibrationSpec,
     inputs: Sequence[InputInfo],
@@ -226,4 +231,4 @@ class Feeds:
         return feed
 
 
-__all__ = ["CalibrationSpec", "Feed", "Feeds", "Rows", "Source", "open_source"]
+__all__ = ["CalibrationSpec", "Feed", "Feeds", "Rows", "Source", "evenly", "open_source"]

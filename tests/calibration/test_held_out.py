@@ -57,6 +57,13 @@ def test_halves_of_a_model_of_fixed_batches(batch: int) -> None:
         assert all(len(feed["i"]) == batch for half in halves for feed in half.batches(size))
 
 
+@pytest.mark.parametrize("batch", [4, 24, 48])
+def test_a_part_of_a_half_of_a_model_of_fixed_batches(batch: int) -> None:
+    half = Half(source(numbered(50 * batch), batch), second=False, most=96)
+    assert half.samples == len(taken(half, 1)) == 96
+    assert max(taken(half, 1)) > 25 * batch
+
+
 @pytest.mark.parametrize("counts", [[5] * 9, [1] * 40, [3, 70, 2, 9, 40, 1]], ids=["alike", "single", "unequal"])
 def test_halves_of_feeds(counts: list[int]) -> None:
     """Feeds are not divided, and their number is not known beforehand."""
@@ -79,11 +86,15 @@ def test_neighbours_are_in_the_same_half(samples: int, block: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_half_ends_where_it_is_told_to(size: int) -> None:
-    half = Half(source(numbered(512)), second=True, most=96)
-    assert half.samples == 96
-    assert taken(half, size) == [number for number in range(192) if number // 32 % 2 == 1]
-    assert half.first()["i"].tolist() == [32]
+def test_a_half_that_is_told_to_end_takes_samples_from_everywhere(size: int) -> None:
+    """Of data sorted by class, the first samples of a half were of two or three classes."""
+    half = Half(source(numbered(1000)), second=True, most=96)
+    found = taken(half, size)
+    assert half.samples == len(set(found)) == 96
+    assert found == sorted(found)
+    assert all(number // BLOCK % 2 == 1 for number in found)
+    assert np.diff([0, *found, 1000]).max() <= 4 * BLOCK
+    assert half.first()["i"].tolist() == found[:1] == [32]
     small = Half(source(numbered(10)), second=False, most=20)
     assert small.samples == len(taken(small, size)) == 5
 
