@@ -121,6 +121,15 @@ class Answer:
         parts = [self.losses(x, y) for x, y in zip(reference, quantized, strict=True) if x.size]
         return float(np.concatenate(parts).mean())
 
+    def alike(self, reference: Batches) -> float:
+        """How many rows of equal weight would vary as much, in the column where they are fewest ("mse", "cosine")."""
+        if len({array.shape[1:] for array in reference if array.size}) != 1:
+            return np.inf
+        values = np.concatenate([np.asarray(array, np.float64) for array in reference if array.size])
+        apart = self.losses(values, np.broadcast_to(values.mean(axis=0), values.shape))
+        whole, square = apart.sum(axis=0), np.square(apart).sum(axis=0)
+        return float(np.min(whole[square > 0] ** 2 / square[square > 0], initial=np.inf))
+
     def temper(self, reference: Batches, entropy: float) -> Answer:
         """The same answer with a temperature that makes the mean entropy of the float model at least so large."""
         if not self.chooses:

@@ -27,7 +27,7 @@ from cerwu_onnx.calibration.signs import (
     random_numbers,
     switches_of,
 )
-from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.calibration.source import Feed, Source, evenly
 from cerwu_onnx.errors import CalibrationError, ModelError
 
 FEWEST = 8
@@ -120,7 +120,7 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
         answers = answers_of(values, model, output_loss)
         return {name: Answered(answer, values[name], samples) for name, answer in answers.items()}
 
-    given = answered(_first(source, ANSWERED))
+    given = answered(_some(source, ANSWERED))
     told = not norms and any(output.decides() or output.length() < _length(feeds[0]) for output in given.values())
     if told and sum(map(source.count, feeds)) >= FEW and random_numbers(feeds):
         return Doubts(f"{STRANGER}its values look like random numbers")
@@ -134,17 +134,24 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
             warnings.append(f"{said}, which say little of its other answers: give as many samples of each kind")
         elif strange := output.strange(divided.get(name)):
             return Doubts(strange)
+        elif unknown := output.unknown():
+            warnings.append(unknown)
     return Doubts(warnings=tuple(warnings))
 
 
-def _first(source: Source, samples: int) -> Iterator[Feed]:
-    """The first feeds, which together hold so many samples."""
-    seen = 0
+def _some(source: Source, samples: int) -> Iterator[Feed]:
+    """Feeds from everywhere, which together hold so many samples; the first where their number is not known."""
+    wanted = -(-samples // BATCH)
+    places = max((source.samples or samples) // BATCH, wanted)
+    passed = seen = 0
     for feed in source.batches(BATCH):
-        yield feed
-        seen += source.count(feed)
+        count = source.count(feed)
+        if evenly(passed // BATCH, places, wanted):
+            yield feed
+            seen += count
         if seen >= samples:
             return
+        passed += count
 
 
 def _divided(feed: Feed) -> dict[str, Any]:

@@ -65,6 +65,18 @@ def test_where_every_changed_answer_counts_the_loss_grows_with_the_root_of_the_p
     assert len(prices) <= 3, "one judgement says where the limit lies, the next one finds it there"
 
 
+def test_numbers_of_which_one_holds_the_variance_say_little() -> None:
+    """One sample of 128 held it, the half without it saw no error, and the price went up."""
+    x = normal(100, 3)
+    y = x + 0.01 * normal(100, 3, seed=1)
+    answer = answer_of([x], "mse")
+    few = x.copy()
+    few[7, 1] = 1e4
+    plain, alone = (judgement(0.1, {"y": ([a], [y])}, {"y": answer}, 100) for a in (x, few))
+    assert 50 < plain.weight <= 100
+    assert alone.weight == pytest.approx(3.0, rel=0.05)
+
+
 def test_how_many_answers_stay_follows_the_root_of_the_price() -> None:
     """Errors grow with it, and answers change in proportion to errors."""
     one = Judgement(0.1, 0.01, 0.0, "y", "kl", 0.98, 100)
@@ -319,7 +331,8 @@ def test_what_an_output_answers_is_decided_once() -> None:
 def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halves, "JUDGED", 16)
     model, x = dense(), normal(64, 6, seed=3)
-    x[40:] *= 1e3  # blocks of 8: the first 16 samples of each half are the first 32
+    judged = np.arange(64) % 32 < 16  # blocks of 8: two of the four that each half has, one of them from further on
+    x[~judged] *= 1e3
     answers = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).answers
-    seen = np.maximum(x[:32] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
+    seen = np.maximum(x[judged] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
     assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)
