@@ -26,9 +26,6 @@ FEW, CAREFUL = 16, 1.0
 """Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost.
 A few samples of a rare class, which weigh as much as all others, are few samples, too."""
 
-ALIKE = 3.0
-"""Of normal numbers a third of the samples would vary as much if each had an equal share in the variance."""
-
 START = 12.0
 """Price to begin with, per share that may be lost: 0.12 for a fidelity of 99 %."""
 
@@ -63,7 +60,6 @@ class Judgement:
         samples: how many samples were judged.
         telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
             answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
-            Of numbers the fewer, the more of their variance some samples hold.
         power: what is lost grows with this power of the price: 1/2 where every changed answer counts, however near it
             was to another, because errors grow with the root of the price, and answers change in proportion to them.
     """
@@ -198,7 +194,6 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
             telling = 4 * samples * most * (1 - most)
     else:
         rows = np.concatenate([answer.losses(a, b) for a, b in pairs])
-        telling = min(ALIKE * answer.alike([a for a, _ in pairs]), float(samples))
     per_sample = scale * _by_sample(rows, samples)
     mean = per_sample.mean(axis=0)
     worst = int(mean.argmax())

@@ -65,18 +65,6 @@ def test_where_every_changed_answer_counts_the_loss_grows_with_the_root_of_the_p
     assert len(prices) <= 3, "one judgement says where the limit lies, the next one finds it there"
 
 
-def test_numbers_of_which_one_holds_the_variance_say_little() -> None:
-    """One sample of 128 held it, the half without it saw no error, and the price went up."""
-    x = normal(100, 3)
-    y = x + 0.01 * normal(100, 3, seed=1)
-    answer = answer_of([x], "mse")
-    few = x.copy()
-    few[7, 1] = 1e4
-    plain, alone = (judgement(0.1, {"y": ([a], [y])}, {"y": answer}, 100) for a in (x, few))
-    assert 50 < plain.weight <= 100
-    assert alone.weight == pytest.approx(3.0, rel=0.05)
-
-
 def test_how_many_answers_stay_follows_the_root_of_the_price() -> None:
     """Errors grow with it, and answers change in proportion to errors."""
     one = Judgement(0.1, 0.01, 0.0, "y", "kl", 0.98, 100)
