@@ -128,7 +128,7 @@ def test_the_time_of_a_target_is_told_ahead(
 ) -> None:
     """Each file takes 10 seconds; the most that the search may try are still to come."""
     clock, seen = Times(), []
-    monkeypatch.setattr("cerwu_onnx.compression.pipeline.time.monotonic", clock)
+    monkeypatch.setattr("cerwu_onnx.compression.trials.time.monotonic", clock)
     monkeypatch.setattr(Times, "now", 100.0)
 
     def progress(stage: str, done: int, total: int | None, item: str) -> None:

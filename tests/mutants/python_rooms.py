@@ -511,7 +511,7 @@ COMPRESS = [
         ("[*batches, *second[name]]", "[*batches]"),
     ),
     *bugs(
-        "cerwu_onnx/compression/pipeline.py",
+        "cerwu_onnx/compression/trials.py",
         "tests/cli/test_cli_targets.py::test_the_smallest_file_that_holds",
         ("low=share * self.before.score", "low=after.score"),
     ),
