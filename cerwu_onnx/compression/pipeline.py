@@ -33,6 +33,7 @@ from cerwu_onnx.jobs.files import check_target, write_atomic
 from cerwu_onnx.jobs.inputs import unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
+from cerwu_onnx.jobs.threads import few_threads, workers
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.loading import file_digest, model_size
 from cerwu_onnx.report import Fidelity, LayerReport, Report, Scores
@@ -82,7 +83,8 @@ def compress(
         cache: folder that keeps measurements and quantised layers for runs with the same model and data, or an open
             cache; None keeps nothing.
         jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all methods
-            without data); None takes OMP_NUM_THREADS or all cores.
+            without data); otherwise shares of the samples, and files of a search. None takes OMP_NUM_THREADS or all
+            cores. The file does not depend on it.
         cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise these layers instead.
         resume: go on where an earlier run with the same arguments was interrupted. Without a ``cache``, the folder
             ``OUTPUT.resume`` serves as one until the file is written. Nothing is kept without ``calib``.
@@ -118,7 +120,13 @@ def compress(
         check_delta(settings, target)
         check_target(output, overwrite=force, source=base)
     clock = Clock()
-    with Pool(jobs, cluster) as pool, logged_warnings() as warnings, unchanged_inputs() as check_inputs:
+    with (
+        few_threads(),
+        Pool(jobs, cluster) as pool,
+        workers(pool.workers),
+        logged_warnings() as warnings,
+        unchanged_inputs() as check_inputs,
+    ):
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
@@ -166,7 +174,7 @@ def compress(
                 before,
                 target.confidence,
                 start,
-                most_trials(quantizer.settles, target.max_drop is not None) if target.searches else 1,
+                most_trials(quantizer.settles) if target.searches else 1,
             )
             search = Search(trials, quantizer.settle if quantizer.settles else None, is_ample)
             found = _judged(settings, target, quantizer)
@@ -188,7 +196,7 @@ def compress(
         scores: Scores | None = None
         missed: tuple[str, ...] = ()
         if scorer is not None:
-            point = trials.scored(scorer, point, done) if point.score is None else point
+            point = trials.scored(scorer, point, done, coded) if point.score is None else point
             samples = None if before.answers is None else len(before.answers)
             sure = None if samples is None else target.confidence
             scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from cerwu_onnx.compression.delta_base import Base
 from cerwu_onnx.compression.encode import Coded, encode
 from cerwu_onnx.compression.encode_delta import encode_delta
+from cerwu_onnx.compression.fidelity import LEAST, MOST, START
 from cerwu_onnx.compression.limits import least
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
 from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search
@@ -47,15 +48,17 @@ class Trials:
     count: int = 0
     started: float = field(default_factory=lambda: time.monotonic())
 
-    def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
-        """Try one lambda."""
-        done = self.quantizer.at(price)
+    def __call__(self, prices: Sequence[float]) -> list[tuple[Point, tuple[QuantizedModel, Coded]]]:
+        """Try some lambdas; their models are quantised side by side where that is possible."""
+        return [self._tried(*found) for found in zip(prices, self.quantizer.at_each(prices), strict=True)]
+
+    def _tried(self, price: float, done: QuantizedModel) -> tuple[Point, tuple[QuantizedModel, Coded]]:
         coded = self._encode(price, done, self.quantizer.settings, self.base)
         weights = sum(layer.weights for layer in coded.layers)
         bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
         point = Point(price, len(coded.content), bits)
         if self.scorer is not None:
-            point = self.scored(self.scorer, point, done)
+            point = self.scored(self.scorer, point, done, coded)
         self.count += 1
         if self.most > 1:
             each = (time.monotonic() - self.started) / self.count
@@ -63,9 +66,11 @@ class Trials:
             self.quantizer.progress("search", self.count, None, left)
         return point, (done, coded)
 
-    def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
-        """Add to a point the score of the model that its file decompresses to."""
-        coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
+    def scored(self, scorer: Scorer, point: Point, done: QuantizedModel, coded: Coded) -> Point:
+        """Add to a point the score of the model that its file decompresses to, with the graph if it has none."""
+        settings = self.quantizer.settings
+        if settings.weights_only or self.base is not None:
+            coded = self._encode(point.lambda_, done, replace(settings, weights_only=False))
         with self.quantizer.clock("metric"), own_files(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             write_onnx(CompressedModel(reader.parse(coded.content)), path)
@@ -107,7 +112,8 @@ def look(
     elif target.bits_per_weight is not None:
         search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
     elif target.max_drop is not None:
-        search.to_accuracy(least(float_score, target.max_drop), settings.price)
+        start = START * target.max_drop if quantizer.walks else settings.price
+        search.to_accuracy(float_score, least(float_score, target.max_drop), min(max(start, LEAST), MOST))
     else:
         quantizer.settle(price)
         search.at(price)

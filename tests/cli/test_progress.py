@@ -121,7 +121,7 @@ def test_the_time_of_a_search_is_told_ahead(
 
 @pytest.mark.parametrize(
     ("target", "most"),
-    [(Target(size=600), TRIALS), (Target(max_drop=0.2, metric="agreement", metric_data=DATA), 2 * TRIALS)],
+    [(Target(size=600), TRIALS), (Target(max_drop=0.2, metric="agreement", metric_data=DATA), TRIALS)],
 )
 def test_the_time_of_a_target_is_told_ahead(
     target: Target, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
