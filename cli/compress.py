@@ -317,7 +317,8 @@ def compress(
             "-j",
             metavar="N",
             show_default="OMP_NUM_THREADS or all cores",
-            help="How many models at a time (with --out-dir), or how many layers that do not depend on each other.",
+            help="How many models at a time (with --out-dir), layers that do not depend on each other, or shares of "
+            "the samples and files of a search: the same bytes for any number.",
         ),
     ] = None,
     cluster: Annotated[
