@@ -161,7 +161,7 @@ class Fidelity:
         error: standard error of ``kept``.
         kind: "kl", "binary", "mse" or "cosine" (:mod:`cerwu_onnx.calibration.answers`), of the output that loses most.
         output: name of that output.
-        same: share of the judged answers that are the float model's; None for numbers.
+        same: share of the answers that are expected to be the float model's; None for numbers.
         samples: number of judged samples.
     """
 
@@ -185,7 +185,7 @@ class Fidelity:
         if self.same is None:
             error = f"{100 * max(1 - self.kept, 0.0) ** 0.5:.2g} %"
             return error, "of the output's standard deviation", f"on {samples}"
-        same = f"same answer on {100 * self.same:.1f} % of {samples}"
+        same = f"same answer on {100 * self.same:.1f} % by {samples}"
         return f"{100 * self.kept:.1f} %", "of the float model's", same
 
     @property

@@ -44,8 +44,9 @@ The tool tells the kind by the values; `--output-loss NAME=KIND` says it instead
   of the column's standard deviation.
 * **Directions** (`cosine`; rows of unit length): the same as for numbers, on rows scaled to unit length.
 
-The report begins with the result: `expected score` and how many judged samples get the same answer, or `expected
-error` as a share of the standard deviation. [fidelity.md](fidelity.md) has the reasons and the measurements.
+The report begins with the result, as fresh data is expected to show it: `expected score` and the share of answers that
+stay the same, or `expected error` as a share of the standard deviation. [fidelity.md](fidelity.md) has the reasons and
+the measurements.
 
 Data that cannot be trusted is not used: with fewer than 8 different samples, with data that is not what the model was
 trained for (another scale, another order of channels, random numbers), or with samples that all get the same answer

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cerwu_onnx.calibration.answers import Answer, answer_of, answers_of, comparable
+from cerwu_onnx.calibration.answers import Answer
 from cerwu_onnx.calibration.collect import collect
 from cerwu_onnx.calibration.curvature import sensitivities
 from cerwu_onnx.calibration.fisher import row_fishers
 from cerwu_onnx.calibration.images import ImageOptions
+from cerwu_onnx.calibration.kinds import answer_of, answers_of, comparable
 from cerwu_onnx.calibration.opening import open_data
 from cerwu_onnx.calibration.patches import columns, iter_columns
 from cerwu_onnx.calibration.sensitivity import OutputLoss, noise_sensitivity

@@ -17,10 +17,11 @@ import onnx
 import onnxruntime as ort
 
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint, halves
-from cerwu_onnx.calibration.answers import Answer, answers_of
+from cerwu_onnx.calibration.answers import Answer
 from cerwu_onnx.calibration.collect import Feed, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.fisher import TEMPERATURE, layer_node
+from cerwu_onnx.calibration.kinds import answers_of
 from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, first_feeds, with_inputs
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.stacks import beside_columns
@@ -50,7 +51,7 @@ class Descent:
     Args:
         graph: the analysed model.
         source: where the feeds come from; the first samples are taken.
-        kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
+        kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.kinds.answers_of`.
 
     Raises:
         ModelError: onnxruntime cannot load the model.

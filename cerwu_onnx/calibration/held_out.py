@@ -20,6 +20,9 @@ BLOCKS = 8
 NOISE = 0.2
 """Standard deviation of the noise on an input, relative to that of the input."""
 
+HALFWAY = 0.5**0.5
+"""That of noise which moves a sample half as far as two samples are apart."""
+
 
 class Half:
     """Every other block of the samples of a source.
@@ -80,10 +83,11 @@ class Noisy:
     Args:
         source: the samples.
         natural: noise in the directions in which samples differ: the difference of two samples; otherwise white noise.
+        size: standard deviation of the noise, relative to that of the input.
     """
 
-    def __init__(self, source: Source, *, natural: bool) -> None:
-        self._source, self._natural = source, natural
+    def __init__(self, source: Source, *, natural: bool, size: float = NOISE) -> None:
+        self._source, self._natural, self._size = source, natural, size
         self.samples = source.samples
 
     def first(self) -> Feed:
@@ -97,7 +101,7 @@ class Noisy:
         for feed in self._source.batches(size):
             noise = _differences(feed, last, random) if self._natural else _white(feed, random)
             yield {
-                name: (value + noise[name]).astype(value.dtype) if name in noise else value
+                name: (value + self._size * noise[name]).astype(value.dtype) if name in noise else value
                 for name, value in feed.items()
             }
             last = feed
@@ -108,17 +112,17 @@ class Noisy:
 
 
 def _white(feed: Feed, random: np.random.Generator) -> dict[str, Float64Array]:
-    """White noise for inputs of floating-point numbers."""
+    """White noise for inputs of floating-point numbers, with their standard deviations."""
     values = {name: np.asarray(value) for name, value in feed.items()}
     return {
-        name: NOISE * float(value.std(dtype=np.float64)) * random.normal(size=value.shape)
+        name: float(value.std(dtype=np.float64)) * random.normal(size=value.shape)
         for name, value in values.items()
         if value.dtype.kind == "f" and value.size
     }
 
 
 def _differences(feed: Feed, last: Feed, random: np.random.Generator) -> dict[str, Float64Array]:
-    """Differences between samples of a batch; of a batch of one sample, from the last batch."""
+    """Differences between samples of a batch, over the root of two; of a batch of one sample, from the last batch."""
     found = {}
     for name, value in feed.items():
         wide = np.asarray(value)
@@ -130,5 +134,5 @@ def _differences(feed: Feed, last: Feed, random: np.random.Generator) -> dict[st
         else:
             other = np.asarray(last.get(name, wide))
             difference = wide.astype(np.float64) - other if other.shape == wide.shape else np.zeros(wide.shape)
-        found[name] = NOISE / 2**0.5 * difference
+        found[name] = difference / 2**0.5
     return found

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import batch_that_fits, open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
+from cerwu_onnx.calibration.kinds import answers_of
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.model.elements import from_float32
 from cerwu_onnx.model.graph import Graph
@@ -50,13 +50,13 @@ class OutputLoss:
     """The loss at a model's outputs, against the float model, when some of its weights have other values.
 
     The sum of :meth:`~cerwu_onnx.calibration.answers.Answer.loss` over the values that
-    :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.answers.comparable`
+    :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.kinds.comparable`
     choose, on the first calibration samples.
 
     Args:
         graph: the analysed model.
         source: where the feeds come from.
-        kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
+        kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.kinds.answers_of`.
 
     Attributes:
         feeds: of the model; in batches whose activations take about :data:`MEMORY` bytes at most.

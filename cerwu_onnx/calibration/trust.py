@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from cerwu_onnx.calibration.answers import answers_of
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
+from cerwu_onnx.calibration.kinds import answers_of
 from cerwu_onnx.calibration.sensitivity import first_feeds
 from cerwu_onnx.calibration.signs import (
     NOTHING_ELSE,
@@ -71,7 +71,7 @@ def examine(model: onnx.ModelProto, source: Source, output_loss: str = "auto") -
     Args:
         model: the float model, before its normalisations are folded.
         source: the calibration data.
-        output_loss: kinds of outputs, as for :func:`~cerwu_onnx.calibration.answers.answers_of`.
+        output_loss: kinds of outputs, as for :func:`~cerwu_onnx.calibration.kinds.answers_of`.
 
     Raises:
         CalibrationError: the data does not fit the model.

@@ -6,12 +6,12 @@ docs/fidelity.md has the reasons and the figures behind the constants.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cerwu_onnx.calibration import Answer
+from cerwu_onnx.calibration import Answer, answer_of
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.types import Float64Array
 
@@ -56,10 +56,12 @@ class Judgement:
         error: standard error of ``lost``.
         output: name of that output.
         kind: its kind (:mod:`cerwu_onnx.calibration.answers`).
-        same: share of its answers that are the float model's; None for numbers.
+        same: share of its answers that are expected to be the float model's; None for numbers.
         samples: how many samples were judged.
         telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
             answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
+        power: what is lost grows with this power of the price: 1/2 where every changed answer counts, however near it
+            was to another, because errors grow with the root of the price, and answers change in proportion to them.
     """
 
     price: float
@@ -70,6 +72,7 @@ class Judgement:
     same: float | None
     samples: int
     telling: float | None = None
+    power: float = 1.0
 
     @property
     def weight(self) -> float:
@@ -80,6 +83,10 @@ class Judgement:
     def bound(self) -> float:
         """The share that is lost, with a margin for few samples."""
         return self.lost * (1 + THIN / self.weight)
+
+    def at(self, price: float) -> float:
+        """The share that is lost at another price."""
+        return float(max(self.lost, 1e-12) * (price / self.price) ** self.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +103,18 @@ class Found:
     lost: float
     judged: Judgement
 
+    @property
+    def same(self) -> float | None:
+        """Share of the answers that are expected to be the float model's: errors grow with the root of the price."""
+        one = self.judged
+        return None if one.same is None else max(1 - (1 - one.same) * (self.price / one.price) ** 0.5, 0.0)
+
 
 def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     """Find the largest price at which no more than ``limit`` is lost.
 
-    What is lost grows about in proportion to the price: each judgement says where the limit lies, and those nearest to
-    it count most.
+    What is lost grows about in proportion to the price, or to its root (:attr:`Judgement.power`): each judgement says
+    where the limit lies, and those nearest to it count most.
 
     Args:
         judge: a price, and whether the second half of the samples quantises -> what the other half says.
@@ -121,7 +134,7 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
     expected = _lost(judged, price)
     if expected > limit:  # the judgements disagree: what is said of the file has to hold
-        price = max(price * max(limit / expected, 2.0**-STRIDE), LEAST)
+        price = max(price * max((limit / expected) ** (1 / judged[-1].power), 2.0**-STRIDE), LEAST)
     if min(one.weight for one in judged) < FEW:
         price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
@@ -134,7 +147,8 @@ def _price(judged: Sequence[Judgement], limit: float) -> float:
     logs = []
     for one in judged:
         share = min(max(one.bound, 1e-12), 1e12)
-        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, math.log2(limit / share))))
+        further = math.log2(limit / share) / one.power
+        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, further)))
     apart = [abs(log - math.log2(one.price)) for log, one in zip(logs, judged, strict=True)]
     weights = [1 / (0.1 + distance**2) for distance in apart]
     return float(2.0 ** np.average(logs, weights=weights))
@@ -143,7 +157,7 @@ def _price(judged: Sequence[Judgement], limit: float) -> float:
 def _lost(judged: Sequence[Judgement], price: float) -> float:
     """What is expected to be lost at a price, by all judgements."""
     weights = [1 / (0.01 + math.log2(one.price / price) ** 2) for one in judged]
-    logs = [math.log2(max(one.lost, 1e-12) * price / one.price) for one in judged]
+    logs = [math.log2(one.at(price)) for one in judged]
     return float(2.0 ** np.average(logs, weights=weights))
 
 
@@ -158,19 +172,23 @@ def judgement(
         answers: what they answer, by name.
         samples: how many they are.
     """
-    found = [_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items()]
-    return max(found, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
+    return worst(_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items())
+
+
+def worst(judged: Iterable[Judgement]) -> Judgement:
+    """The judgement that sees most of what is lost."""
+    return max(judged, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
 
 
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
     """Judge one output."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
-    scale, same, telling = 1.0, None, None
-    if answer.kind in ("kl", "binary"):
+    scale, same, telling, power = 1.0, None, None, 0.5 if answer.found else 1.0
+    if answer.chooses:
         rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
-        chosen, others = (np.concatenate([answer.chosen(pair[side]) for pair in pairs]) for side in (0, 1))
-        same = float((chosen == others).mean())
+        same = 1 - float(np.minimum(np.concatenate([answer.changed(a, b) for a, b in pairs]), 1.0).mean())
+        chosen = np.concatenate([answer.chosen(a) for a, _ in pairs])
         if answer.shares is not None and len(chosen) == samples:
             most = float(np.unique(chosen, return_counts=True)[1].max()) / samples
             telling = 4 * samples * most * (1 - most)
@@ -181,7 +199,7 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     worst = int(mean.argmax())
     lost = float(mean[worst])
     error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
-    return Judgement(price, lost, error, name, answer.kind, same, samples, telling)
+    return Judgement(price, lost, error, name, answer.kind, same, samples, telling, power)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
@@ -195,7 +213,7 @@ def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
 def tempered(
     answers: Mapping[str, Answer], reference: Mapping[str, Batches], noisy: Sequence[Mapping[str, Batches]]
 ) -> dict[str, Answer]:
-    """Answers with the temperature that fresh data would ask for.
+    """Answers with the temperature that fresh data would ask for, where they count as far as they are probable.
 
     A model is surer of what it was trained on than of anything else, and small noise on its inputs takes that away.
     Of other data noise makes the entropy :data:`INFLATION` times as large.
@@ -205,8 +223,27 @@ def tempered(
         reference: outputs of the float model.
         noisy: the same with noise of each kind on the inputs.
     """
+    found = dict(answers)
+    for name, answer in answers.items():
+        if answer.weighs:
+            entropies = [max(answer.entropy(outputs[name]), 1e-12) for outputs in noisy]
+            found[name] = answer.temper(reference[name], float(np.exp(np.log(entropies).mean())) / INFLATION)
+    return found
+
+
+def moved(answers: Mapping[str, Answer], outputs: Mapping[str, Batches]) -> dict[str, Answer]:
+    """What those outputs answer to moved samples whose answers do not count as far as they are probable.
+
+    Margins are what they are there, and errors count by the variance there: a model is surer of what it was trained on
+    than of anything else, and varies more. Outputs that are no numbers there say nothing.
+
+    Args:
+        answers: by name, as the samples have them.
+        outputs: of the float model for the moved samples.
+    """
     found = {}
     for name, answer in answers.items():
-        entropies = [max(answer.entropy(outputs[name]), 1e-12) for outputs in noisy]
-        found[name] = answer.temper(reference[name], float(np.exp(np.log(entropies).mean())) / INFLATION)
+        if not answer.weighs and all(np.isfinite(array).all() for array in outputs[name]):
+            cold = replace(answer, temperature=1.0)
+            found[name] = cold if answer.chooses else answer_of(outputs[name], answer.kind)
     return found

@@ -6,15 +6,16 @@ docs/fidelity.md has the reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from cerwu_onnx.calibration import Answer, Source, answers_of, walk
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.calibration.held_out import Half, Noisy
+from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
 from cerwu_onnx.calibration.sensitivity import BATCH, affordable
 from cerwu_onnx.compression import memory_budget
-from cerwu_onnx.compression.fidelity import Judgement, judgement, tempered
+from cerwu_onnx.compression.fidelity import Judgement, judgement, moved, tempered, worst
 from cerwu_onnx.config import Settings
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.tensors import with_tensors
@@ -22,6 +23,21 @@ from cerwu_onnx.types import FloatArray
 
 JUDGED = 256
 """At most so many samples of a half judge a model."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Samples that judge, as they are or moved by noise.
+
+    Attributes:
+        halves: of the samples.
+        reference: outputs of the float model, by name, of each half.
+        answers: what is judged, by name.
+    """
+
+    halves: list[Source]
+    reference: list[dict[str, Batches]]
+    answers: dict[str, Answer]
 
 
 class Halves:
@@ -43,20 +59,23 @@ class Halves:
 
     def __init__(self, graph: Graph, source: Source, settings: Settings, *, whole: bool = True) -> None:
         self._graph, self._source, self._settings = graph, source, settings
-        self._judging = [Half(source, second=second, most=JUDGED) for second in (False, True)]
-        for half in self._judging:
+        plain: list[Source] = [Half(source, second=second, most=JUDGED) for second in (False, True)]
+        for half in plain:
             half.first()
         fits = affordable(graph, source, 1)[1] if whole else 0
         self._batch = min(settings.batch_size or BATCH, fits)
-        self._reference = [self._outputs(half, {}) for half in self._judging]
-        reference = _both(self._reference)
-        self.answers: dict[str, Answer] = answers_of(reference, graph.model, settings.output_loss)
-        if any(answer.kind == "kl" for answer in self.answers.values()):
-            noisy = [
-                _both([self._outputs(Noisy(half, natural=natural), {}) for half in self._judging])
-                for natural in (False, True)
-            ]
-            self.answers = tempered(self.answers, reference, noisy)
+        reference = self._both(plain)
+        found = answers_of(_joined(reference), graph.model, settings.output_loss)
+        self.answers, self._views = found, []
+        if any(answer.weighs for answer in found.values()):
+            noisy = [self._both([Noisy(half, natural=natural) for half in plain]) for natural in (False, True)]
+            self.answers = tempered(found, _joined(reference), list(map(_joined, noisy)))
+        if not all(answer.weighs for answer in found.values()):
+            elsewhere: list[Source] = [Noisy(half, natural=True, size=HALFWAY) for half in plain]
+            outputs = self._both(elsewhere)
+            if judged := moved(found, _joined(outputs)):
+                self._views.append(View(elsewhere, outputs, judged))
+        self._views.append(View(plain, reference, self.answers))
 
     def judge(self, price: float, quantize: Callable[[Source], Mapping[str, FloatArray]], *, second: bool) -> Judgement:
         """Quantise with one half and judge on the other.
@@ -69,12 +88,20 @@ class Halves:
         Raises:
             CalibrationError: onnxruntime fails.
         """
-        theirs = self._judging[not second]
-        found, before = self._outputs(theirs, quantize(Half(self._source, second=second))), self._reference[not second]
-        samples = (
-            sum(theirs.count(feed) for feed in theirs.batches(BATCH)) if theirs.samples is None else theirs.samples
-        )
-        return judgement(price, {name: (before[name], found[name]) for name in found}, self.answers, samples)
+        values, judged = quantize(Half(self._source, second=second)), []
+        for view in self._views:
+            theirs, before = view.halves[not second], view.reference[not second]
+            found = self._outputs(theirs, values)
+            samples = (
+                sum(theirs.count(feed) for feed in theirs.batches(BATCH)) if theirs.samples is None else theirs.samples
+            )
+            pairs = {name: (before[name], found[name]) for name in found}
+            judged.append(judgement(price, pairs, view.answers, samples))
+        return worst(judged)
+
+    def _both(self, halves: list[Source]) -> list[dict[str, Batches]]:
+        """What the float model answers to both halves."""
+        return [self._outputs(half, {}) for half in halves]
 
     def _outputs(self, source: Source, values: Mapping[str, FloatArray]) -> dict[str, Batches]:
         """What is compared, by name, of a model with some other values."""
@@ -92,7 +119,7 @@ class Halves:
         return found
 
 
-def _both(halves: list[dict[str, Batches]]) -> dict[str, Batches]:
+def _joined(halves: list[dict[str, Batches]]) -> dict[str, Batches]:
     """The batches of both halves, by name."""
     first, second = halves
     return {name: [*batches, *second[name]] for name, batches in first.items()}

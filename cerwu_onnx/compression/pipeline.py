@@ -285,7 +285,7 @@ def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
         return None
     one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
     error = one.error * found.lost / one.lost if one.lost > 0 else one.error
-    return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, one.same, one.samples)
+    return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, found.same, one.samples)
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:

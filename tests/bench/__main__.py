@@ -4,8 +4,9 @@ The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet,
 targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile, peers. The first four by default.
 ``memory`` writes some ten gigabytes to a temporary folder. ``encoder``, ``efficient``, ``mobilenet``, ``ranges``,
 ``wide``, ``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web``, ``profile`` and
-``peers`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` needs the networks that tests/bench/deep_nets.py
-trains; ``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and Chromium.
+``peers`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` also takes the networks of
+tests/bench/deep_nets.py; ``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and
+Chromium.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.console import Console
 from cerwu_onnx.config import EFFORTS
 
 from . import (
+    by_heart,
     cache,
     cpp,
     decode,
@@ -152,6 +154,7 @@ def main() -> None:
             saved=arguments.saved,
         )
     if "trained" in parts:
+        by_heart.run(console)
         trained.run(folder, console)
     if "scaling" in parts:
         scaling.run(console)

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from ..classifiers import clouds, trained
+from . import by_heart, untrusted
 from . import trained as bench
-from . import untrusted
 from .__main__ import _folder
 from .models import BenchModel
 
@@ -54,6 +54,20 @@ def test_the_table_of_trained_networks(folder: Path, capsys: pytest.CaptureFixtu
         assert 97 < kept < 101
         assert 0 < error < 1
         assert ratio == pytest.approx(float(row[3]) / float(rows[0][3]), abs=1e-3)
+
+
+def test_what_is_known_by_heart_is_said_to_lose_what_it_loses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_heart, "KINDS", ("decisions",))
+    by_heart.run(Console(width=160))
+    rows = [row for row in shown(capsys) if row and row[0] == "decisions"]
+    assert [row[1] for row in rows] == ["train", "fresh", "both"]
+    for row in rows:
+        said, lost, said_same, same = (float(row[i]) for i in (3, 5, 7, 9))
+        assert 0.3 < said <= 1.05
+        assert lost < 1.5
+        assert same == pytest.approx(said_same, abs=1.0)
 
 
 @pytest.mark.parametrize("given", [None, "nowhere"])

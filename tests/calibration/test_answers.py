@@ -15,8 +15,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 
 from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
-from cerwu_onnx.calibration.answers import SURE
 from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
+from cerwu_onnx.calibration.kinds import SURE
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
 
@@ -189,6 +189,15 @@ def test_a_model_that_is_too_sure_gets_a_temperature() -> None:
     assert answer_of([logits(60, 10)]).temper([logits(60, 10)], 1e9).temperature < 1e6  # never beyond half of uniform
 
 
+def test_decisions_that_are_too_sure_get_one_too() -> None:
+    x = 12 * np.sign(normal(60, 4)) + normal(60, 4, seed=1)
+    answer = answer_of([expit(x)])
+    assert (answer.kind, answer.entropy([expit(x)]) < SURE) == ("binary", True)
+    p = expit(x.astype(np.float64) / answer.temperature)
+    rows = entropy(np.stack([p, 1 - p], axis=-1), axis=-1)
+    assert np.average(rows.ravel(), weights=answer.importance(expit(x))) == pytest.approx(SURE, rel=0.01)
+
+
 def test_rare_classes_count_like_others() -> None:
     """A detector in small: one position of a hundred holds an object; whether it is kept is half of the loss."""
     x = np.tile(np.array([4.0, -4.0], f32), (20, 100, 1))
@@ -201,9 +210,10 @@ def test_rare_classes_count_like_others() -> None:
     whole = answer.loss([x], [-x])
     assert answer.loss([x], [lost_object]) == pytest.approx(whole / 2, rel=0.01)
     assert answer.loss([x], [lost_background]) == pytest.approx(whole / 4, rel=0.03)
-    assert answer.weights(x.reshape(-1, 2)).mean() == pytest.approx(1)
+    assert answer.importance(x).mean() == pytest.approx(1)
     yes = expit(2 * x[..., 1])
-    assert answer_of([yes]).loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
+    decisions = replace(answer_of([yes]), temperature=1.0)
+    assert decisions.loss([yes], [expit(2 * lost_object[..., 1])]) == pytest.approx(8 / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("rare", [0.02, 0.2, 0.5])
@@ -216,7 +226,7 @@ def test_no_class_of_samples_counts_more_than_all_others_together(rare: float) -
     blind = x.copy()
     blind[some, 0] = 9
     answer = answer_of([x], "kl")
-    weights = answer.weights(x)
+    weights = answer.importance(x)
     assert weights.mean() == pytest.approx(1)
     assert weights[some].sum() == pytest.approx(500, rel=1e-6)
     assert len({*weights[some].tolist()}) == 1, "the others count as they are"

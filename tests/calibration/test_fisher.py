@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from scipy.special import log_softmax, softmax
 
-from cerwu_onnx.calibration import OutputLoss, answers, columns, fisher, model_inputs, open_source
+from cerwu_onnx.calibration import OutputLoss, columns, fisher, kinds, model_inputs, open_source
 from cerwu_onnx.calibration.adjoint import Adjoint, adjoint
 from cerwu_onnx.calibration.fisher import DRAWS, FOLDS, LARGEST, TEMPERATURE, row_fishers
 from cerwu_onnx.model.graph import analyse, with_tensors
@@ -27,7 +27,7 @@ K = 4
 @pytest.fixture(autouse=True)
 def _no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks may be as sure as they like."""
-    monkeypatch.setattr(answers, "SURE", 0.0)
+    monkeypatch.setattr(kinds, "SURE", 0.0)
 
 
 def fishers(model: onnx.ModelProto, *feeds: Feed, kind: str = "auto") -> Feed:
@@ -76,7 +76,7 @@ def expected(model: onnx.ModelProto, feed: Feed, weight: str, end: str = "") -> 
         return np.log(y) if end == "Softmax" else log_softmax(y, axis=-1)
 
     tensor = graph.array(weight).astype(np.float64)
-    shares = answers.answer_of([logs(tensor)], "kl").weights(logs(tensor))
+    shares = kinds.answer_of([logs(tensor)], "kl").importance(logs(tensor))
     q = softmax(logs(tensor) / TEMPERATURE, axis=-1)
     gradients = np.zeros((len(q), K, tensor.size))
     for index in range(tensor.size):

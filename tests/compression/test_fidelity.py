@@ -120,7 +120,8 @@ def test_classes_that_change_cost_their_probability() -> None:
     right = 1 / (1 + math.exp(-2))
     each = (right - (1 - right)) * (1 + 1 / 1.5**2 + 1 / 2**2 + 1 / 3**2) / 8
     assert found.lost == pytest.approx(0.2 * each / right, rel=1e-6)
-    assert found.same == 0.8
+    assert found.same == pytest.approx(1 - 0.2 * (1 + 1 / 1.5 + 1 / 2 + 1 / 3) / 8)
+    assert found.power == 1
     assert found.error == pytest.approx(each / right * (0.2 * 0.8 / 9) ** 0.5, rel=1e-6)
 
 
@@ -130,7 +131,8 @@ def test_decisions_that_change_count_each() -> None:
     y[0] = x[0, ::-1]  # two of twenty
     found = judged(x, y, answer_of([x], "binary"))
     assert found.lost == pytest.approx(0.1 * (1 + 1 / 1.5 + 1 / 2 + 1 / 3) / 8, rel=1e-6)
-    assert found.same == 0.9
+    assert found.same == pytest.approx(1 - found.lost)
+    assert found.power == 0.5
 
 
 def test_the_worst_column_of_numbers_counts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -9,9 +11,11 @@ from onnx import helper
 from scipy.special import softmax
 
 from cerwu_onnx.calibration import Answer, open_data
-from cerwu_onnx.calibration.answers import STRETCHES, answer_of
+from cerwu_onnx.calibration.answers import STRETCHES
+from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
+from cerwu_onnx.calibration.kinds import answer_of
 from cerwu_onnx.compression import fidelity, halves
-from cerwu_onnx.compression.fidelity import Judgement, judgement, search, tempered
+from cerwu_onnx.compression.fidelity import Found, Judgement, judgement, moved, search, tempered
 from cerwu_onnx.compression.halves import Halves
 from cerwu_onnx.config import Settings
 from cerwu_onnx.errors import CalibrationError
@@ -45,6 +49,29 @@ def test_a_search_ends_where_the_limit_lies(factor: float, limit: float) -> None
     assert prices[0] == fidelity.START * limit
     nearest = min(prices, key=lambda price: abs(np.log(price / found.price)))
     assert found.judged.price == nearest
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.05, 0.3])
+def test_where_every_changed_answer_counts_the_loss_grows_with_the_root_of_the_price(factor: float) -> None:
+    prices: list[float] = []
+
+    def judge(price: float, second: bool) -> Judgement:
+        prices.append(price)
+        return Judgement(price, factor * price**0.5, 0.0, "y", "binary", 0.9, 10**6, power=0.5)
+
+    found = search(judge, 0.01)
+    assert found.price == pytest.approx((0.01 / factor) ** 2, rel=0.15)
+    assert found.lost == pytest.approx(factor * found.price**0.5, rel=1e-6)
+    assert len(prices) <= 3, "one judgement says where the limit lies, the next one finds it there"
+
+
+def test_how_many_answers_stay_follows_the_root_of_the_price() -> None:
+    """Errors grow with it, and answers change in proportion to errors."""
+    one = Judgement(0.1, 0.01, 0.0, "y", "kl", 0.98, 100)
+    assert Found(0.4, 0.04, one).same == pytest.approx(0.96)
+    assert Found(0.1, 0.01, one).same == pytest.approx(0.98)
+    assert Found(1e6, 1.0, one).same == 0
+    assert Found(0.4, 0.04, replace(one, same=None)).same is None
 
 
 @pytest.mark.parametrize(("lost", "end"), [(0.0, fidelity.MOST), (np.inf, fidelity.LEAST)])
@@ -124,7 +151,12 @@ def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
     ]
     assert found.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6)
     assert found.lost > 0
-    assert found.same == (x.argmax(axis=1) == y.argmax(axis=1)).mean()
+    changed = [
+        ((x + sign * stretch * (y - x)).argmax(axis=1) != x.argmax(axis=1)).mean() / stretch
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert found.same == pytest.approx(1 - np.mean(changed))
 
 
 def test_rows_of_a_sample_do_not_count_as_samples() -> None:
@@ -149,10 +181,21 @@ def test_a_temperature_takes_the_certainty_of_training_away() -> None:
     warm = [sure / found["y"].temperature]
     assert found["y"].temperature > 1
     assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
-    assert found["n"] is not None
     assert found["n"].temperature == 1
+    every = tempered({"y": replace(plain, found=True)}, {"y": [sure]}, noisy)
+    assert every["y"].temperature == 1, "margins of moved samples are looked at instead"
     cold = [{"y": [100 * normal(200, 10)]}] * 2
     assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
+
+
+def test_moved_samples_have_a_variance_and_margins_of_their_own() -> None:
+    x, there = normal(50, 3), np.float32([1, 5, 0.1]) * normal(50, 3, seed=1)
+    flags = Answer("binary", temperature=3.0, found=True, shares=np.array([0.5, 2.0]))
+    answers = {"n": answer_of([x], "mse"), "d": flags, "c": Answer("kl"), "bad": answer_of([x], "mse")}
+    found = moved(answers, {"n": [there], "d": [x], "c": [x], "bad": [np.where(x > 2, np.nan, x)]})
+    assert found.keys() == {"n", "d"}, "classes have a temperature; what is no number says nothing"
+    assert found["n"].variance == pytest.approx(there.var(axis=0), rel=1e-4)
+    assert found["d"] == replace(flags, temperature=1.0)
 
 
 def dense() -> onnx.ModelProto:
@@ -166,7 +209,7 @@ def dense() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool) -> None:
+def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that quantises is the other one, and the samples of both are all."""
     model = dense()
     graph, x = analyse(model), normal(64, 6, seed=3)
@@ -187,8 +230,61 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool) -> 
         everything = np.maximum(x @ graph.array("w"), 0) @ graph.array("v")
         assert everything.var(axis=0) != pytest.approx(reference.var(axis=0), rel=1e-3)
         expected = (np.square(error).mean(axis=0) / everything.var(axis=0)).max()
+        assert found.lost >= expected * (1 - 1e-4)
+        monkeypatch.setattr(halves, "HALFWAY", 0.0)  # samples that do not move say the same once more
+        found = Halves(graph, source, settings, whole=whole).judge(0.25, quantize, second=second)
         assert found.lost == pytest.approx(expected, rel=1e-4)
         assert (found.samples, found.kind, found.price) == (32, "mse", 0.25)
+
+
+def steep(last: str) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+    """A model that has learnt its samples by heart: its steps lie between them; its weight and the samples."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node(last, ["h"], ["y"])]
+    weight = 12 * np.eye(4, dtype=np.float32)
+    model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])], {"w": weight})
+    return model, weight, np.sign(normal(256, 4, seed=5)) + 0.1 * normal(256, 4, seed=6)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_are_judged_on_moved_samples_too(whole: bool) -> None:
+    model, weight, x = steep("Tanh")
+    source, other = open_data({"x": x}, model), weight + normal(4, 4, seed=1)
+    judges = Halves(analyse(model), source, Settings(output_loss="mse"), whole=whole)
+    found = judges.judge(0.1, lambda _: {"w": other}, second=False)
+    sides = [Half(source, second=second) for second in (False, True)]
+    lost = []
+    for both in (sides, [Noisy(side, natural=True, size=HALFWAY) for side in sides]):
+        first, second = (np.concatenate([feed["x"] for feed in side.batches(32)]) for side in both)
+        error = np.square(np.tanh(second @ other) - np.tanh(second @ weight)).mean(axis=0)
+        lost.append(float((error / np.tanh(np.concatenate([first, second]) @ weight).var(axis=0)).max()))
+    assert lost[1] > 10 * lost[0]
+    assert found.lost == pytest.approx(lost[1], rel=1e-3)
+
+
+def test_moved_samples_that_give_no_numbers_judge_nothing() -> None:
+    nodes = [helper.make_node("Sqrt", ["x"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    weight = normal(4, 3)
+    model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 3])], {"w": weight})
+    x = np.abs(normal(64, 4, seed=2))
+    found = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).judge(
+        0.1, lambda _: {"w": weight + 0.1}, second=False
+    )
+    y = np.sqrt(x) @ weight
+    error = np.square(0.1 * np.sqrt(x[np.arange(64) // 8 % 2 == 1]).sum(axis=1)).mean()
+    assert found.lost == pytest.approx((error / y.var(axis=0)).max(), rel=1e-3)
+
+
+def test_decisions_learnt_by_heart_are_judged_beside_the_samples() -> None:
+    """No margin is near zero at the samples, so no error shows there."""
+    model, weight, x = steep("Sigmoid")
+    source = open_data({"x": x}, model)
+    judges = Halves(analyse(model), source, Settings())
+    assert judges.answers["y"].kind == "binary"
+    found = judges.judge(0.1, lambda _: {"w": weight + normal(4, 4, seed=1)}, second=False)
+    assert found.lost > 0.01
+    assert found.same is not None
+    assert found.same < 0.99
+    assert judges.judge(0.1, lambda _: {}, second=False).lost == 0
 
 
 def test_one_sample_has_no_halves() -> None:

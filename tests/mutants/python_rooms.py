@@ -323,12 +323,19 @@ CALIBRATION = [
         "cerwu_onnx/calibration/answers.py",
         "tests/calibration/test_answers.py",
         ("np.where(np.isfinite(other), other, np.inf)", "np.where(np.isfinite(other), other, 0)"),
+        ("return (self.temperature**2 * self.importance", "return (self.importance"),
+        ("weigh = scale * np.sqrt(self.importance(wide))[:, None]", "weigh = scale * self.importance(wide)[:, None]"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/answer_rows.py",
+        "tests/calibration/test_answers.py",
         ("np.where(np.isnan(rows), np.inf, np.maximum(rows, 0.0))", "np.maximum(np.nan_to_num(rows), 0.0)"),
-        ("return self.temperature**2 * self.weights", "return self.weights"),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/kinds.py",
+        "tests/calibration/test_answers.py",
         ("shares = 1 / np.maximum(counts, RARE)", "shares = np.ones(rows.shape[-1])"),
         ("elif 2 * most > len(rows) > most:", "elif False:"),
-        ("curvature = 1 if self.kind", "curvature = 2 if self.kind"),
-        ("weigh = scale * np.sqrt(self.weights(rows))[:, None]", "weigh = scale * self.weights(rows)[:, None]"),
     ),
     *bugs(
         "cerwu_onnx/calibration/held_out.py",
@@ -337,7 +344,7 @@ CALIBRATION = [
         ("max(rest - self._block, 0) if second", "min(rest, self._block) if second"),
         ("max(1, min(BLOCK // least, units // BLOCKS))", "max(1, BLOCK // least)"),
         ("if self._block % n == 0)", ")"),
-        ("NOISE / 2**0.5 * difference", "NOISE * difference"),
+        ("found[name] = difference / 2**0.5", "found[name] = difference"),
         ("            last = feed", "            last = {}"),
         ("self._most is not None and taken >= self._most", "False"),
     ),
@@ -481,8 +488,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/calibration/answers.py",
         "tests/compression/test_fidelity.py",
-        ("for factor in (stretch * scale, -stretch * scale):", "for factor in (stretch * scale, stretch * scale):"),
-        ("(before - p[index, chosen]) / stretch**2", "(before - p[index, chosen]) / stretch"),
+        ("for sign in (1, -1)]", "for sign in (1, 1)]"),
+        ("p[index, chosen]) / stretch**2", "p[index, chosen]) / stretch"),
     ),
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
@@ -494,7 +501,7 @@ COMPRESS = [
         ("        nearest = min(max(nearest, LEAST), MOST)", "        pass"),
         ("limit) / price)) > FAR:", "limit) / price)) > 99:"),
         ("    if expected > limit:", "    if False:"),
-        ("max(limit / expected, 2.0**-STRIDE)", "limit / expected"),
+        ("max((limit / expected) ** (1 / judged[-1].power), 2.0**-STRIDE)", "limit / expected"),
         ("1 / (0.01 + math.log2(one.price / price) ** 2)", "1 / (1 + math.log2(one.price / price) ** 2)"),
         ("worst = int(mean.argmax())", "worst = 0"),
         (
@@ -506,9 +513,19 @@ COMPRESS = [
         ("    per_sample = scale * _by_sample", "    per_sample = _by_sample"),
     ),
     *bugs(
+        "cerwu_onnx/compression/fidelity.py",
+        "tests/compression/test_judgements.py",
+        ("0.5 if answer.found else 1.0", "1.0"),
+        ("math.log2(limit / share) / one.power", "math.log2(limit / share)"),
+        (" and all(np.isfinite(array).all() for array in outputs[name])", ""),
+        ("cold if answer.chooses", "answer if answer.chooses"),
+        ("(self.price / one.price) ** 0.5", "1.0"),
+    ),
+    *bugs(
         "cerwu_onnx/compression/halves.py",
         "tests/compression/test_judgements.py tests/compression/test_fidelity.py",
-        ("theirs = self._judging[not second]", "theirs = self._judging[second]"),
+        ("view.halves[not second], view.reference[not second]", "view.halves[second], view.reference[second]"),
+        ("natural=True, size=HALFWAY", "natural=True"),
         ("[*batches, *second[name]]", "[*batches]"),
     ),
     *bugs(
