@@ -11,7 +11,7 @@ import typer
 from cerwu_onnx.config import METRICS, Target
 
 from . import console
-from .options import AsJson, BaseFile, CwbFile, Layout, Mean, Quiet, Std, Verbose, image_options
+from .options import AIMLESS, AsJson, BaseFile, CwbFile, Layout, Mean, MetricLabels, Quiet, Std, Verbose, image_options
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,9 +43,7 @@ def compare(
         str | None,
         typer.Option(metavar="SPEC", show_default="--data", help="Data for a built-in metric."),
     ] = None,
-    metric_labels: Annotated[
-        str, typer.Option(metavar="KEY", help="Name of the array of labels in that data.")
-    ] = Target().metric_labels,
+    metric_labels: MetricLabels = AIMLESS.metric_labels,
     mean: Mean = None,
     std: Std = None,
     layout: Layout = None,

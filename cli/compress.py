@@ -16,10 +16,12 @@ from . import console
 from .config_file import aims, read_config, refuse_unnamed, rules
 from .inspect import show_plans
 from .options import (
+    AIMLESS,
     AsJson,
     Force,
     Layout,
     Mean,
+    MetricLabels,
     Quiet,
     Std,
     Verbose,
@@ -33,7 +35,6 @@ from .paged import HelpAll
 EXAMPLE = "cerwu-onnx compress model.onnx model.cwb --calib calib.npz"
 
 _DEFAULT = Settings()
-_AIMLESS = Target()
 
 _PLAIN = (
     "method",
@@ -119,7 +120,7 @@ def compress(
             metavar="NUMBER",
             help="Instead of --fidelity: the most bits per weight, on average over all quantised weights.",
         ),
-    ] = _AIMLESS.bits_per_weight,
+    ] = AIMLESS.bits_per_weight,
     max_drop: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +134,7 @@ def compress(
             metavar="P%",
             help="Confidence that --max-drop holds on other samples, for top1 and agreement; 50% leaves no margin.",
         ),
-    ] = f"{_AIMLESS.confidence:.0%}",
+    ] = f"{AIMLESS.confidence:.0%}",
     metric: Annotated[
         str | None,
         typer.Option(
@@ -151,9 +152,7 @@ def compress(
             "anything that --calib takes.",
         ),
     ] = None,
-    metric_labels: Annotated[
-        str, typer.Option(metavar="KEY", help="Name of the array of labels in --metric-data.")
-    ] = _AIMLESS.metric_labels,
+    metric_labels: MetricLabels = AIMLESS.metric_labels,
     fail_above: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Exit with 1 and write nothing if the file would be larger than this."),
@@ -318,7 +317,8 @@ def compress(
             "-j",
             metavar="N",
             show_default="OMP_NUM_THREADS or all cores",
-            help="How many models at a time (with --out-dir), or how many layers that do not depend on each other.",
+            help="How many models at a time (with --out-dir), layers that do not depend on each other, or shares of "
+            "the samples and files of a search: the same bytes for any number.",
         ),
     ] = None,
     cluster: Annotated[

@@ -12,7 +12,20 @@ from cerwu_onnx.config import METRICS, Target
 from cerwu_onnx.errors import UsageError
 
 from . import console
-from .options import AsJson, BaseFile, CwbFile, Force, Layout, Mean, Quiet, Std, Verbose, image_options
+from .options import (
+    AIMLESS,
+    AsJson,
+    BaseFile,
+    CwbFile,
+    Force,
+    Layout,
+    Mean,
+    MetricLabels,
+    Quiet,
+    Std,
+    Verbose,
+    image_options,
+)
 from .text import counted, printable
 
 if TYPE_CHECKING:
@@ -72,9 +85,7 @@ def decompress(
         str | None,
         typer.Option(metavar="SPEC", show_default="--calib", help="Data for a built-in metric."),
     ] = None,
-    metric_labels: Annotated[
-        str, typer.Option(metavar="KEY", help="Name of the array of labels in that data.")
-    ] = Target().metric_labels,
+    metric_labels: MetricLabels = AIMLESS.metric_labels,
     mean: Mean = None,
     std: Std = None,
     layout: Layout = None,

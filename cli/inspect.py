@@ -131,7 +131,7 @@ def _show_container(path: Path, base: Path | None, as_json: bool) -> None:
 
 def show_plans(paths: Sequence[Path], settings: Settings, *, as_json: bool) -> None:
     """Show what ``compress`` would do with models by these settings; JSON is a list if there are several models."""
-    from cerwu_onnx.compression.pipeline import prepare
+    from cerwu_onnx.compression.prepare import prepare
     from cerwu_onnx.jobs.inputs import unchanged_inputs
     from cerwu_onnx.model.loading import model_size
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cerwu_onnx.config import Target
 from cerwu_onnx.errors import UsageError
 
 from . import console
@@ -53,6 +54,11 @@ Layout = Annotated[
     str | None,
     typer.Option(metavar="NCHW|NHWC", help="Folder of images: order of the input's axes, if its shape does not tell."),
 ]
+MetricLabels = Annotated[
+    str, typer.Option(metavar="KEY", help="Name of the array of labels in the data of a built-in metric.")
+]
+AIMLESS = Target()
+"""A target with nothing to reach: its fields are the defaults of options."""
 
 _UNITS = {"": 1, "b": 1} | {
     name: base**power

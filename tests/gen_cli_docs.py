@@ -65,11 +65,12 @@ soon as one file is made, the tool tells how long the rest may take: beside the 
   are fine enough for that. If all files are larger, it writes nothing and names the smallest size found, and the exit
   code is 1. If there is more room than the model needs, the search ends at a loss of less than 1e-5 at the outputs,
   with a warning.
-* **Accuracy.** `--max-drop 1%` lets the file lose 1 % of the float model's score. The search doubles, halves and
-  bisects lambda until a file that is 3 % smaller loses too much. Because scores scatter, it then tries smaller files,
-  at lambdas that grow by a fifth, until three in a row lose too much. The tool writes the smallest file found that
-  meets the target; the table and `search` show all that were tried. If none meets it, the tool writes the one with the
-  best score, and the exit code is 1.
+* **Accuracy.** `--max-drop 1%` lets the file lose 1 % of the float model's score. What is lost grows about in
+  proportion to lambda. So two files, whose lambdas are a factor of four apart, tell where the limit lies, two more are
+  made on both sides of it, and a fifth if the limit seems to be still further away. More follow only while all files
+  lose too much, or none does. A search takes two to three times the processor time of a default run, if the metric
+  takes less than making a file. The tool writes the smallest file found that meets the target; the table and `search`
+  show all that were tried. If none meets it, the tool writes the one with the best score, and the exit code is 1.
 * **Margin.** A good score on few samples may be luck. `top1` and `agreement` judge each sample by itself, so the tool
   can bound the score from below: with `--confidence` (90 %, one-sided; a paired normal bound from the samples on which
   the two models differ) it is not less than `low`, and a file meets the target if `low` does. If there are too few

@@ -19,10 +19,12 @@ import onnxruntime as ort
 
 from cerwu_onnx.calibration.collect import batch_that_fits, collect, open_session, run_session
 from cerwu_onnx.calibration.segments import Nodes, value_type
+from cerwu_onnx.calibration.shares import by_batch
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.spill import Batches, Held, Spill
 from cerwu_onnx.calibration.sums import ENOUGH, Key, Sums, identity_stats, key, pair_stats
 from cerwu_onnx.errors import CalibrationError, UsageError
+from cerwu_onnx.jobs.threads import takes_one
 from cerwu_onnx.model.elements import FLOATS, float_tensor, raw_bytes
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.types import HiddenPatch, Layer, PairStats
@@ -30,6 +32,9 @@ from cerwu_onnx.types import HiddenPatch, Layer, PairStats
 log = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int, int], None]
+
+SHARES = 2
+"""Into so many shares batches are divided where there are no folds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ class _Size:
 
     activation: str
     bytes: int = 0
+    columns: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -362,7 +368,9 @@ class _Walk:
         runs = self._runs(segment, live | (missing - nodes.written_by(preview)) | handed, self._changed)
         changed = nodes.reached(self._changed, preview)
         previews = self._runs(preview, missing & nodes.written_by(preview), changed)
-        for batch in range(self._batches):
+        kept = [(run.stream, name) for run in runs for name in live.intersection(run.outputs)]
+
+        def advance(batch: int) -> list[Held]:
             hand: _Values = {stream: {} for stream in _Stream}
             for run in runs + previews:
                 feed = {name: self._value(run.stream, name, batch, hand) for name in run.inputs}
@@ -372,10 +380,12 @@ class _Walk:
             for stream, names in dead.items():
                 for name in names:
                     self._spill.drop(self._kept[stream][name][batch])
-            for run in runs:
-                for name in live.intersection(run.outputs):
-                    kept = self._kept[run.stream].setdefault(name, [])
-                    kept.append(self._spill.put(hand[run.stream][name]))
+            return [self._spill.put(hand[stream][name]) for stream, name in kept]
+
+        small = takes_one(max((job.columns for fold in sums for job in fold), default=0))
+        held = by_batch(advance, self._batches, (len(sums) or SHARES) if small else 1)
+        for (stream, name), batches in zip(kept, zip(*held, strict=True), strict=bool(held)):
+            self._kept[stream][name] = list(batches)
         for stream, names in dead.items():
             for name in names:
                 del self._kept[stream][name]

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -231,4 +232,26 @@ class Feeds:
         return feed
 
 
-__all__ = ["CalibrationSpec", "Feed", "Feeds", "Rows", "Source", "evenly", "open_source"]
+class OneReader:
+    """The samples of a source for several threads, of which one reads at a time: a user's function need not know."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._lock = source, RLock()
+        self.samples = source.samples
+
+    def first(self) -> Feed:
+        """The first feed."""
+        with self._lock:
+            return self._source.first()
+
+    def batches(self, size: int) -> Iterator[Feed]:
+        """One pass; others wait until it ends or is closed."""
+        with self._lock:
+            yield from self._source.batches(size)
+
+    def count(self, feed: Feed) -> int:
+        """Samples in a feed."""
+        return self._source.count(feed)
+
+
+__all__ = ["CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ Held: TypeAlias = Any
 
 
 class Spill:
-    """A store for arrays. Use it in a ``with`` block, which removes the files at its end.
+    """A store for arrays, for any thread. Use it in a ``with`` block, which removes the files at its end.
 
     Args:
         memory: bytes of arrays that stay in memory. Values that are not plain arrays (sequences, strings) always stay.
@@ -29,6 +30,7 @@ class Spill:
         self._left = memory
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = count()
+        self._lock = Lock()
 
     def __enter__(self) -> Spill:
         return self
@@ -50,13 +52,14 @@ class Spill:
             CalibrationError: it cannot be written.
         """
         size = _size(value)
-        if size <= self._left or not size:
-            self._left -= size
-            return value
         try:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="cerwu-")
-            path = Path(self._folder.name) / f"{next(self._numbers)}.npy"
+            with self._lock:
+                if size <= self._left or not size:
+                    self._left -= size
+                    return value
+                if self._folder is None:
+                    self._folder = tempfile.TemporaryDirectory(prefix="cerwu-")
+                path = Path(self._folder.name) / f"{next(self._numbers)}.npy"
             np.save(path, value, allow_pickle=False)
         except OSError as error:
             raise CalibrationError(
@@ -74,7 +77,8 @@ class Spill:
         if isinstance(held, Path):
             held.unlink()
         else:
-            self._left += _size(held)
+            with self._lock:
+                self._left += _size(held)
 
 
 class Batches(Sequence[Any]):

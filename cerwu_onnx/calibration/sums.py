@@ -96,6 +96,11 @@ class Sums:
     positions: int = 0
 
     @property
+    def columns(self) -> int:
+        """Rows and columns of its largest products."""
+        return self.shape[1] // self.blocks
+
+    @property
     def names(self) -> list[str]:
         """Names of the values that :meth:`add` takes, each of both models."""
         return [self.activation] + ([] if self.residual is None else [self.residual.stream])
@@ -156,22 +161,24 @@ class Sums:
             self._check_finite(quantized)
             seen = [array.astype(np.float64) for array in seen]
         pairs = [(0, 0), (1, 0), (1, 1)][: 2 * len(seen) - 1 if self.float_hessian else len(seen)]
-        size = self.shape[1] // self.blocks
+        size = self.columns
         if not self.arrays:
             shapes = [(self.shape[0] * self.blocks, size, size), self.shape] * len(pairs)
             self.arrays = [np.zeros(shape) for shape in shapes[:5]]
         with blas_threads(size):
             for total, (left, right) in zip(self.arrays[::2], pairs, strict=True):
                 _add_products(total, seen[left], seen[right])
+            if streams:
+                self._add_missing(np.subtract(*(array.swapaxes(1, 2) for array in streams)), seen[0])
         for total, array in zip(self.arrays[1::2], seen, strict=True):
             total += array.sum(axis=2)
-        if streams:
-            difference = np.subtract(*(array.swapaxes(1, 2) for array in streams))
-            if not self.missing:
-                groups, columns = self.shape
-                self.missing = [np.zeros((groups, self.rows, columns)), np.zeros((groups, self.rows))]
-            self.missing[0] += difference @ seen[0].swapaxes(1, 2)
-            self.missing[1] += difference.sum(axis=2, dtype=np.float64)
+
+    def _add_missing(self, difference: FloatArray, quantized: FloatArray) -> None:
+        if not self.missing:
+            groups, columns = self.shape
+            self.missing = [np.zeros((groups, self.rows, columns)), np.zeros((groups, self.rows))]
+        self.missing[0] += difference @ quantized.swapaxes(1, 2)
+        self.missing[1] += difference.sum(axis=2, dtype=np.float64)
 
     def _check_finite(self, x: FloatArray) -> None:
         if not np.isfinite(x).all():

@@ -139,7 +139,7 @@ def compress_arrays(
             bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
             return Point(price, len(coded.content), bits), coded
 
-        search: Search[_Coded] = Search(attempt, None)
+        search: Search[_Coded] = Search(lambda prices: [attempt(price) for price in prices], None)
         weights = sum(plan.arrays[name].values.size for name in plan.names)
         if target.size is not None:
             doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)

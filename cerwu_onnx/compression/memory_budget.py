@@ -41,6 +41,12 @@ def side_by_side(memory: int) -> int:
     return memory // 8
 
 
+def walks(graph: Graph, memory: int) -> int:
+    """How many walks over the layers may run at the same time: their largest layers share what is for one."""
+    needed = max((_needed(layer) // layer.blocks for layer in graph.layers), default=0)
+    return max(1, memory // 2 // max(needed, 1))
+
+
 def symbols(memory: int) -> int:
     """Bytes of the symbols of finished layers that stay in memory."""
     return memory // 32

@@ -15,6 +15,7 @@ from cerwu_onnx.compression.fidelity import Found, Judgement, search
 from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
 from cerwu_onnx.compression.spilled_tensors import SpilledTensors
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
+from cerwu_onnx.compression.walk_result import WalkResult
 from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.container.format import item_size
 from cerwu_onnx.errors import CalibrationError, ModelError
@@ -168,19 +169,32 @@ class ModelQuantizer:
             with self.clock("quantize"):
                 self._walk.settle(price)
 
+    @property
+    def walks(self) -> bool:
+        """Whether lambda is the price of loss at the outputs on calibration data."""
+        return self._walk is not None
+
     def at(self, price: float) -> QuantizedModel:
         """Quantise at a price (lambda)."""
-        graph = self.graph
+        return self.at_each([price])[0]
+
+    def at_each(self, prices: Sequence[float]) -> list[QuantizedModel]:
+        """Quantise at some prices; where walks are short of neither memory nor workers, side by side."""
         with self.clock("quantize"):
             if self._walk is not None:
-                found = self._walk.quantize(price)
-                exact = {name: values for name, values in found.values.items() if name not in found.quantized}
-                moved = replace(graph, model=with_tensors(graph.model, exact)) if exact else graph
-                graph = _without_exact(moved, found.quantized)
-                return QuantizedModel(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
-            settings = replace(self.settings, lambda_=price)
-            quantized, bounds = quantize_layers(graph, self._stats, settings, self.progress, self._pool, self._base)
-            return QuantizedModel(_without_exact(graph, quantized), quantized, bounds, self._samples)
+                return [self._walked(found) for found in self._walk.quantize_each(prices)]
+            return [self._by_layers(price) for price in prices]
+
+    def _walked(self, found: WalkResult) -> QuantizedModel:
+        exact = {name: values for name, values in found.values.items() if name not in found.quantized}
+        moved = replace(self.graph, model=with_tensors(self.graph.model, exact)) if exact else self.graph
+        graph = _without_exact(moved, found.quantized)
+        return QuantizedModel(graph, found.quantized, found.bounds, found.samples, found.loss, found.losses)
+
+    def _by_layers(self, price: float) -> QuantizedModel:
+        settings = replace(self.settings, lambda_=price)
+        quantized, bounds = quantize_layers(self.graph, self._stats, settings, self.progress, self._pool, self._base)
+        return QuantizedModel(_without_exact(self.graph, quantized), quantized, bounds, self._samples)
 
 
 def _without_exact(graph: Graph, quantized: Mapping[str, QuantizedTensor]) -> Graph:

@@ -4,55 +4,41 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from cerwu_onnx._version import __version__
 from cerwu_onnx.array_files.files import is_array_file
-from cerwu_onnx.calibration import CalibrationSpec, ImageOptions, Source, open_data
-from cerwu_onnx.calibration.trust import Doubts, examine
+from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
 from cerwu_onnx.compression.arrays import compress_arrays
 from cerwu_onnx.compression.delta_base import Base
-from cerwu_onnx.compression.dequantize import with_float_weights
-from cerwu_onnx.compression.encode import Coded, encode
-from cerwu_onnx.compression.encode_delta import encode_delta
+from cerwu_onnx.compression.encode import Coded
 from cerwu_onnx.compression.fidelity import Found
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
-from cerwu_onnx.compression.layer_rules import apply_rules, rules_of
 from cerwu_onnx.compression.left_exact import warn_if_much_is_exact
+from cerwu_onnx.compression.limits import broken_limits, check_delta, check_request, check_samples, check_size
 from cerwu_onnx.compression.lost_rows import warn_of_lost_rows
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer, QuantizedModel
-from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, Search, most_trials
-from cerwu_onnx.config import EFFORTS, FIDELITY, UNPRICED, Settings, Target
-from cerwu_onnx.container import reader
+from cerwu_onnx.compression.prepare import prepare
+from cerwu_onnx.compression.target_search import Search, most_trials
+from cerwu_onnx.compression.trials import Trials, is_ample, look
+from cerwu_onnx.config import FIDELITY, Settings, Target
 from cerwu_onnx.container.reader import read_base
-from cerwu_onnx.errors import CalibrationError, CheckFailed, ModelError, UsageError
-from cerwu_onnx.evaluate.confidence import least_share
-from cerwu_onnx.evaluate.metrics import Measured, Scorer, open_scorer
+from cerwu_onnx.errors import ModelError, UsageError
+from cerwu_onnx.evaluate.metrics import Measured, open_scorer
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, open_cache
 from cerwu_onnx.jobs.files import check_target, write_atomic
-from cerwu_onnx.jobs.inputs import own_files, unchanged_inputs
+from cerwu_onnx.jobs.inputs import unchanged_inputs
 from cerwu_onnx.jobs.parallel import Pool
-from cerwu_onnx.jobs.progress import Clock, Progress, duration, logged_warnings, silent
-from cerwu_onnx.model.fold import check_folding, fold_batch_norm
-from cerwu_onnx.model.graph import Graph, analyse, load_model
+from cerwu_onnx.jobs.progress import Clock, Progress, logged_warnings, silent
+from cerwu_onnx.jobs.threads import few_threads, workers
+from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.loading import file_digest, model_size
-from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.opened import CompressedModel
-from cerwu_onnx.report import Fidelity, LayerReport, Point, Report, Scores
-from cerwu_onnx.runtime import write_onnx
+from cerwu_onnx.report import Fidelity, LayerReport, Report, Scores
 
 log = logging.getLogger(__name__)
-
-NOTHING = 1e-5
-"""Loss at the outputs that nobody will notice, 1e-5 nats or 0.3 % of root mean square: below it, a search for a size
-does not try larger files."""
 
 WORTH = 0.9
 """A delta of a larger share of the bytes of a file of its own is not written: it is worth less than its base's care."""
@@ -97,7 +83,8 @@ def compress(
         cache: folder that keeps measurements and quantised layers for runs with the same model and data, or an open
             cache; None keeps nothing.
         jobs: layers quantised at a time, where they do not depend on each other (the papers' methods, and all methods
-            without data); None takes OMP_NUM_THREADS or all cores.
+            without data); otherwise shares of the samples, and files of a search. None takes OMP_NUM_THREADS or all
+            cores. The file does not depend on it.
         cluster: ``dask://host:port`` or ``ray://host:port``, whose workers quantise these layers instead.
         resume: go on where an earlier run with the same arguments was interrupted. Without a ``cache``, the folder
             ``OUTPUT.resume`` serves as one until the file is written. Nothing is kept without ``calib``.
@@ -127,23 +114,19 @@ def compress(
         return compress_arrays(
             model, output, moments=calib, settings=settings, target=target, force=force, jobs=jobs, progress=progress
         )
-    if target.searches and settings.method in UNPRICED:
-        raise UsageError(f"method {settings.method} has no lambda to search over: its size follows from --levels alone")
-    if (target.searches or target.fidelity is not None) and settings.lambda_ is not None:
-        raise UsageError("lambda and a target exclude each other: the search finds lambda")
-    if target.fidelity is not None and (settings.method != "trellis" or calib is None):
-        raise UsageError("a fidelity is judged on calibration data, by the method trellis: give --calib")
-    if cluster is not None and settings.method == "trellis" and calib is not None:
-        raise UsageError(
-            "trellis with calibration data quantises a layer on what the layers before it give: a cluster can share "
-            "many models (--out-dir) or many lambdas (sweep), not the layers of one"
-        )
+    check_request(settings, target, data=calib is not None, cluster=cluster is not None)
     check_target(output, overwrite=force, source=model)
     if base is not None:
-        _check_delta(settings, target)
+        check_delta(settings, target)
         check_target(output, overwrite=force, source=base)
     clock = Clock()
-    with Pool(jobs, cluster) as pool, logged_warnings() as warnings, unchanged_inputs() as check_inputs:
+    with (
+        few_threads(),
+        Pool(jobs, cluster) as pool,
+        workers(pool.workers),
+        logged_warnings() as warnings,
+        unchanged_inputs() as check_inputs,
+    ):
         with clock("load"):
             progress("load", 0, None, str(model))
             graph, folded, source = prepare(model, settings, calib, images)
@@ -173,7 +156,7 @@ def compress(
             with clock("metric"):
                 scorer = open_scorer(target, model, images)
                 before = scorer.measure(model)
-                _check_samples(before, target)
+                check_samples(before, target)
         with clock("load"):
             kept = NO_CACHE
             own = f"{output}.resume" if resume and cache is None else None
@@ -184,19 +167,19 @@ def compress(
         while True:
             quantizer = ModelQuantizer(graph, source, settings, progress, clock, kept, pool, start)
             _refuse_fallbacks(settings, warnings)
-            trials = _Trials(
+            trials = Trials(
                 quantizer,
                 metadata,
                 scorer if target.max_drop is not None else None,
                 before,
                 target.confidence,
                 start,
-                most_trials(quantizer.settles, target.max_drop is not None) if target.searches else 1,
+                most_trials(quantizer.settles) if target.searches else 1,
             )
-            search = Search(trials, quantizer.settle if quantizer.settles else None, _is_ample)
+            search = Search(trials, quantizer.settle if quantizer.settles else None, is_ample)
             found = _judged(settings, target, quantizer)
             price = settings.price if found is None else found.price
-            _look(search, target, settings, quantizer, before.score, model_bytes, price)
+            look(search, target, settings, quantizer, before.score, model_bytes, price)
             point, (done, coded) = search.best
             if start is None or _saves(coded):
                 break
@@ -209,15 +192,15 @@ def compress(
                 point.lambda_,
                 done.loss,
             )
-        _check_size(point, coded, target)
+        check_size(point, coded, target)
         scores: Scores | None = None
         missed: tuple[str, ...] = ()
         if scorer is not None:
-            point = trials.scored(scorer, point, done) if point.score is None else point
+            point = trials.scored(scorer, point, done, coded) if point.score is None else point
             samples = None if before.answers is None else len(before.answers)
             sure = None if samples is None else target.confidence
             scores = Scores(scorer.name, before.score, point.score or 0.0, point.low, sure, samples)
-            missed = _missed(scores, target)
+            missed = broken_limits(scores, target)
         _warn_if_lost(coded, settings)
         if not done.samples:
             warn_of_lost_rows(done.graph, done.quantized)
@@ -250,20 +233,6 @@ def compress(
         missed=missed,
         delta=coded.delta,
     )
-
-
-def _check_delta(settings: Settings, target: Target) -> None:
-    """Refuse what deltas do not support.
-
-    Raises:
-        UsageError: it is asked for.
-    """
-    if settings.method != "trellis":
-        raise UsageError(f"a base is for the method trellis, not {settings.method}: its steps are those of the base")
-    if target.size is not None or target.bits_per_weight is not None:
-        raise UsageError("a delta has no target size: give --fidelity, --max-drop or --lambda")
-    if settings.in_place:
-        raise UsageError("a delta is decoded beside its base, not in place")
 
 
 def _fitting(path: str | Path, graph: Graph, settings: Settings) -> Base | None:
@@ -303,64 +272,6 @@ def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[L
     )
 
 
-@dataclass(slots=True)
-class _Trials:
-    """One trial of a search: quantise and encode at a price, and score the file where accuracy is the target.
-
-    ``most`` is how many there may be.
-    """
-
-    quantizer: ModelQuantizer
-    metadata: Mapping[str, Any]
-    scorer: Scorer | None
-    before: Measured
-    confidence: float
-    base: Base | None = None
-    most: int = 1
-    count: int = 0
-    started: float = field(default_factory=lambda: time.monotonic())
-
-    def __call__(self, price: float) -> tuple[Point, tuple[QuantizedModel, Coded]]:
-        """Try one lambda."""
-        done = self.quantizer.at(price)
-        coded = self._encode(price, done, self.quantizer.settings, self.base)
-        weights = sum(layer.weights for layer in coded.layers)
-        bits = 8 * sum(layer.coded_bytes for layer in coded.layers) / max(weights, 1)
-        point = Point(price, len(coded.content), bits)
-        if self.scorer is not None:
-            point = self.scored(self.scorer, point, done)
-        self.count += 1
-        if self.most > 1:
-            each = (time.monotonic() - self.started) / self.count
-            left = f"up to {duration(each * (self.most - self.count))} to go"
-            self.quantizer.progress("search", self.count, None, left)
-        return point, (done, coded)
-
-    def scored(self, scorer: Scorer, point: Point, done: QuantizedModel) -> Point:
-        """Add to a point the score of the model that its file decompresses to."""
-        coded = self._encode(point.lambda_, done, replace(self.quantizer.settings, weights_only=False))
-        with self.quantizer.clock("metric"), own_files(), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            write_onnx(CompressedModel(reader.parse(coded.content)), path)
-            after = scorer.measure(path)
-        if self.before.answers is None or after.answers is None:
-            return replace(point, score=after.score)
-        share = least_share(self.before.answers, after.answers, self.confidence)
-        return replace(point, score=after.score, low=share * self.before.score)
-
-    def _encode(self, price: float, done: QuantizedModel, settings: Settings, base: Base | None = None) -> Coded:
-        with self.quantizer.clock("encode"):
-            self.quantizer.progress("encode", 0, None, "")
-            if base is not None:
-                return encode_delta(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings, base)
-            return encode(done.graph, done.quantized, {**self.metadata, "lambda": price}, settings)
-
-
-def _is_ample(result: tuple[QuantizedModel, Coded]) -> bool:
-    loss = result[0].loss
-    return loss is not None and loss < NOTHING
-
-
 def _judged(settings: Settings, target: Target, quantizer: ModelQuantizer) -> Found | None:
     """The price that keeps the fidelity of the target; None if something else says what the file is meant for."""
     if target.searches or settings.lambda_ is not None:
@@ -375,138 +286,6 @@ def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
     one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
     error = one.error * found.lost / one.lost if one.lost > 0 else one.error
     return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, found.same, one.samples)
-
-
-def _look(
-    search: Search[Any],
-    target: Target,
-    settings: Settings,
-    quantizer: ModelQuantizer,
-    float_score: float,
-    model_bytes: int,
-    price: float,
-) -> None:
-    """Search for the size or accuracy of the target; without one, try only ``price``."""
-    weights = sum(layer.layout.size for layer in quantizer.graph.layers)
-    if target.size is not None:
-        doubling = max(weights * BITS_PER_DOUBLING / 8, 1.0)
-        start = settings.price if target.size < model_bytes else NOTHING  # lambda is in units of loss, which is less
-        search.to_size(lambda point: point.file_bytes, target.size, start, doubling)
-    elif target.bits_per_weight is not None:
-        search.to_size(lambda point: point.bits_per_weight, target.bits_per_weight, settings.price, BITS_PER_DOUBLING)
-    elif target.max_drop is not None:
-        search.to_accuracy(_least(float_score, target.max_drop), settings.price)
-    else:
-        quantizer.settle(price)
-        search.at(price)
-
-
-def _check_size(point: Point, coded: Coded, target: Target) -> None:
-    """Refuse a file that is larger than the target or limit allows.
-
-    Raises:
-        CheckFailed: it is larger.
-    """
-    size, rest = len(coded.content), sum(coded.other_bytes.values())
-    if target.size is not None and size > target.size:
-        raise CheckFailed(
-            f"no file of at most {target.size:,} bytes: the smallest found has {size:,} (lambda {point.lambda_:g}), "
-            f"{rest:,} of which are not weights; nothing was written"
-        )
-    if target.bits_per_weight is not None and point.bits_per_weight > target.bits_per_weight:
-        raise CheckFailed(
-            f"no file of at most {target.bits_per_weight:g} bits per weight: the smallest found has "
-            f"{point.bits_per_weight:.3f} (lambda {point.lambda_:g}); nothing was written"
-        )
-    if target.fail_above is not None and size > target.fail_above:
-        raise CheckFailed(
-            f"the file would have {size:,} bytes, {size - target.fail_above:,} above the limit of "
-            f"{target.fail_above:,}; nothing was written"
-        )
-
-
-def _missed(scores: Scores, target: Target) -> tuple[str, ...]:
-    """One sentence for each limit of accuracy that the file does not hold."""
-    lost = f"{scores.metric} falls from {scores.float_score:.6g} to {scores.score:.6g}, by {100 * scores.drop:.3g} %"
-    found = []
-    if target.max_drop is not None and not (scores.score if scores.low is None else scores.low) >= _least(
-        scores.float_score, target.max_drop
-    ):
-        limit, sure = f"the largest drop of {100 * target.max_drop:.6g} %", scores.surely()
-        found.append(f"no file found holds {limit}; this is the best: {lost}{sure and f', {sure}'}")
-    if target.fail_drop is not None and not scores.score >= _least(scores.float_score, target.fail_drop):
-        found.append(f"the limit is {100 * target.fail_drop:.6g} %: {lost}")
-    return tuple(found)
-
-
-def _least(score: float, drop: float) -> float:
-    """The score that is left after a drop."""
-    return score - drop * abs(score)
-
-
-def _check_samples(before: Measured, target: Target) -> None:
-    """Refuse a largest drop that so few samples could not confirm, even if both models gave the same answers.
-
-    Raises:
-        CalibrationError: there are too few samples.
-    """
-    if target.max_drop is None or before.answers is None:
-        return
-    share = least_share(before.answers, before.answers, target.confidence)
-    if share < 1 - target.max_drop:
-        raise CalibrationError(
-            f"metric {target.metric}: {len(before.answers)} samples cannot show with {100 * target.confidence:g} % "
-            f"confidence that no more than {100 * target.max_drop:.6g} % is lost, {100 * (1 - share):.2g} % at best: "
-            "give more --metric-data, or a lower --confidence (50% leaves no margin)"
-        )
-
-
-def prepare(
-    model: str | Path, settings: Settings, calib: CalibrationSpec | None = None, images: ImageOptions | None = None
-) -> tuple[Graph, tuple[str, ...], Source | None]:
-    """Load the model, open the calibration data, fold BatchNormalization if asked, and find the layers.
-
-    If folding was not asked for explicitly and running both models cannot confirm it, nothing is folded.
-
-    Returns:
-        The graph as the rules of the settings leave it, the names of the folded BatchNormalization nodes, and the
-        opened data (None without ``calib``).
-
-    Raises:
-        UsageError: a rule matches nothing.
-    """
-    loaded = load_model(model)
-    if settings.requantize:
-        loaded, requantized = with_float_weights(loaded)
-        if not requantized:
-            log.warning("nothing is quantised again: no DequantizeLinear of the model reads only constants")
-    limit = EFFORTS[settings.effort].samples if settings.method == "trellis" else None
-    source, doubts = None if calib is None else open_data(calib, loaded, images=images, limit=limit), Doubts()
-    if source is not None and settings.method == "trellis":
-        doubts = examine(loaded, source, settings.output_loss)
-        source = None if doubts.useless else source
-    graph, names = _layers_of(loaded, settings, source)
-    if graph.layers:  # otherwise nothing depends on the data
-        for warning in doubts.said:
-            log.warning("%s", warning)
-    return graph, names, source
-
-
-def _layers_of(loaded: onnx.ModelProto, settings: Settings, source: Source | None) -> tuple[Graph, tuple[str, ...]]:
-    """Fold BatchNormalization and find the layers; arguments and results as for :func:`prepare`."""
-    rules = rules_of(constant_tensors(loaded), settings.rules)
-    if not settings.folds_bn:
-        return apply_rules(analyse(loaded), rules), ()
-    folded, names = fold_batch_norm(loaded, {name for name, rule in rules.items() if rule.skip})
-    if names:
-        try:
-            check_folding(loaded, folded, source.first() if source else None)
-        except ModelError as error:
-            if settings.fold_bn:
-                raise
-            log.warning("BatchNormalization is not folded: %s", error)
-            folded, names = loaded, ()
-    return apply_rules(analyse(folded), rules), names
 
 
 def _refuse_fallbacks(settings: Settings, warnings: Sequence[str]) -> None:

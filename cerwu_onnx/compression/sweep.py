@@ -14,7 +14,8 @@ from typing import Any
 from cerwu_onnx.calibration import CalibrationSpec, ImageOptions
 from cerwu_onnx.compression.fingerprint import data_digest, model_digest
 from cerwu_onnx.compression.model_quantizer import ModelQuantizer
-from cerwu_onnx.compression.pipeline import compress, prepare
+from cerwu_onnx.compression.pipeline import compress
+from cerwu_onnx.compression.prepare import prepare
 from cerwu_onnx.config import UNPRICED, Settings, Target
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.jobs.cache import Cache, Entry, digest, open_cache

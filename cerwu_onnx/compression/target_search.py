@@ -2,8 +2,10 @@
 
 Size and accuracy both fall as lambda grows. High-rate theory says how fast the size falls: half a bit per weight for
 each doubling of lambda. A step from one measured size therefore lands near the target, and secants converge from there.
-Of the accuracy only the direction is known, and chance can reverse even that. So the search bisects; then, because the
-scores of files with nearly the same lambda scatter, it also tries some smaller files. Each trial measures a whole file.
+Scores fall about in proportion to lambda, but those of files with nearly the same lambda scatter. So a search for an
+accuracy tries pairs of files: two far from each other tell where the limit lies, two around it tell it better, and one
+more may follow. The files of a pair do not depend on each other, and may be made side by side. Each trial measures a
+whole file.
 
 Where sensitivities can be measured around the quantised model, a search has two parts: the first gets near the target,
 then the sensitivities are measured there, and the second part ends at the target.
@@ -12,7 +14,7 @@ then the sensitivities are measured there, and the second part ends at the targe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from cerwu_onnx.report import Point
@@ -28,38 +30,35 @@ LEAST, MOST = 2.0**-20, 2.0**12
 WITHIN = 0.01
 """A size target is met by a file that is at most this share below it."""
 
-WITHIN_ACCURACY = 0.03
-"""An accuracy target is met when a file that is smaller by at most this share loses too much."""
-
-NEAR_SIZE, NEAR_ACCURACY = 0.12, 0.2
-"""The same two shares in the first part of a search; the size may there also be above its target."""
+NEAR_SIZE = 0.12
+"""The same share in the first part of a search; the size may there also be above its target."""
 
 TRIALS = 10
 """The most files that one part of a search tries."""
 
-GIVE_UP = 4
-"""A search for accuracy ends if none of so many files holds it; its strides then span almost 5 bits per weight."""
+GIVE_UP = 8
+"""A search for an accuracy ends if none of so many files holds it."""
 
-STRIDE, SHORT_STRIDE = 2.0, 0.5
-"""First step in log2 lambda of a search for accuracy, in its first and its second part; the next steps are longer."""
+STRIDE, SHORT_STRIDE, LONG_STRIDE = 2.0, 0.5, 4.0
+"""Distances in log2 lambda: of the first two files, in the first and the second part; and the longest step."""
 
-LONGER = 1.5
-"""Factor by which those steps grow."""
+NEIGHBOUR = 0.25
+"""The next two are so far from where the limit should lie, in log2 lambda."""
 
-BEYOND, SCAN = 3, 0.25
-"""A search for accuracy ends after so many files in a row that lose too much, this far apart in log2 lambda."""
+BEYOND = 0.2
+"""A fifth one is tried if the limit seems to be further than this beyond the largest lambda that holds."""
 
 
-def most_trials(settles: bool, accuracy: bool) -> int:
-    """The most files that a search tries, by whether it has two parts, and whether it is one for accuracy."""
-    return TRIALS * (1 + settles + accuracy)
+def most_trials(settles: bool) -> int:
+    """The most files that a search tries, by whether it has two parts."""
+    return TRIALS * (1 + settles)
 
 
 class Search(Generic[T]):
     """Tries prices and keeps the best result.
 
     Args:
-        attempt: ``lambda -> (point, result)``.
+        attempt: lambdas -> (point, result) of each; they do not depend on each other.
         settle: ``lambda -> None``, measures sensitivities around the model quantised at that lambda, for all later
             attempts; None where there is nothing to measure.
         ample: whether a result loses next to nothing, so that a larger file need not be tried.
@@ -72,7 +71,7 @@ class Search(Generic[T]):
 
     def __init__(
         self,
-        attempt: Callable[[float], tuple[Point, T]],
+        attempt: Callable[[Sequence[float]], Sequence[tuple[Point, T]]],
         settle: Callable[[float], None] | None,
         ample: Callable[[T], bool] = lambda _: False,
     ) -> None:
@@ -103,29 +102,39 @@ class Search(Generic[T]):
             start = _clipped(math.log2(last.lambda_) + (size(last) - aim) / doubling)
         self._fit(size, target * (1 - WITHIN), aim, target, start, doubling)
 
-    def to_accuracy(self, least: float, start: float) -> None:
-        """Search for the smallest file whose score is surely at least ``least``, beginning at lambda ``start``."""
+    def to_accuracy(self, before: float, least: float, start: float) -> None:
+        """Search for the smallest file whose score is surely at least ``least``.
+
+        Args:
+            before: the score of the float model.
+            least: the least score.
+            start: first lambda.
+        """
         self._rank = lambda point: (
             (1, -point.file_bytes) if _score(point) >= least else (0, _score(point), -point.file_bytes)
         )
         if self._settle is not None:
-            self._bracket(least, start, STRIDE, NEAR_ACCURACY)
+            self._pairs(before, least, start, STRIDE)
             near = self.best[0]
             if _score(near) < least:
                 return
             self._settle(near.lambda_)
             start = near.lambda_
-        self._bracket(least, start, SHORT_STRIDE if self._settle else STRIDE, WITHIN_ACCURACY)
-        self._scan(least)
+        self._pairs(before, least, start, SHORT_STRIDE if self._settle else STRIDE)
 
     def at(self, price: float) -> Point:
         """Try one lambda."""
-        point, result = self._attempt(price)
-        self._last_is_ample = self._ample(result)
-        if not self.points or self._rank(point) > self._rank(self.best[0]):
-            self.best = point, result
-        self.points.append(point)
-        return point
+        return self._try([price])[0]
+
+    def _try(self, prices: Sequence[float]) -> list[Point]:
+        """Try some lambdas."""
+        found = self._attempt(prices)
+        for point, result in found:
+            self._last_is_ample = self._ample(result)
+            if not self.points or self._rank(point) > self._rank(self.best[0]):
+                self.best = point, result
+            self.points.append(point)
+        return [point for point, _ in found]
 
     def _fit(
         self, size: Callable[[Point], float], low: float, aim: float, high: float, start: float, doubling: float
@@ -173,39 +182,61 @@ class Search(Generic[T]):
                 return
             x = following
 
-    def _bracket(self, least: float, start: float, stride: float, tolerance: float) -> None:
-        """Bisect log2 lambda until one file holds the accuracy, and another one that does not is hardly smaller."""
-        x = math.log2(start)
-        holds: tuple[float, int] | None = None  # log2 lambda and bytes
-        fails: tuple[float, int] | None = None
-        for trial in range(TRIALS):
-            point = self.at(_rounded(x))
-            before = holds
-            if _score(point) >= least:
-                holds = x, point.file_bytes
-            else:
-                fails = x, point.file_bytes
-            if holds is not None and fails is not None:
-                if holds[1] - fails[1] <= tolerance * holds[1]:
-                    return
-                x = (holds[0] + fails[0]) / 2
-                continue
-            following = math.log2(_clipped(x + (stride if holds else -stride)))
-            no_smaller = before is not None and holds is not None and before[1] - holds[1] < 0.005 * before[1]
-            if following == x or no_smaller or (holds is None and trial + 1 >= GIVE_UP):
-                return
-            x, stride = following, stride * LONGER
+    def _pairs(self, before: float, least: float, start: float, apart: float) -> None:
+        """Try two files far from each other, two around where the limit should lie, and one where it lies by these.
 
-    def _scan(self, least: float) -> None:
-        """Try smaller files than the smallest that holds, until :data:`BEYOND` in a row do not; not if all hold."""
-        held, failed = self.best[0], 0
-        if _score(held) < least or all(_score(point) >= least for point in self.points):
-            return
-        for trial in range(1, TRIALS + 1):
-            point = self.at(_rounded(math.log2(_clipped(math.log2(held.lambda_) + trial * SCAN))))
-            failed = 0 if _score(point) >= least else failed + 1
-            if failed == BEYOND:
-                return
+        Scores scatter, so a file that loses too much does not mean that all smaller ones do. More are tried while none
+        holds, or the limit is far beyond all of them.
+
+        Args:
+            before: the score of the float model.
+            least: the least score.
+            start: first lambda.
+            apart: distance of the second one, in log2 lambda.
+        """
+        x = math.log2(start)
+        tried = self._try(_lambdas(x, x + apart))
+        for _ in range(TRIALS):
+            ordered = sorted(tried, key=lambda point: point.lambda_)
+            lowest, highest = (math.log2(ordered[end].lambda_) for end in (0, -1))
+            limit = min(max(_limit(tried, before, least), lowest - LONG_STRIDE), highest + LONG_STRIDE)
+            held = next((math.log2(point.lambda_) for point in ordered[::-1] if _score(point) >= least), None)
+            if len(tried) == 2:
+                x = limit if held is None else max(limit, held + 1.2 * NEIGHBOUR)
+                logs = [x - NEIGHBOUR, x + NEIGHBOUR]
+            elif held is None:
+                if len(tried) >= GIVE_UP:
+                    return
+                x = max(min(limit, lowest) - SHORT_STRIDE * (len(tried) - 2) / 2, lowest - LONG_STRIDE)
+                logs = [x - SHORT_STRIDE, x]
+            elif len(tried) == 4 and limit - held > BEYOND:
+                logs = [limit]
+            else:
+                shrinks = ordered[-1].file_bytes < 0.995 * ordered[-2].file_bytes
+                if held < highest or limit - held <= 1 or not shrinks:
+                    return
+                logs = [limit]
+            tried += self._try(_lambdas(*logs))
+
+
+def _lambdas(*logs: float) -> list[float]:
+    """Lambdas from their log2, within bounds and rounded."""
+    return [_rounded(math.log2(_clipped(log))) for log in logs]
+
+
+def _limit(tried: Sequence[Point], before: float, least: float) -> float:
+    """Where log2 lambda loses as much as it may, if the score falls in proportion to lambda: by least squares.
+
+    Files that lose more than four times as much count only where the limit would else lie beyond them.
+    """
+    drop, limit = before - least, math.inf
+    near, total = 0.0, 0.0
+    lost = [(point.lambda_, before - _score(point)) for point in tried]
+    for price, found in sorted(lost, key=lambda one: (one[1] > 4 * drop, one[0])):
+        if found <= 4 * drop or limit > price:
+            near, total = near + price * found, total + price**2
+            limit = drop * total / near if near > 0 else math.inf
+    return math.log2(min(max(limit, LEAST), MOST))
 
 
 def _slope(left: tuple[float, float] | None, right: tuple[float, float] | None, usual: float) -> float:

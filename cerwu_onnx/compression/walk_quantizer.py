@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from cerwu_onnx.calibration import (
     walk,
 )
 from cerwu_onnx.calibration.sensitivity import noisy
+from cerwu_onnx.calibration.source import OneReader
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.delta_base import Base
 from cerwu_onnx.compression.fidelity import Judgement
@@ -37,6 +39,7 @@ from cerwu_onnx.config import EFFORTS, Settings
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.jobs.cache import NO_CACHE, Cache, Entry
 from cerwu_onnx.jobs.progress import Progress, logged_warnings
+from cerwu_onnx.jobs.threads import side_by_side, takes_one
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.types import FloatArray, MatrixLayout
 
@@ -227,6 +230,22 @@ class WalkQuantizer:
         known = self._checkpoints(price, bounds).whole(memory_budget.symbols(self._settings.memory))
         self._last = price, known or self._quantize(price, bounds)
         return self._last[1]
+
+    def quantize_each(self, prices: Sequence[float]) -> list[WalkResult]:
+        """Quantise every layer at some prices, with the same sensitivities; side by side where memory allows it."""
+        source = OneReader(self._source)
+        apart = [copy(self) for _ in prices]
+        for each in apart:
+            each._source = source
+        alone = not self._whole or not takes_one(max((layer.layout.cols for layer in self._graph.layers), default=0))
+        most = 1 if alone else memory_budget.walks(self._graph, self._settings.memory)
+        jobs = list(zip(apart, prices, strict=True))
+        found = side_by_side(lambda job: job[0].quantize(job[1]), jobs, most)
+        for each in apart:  # what one has learnt of sensitivities holds from now on
+            if each._sensitivities is not self._sensitivities:
+                self._sensitivities = each._sensitivities
+        self._last = apart[-1]._last if apart[-1]._sensitivities is self._sensitivities else None
+        return found
 
     def _quantize(self, price: float, bounds: bool) -> WalkResult:
         """Quantise every layer; again with larger sensitivities if the loss shows that they were too small."""

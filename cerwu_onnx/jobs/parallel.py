@@ -72,6 +72,11 @@ class Pool:
         self._settings: dict[str, Any] = {}
         self._stack = ExitStack()
 
+    @property
+    def workers(self) -> int:
+        """Jobs at a time on this machine."""
+        return self._jobs or _cores()
+
     def __enter__(self) -> Pool:
         if self._scheme == "dask":
             self._settings = self._stack.enter_context(_dask(self._address))
@@ -106,7 +111,7 @@ class Pool:
             WorkerError: workers were lost again and again.
         """
         left = dict.fromkeys(sorted(range(len(sizes)), key=lambda index: -sizes[index]))
-        count = min(filter(None, (self._jobs or _cores(), most, len(sizes) or 1)))
+        count = min(filter(None, (self.workers, most, len(sizes) or 1)))
         if self.cluster is None and count == 1:
             with one_thread():
                 for index in left:

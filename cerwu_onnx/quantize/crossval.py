@@ -8,13 +8,21 @@ best on samples that were left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import permutations
+from typing import TypeVar
 
 import numpy as np
 
+from cerwu_onnx.jobs.threads import side_by_side, takes_one
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.hessian import damped, inverse_factor
 from cerwu_onnx.types import Float64Array, PairStats
+
+P = TypeVar("P")
+
+SMALL = 256
+"""Hessians of fewer columns are factorised sooner than threads begin."""
 
 DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """The dampings to try, relative to the mean diagonal."""
@@ -32,7 +40,11 @@ def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
     if len(folds) < 2:
         return None
     pairs = list(permutations((fold.hessian for fold in folds), 2))
-    return downhill(DAMPINGS, lambda damping: sum(fed(damped(train, damping), test) for train, test in pairs))[0]
+
+    def loss(damping: float) -> float:
+        return _summed(lambda pair: fed(damped(pair[0], damping), pair[1]), pairs, folds[0])
+
+    return downhill(DAMPINGS, loss)[0]
 
 
 def fed(matrix: Float64Array, other: Float64Array) -> float:
@@ -69,14 +81,26 @@ def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float 
     pairs = list(permutations([(fold.hessian, _missing(matrix, fold)) for fold in folds], 2))
 
     def loss(damping: float) -> float:  # E |W x - (W + moved) x~|^2, less what it is without repair
-        total = 0.0
-        for (train, target), (test, other) in pairs:
-            moved = _ridge(train, target, damping)
-            total += float(((moved @ test - 2 * other) * moved).sum())
-        return total
+        return _summed(partial(_repair_loss, damping), pairs, folds[0])
 
     best, least = downhill(DAMPINGS, loss)
     return best if least < 0 else None
+
+
+def _repair_loss(
+    damping: float, pair: tuple[tuple[Float64Array, Float64Array], tuple[Float64Array, Float64Array]]
+) -> float:
+    (train, target), (test, other) = pair
+    moved = _ridge(train, target, damping)
+    return float(((moved @ test - 2 * other) * moved).sum())
+
+
+def _summed(function: Callable[[P], float], pairs: Sequence[P], fold: PairStats) -> float:
+    """The sum of losses for pairs of folds, which are found side by side unless the Hessians are small."""
+    columns = fold.hessian.shape[-1]
+    if columns >= SMALL and takes_one(columns):
+        return sum(side_by_side(function, pairs))
+    return sum(map(function, pairs))
 
 
 def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64Array:

@@ -51,11 +51,11 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile", "peers"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile", "peers", "targets"),
 )
 """Parts that need none of the real models."""
 
-PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "targets", "defaults", "kl")
+PARTS = ("speed", "entropy", "sources", "rate", *ALONE[1:], "defaults", "kl")
 
 
 def main() -> None:
@@ -104,8 +104,8 @@ def main() -> None:
     for part, module in (("speed", speed), ("entropy", entropy)):
         if part in parts and shared:
             module.run(shared, console)
-    if "targets" in parts and shared:
-        targets.run(shared, console)
+    if "targets" in parts:
+        targets.run(everything, console)
     if "defaults" in parts:
         defaults.run(everything, console)
     if "kl" in parts:

@@ -3,8 +3,9 @@
 A million rounded Laplace numbers of 2 bits, and as many in smooth kernels, whose signs have neighbours; all checks
 made, to int16. zstd, where the package ``zstandard`` is installed, decompresses them from one byte each (level 19).
 
-And a session's start: from a file of many tensors, decoded one after another and by all cores, beside that of the float
-ONNX file, read from disk for the first time (its pages are dropped from the cache) and again.
+Then all tensors of a large file as float32, by one thread and by two. And a session's start: from a file of many
+tensors, decoded one after another and by all cores, beside that of the float ONNX file, read from disk for the first
+time (its pages are dropped from the cache) and again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -25,13 +27,16 @@ from rich.table import Table
 
 import cerwu_onnx
 from cerwu_onnx import native
-from cerwu_onnx.container import writer
+from cerwu_onnx.container import ahead, writer
 from cerwu_onnx.entropy.tables import entropy
 from cerwu_onnx.types import QuantizedTensor
 
 from . import encoder
 
 KERNELS = 111_111
+
+WHOLE = 20_000_000
+"""Bytes of weights that zstd gets."""
 
 
 def run(console: Console) -> None:
@@ -61,15 +66,50 @@ def run(console: Console) -> None:
     console.print(table)
     if importlib.util.find_spec("zstandard") is None:
         console.print("zstd was not measured: pip install zstandard")
+    whole(console)
     starts(console)
+
+
+def whole(console: Console) -> None:
+    """Print how fast all tensors of an encoder of MiniLM's size become float32: one after another, and by threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        container = cerwu_onnx.open(packed_encoder(Path(folder))).container
+        arrays = [container.decode(record) for record in container.tensors]
+        copies = [np.empty_like(array) for array in arrays]
+        weights = np.concatenate([array.ravel() for array in arrays if array.size >= 1 << 16])
+        data = np.clip(np.rint(8 * weights / np.abs(weights).max()), -127, 127).astype(np.int8).tobytes()
+        squeezed = zstd(data[:WHOLE])
+
+        def by(threads: int) -> float:
+            with mock.patch.object(ahead, "session_threads", return_value=threads):
+                return best(lambda: [None for _ in container.decode_all()], time.perf_counter)
+
+        rows = {
+            "one after another": best(lambda: [container.decode(record) for record in container.tensors]),
+            **{f"{count} threads": by(count) for count in (1, 2)},
+            "memcpy": best(lambda: [np.copyto(copy, array) for copy, array in zip(copies, arrays, strict=True)]),
+        }
+        size = sum(array.nbytes for array in arrays)
+        if squeezed is not None:  # it gives bytes, which would have to become float32 then
+            rows["zstd -19, to int8"] = squeezed[1] * size / 4 / WHOLE
+        table = Table("by", "seconds", "MB/s of float32", title=f"{size / 1e6:.0f} MB of tensors, wall with threads")
+        for name, seconds in rows.items():
+            table.add_row(name, f"{seconds:.3f}", f"{size / seconds / 1e6:,.0f}")
+        console.print(table)
+
+
+def packed_encoder(folder: Path) -> Path:
+    """An encoder of MiniLM's size at 4 bits, data-free, and its ONNX file ``model.onnx``."""
+    path, packed = folder / "model.onnx", folder / "model.cwb"
+    onnx.save(encoder.make_model(), path)
+    cerwu_onnx.compress(path, packed, settings=cerwu_onnx.Settings(method="rtn", levels=16, coder="ans"))
+    return packed
 
 
 def starts(console: Console) -> None:
     """Print how long sessions take to start: an encoder of MiniLM's size at 4 bits, data-free."""
     with tempfile.TemporaryDirectory() as folder:
-        path, packed = Path(folder) / "model.onnx", Path(folder) / "model.cwb"
-        onnx.save(encoder.make_model(), path)
-        cerwu_onnx.compress(path, packed, settings=cerwu_onnx.Settings(method="rtn", levels=16, coder="ans"))
+        path, packed = Path(folder) / "model.onnx", packed_encoder(Path(folder))
         container = cerwu_onnx.open(packed).container
         started(path)  # what onnxruntime does once
         runs: dict[str, Callable[[], object]] = {

@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cerwu_onnx.compression.encode import encode
 from cerwu_onnx.compression.model_quantizer import quantize_model
-from cerwu_onnx.compression.pipeline import encode, prepare
+from cerwu_onnx.compression.prepare import prepare
 from cerwu_onnx.config import Settings
 from cerwu_onnx.types import QuantizedTensor
 

@@ -48,7 +48,7 @@ STAGES = {
     "noise": ["calibration.curvature.sensitivities", "calibration.sensitivity.OutputLoss.__init__"],
     "answers": ["compression.halves.Halves.__init__"],
     "judged": ["compression.walk_quantizer.WalkQuantizer.judge"],
-    "file": ["compression.model_quantizer.ModelQuantizer.at"],
+    "file": ["compression.model_quantizer.ModelQuantizer.at_each"],
     "encode": ["compression.encode.encode"],
 }
 """What for."""

@@ -26,10 +26,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import cerwu_onnx
 from cerwu_onnx.cli.batch import compress_all
 from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer
 from cerwu_onnx.compression.sweep import sweep
-from cerwu_onnx.config import Settings
+from cerwu_onnx.config import Settings, Target
 from cerwu_onnx.jobs.parallel import Pool
 from cerwu_onnx.jobs.threads import one_thread
 from cerwu_onnx.model.layout import narrowed
@@ -41,6 +42,13 @@ TURNS = 3
 MODEL = SAMPLES / "fashion_dscnn"
 LAMBDAS = (0.02, 0.04, 0.08, 0.15)
 MODELS = 4
+TARGETS = {
+    "samples, by default": None,
+    "samples, for a size": Target(size=6000),
+    "samples and pairs, for an accuracy": Target(
+        max_drop=0.05, metric="agreement", metric_data=MODEL / "calib.npz", confidence=0.5
+    ),
+}
 WIDTHS = [(768, 768)] * 4
 METHODS = {"trellis, no data": None, "cerwu, Hessian": "cerwu"}
 FITTED = [(256, 512), (512, 256), (512, 512), (768, 768), (1024, 256), (1024, 1024)]
@@ -111,6 +119,13 @@ def lambdas(**where: Any) -> None:
         sweep(MODEL / "model.onnx", folder, LAMBDAS, calib=MODEL / "calib.npz", **where)
 
 
+def one_model(target: Target | None, jobs: int) -> None:
+    """Compress a sample model with its data, by default or to a target."""
+    with tempfile.TemporaryDirectory() as folder:
+        calib, output = MODEL / "calib.npz", Path(folder) / "o.cwb"
+        cerwu_onnx.compress(MODEL / "model.onnx", output, calib=calib, target=target, jobs=jobs)
+
+
 def models(**where: Any) -> None:
     """Compress copies of a sample model, without data."""
     with tempfile.TemporaryDirectory() as name:
@@ -148,6 +163,9 @@ def _scaling(console: Console) -> None:
             turns = range(TURNS + 1)
             pairs = [tuple(seconds(partial(function, cluster=url)) for url in (one, two)) for _ in turns]
         table.add_row("", "dask", *_row(pairs[1:]))
+    for name, target in TARGETS.items():
+        pairs = [tuple(seconds(partial(one_model, target, n)) for n in (1, 2)) for _ in range(TURNS)]
+        table.add_row(name, "threads", *_row(pairs))
     console.print(table)
 
 

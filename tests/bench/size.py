@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from cerwu_onnx.compression.model_quantizer import quantize_layers, statistics
-from cerwu_onnx.compression.pipeline import prepare
+from cerwu_onnx.compression.prepare import prepare
 from cerwu_onnx.config import Settings
 from cerwu_onnx.container import writer
 from cerwu_onnx.entropy import trellis

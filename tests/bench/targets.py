@@ -1,15 +1,16 @@
 """Searches for a size and for an accuracy, beside what was asked for: ``python -m tests.bench targets``.
 
 Three sizes of each model. And ``--max-drop 1%`` by the score of its ``eval.py`` on the first half of the test data: the
-file beside the one of the same score that a sweep of lambda finds on all test data (docs/benchmarks/rate.json), and the
-score that it keeps on the other half.
+file beside the one of the same score that a sweep of lambda finds on all test data (docs/benchmarks/rate.json), the
+score that it keeps on the other half, and the processor time beside that of a default run, both on one thread.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.console import Console
 import cerwu_onnx
 from cerwu_onnx.config import Target
 from cerwu_onnx.errors import CheckFailed
+from cerwu_onnx.jobs.threads import one_thread
 
 from .models import BenchModel
 from .rate import FOLDER
@@ -52,16 +54,21 @@ def size(model: BenchModel, folder: Path, times: int) -> str:
 
 def drop(model: BenchModel, folder: Path, swept: Results) -> str:
     """Search for the smallest file that loses no more than 1 % of the score on half of the test data."""
-    score, samples = model.evaluate(), json.loads((model.folder / "meta.json").read_text())["eval_samples"]
+    score, about = model.evaluate(), json.loads((model.folder / "meta.json").read_text())
+    samples = about["eval_samples" if model.shared else "test_samples"]
     half = samples // 2
-    report = _compress(model, folder, Target(max_drop=DROP, metric=lambda path: score(str(path), limit=half)))
+    target = Target(max_drop=DROP, metric=lambda path: score(str(path), limit=half))
+    with one_thread():
+        usual, _ = _seconds(lambda: _compress(model, folder, None))
+        taken, report = _seconds(lambda: _compress(model, folder, target))
     packed, rebuilt = folder / "o.cwb", folder / "o.onnx"
     cerwu_onnx.decompress(packed, rebuilt, force=True)
     kept = _rest(score, rebuilt, half, samples) / _rest(score, model.onnx, half, samples)
     reference = swept.cost_at(model.name, FULL, "file_bytes", 100 * (1 - DROP))
     times = "no sweep" if reference is None else f"{report.file_bytes / reference.value:.3f} x the sweep"
     return (
-        f"largest drop {100 * DROP:g} %: {report.file_bytes:,} bytes, {times}, {len(report.search)} files tried; "
+        f"largest drop {100 * DROP:g} %: {report.file_bytes:,} bytes, {times}, {len(report.search)} files tried, "
+        f"{taken / usual:.2f} x the time of a default run; "
         f"{100 * (1 - kept):.2f} % lost on the other half{' (MISSED)' if report.missed else ''}"
     )
 
@@ -72,7 +79,12 @@ def _rest(score: object, path: Path, half: int, samples: int) -> float:
     return float((samples * score(str(path)) - half * score(str(path), limit=half)) / (samples - half))
 
 
-def _compress(model: BenchModel, folder: Path, target: Target) -> cerwu_onnx.Report:
-    return cerwu_onnx.compress(
-        model.onnx, folder / "o.cwb", calib=str(model.calib), target=target, cache=folder / "cache", force=True
-    )
+def _seconds(run: Callable[[], cerwu_onnx.Report]) -> tuple[float, cerwu_onnx.Report]:
+    """Processor seconds of a compression, those of its metric included, and its report."""
+    start = time.process_time()
+    report = run()
+    return time.process_time() - start, report
+
+
+def _compress(model: BenchModel, folder: Path, target: Target | None) -> cerwu_onnx.Report:
+    return cerwu_onnx.compress(model.onnx, folder / "o.cwb", calib=str(model.calib), target=target, force=True)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cerwu_onnx.compression import pipeline
+from cerwu_onnx.compression import prepare
 
 from ..models import conv_net
 from . import forms, layers, quantised, table, values
@@ -139,10 +139,10 @@ def test_what_goes_wrong_is_in_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
         graph.tensors["fc.b"].raw_data = bytes(20)  # type: ignore[attr-defined]
         return graph
 
-    analyse = pipeline.analyse
-    monkeypatch.setattr(pipeline, "analyse", lambda model: touched(analyse(model)))
+    analyse = prepare.analyse
+    monkeypatch.setattr(prepare, "analyse", lambda model: touched(analyse(model)))
     assert row(conv_net()).status == "changed: tensors that are not quantised: fc.b"
-    monkeypatch.setattr(pipeline, "analyse", lambda model: 1 / 0)
+    monkeypatch.setattr(prepare, "analyse", lambda model: 1 / 0)
     assert row(conv_net()).status == "crashed: ZeroDivisionError: division by zero"
 
 

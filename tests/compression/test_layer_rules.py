@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx import LayerRule, Settings, UsageError
-from cerwu_onnx.compression.pipeline import prepare
+from cerwu_onnx.compression.prepare import prepare
 
 from ..cli.conftest import small_model
 from ..models import build, conv_net, normal, value

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx import METHODS, Settings
 from cerwu_onnx.compression.model_quantizer import quantize_layers, quantize_model, statistics
-from cerwu_onnx.compression.pipeline import prepare
+from cerwu_onnx.compression.prepare import prepare
 from cerwu_onnx.config import Settings as ConfigSettings
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer

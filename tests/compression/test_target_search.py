@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerwu_onnx.compression.target_search import BEYOND, BITS_PER_DOUBLING, TRIALS, Search
+from cerwu_onnx.compression.target_search import BITS_PER_DOUBLING, GIVE_UP, NEIGHBOUR, TRIALS, Search
 from cerwu_onnx.report import Point
 
 WEIGHTS = 80_000
@@ -32,7 +33,11 @@ def point(price: float, slope: float = 0.5, noise: float = 0.0, score: float | N
 def run(curve: Curve, *, settles: bool = False) -> tuple[Search[str], list[float]]:
     """A search on a curve, and the list of lambdas at which it measured again."""
     settled: list[float] = []
-    return Search(lambda price: (curve(price), f"{price:g}"), settled.append if settles else None), settled
+
+    def attempt(prices: Sequence[float]) -> list[tuple[Point, str]]:
+        return [(curve(price), f"{price:g}") for price in prices]
+
+    return Search(attempt, settled.append if settles else None), settled
 
 
 def file_bytes(found: Point) -> float:
@@ -117,48 +122,109 @@ def test_a_size_that_jumps_over_the_target_gives_the_largest_below() -> None:
     assert search.best[0].file_bytes == 10_000
 
 
-def falling(price: float, edge: float) -> float:
-    """A score that falls below 0.9 at lambda ``edge``."""
-    return 0.9 - 0.02 * math.log2(price / edge)
+def falling(price: float, edge: float, noise: float = 0.0, power: float = 1.0) -> float:
+    """A score that falls from 1 below 0.9 at lambda ``edge``, about in proportion to lambda."""
+    return 1 - 0.1 * (price / edge) ** power + 0.1 * noise * math.sin(1e4 * price)
 
 
-@given(edge=st.floats(0.002, 20), settles=st.booleans())
-def test_the_smallest_file_that_holds_is_found(edge: float, settles: bool) -> None:
-    search, settled = run(lambda price: point(price, score=falling(price, edge)), settles=settles)
-    search.to_accuracy(0.9, 0.15)
+@given(
+    edge=st.floats(0.04, 2),
+    power=st.floats(0.8, 1.3),
+    noise=st.sampled_from([0, 0.25]),
+    settles=st.booleans(),
+)
+def test_the_smallest_file_that_holds_is_found(edge: float, power: float, noise: float, settles: bool) -> None:
+    """Few files are enough if the limit is not far from where the search begins."""
+    search, settled = run(lambda price: point(price, score=falling(price, edge, noise, power)), settles=settles)
+    search.to_accuracy(1.0, 0.9, 0.15)
     best = search.best[0]
     assert best.score is not None
     assert best.score >= 0.9
     assert best.file_bytes == min(tried.file_bytes for tried in search.points if (tried.score or 0) >= 0.9)
-    assert best.file_bytes <= 1.031 * point(edge).file_bytes
+    assert noise or best.file_bytes <= 1.15 * point(edge).file_bytes
     assert len(settled) == settles
+    if edge > 0.1 and not settles:
+        assert len(search.points) <= (6 if noise else 5)
 
 
-def test_a_smaller_file_that_holds_is_found_behind_some_that_do_not() -> None:
-    """Between lambda 0.5 and 0.7 the score is a little too low, and again from 0.85 on."""
+def test_scores_that_scatter_cost_little_on_average() -> None:
+    """By as much as may be lost, as with 400 samples: fewer than five files, and the best is at most 6 % too large."""
+    random, sizes, counts = np.random.default_rng(0), [], []
+    for edge in (0.1, 0.2, 0.4, 0.8) * 50:
+        search, _ = run(lambda price, edge=edge: point(price, score=falling(price, edge) + 0.1 * random.normal()))
+        search.to_accuracy(1.0, 0.9, 0.15)
+        counts.append(len(search.points))
+        sizes.append(search.best[0].file_bytes / point(edge).file_bytes)
+    assert np.mean(counts) < 5
+    assert np.mean(sizes) < 1.06
 
-    def scattered(price: float) -> Point:
-        holds = price < 0.5 or 0.7 < price < 0.85
-        return point(price, score=0.9 if holds else 0.89)
 
-    search, _ = run(scattered)
-    search.to_accuracy(0.9, 0.15)
-    assert 0.7 < search.best[0].lambda_ < 0.85
-    after = [tried.score for tried in search.points if tried.lambda_ > search.best[0].lambda_][-BEYOND:]
-    assert after == [0.89] * BEYOND
+def test_the_files_of_a_pair_are_asked_for_at_once() -> None:
+    """The second pair encloses the limit, which the first one has told."""
+    asked: list[list[float]] = []
+
+    def attempt(prices: Sequence[float]) -> list[tuple[Point, None]]:
+        asked.append(list(prices))
+        return [(point(price, score=falling(price, 0.3)), None) for price in prices]
+
+    search: Search[None] = Search(attempt, None)
+    search.to_accuracy(1.0, 0.9, 0.15)
+    first, second, *last = asked
+    assert first == [0.15, 0.6]
+    assert second[0] < 0.3 < second[1]
+    assert math.log2(second[1] / second[0]) == pytest.approx(2 * NEIGHBOUR, rel=0.01)
+    assert all(len(prices) == 1 for prices in last)
+    assert search.best[0].lambda_ == max(price for prices in asked for price in prices if price <= 0.3)
+
+
+def test_files_that_are_unlucky_are_no_end() -> None:
+    """Two that should hold do not; a larger lambda does."""
+    search, _ = run(lambda price: point(price, score=0.89 if price < 0.2 else falling(price, 0.3)))
+    search.to_accuracy(1.0, 0.9, 0.15)
+    assert 0.2 < search.best[0].lambda_ <= 0.3
+    assert (search.best[0].score or 0) >= 0.9
+
+
+def test_a_score_better_than_the_float_models_is_no_proof_that_nothing_is_lost() -> None:
+    """The first file is better by chance; the second one, which loses much, tells where the limit lies."""
+    search, _ = run(lambda price: point(price, score=1.05 if price < 0.2 else falling(price, 0.25)))
+    search.to_accuracy(1.0, 0.9, 0.15)
+    assert 0.15 < search.best[0].lambda_ <= 0.25
+    assert len(search.points) <= 5
+
+
+def test_a_file_that_loses_far_too_much_says_little_of_the_limit() -> None:
+    """At 0.6 the score breaks down; taken as a proportion it would put the limit at a fifth of where it is."""
+    search, _ = run(lambda price: point(price, score=falling(price, 0.3) if price < 0.5 else 0.0))
+    search.to_accuracy(1.0, 0.9, 0.15)
+    assert 0.25 < search.best[0].lambda_ <= 0.3
 
 
 def test_an_accuracy_nobody_has_ends_with_the_best_score() -> None:
     search, settled = run(lambda price: point(price, score=0.8 - price / 100), settles=True)
-    search.to_accuracy(0.9, 0.15)
-    assert len(search.points) == 4
+    search.to_accuracy(1.0, 0.9, 0.15)
+    assert len(search.points) == GIVE_UP
     assert search.best[0].score == max(tried.score for tried in search.points if tried.score is not None)
     assert not settled
 
 
+def test_a_limit_far_below_the_start_is_found() -> None:
+    search, _ = run(lambda price: point(price, score=falling(price, 1e-4)))
+    search.to_accuracy(1.0, 0.9, 0.15)
+    assert search.best[0].lambda_ <= 1e-4
+    assert search.best[0].file_bytes <= 1.1 * point(1e-4).file_bytes
+
+
+def test_no_drop_at_all_ends_with_a_file_that_loses_nothing() -> None:
+    search, _ = run(lambda price: point(price, score=1.0 if price < 0.03 else 0.99))
+    search.to_accuracy(1.0, 1.0, 0.15)
+    assert search.best[0].score == 1.0
+    assert search.best[0].lambda_ > 0.03 / 8
+
+
 def test_an_accuracy_that_never_falls_ends_with_the_smallest_file() -> None:
     search, _ = run(lambda price: point(price, score=1.0))
-    search.to_accuracy(0.9, 0.15)
+    search.to_accuracy(1.0, 0.9, 0.15)
     assert search.best[0].file_bytes == min(tried.file_bytes for tried in search.points)
     assert search.best[0].bits_per_weight < 0.1
 

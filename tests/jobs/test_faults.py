@@ -331,11 +331,11 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        "compression.pipeline.load_model",
+        "compression.prepare.load_model",
         "compression.pipeline.ModelQuantizer",
         "compression.layer_walk.walk",
         "compression.layer_walk.priced.quantize",
-        "compression.pipeline.encode",
+        "compression.trials.encode",
         "jobs.files.os.fsync",
     ],
 )

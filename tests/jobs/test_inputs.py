@@ -13,7 +13,7 @@ import pytest
 
 import cerwu_onnx
 from cerwu_onnx.calibration import sums
-from cerwu_onnx.compression import pipeline
+from cerwu_onnx.compression import trials
 from cerwu_onnx.compression.pipeline import compress
 from cerwu_onnx.compression.sweep import sweep
 from cerwu_onnx.config import Settings, Target
@@ -156,13 +156,13 @@ def test_files_of_the_run_itself_may_come_and_go(tmp_path: Path) -> None:
 def test_compress_writes_nothing(
     place: Path, monkeypatch: pytest.MonkeyPatch, changed: str, calib: str | None, target: Target | None
 ) -> None:
-    encode = pipeline.encode
+    encode = trials.encode
 
     def later(*arguments: object) -> object:
         replaced(Path(changed))
         return encode(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline, "encode", later)
+    monkeypatch.setattr(trials, "encode", later)
     before = sorted(place.rglob("*"))
     with pytest.raises(InputChangedError, match=f"{changed}: changed while it was in use"):
         compress("model.onnx", "m.cwb", calib=calib, settings=FAST, target=target)

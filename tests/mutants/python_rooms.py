@@ -173,7 +173,7 @@ QUANTIZE = [
         "cerwu_onnx/quantize/crossval.py",
         "tests/quantize/test_crossval.py",
         ("return best if least < 0 else None", "return best"),
-        ("sum(fed(damped(train, damping), test)", "sum(fed(damped(train, damping), train)"),
+        ("fed(damped(pair[0], damping), pair[1])", "fed(damped(pair[0], damping), pair[0])"),
     ),
     *bugs(
         "cerwu_onnx/quantize/hessian.py",
@@ -424,7 +424,8 @@ COMPRESS = [
         "cerwu_onnx/compression/target_search.py",
         "tests/compression/test_target_search.py",
         ("(1, size(point)) if size(point) <= target", "(1, size(point)) if size(point) <= target * 1.01"),
-        ("if failed == BEYOND:", "if failed == 1:"),
+        ("if found <= 4 * drop or limit > price:", "if found <= 4 * drop:"),
+        ("logs = [x - NEIGHBOUR, x + NEIGHBOUR]", "logs = [x, x + NEIGHBOUR]"),
     ),
     *bugs(
         "cerwu_onnx/compression/layer_rules.py",
@@ -532,7 +533,7 @@ COMPRESS = [
         ("[*batches, *second[name]]", "[*batches]"),
     ),
     *bugs(
-        "cerwu_onnx/compression/pipeline.py",
+        "cerwu_onnx/compression/trials.py",
         "tests/cli/test_cli_targets.py::test_the_smallest_file_that_holds",
         ("low=share * self.before.score", "low=after.score"),
     ),

@@ -13,8 +13,9 @@ from onnx import helper, numpy_helper
 import cerwu_onnx
 from cerwu_onnx import Settings, UsageError
 from cerwu_onnx.cli.against import compare_tensors
+from cerwu_onnx.compression.encode import encode
 from cerwu_onnx.compression.model_quantizer import quantize_layers, statistics
-from cerwu_onnx.compression.pipeline import encode, prepare
+from cerwu_onnx.compression.prepare import prepare
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader, writer
 from cerwu_onnx.entropy.step import below

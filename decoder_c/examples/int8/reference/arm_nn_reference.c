@@ -56,6 +56,26 @@ static int32_t sum_of(const window *of, int32_t y, int32_t x, int32_t first, int
     return sum;
 }
 
+/* Every output of a convolution. With a multiplier, each input channel has so many outputs of its own (depthwise);
+ * with 0, all input channels add up. */
+static void convolve(const window *of, int32_t multiplier, const cmsis_nn_per_channel_quant_params *quant,
+                     const int32_t *bias, const cmsis_nn_dims *output_dims, int8_t *output)
+{
+    int32_t inputs = of->input_dims->c, size = of->filter_dims->h * of->filter_dims->w * inputs, y, x, o;
+
+    for (y = 0; y < output_dims->h; y++) {
+        for (x = 0; x < output_dims->w; x++) {
+            for (o = 0; o < output_dims->c; o++) {
+                int32_t sum = multiplier > 0 ? sum_of(of, y, x, o / multiplier, 1, o, output_dims->c)
+                                             : sum_of(of, y, x, 0, inputs, o * size, inputs);
+
+                sum = requantize(sum + (bias ? bias[o] : 0), quant->multiplier[o], quant->shift[o]);
+                *output++ = clamped(sum + of->output_offset, of->activation);
+            }
+        }
+    }
+}
+
 arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx, const cmsis_nn_conv_params *params,
                                             const cmsis_nn_per_channel_quant_params *quant,
                                             const cmsis_nn_dims *input_dims, const int8_t *input,
@@ -65,19 +85,9 @@ arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx, const c
 {
     window of = {params->input_offset, params->output_offset, params->stride, params->padding, params->dilation,
                  params->activation,   input,                 filter,         input_dims,      filter_dims};
-    int32_t size = filter_dims->h * filter_dims->w * input_dims->c, y, x, o;
 
     (void)ctx, (void)bias_dims;
-    for (y = 0; y < output_dims->h; y++) {
-        for (x = 0; x < output_dims->w; x++) {
-            for (o = 0; o < output_dims->c; o++) {
-                int32_t sum = sum_of(&of, y, x, 0, input_dims->c, o * size, input_dims->c) + (bias ? bias[o] : 0);
-
-                sum = requantize(sum, quant->multiplier[o], quant->shift[o]) + of.output_offset;
-                *output++ = clamped(sum, of.activation);
-            }
-        }
-    }
+    convolve(&of, 0, quant, bias, output_dims, output);
     return ARM_CMSIS_NN_SUCCESS;
 }
 
@@ -90,19 +100,9 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx, c
 {
     window of = {params->input_offset, params->output_offset, params->stride, params->padding, params->dilation,
                  params->activation,   input,                 filter,         input_dims,      filter_dims};
-    int32_t y, x, o;
 
     (void)ctx, (void)bias_dims;
-    for (y = 0; y < output_dims->h; y++) {
-        for (x = 0; x < output_dims->w; x++) {
-            for (o = 0; o < output_dims->c; o++) {
-                int32_t sum = sum_of(&of, y, x, o / params->ch_mult, 1, o, output_dims->c) + (bias ? bias[o] : 0);
-
-                sum = requantize(sum, quant->multiplier[o], quant->shift[o]) + of.output_offset;
-                *output++ = clamped(sum, of.activation);
-            }
-        }
-    }
+    convolve(&of, params->ch_mult, quant, bias, output_dims, output);
     return ARM_CMSIS_NN_SUCCESS;
 }
 
