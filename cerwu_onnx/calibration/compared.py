@@ -143,6 +143,17 @@ def squashed_values(model: onnx.ModelProto) -> set[str]:
     return found
 
 
+def joined_axes(model: onnx.ModelProto) -> dict[str, int]:
+    """The axis along which a value puts several computed ones side by side, by name."""
+    constants, found = constant_tensors(model), {}
+    for node in model.graph.node:
+        if node.op_type == "Concat" and len(set(node.input) - constants.keys()) > 1:
+            found[node.output[0]] = int(attributes_of(node)["axis"])
+        elif node.op_type in ("Identity", "Cast") and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
 def softmax_inputs(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
     """Logits of the model: values whose Softmax is an output; that output, and the axis of the classes, -1 if the last.
 

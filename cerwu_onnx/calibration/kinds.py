@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from cerwu_onnx.calibration.answer_rows import LEAST, column_axis, entropy_of, rows_along
 from cerwu_onnx.calibration.answers import Answer, Batches, Kind
-from cerwu_onnx.calibration.compared import class_scores, corrections, squashed_values
+from cerwu_onnx.calibration.compared import class_scores, corrections, joined_axes, squashed_values
 from cerwu_onnx.calibration.feeds import fits
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
@@ -51,7 +51,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         CalibrationError: no output holds numbers.
         UsageError: there is no such output or kind.
     """
-    scores, squashed = class_scores(model), squashed_values(model)
+    scores, squashed, joined = class_scores(model), squashed_values(model), joined_axes(model)
     corrected = {name: (output, None) for output, name in corrections(model).items()}
     given = wanted_kinds(wanted)
     known = {value.name for value in model.graph.output} | {""} | values.keys()
@@ -65,25 +65,33 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         kind = given.get(output, given.get(name, given.get("", "auto")))
         if kind == "auto" and name not in scores and _is_fed_back(values[name], model):
             kind = "mse"
-        found[name] = answer_of(values[name], kind, softmax_axis=axis, squashed=name in squashed)
+        found[name] = answer_of(
+            values[name], kind, softmax_axis=axis, squashed=name in squashed, joined=joined.get(name)
+        )
     return found
 
 
 def answer_of(
-    reference: Batches, wanted: str = "auto", *, softmax_axis: int | None = None, squashed: bool = False
+    reference: Batches,
+    wanted: str = "auto",
+    *,
+    softmax_axis: int | None = None,
+    squashed: bool = False,
+    joined: int | None = None,
 ) -> Answer:
     """Tell what an output answers by its values in the float model.
 
     "kl": rows along the last axis that are probabilities; or, along the last or the second axis, rows that look like
-    logits (:func:`_are_logits`). "binary": all values between 0 and 1, most of them near 0 or near 1, on both sides of
-    one half unless the model squashes them; or, if that is wanted, logits of decisions. "cosine": rows of unit length.
-    "mse": everything else.
+    logits (:func:`_are_logits`), unless the model puts them side by side: they may be logits and boxes. "binary": all
+    values between 0 and 1, most of them near 0 or near 1, on both sides of one half unless the model squashes them; or,
+    if that is wanted, logits of decisions. "cosine": rows of unit length. "mse": everything else.
 
     Args:
         reference: the output, one array per batch.
         wanted: a kind, for outputs that can be of it; or "auto".
         softmax_axis: along which a Softmax of the model reads these values; None if none does.
         squashed: a Sigmoid of the model gives these values.
+        joined: axis along which the model puts these values side by side; None if it does not.
     """
     arrays = [np.asarray(array) for array in reference if array.size]
     floats = all(np.issubdtype(array.dtype, np.floating) for array in arrays)
@@ -92,7 +100,7 @@ def answer_of(
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays if not np.isnan(array).any())
     if classes and wanted in ("auto", "kl"):
         logits = softmax_axis is not None
-        axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays)
+        axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays, joined)
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)
     if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays, squashed))):
@@ -154,10 +162,11 @@ def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
     return Answer("kl", axis, probabilities, 1.0, shares, many and 2 * most > len(rows)).temper(arrays, SURE)
 
 
-def _class_axis(arrays: Batches) -> int | None:
+def _class_axis(arrays: Batches, joined: int | None) -> int | None:
     """The axis along which logits lie: the last, or the second of more than three; None if along neither."""
     axes = (-1, 1) if all(array.ndim > 3 and array.shape[1] > 1 for array in arrays) else (-1,)
-    return next((axis for axis in axes if _are_logits(arrays, axis)), None)
+    apart = [axis for axis in axes if joined is None or axis % arrays[0].ndim != joined % arrays[0].ndim]
+    return next((axis for axis in apart if _are_logits(arrays, axis)), None)
 
 
 def _are_logits(arrays: Batches, axis: int) -> bool:

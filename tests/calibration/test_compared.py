@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import cerwu_onnx
+from cerwu_onnx.calibration import answers_of
 from cerwu_onnx.calibration.compared import class_scores, compared_values
 
 from ..models import build, normal, run, value
@@ -174,3 +175,22 @@ def test_the_default_keeps_corrections_of_values_that_vary_far_more(tmp_path: Pa
     (before,), (after,) = (run(each, fresh) for each in (model, cerwu_onnx.decompress(tmp_path / "m.cwb")))
     error = (after - before).std(axis=0) / (before - fresh["x"][:, -1:]).std(axis=0)
     assert error.max() < 0.15
+
+
+@pytest.mark.parametrize(("joined", "kind"), [(True, "mse"), (False, "kl")])
+def test_logits_and_boxes_side_by_side_are_numbers(joined: bool, kind: str) -> None:
+    """Their values alone look like logits, whose loss hardly sees an error of a box."""
+    logits, boxes = 4 * normal(24, 6, seed=1), 0.1 * normal(24, 4, seed=2)
+    logits -= logits.mean(axis=1, keepdims=True)
+    boxes -= boxes.mean(axis=1, keepdims=True)
+    apart = [NODE("MatMul", ["x", "w"], ["a"]), NODE("MatMul", ["x", "v"], ["b"])]
+    nodes = [*apart, NODE("Concat", ["a", "b"], ["c"], axis=-1), NODE("Identity", ["c"], ["y"])]
+    tensors = {"w": logits, "v": boxes}
+    if not joined:
+        nodes, tensors = [NODE("MatMul", ["x", "w"], ["y"])], {"w": np.concatenate([logits, boxes], axis=1)}
+    model = build(nodes, [value("x", ["N", 24])], [value("y", ["N", 10])], tensors)
+    outputs = {"y": run(model, {"x": normal(64, 24, seed=3)})}
+    answer = answers_of(outputs, model)["y"]
+    assert answer.kind == kind
+    assert len(answer.variance) == (10 if joined else 1)
+    assert answers_of(outputs, model, "kl")["y"].kind == "kl"
