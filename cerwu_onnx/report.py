@@ -185,7 +185,7 @@ class Fidelity:
         if self.same is None:
             error = f"{100 * max(1 - self.kept, 0.0) ** 0.5:.2g} %"
             return error, "of the output's standard deviation", f"on {samples}"
-        same = f"same answer on {100 * self.same:.1f} % by {samples}"
+        same = f"same answer on {100 * self.same:.1f} %, by {samples}"
         return f"{100 * self.kept:.1f} %", "of the float model's", same
 
     @property

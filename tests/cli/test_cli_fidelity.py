@@ -38,7 +38,7 @@ def samples(calib: Path) -> np.ndarray:
 
 
 ERROR = r"expected error +([\d.]+) % of the output's standard deviation, on 20 held-out samples"
-SCORE = r"expected score +([\d.]+) % of the float model's \(same answer on ([\d.]+) % by 20 held-out samples\)"
+SCORE = r"expected score +([\d.]+) % of the float model's \(same answer on ([\d.]+) %, by 20 held-out samples\)"
 
 
 @pytest.mark.parametrize(("kind", "line"), [("mse", ERROR), ("kl", SCORE)], ids=["error", "score"])

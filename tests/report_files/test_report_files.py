@@ -279,7 +279,7 @@ def test_what_is_expected_on_fresh_data_comes_first(page: Page) -> None:
 @pytest.mark.parametrize(
     ("kind", "same", "told"),
     [
-        ("kl", 0.98, "expected score: 99.2 % of the float model's (same answer on 98.0 % by 128 held-out samples)"),
+        ("kl", 0.98, "expected score: 99.2 % of the float model's (same answer on 98.0 %, by 128 held-out samples)"),
         ("mse", None, "expected error: 8.9 % of the output's standard deviation, on 128 held-out samples"),
     ],
 )
