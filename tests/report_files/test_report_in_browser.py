@@ -130,7 +130,10 @@ def test_it_fits_the_window_in_both_colours(page: Path, tab: Tab, width: int, da
     assert (light[0] < 0.2 and light[1] > 0.8) if dark else (light[0] > 0.8 and light[1] < 0.2)
     origin, *first = tab.evaluate("[...document.querySelectorAll('h1 ~ p')].slice(0, 4).map((e) => e.innerText)")
     assert re.fullmatch(rf"a_long.*\.onnx · cerwu-onnx {re.escape(__version__)} · \d{{4}}-\d\d-\d\d", origin)
-    assert first[:2] == ["Expected score: 99.1 % of the float model's", "same answer on 97.7 %, by 128 held-out samples"]
+    assert first[:2] == [
+        "Expected score: 99.1 % of the float model's",
+        "same answer on 97.7 %, by 128 held-out samples",
+    ]
     assert "bytes" in first[2]
     # No text is drawn over other text: of the page's own words, each is what lies at its centre.
     hidden = tab.evaluate(
