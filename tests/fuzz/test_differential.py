@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import onnx
 import pytest
 
 from cerwu_onnx.container import reader as container_reader
 from cerwu_onnx.errors import CorruptFileError
 
 from ..hostile import make
-from . import campaign, differential, reader, seeds, structure
+from . import campaign, differential, reader, seeds, structure, wire
 
 COUNT, SHARE = 2400, 12
 
@@ -120,3 +121,11 @@ if sys.stdin.buffer.read(1):
     assert table.total("mutants") == 9
     assert table.total("crash") == 3
     assert "mutant 3: AddressSanitizer: boom" in table.failures[0][0]
+
+
+def test_a_copied_message_is_another_one_even_where_it_no_longer_parses() -> None:
+    graph = wire.Message(onnx.GraphProto.DESCRIPTOR, [(1, 2, b"\xff")])  # a node that ends within a number
+    number, kind, twin = wire.copied((7, 2, graph))
+    assert (number, kind, twin) == (7, 2, graph)
+    twin.fields.clear()
+    assert graph.fields == [(1, 2, b"\xff")]

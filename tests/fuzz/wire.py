@@ -76,7 +76,7 @@ def parsed(content: bytes, kind: Any) -> Message:
 def copied(of: tuple[int, int, Any]) -> tuple[int, int, Any]:
     """A field with messages of its own."""
     number, wire, value = of
-    return number, wire, parsed(value.to_bytes(), value.kind) if isinstance(value, Message) else value
+    return number, wire, Message(value.kind, list(map(copied, value.fields))) if isinstance(value, Message) else value
 
 
 def messages(message: Message) -> Iterator[Message]:
