@@ -122,13 +122,17 @@ class Answer:
         return float(np.concatenate(parts).mean())
 
     def alike(self, reference: Batches) -> float:
-        """How many rows of equal weight would vary as much, in the column where they are fewest ("mse", "cosine")."""
+        """How many rows of equal weight would vary as much, in the column where they are fewest ("mse", "cosine").
+
+        Columns of which most values are the same do not count: behind a ReLU one value may be all that there is.
+        """
         if len({array.shape[1:] for array in reference if array.size}) != 1:
             return np.inf
         values = np.concatenate([np.asarray(array, np.float64) for array in reference if array.size])
         apart = self.losses(values, np.broadcast_to(values.mean(axis=0), values.shape))
         whole, square = apart.sum(axis=0), np.square(apart).sum(axis=0)
-        return float(np.min(whole[square > 0] ** 2 / square[square > 0], initial=np.inf))
+        varied = np.median(np.abs(apart - np.median(apart, axis=0)), axis=0) > 0
+        return float(np.min(whole[varied] ** 2 / square[varied], initial=np.inf))
 
     def temper(self, reference: Batches, entropy: float) -> Answer:
         """The same answer with a temperature that makes the mean entropy of the float model at least so large."""
