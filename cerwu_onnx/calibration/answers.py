@@ -138,10 +138,7 @@ class Answer:
         """The same answer with a temperature that makes the mean entropy of the float model at least so large."""
         if not self.chooses:
             return self
-        logs, weights = (
-            self._cold(reference),
-            np.concatenate([self.importance(array) for array in reference if array.size]),
-        )
+        logs, weights = self._cold(reference), self._importance(reference)
         some = np.isfinite(logs).any(axis=-1)
         logs, weights = logs[some], weights[some]
         most = min(entropy, 0.5 * float(np.log(logs.shape[-1])))

@@ -84,11 +84,10 @@ def quantize_walk(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
-            done_layer = checkpoints.layer(
-                layer,
-                partial(_layer, graph, layer, step.stats, cost, settings, base, descent, bounds=bounds),
-                keep=not layer.sites or any(stats.positions for stats in step.stats.values()),
-            )
+            quantized = partial(_layer, graph, layer, step.stats, cost, settings, base, descent, bounds=bounds)
+            keep = not layer.sites or any(stats.positions for stats in step.stats.values())
+            with blas_threads(layer.layout.cols):
+                done_layer = checkpoints.layer(layer, quantized, keep=keep)
             step.commit(done_layer.values)
             if descent is not None:
                 descent.commit(done_layer.values)
@@ -124,21 +123,7 @@ def _layer(
     bounds: bool,
 ) -> WalkedLayer:
     """Quantise a layer and its parameters, with its statistics among those found."""
-    with blas_threads(layer.layout.cols):
-        return _quantized(graph, layer, found[layer.weight], cost, settings, base, descent, bounds=bounds)
-
-
-def _quantized(
-    graph: Graph,
-    layer: Layer,
-    stats: PairStats,
-    cost: priced.Cost,
-    settings: Settings,
-    base: Base | None,
-    descent: Descent | None,
-    *,
-    bounds: bool,
-) -> WalkedLayer:
+    stats = found[layer.weight]
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     exact = {name: graph.array(name) for name in layer.parameters} if settings.float_params == "auto" else {}
 
