@@ -81,7 +81,13 @@ def main() -> None:
     group.add_argument("--column", choices=("now", "reference"), help="put the figures into docs/benchmarks/kl.json")
     group = parser.add_argument_group("peers")
     group.add_argument("--peers-python", default=sys.executable, help="interpreter that has NNCodec")
-    group.add_argument("--again", action="store_true", help="measure anew what docs/benchmarks/peers.json has")
+    group.add_argument(
+        "--again",
+        nargs="+",
+        default=(),
+        metavar="ROW",
+        help="measure these rows of peers.json anew: ours, nncodec-99",
+    )
     parser.add_argument(
         "--gigabytes", type=float, default=3.1, help="memory: size of the model, about 3 x that on disk"
     )

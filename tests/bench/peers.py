@@ -2,7 +2,7 @@
 
 Each tool makes each model small in a process of its own (``peer.py``), so that processor seconds and peak memory are
 its own; then the model that its user would run is scored on the test data. Rows go into ``docs/benchmarks/peers.json``
-as they come, so a run that was stopped goes on; ``--again`` measures everything anew. From there the same command
+as they come, so a run that was stopped goes on; ``--again ROW`` measures these rows anew. From there the same command
 writes ``docs/benchmarks/peers.md``, the table and the picture of the README.
 
 The peers' packages are no dependencies of this project. ``pip install onnxslim zstandard`` brings what Python lacks;
@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,22 @@ MORE = (Way("nncodec", "nncodec", -32), Way("ours-64", "ours", 64 << 10), Way("o
 """What takes longer, or needs another interpreter: measured when all models have the former."""
 
 
-def run(models: Sequence[BenchModel], console: Console, python: str, *, again: bool, saved: bool) -> None:
+def run(models: Sequence[BenchModel], console: Console, python: str, *, again: Collection[str], saved: bool) -> None:
     """Measure what is not in the file yet, and write the pages.
 
     Args:
         models: what to measure.
         console: where a line for each row goes.
         python: interpreter that has NNCodec.
-        again: measure everything anew.
+        again: keys of rows to measure anew.
         saved: measure nothing.
     """
-    if again:
-        RESULTS.unlink(missing_ok=True)
+    found = results()
+    for model in models:
+        rows = found["models"].get(model.name, {}).get("rows", {})
+        for key in rows.keys() & set(again):
+            del rows[key]
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     order = sorted(models, key=lambda model: model.calib.stat().st_size)  # those that take longest come last
     for ways in () if saved else (WAYS, MORE):
         for model in order:
