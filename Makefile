@@ -46,9 +46,10 @@ demo-web: $(TOOLS) ## show the demo of js/demo to a headless Chromium; print wha
 demo-cpp: $(TOOLS) ## classify with a sample model in C++: a session of onnxruntime from its .cwb file (docs/cpp.md)
 	@$(BIN)/python -m tests.cpp.demo
 
-# One BLAS thread: beside other work two of them wait for each other more than they compute.
+# Files of tests side by side, a gigabyte of memory each. One BLAS thread: beside other work two of them wait for each
+# other more than they compute.
 test: $(TOOLS) ## all tests, those of the C decoder included
-	@OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest
+	@OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(TOOLS) ## ruff (rules and format) and mypy --strict; clang-tidy and cppcheck on the C sources
 	@$(BIN)/ruff check .
