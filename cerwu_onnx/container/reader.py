@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,22 +16,15 @@ from cerwu_onnx import native
 from cerwu_onnx.container import deltas
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container.ahead import decode_all
+from cerwu_onnx.container.directory import Cursor, parse_directory
 from cerwu_onnx.container.packed import unpack
 from cerwu_onnx.container.payload import decode as decode_payload
 from cerwu_onnx.container.payload import exponents_of
-from cerwu_onnx.entropy import exponents
-from cerwu_onnx.entropy.step import BEYOND, LEAST, SHORT
 from cerwu_onnx.errors import BaseError, CorruptFileError
 from cerwu_onnx.jobs.inputs import content_of
 
 MAX_SECTION = {f.Kind.GRAPH: 2**31 - 1, f.Kind.METADATA: f.MAX_METADATA}
 """Largest content of packed sections: for the graph it is protobuf's own limit."""
-
-_SECTIONS = {
-    1: (f.Kind.GRAPH, f.Kind.METADATA, f.Kind.NAMES),
-    2: (f.Kind.GRAPH, f.Kind.METADATA, f.Kind.NAMES, f.Kind.BASE),
-}
-"""The critical sections of each version."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ class Container:
         content = self.section(f.Kind.GRAPH)
         if content is None or self.has_names:
             return content
-        cursor = _Cursor(content, "graph section")
+        cursor = Cursor(content, "graph section")
         for _ in self.tensors:
             cursor.name()
         return cursor.rest()
@@ -155,7 +146,7 @@ class Container:
         content = self.section(f.Kind.MARGINS)
         if content is None:
             return None
-        cursor = _Cursor(content, "margins section")
+        cursor = Cursor(content, "margins section")
         margins = {record.name: cursor.varint() for record in self.tensors if record.has_symbols}
         if cursor.left:
             raise CorruptFileError("margins section: more margins than coded tensors")
@@ -309,7 +300,7 @@ def parse(data: bytes, base: Container | None = None) -> Container:
         raise CorruptFileError("CRC mismatch of header and directory: the file is damaged")
     if count > f.MAX_RECORDS:
         raise CorruptFileError(f"the directory has {count} records, the format allows {f.MAX_RECORDS}")
-    records = _directory(directory, count, f.HEADER.size + directory_size, len(data), version)
+    records = parse_directory(directory, count, f.HEADER.size + directory_size, len(data), version)
     named = deltas.named_base(data, records)
     if named is not None:
         given = (None, ()) if base is None else (base.data, base.records)
@@ -321,38 +312,13 @@ def parse(data: bytes, base: Container | None = None) -> Container:
     return Container(data, _named(Container(data, records)))
 
 
-def _directory(directory: bytes, count: int, payloads: int, end: int, version: int) -> tuple[f.Record, ...]:
-    """Parse ``count`` records that must fill ``directory``, with payloads from byte ``payloads`` to ``end``."""
-    records: list[f.Record] = []
-    cursor = _Cursor(directory, "directory")
-    while len(records) < count:
-        record = _record(cursor, payloads, len(records), version)
-        if record.is_tensor:
-            if records and not records[-1].is_tensor:
-                raise CorruptFileError("directory: a tensor follows a section")
-        elif records and not records[-1].is_tensor and records[-1].kind >= record.kind:
-            raise CorruptFileError(
-                f"directory: section {record.kind} follows {records[-1].kind}: not in ascending order"
-            )
-        records.append(record)
-        payloads += record.size
-    if cursor.left or payloads != end:
-        raise CorruptFileError("directory: records or payloads do not fill the file exactly")
-    elements, most = f.coded_elements(records), f.most_elements(end)
-    if elements > most:
-        raise CorruptFileError(
-            f"directory: {elements} coded elements exceed {most}, the limit in a file of {end} bytes: do not trust it"
-        )
-    return tuple(records)
-
-
 def _named(container: Container) -> tuple[f.Record, ...]:
     """The records, with the names that the file gives its tensors, if it does."""
     where = f.Kind.NAMES if container.has_names else f.Kind.GRAPH
     content = container.section(where)
     if content is None:
         return container.records
-    cursor = _Cursor(content, f"{where.name.lower()} section")
+    cursor = Cursor(content, f"{where.name.lower()} section")
     names: set[str] = set()
     records = list(container.records)
     for index, record in enumerate(container.tensors):
@@ -366,106 +332,10 @@ def _named(container: Container) -> tuple[f.Record, ...]:
     return tuple(records)
 
 
-class _Cursor:
-    """Reads fields one after the other, and never past the end."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self.data = data
-        self.where = where
-        self.position = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes not yet read."""
-        return len(self.data) - self.position
-
-    def take(self, size: int) -> bytes:
-        if size > self.left:
-            raise CorruptFileError(f"{self.where}: cut short at byte {self.position}")
-        self.position += size
-        return self.data[self.position - size : self.position]
-
-    def rest(self) -> bytes:
-        return self.take(self.left)
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "little")
-
-    def varint(self) -> int:
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            if byte < 128:
-                if value >> 32 or (shift and not byte):
-                    break
-                return value
-        raise CorruptFileError(f"{self.where}: a number is not in its shortest form or exceeds 32 bits")
-
-    def name(self) -> str:
-        size = self.varint()
-        if not 1 <= size <= f.MAX_NAME:
-            raise CorruptFileError(f"{self.where}: a name of {size} bytes")
-        try:
-            name = self.take(size).decode()
-        except UnicodeDecodeError:
-            raise CorruptFileError(f"{self.where}: a name is not UTF-8") from None
-        if "\0" in name:
-            raise CorruptFileError(f"{self.where}: a name has a NUL byte")
-        return name
-
-
 def _nests(value: dict[str, Any] | list[Any], levels: int) -> bool:
     """Whether arrays and objects lie within each other in more levels."""
     items = value.values() if isinstance(value, dict) else value
     return not levels or any(_nests(item, levels - 1) for item in items if isinstance(item, (dict, list)))
-
-
-def _record(cursor: _Cursor, offset: int, index: int, version: int) -> f.Record:
-    """Parse record ``index``, whose payload starts at ``offset``."""
-    head = cursor.take(1)[0]
-    if head == f.Kind.UNCHANGED and version > 1:
-        return f.Record(f.Kind.UNCHANGED, offset, 0, 0, version=version)
-    stepped = head == f.EXPONENTS and version > 1
-    if stepped:
-        head = cursor.take(1)[0]
-        if head < f.CODED or head >> 3 & 7 < f.FIRST_STEPPED:
-            raise CorruptFileError(f"directory: exponents before a record of head {head}: the file is damaged")
-    size, crc = cursor.varint(), cursor.u32()
-    if head == f.Kind.CHANGED and version > 1:
-        reach = cursor.varint()
-        if reach > f.MAX_SYMBOL:
-            raise CorruptFileError(f"tensor '#{index}': largest change out of range")
-        return f.Record(f.Kind.CHANGED, offset, size, crc, reach=reach, version=version)
-    if f.Kind.GRAPH <= head < f.CODED:
-        if head not in _SECTIONS[version] and head < f.Kind.MARGINS:
-            raise CorruptFileError(f"directory: section {head} is unknown: update cerwu-onnx")
-        return f.Record(f.Kind(head), offset, size, crc, version=version)
-    name = f"#{index}"
-    shape = tuple(cursor.varint() for _ in range(head & 7))
-    if math.prod(dim for dim in shape if dim) > f.MAX_ELEMENTS:
-        raise CorruptFileError(f"tensor {name!r}: the elements of shape {shape} exceed {f.MAX_ELEMENTS}")
-    count = math.prod(shape)
-    if head < f.CODED:
-        element = f.ELEMENT_CODES[head >> 3]
-        if size != count * f.item_size(element):
-            raise CorruptFileError(f"tensor {name!r}: payload of {size} bytes for {count} elements")
-        return f.Record(f.Kind.RAW, offset, size, crc, element, shape, name, version=version)
-    form = f.FORMS[head >> 3 & 7]
-    if len(shape) < form.min_rank or not count:
-        raise CorruptFileError(f"tensor {name!r}: a coded tensor of this order cannot have the shape {shape}")
-    number = cursor.take(1)[0]
-    bits = SHORT + (number << 20) if number else cursor.u32()
-    reach = cursor.varint()
-    if not LEAST <= bits < BEYOND or reach > (f.MAX_INDEX if form.run else f.MAX_SYMBOL):
-        raise CorruptFileError(f"tensor {name!r}: step or largest symbol out of range")
-    kind = f.Kind.ADAPTIVE if head & f.CODER else f.Kind.ANS
-    step: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
-    if stepped and step < exponents.LEAST_STEP:
-        raise CorruptFileError(f"tensor {name!r}: a step of {step:g} is too small for exponents")
-    run = form.run_length(shape)
-    float32 = f.ElementType.FLOAT32
-    return f.Record(kind, offset, size, crc, float32, shape, name, step, reach, form.order, run, version, stepped)
 
 
 def _inflate(payload: bytes, most: int) -> bytes:

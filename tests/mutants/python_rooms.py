@@ -244,7 +244,7 @@ CONTAINER = [
         ("elements + record.count > BATCH:", "False:"),
     ),
     *bugs(
-        "cerwu_onnx/container/reader.py",
+        "cerwu_onnx/container/directory.py",
         "tests/container/test_container.py",
         ("if value >> 32 or (shift and not byte):", "if shift and not byte:"),
         ("records[-1].kind >= record.kind", "records[-1].kind > record.kind"),
