@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from cerwu_onnx.errors import CorruptFileError
+from cerwu_onnx.errors import CorruptFileError, ModelError
 
 FIELDS, FIELDS_PER_BYTE = 2**17, 32
 """Fields that a graph may have, and how many more for each byte of its section."""
@@ -17,10 +17,7 @@ NAMES, NAMES_PER_BYTE = 2**20, 1024
 """Bytes of names that references may stand for, and how many more for each byte of the section."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-"""Wire types of protobuf; the others are the ends of groups, which ONNX does not have."""
-
-_LEAST_FIELD = 2
-"""Bytes of the shortest field: a tag and a number, or no content. Of short models the fields need no count."""
+"""Wire types of protobuf; the others are the ends of groups, which ONNX does not have, and readers refuse."""
 
 _DEPTH = 100
 """Messages within each other that protobuf reads."""
@@ -37,31 +34,35 @@ def most_names(section: int) -> int:
 
 
 def fits(skeleton: bytes, names: int, section: int) -> bool:
-    """Whether a graph, whose references stand for so many bytes of names, may be a section of so many bytes."""
-    return _few_fields(skeleton, most_fields(section)) and names <= most_names(section)
+    """Whether a graph, whose references stand for so many bytes of names, may be a section of so many bytes.
+
+    Raises:
+        ModelError: it has a group, which no reader reads.
+    """
+    try:
+        fields = count_fields(skeleton, most_fields(section))
+    except CorruptFileError:
+        raise ModelError("the model has groups of protobuf, which ONNX does not have: export it again") from None
+    return fields <= most_fields(section) and names <= most_names(section)
 
 
 def check_fields(content: bytes, section: int) -> None:
     """Check how many fields the messages of a serialized model have, all together. No message is built.
 
     Raises:
-        CorruptFileError: they exceed the limit, or the bytes are no protobuf messages.
+        CorruptFileError: they exceed the limit, or the bytes are no protobuf messages of ONNX.
     """
-    if not _few_fields(content, most_fields(section)):
+    if count_fields(content, most_fields(section)) > most_fields(section):
         raise CorruptFileError(
             f"the graph section of {section} bytes has more than {most_fields(section)} fields: do not trust it"
         )
-
-
-def _few_fields(content: bytes, most: int) -> bool:
-    return len(content) <= _LEAST_FIELD * most or count_fields(content, most) <= most
 
 
 def count_fields(content: bytes, most: int) -> int:
     """The fields in all messages of a serialized model, repeated ones each time; not counted further beyond ``most``.
 
     Raises:
-        CorruptFileError: the bytes are no protobuf messages.
+        CorruptFileError: the bytes are no protobuf messages, or have groups.
     """
     count, at, end, inside = 0, 0, len(content), _messages(onnx.ModelProto.DESCRIPTOR)
     outer: list[tuple[int, Mapping[int, Any]]] = []

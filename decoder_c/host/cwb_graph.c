@@ -207,6 +207,7 @@ int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t se
     size_t constant_count = 0, i;
     cwb_texts strings;
     cwb_constant *constants;
+    cwb_field *producer;
     int error = cwb_tree_read(tree, data, size, (UINT64_C(1) << 17) + UINT64_C(32) * section);
 
     if (error != CWB_OK) {
@@ -222,6 +223,9 @@ int cwb_graph_read(cwb_tree *tree, const uint8_t *data, size_t size, uint32_t se
         return error;
     }
     error = cwb_restore_names(tree, constants, constant_count, &strings, (UINT64_C(1) << 20) + UINT64_C(1024) * section);
+    producer = &tree->fields[cwb_tree_find(tree, 0, CWB_PRODUCER, 0)];
+    producer->data = (const uint8_t *)"cerwu-onnx";
+    producer->size = strlen("cerwu-onnx");
     for (i = 0; i < members->count && error == CWB_OK; i++) {
         members->list[i].info.is_read = !members->list[i].is_initializer || tree->fields[members->list[i].place].more;
     }

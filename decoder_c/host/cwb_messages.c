@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VARINT, FIXED64, DELIMITED, FIXED32 = 5, DEEPEST = 100, NUMBERS = 27, NAME = 1, PRODUCER = 2, GRAPH_NAME = 2 };
+enum { VARINT, FIXED64, DELIMITED, FIXED32 = 5, DEEPEST = 100, NUMBERS = 27, NAME = 1, GRAPH_NAME = 2 };
 
 #define MANY_FIELDS UINT32_C(0x2000000) /* of 40 bytes, so that they fit 32-bit memory */
 #define LARGE_BLOCK 4096
@@ -91,7 +91,7 @@ static const uint8_t *read_varint(const uint8_t *p, const uint8_t *end, uint32_t
 
         *value |= (byte & 127) << 7 * i;
         if (byte < 128) {
-            return i == 9 && byte > 1 ? NULL : p;
+            return p; /* bits beyond 64 are lost, as in protobuf */
         }
     }
     return NULL;
@@ -144,6 +144,18 @@ typedef struct {
     uint64_t left;                           /* fields that may follow */
 } reading;
 
+/* Takes fields out of the model, as another one of their oneof, or of that of their message, has replaced them. */
+static void replace(cwb_tree *tree, uint32_t first, uint32_t count)
+{
+    uint32_t i;
+
+    for (i = first; i < first + count; i++) {
+        cwb_field *field = &tree->fields[i];
+
+        field->number = field->kind != CWB_NO_MESSAGE && field->number != CWB_DROPPED ? CWB_REPLACED : CWB_DROPPED;
+    }
+}
+
 /* Replaces what a message has of this field, or adds to it; `head` is what it has. */
 static int read_again(cwb_tree *tree, uint32_t message, reading *r, uint8_t number, const uint8_t *data, size_t size)
 {
@@ -175,7 +187,7 @@ static int read_known(cwb_tree *tree, uint32_t message, reading *r, const schema
     }
     for (other = 1; entry->type & EITHER && other < NUMBERS; other++) {
         if (r->heads[other] > 0 && tree->fields[r->heads[other]].type & EITHER) {
-            tree->fields[r->heads[other]].number = CWB_DROPPED;
+            replace(tree, r->heads[other], 1);
             r->heads[other] = 0;
         }
     }
@@ -259,7 +271,7 @@ static const uint8_t *read_field(cwb_tree *tree, uint32_t message, reading *r, c
     return *error == CWB_OK ? p : NULL;
 }
 
-/* Gives a message a text that it should have. */
+/* Gives a message a text that it should have, if that is absent or empty. */
 static int complete(cwb_tree *tree, uint32_t message, const reading *r, uint8_t number, const char *text)
 {
     uint32_t place = r->heads[number];
@@ -267,10 +279,13 @@ static int complete(cwb_tree *tree, uint32_t message, const reading *r, uint8_t 
     if (place == 0) {
         return cwb_tree_add(tree, message, number, text, strlen(text)) > 0 ? CWB_OK : CWB_ONNX_ERR_MEMORY;
     }
-    tree->fields[place].data = (const uint8_t *)text;
-    tree->fields[place].size = strlen(text);
+    if (tree->fields[place].size == 0) {
+        tree->fields[place].data = (const uint8_t *)text;
+        tree->fields[place].size = strlen(text);
+    }
     return CWB_OK;
 }
+
 
 static int read_message(cwb_tree *tree, uint32_t message, uint64_t *left)
 {
@@ -294,9 +309,9 @@ static int read_message(cwb_tree *tree, uint32_t message, uint64_t *left)
     } while (piece > 0);
     *left = r.left;
     if (kind == CWB_MODEL) {
-        return complete(tree, message, &r, PRODUCER, "cerwu-onnx");
+        return complete(tree, message, &r, CWB_PRODUCER, "");
     }
-    if (kind == CWB_GRAPH_PROTO && (r.heads[GRAPH_NAME] == 0 || tree->fields[r.heads[GRAPH_NAME]].size == 0)) {
+    if (kind == CWB_GRAPH_PROTO) {
         return complete(tree, message, &r, GRAPH_NAME, "graph");
     }
     if (kind == CWB_VALUE_INFO && r.heads[NAME] == 0) {
@@ -328,6 +343,9 @@ int cwb_tree_read(cwb_tree *tree, const uint8_t *data, size_t size, uint64_t mos
     for (i = 0; i < tree->count && error == CWB_OK; i++) {
         if (tree->fields[i].kind != CWB_NO_MESSAGE && tree->fields[i].number != CWB_DROPPED) {
             error = read_message(tree, i, &most);
+            if (error == CWB_OK && tree->fields[i].number == CWB_REPLACED) {
+                replace(tree, tree->fields[i].first, tree->fields[i].count);
+            }
         }
     }
     return error;

@@ -15,6 +15,7 @@ enum { CWB_ATTRIBUTE, CWB_VALUE_INFO, CWB_NODE, CWB_MODEL, CWB_GRAPH_PROTO, CWB_
 
 /* Numbers of fields that are none of ONNX, and the kind of what is no message. */
 enum {
+    CWB_REPLACED = 254, /* a message that is read, as it must be sound, but is not part of the model */
     CWB_DROPPED = 0, /* not written: it was replaced, or is to come, or is a further piece of a message */
     CWB_UNKNOWN = 255,
     CWB_NO_MESSAGE = 255
@@ -28,11 +29,13 @@ typedef struct {
     uint32_t first;      /* of a message: its fields */
     uint32_t count;
     uint32_t more;       /* of a message: a further piece of its content, or 0; else free for who reads names */
-    uint8_t number;      /* or CWB_DROPPED, CWB_UNKNOWN */
+    uint8_t number;      /* or CWB_DROPPED, CWB_REPLACED, CWB_UNKNOWN */
     uint8_t type;        /* see cwb_schema.h */
     uint8_t kind;        /* of a message, or CWB_NO_MESSAGE */
     uint8_t depth;       /* messages around it */
 } cwb_field;
+
+enum { CWB_PRODUCER = 2 }; /* the ModelProto's field for the name of the program that wrote it */
 
 typedef struct cwb_block cwb_block;
 
@@ -54,7 +57,7 @@ const char *cwb_tree_copy(cwb_tree *tree, const uint8_t *text, size_t size);
 void cwb_tree_free(cwb_tree *tree);
 
 /* Reads a model of at most `most` fields: CWB_ONNX_ERR_MODEL, _LIMIT, _MEMORY. Graphs without a name get one, and the model a
- * producer. */
+ * field CWB_PRODUCER, as it was read: who makes names has to know it. */
 int cwb_tree_read(cwb_tree *tree, const uint8_t *data, size_t size, uint64_t most);
 
 /* Appends a field to a message: the fields of one must be appended one after the other. Its place in the tree, or 0 if memory is

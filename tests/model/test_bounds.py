@@ -111,6 +111,14 @@ def test_a_model_of_endless_names_is_refused_when_it_is_written() -> None:
         coded(model)
 
 
+def test_a_model_with_a_group_is_refused_when_it_is_written() -> None:
+    """No reader would read it."""
+    model = conv_net()
+    model.graph.node[0].MergeFromString(b"\xc3\xb8\x02\xc4\xb8\x02")
+    with pytest.raises(ModelError, match="groups of protobuf"):
+        coded(model)
+
+
 @pytest.mark.parametrize("reference", ["00", "01", "1" * 10, "+" + "1" * 10, "x", "-x", "1x"])
 def test_references_have_one_form(reference: str) -> None:
     model = build([helper.make_node("Relu", [reference], ["1"])], [value("x")], [value("y")], {})
