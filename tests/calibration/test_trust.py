@@ -65,6 +65,14 @@ def test_samples_within_feeds_are_told_apart() -> None:
     assert doubts(PLAIN, [{"x": normal(1, 6, seed=seed)} for seed in range(FEW)]) == Doubts()
 
 
+def test_series_beside_their_initial_state_are_samples() -> None:
+    """Each feed is one series: 64 windows were enough to look at, and that was a single feed."""
+    node = helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["z", "s"], ["y"])
+    model = build([*node], [value("x", ["T", 6]), value("s", [1, 4])], [value("y", ["T", 4])], {"w": normal(6, 4)})
+    series = [{"x": normal(100, 6, seed=seed), "s": np.zeros((1, 4), np.float32)} for seed in range(FEW)]
+    assert doubts(model, series) == Doubts()
+
+
 def test_samples_differ_in_any_input() -> None:
     nodes = [helper.make_node("Add", ["x", "z"], ["y"])]
     model = build(nodes, [value("x", ["N", 6]), value("z", ["N", 6])], [value("y", ["N", 6])], {})
