@@ -206,6 +206,18 @@ class Answer:
         costs = [(p.max(axis=-1) - p[index, chosen]) / stretch**2 for stretch, chosen in tried]
         return np.where(finite, weights * np.mean(costs, axis=0), np.inf)
 
+    def counted(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> tuple[Float64Array, Float64Array]:
+        """What :meth:`changed` and :meth:`lost` are by these errors alone, as large as they are, ``(rows,)`` each.
+
+        The mean over many stretches and both signs is steadier, but too small where errors make answers less sure
+        rather than turn them either way, or are large for a few rows.
+        """
+        x, finite, tried = self._tried(reference, quantized)
+        p, index, chosen = self._calibrated(x), np.arange(len(x)), tried[0][1]
+        changed = (chosen != x.argmax(axis=-1)).astype(np.float64)
+        cost = changed if self.found else p.max(axis=-1) - p[index, chosen]
+        return np.where(finite, changed, np.inf), np.where(finite, self.importance(reference) * cost, np.inf)
+
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
         weights = self.importance(reference)
