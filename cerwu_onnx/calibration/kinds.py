@@ -99,7 +99,7 @@ def answer_of(
     probabilities = classes and _are_probabilities(arrays)
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays if not np.isnan(array).any())
     if classes and wanted in ("auto", "kl"):
-        logits = softmax_axis is not None
+        logits = softmax_axis is not None and not probabilities  # which an ArgMax may read, too
         axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays, joined)
         if axis is not None:
             return _classes(arrays, axis, probabilities=probabilities and not logits)

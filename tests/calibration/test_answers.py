@@ -428,6 +428,26 @@ def test_a_sigmoid_decides_even_if_all_its_answers_are_no() -> None:
         assert answers_of(low, model)["y"].kind == kind
 
 
+def test_probabilities_of_which_an_argmax_takes_the_largest_are_no_logits() -> None:
+    """Two-class networks of scikit-learn gave 1 - p and p, whose softmax is never sure: 96 % was kept for 99 % said."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["p"]),
+        helper.make_node("Sub", ["one", "p"], ["q"]),
+        helper.make_node("Concat", ["q", "p"], ["both"], axis=1),
+        helper.make_node("ArgMax", ["both"], ["label"], axis=1),
+    ]
+    tensors = {"w": normal(3, 1), "one": np.ones((1, 1), np.float32)}
+    label = value("label", ["N", 1], onnx.TensorProto.INT64)
+    model = build(nodes, [value("x", ["N", 3])], [label], tensors)
+    assert compared_values(model) == ["both"]
+    p = expit(9 * normal(60, 1))
+    found = answers_of({"both": [np.concatenate([1 - p, p], axis=1)]}, model)["both"]
+    assert (found.kind, found.axis, found.probabilities) == ("kl", -1, True)
+    logits = np.concatenate([normal(60, 1), normal(60, 1, seed=1)], axis=1)
+    assert not answers_of({"both": [logits]}, model)["both"].probabilities
+
+
 def test_who_names_an_output_means_what_takes_its_place() -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
     model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])], {"w": normal(4, 4)})
