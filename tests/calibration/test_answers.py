@@ -448,6 +448,36 @@ def test_probabilities_of_which_an_argmax_takes_the_largest_are_no_logits() -> N
     assert not answers_of({"both": [logits]}, model)["both"].probabilities
 
 
+def one_sample(batch: int | str, shape: list[int | str]) -> onnx.ModelProto:
+    """A model of one input, whose output has a shape of its own."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    return build(nodes, [value("x", [batch, "T", 3])], [value("y", shape)], {"w": normal(3, 4)})
+
+
+def test_positions_along_the_first_axis_are_those_of_one_sample() -> None:
+    """Letters of a line, most of them none: of a model that takes one line at a time they were taken for lines."""
+    letters = np.where(np.arange(64 * 20) % 10 > 0, 0, 1 + np.arange(64 * 20) % 99)
+    logits = normal(64 * 20, 100) + 12 * np.eye(100, dtype=np.float32)[letters]
+    lines = [*logits.reshape(64, 20, 1, 100)]
+    found = answers_of({"y": lines}, one_sample(1, ["T", 1, 100]))["y"]
+    assert (found.kind, found.found) == ("kl", True)
+    assert found.shares is not None
+    assert found.shares[0] < found.shares[1]
+    assert answers_of({"y": lines}, one_sample("N", ["T", 1, 100]))["y"].kind == "mse", "as well 1,280 samples"
+
+
+@pytest.mark.parametrize("shape", [(40, 2), (2, 40), (2, 40, 50), (80,)])
+def test_a_grid_along_the_first_axis_is_no_variation_between_samples(shape: tuple[int, ...]) -> None:
+    """Boxes of a detector that takes one image at a time, without an axis of images."""
+    where = 10 * np.arange(np.prod(shape)).reshape(shape)
+    boxes = [(where + normal(*shape, seed=seed)).astype(np.float32) for seed in range(50)]
+    found = answers_of({"y": boxes}, one_sample(1, [*shape]))["y"]
+    assert found.kind == "mse"
+    np.testing.assert_allclose(found.variance, 1, rtol=0.5)
+    halved = found.losses(boxes[0], boxes[0] + np.float32(0.5))
+    np.testing.assert_allclose(halved.mean(), 0.25, rtol=0.3)
+
+
 def test_who_names_an_output_means_what_takes_its_place() -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Add", ["x", "z"], ["y"])]
     model = build(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])], {"w": normal(4, 4)})
