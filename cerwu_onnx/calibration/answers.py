@@ -105,7 +105,7 @@ class Answer:
         with np.errstate(invalid="ignore"):
             error = np.square(x - y)
         if len(self.variance) == 1:
-            error = error.reshape(len(wide), -1).mean(axis=1, keepdims=True) if error.size else error.reshape(0, 1)
+            error = error.reshape(len(x), -1).mean(axis=1, keepdims=True) if error.size else error.reshape(0, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.where(error == 0, 0.0, error / self.variance)
         return np.where(np.isnan(found), np.inf, found)
@@ -128,7 +128,7 @@ class Answer:
         """
         if len({array.shape[1:] for array in reference if array.size}) != 1:
             return np.inf
-        values = np.concatenate([np.asarray(array, np.float64) for array in reference if array.size])
+        values = np.concatenate([np.atleast_1d(np.asarray(array, np.float64)) for array in reference if array.size])
         apart = self.losses(values, np.broadcast_to(values.mean(axis=0), values.shape))
         whole, square = apart.sum(axis=0), np.square(apart).sum(axis=0)
         varied = np.median(np.abs(apart - np.median(apart, axis=0)), axis=0) > 0

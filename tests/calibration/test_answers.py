@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from onnx import helper
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
+import cerwu_onnx
 from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
 from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
 from cerwu_onnx.calibration.kinds import SURE
@@ -476,6 +479,29 @@ def test_a_grid_along_the_first_axis_is_no_variation_between_samples(shape: tupl
     np.testing.assert_allclose(found.variance, 1, rtol=0.5)
     halved = found.losses(boxes[0], boxes[0] + np.float32(0.5))
     np.testing.assert_allclose(halved.mean(), 0.25, rtol=0.3)
+
+
+def test_a_model_may_give_a_number_without_an_axis(tmp_path: Path) -> None:
+    """A score of speech quality ends in a Squeeze, and takes one clip at a time: that ended in exit code 70."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["z"]),
+        helper.make_node("Squeeze", ["z"], ["y"]),
+    ]
+    tensors = {"w": normal(20, 64, seed=1), "v": normal(64, 1, seed=2)}
+    model = build(nodes, [value("x", ["N", 20])], [value("y", [])], tensors)
+    onnx.save(model, tmp_path / "m.onnx")
+    data = normal(96, 20)
+    report = cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib={"x": data})
+    assert report.fidelity is not None
+    assert not report.warnings
+    fresh = normal(400, 20, seed=3)
+    x, y = (
+        np.array([session.run(None, {"x": row[None]})[0] for row in fresh])
+        for session in (ort.InferenceSession(model.SerializeToString()), cerwu_onnx.load_session(tmp_path / "m.cwb"))
+    )
+    assert 1e-4 < np.square(x - y).mean() / x.var() < 0.02
 
 
 def test_who_names_an_output_means_what_takes_its_place() -> None:
