@@ -184,7 +184,8 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
 
     Cross-entropy does not see what all logits of a row have in common, so a trained model's rows vary in it less than
     in anything else. They have positive and negative values, and their softmax is far from uniform. If samples have one
-    row of many classes each, it also differs between samples, as that of an embedding hardly does.
+    row of many classes each, it also differs between samples, as that of an embedding hardly does. Rows of many classes
+    at many positions may vary in what they have in common as independent values do: language models did.
     """
     rows = np.concatenate([rows_along(np.asarray(array, np.float64), axis) for array in arrays])
     if np.isnan(rows).any() or (rows == np.inf).any():
@@ -198,9 +199,11 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
     apart = float(rows.var(axis=0).mean())
     common, classes = float(rows.mean(axis=-1).var()), rows.shape[-1]
     share, alike = _COMMON
-    if classes <= COLUMNS:
-        return common <= share * apart and (classes < 3 or common * classes <= alike * apart)
-    return common <= share * apart and (len(rows) > samples or _differs(rows) >= _TELLING)
+    if common > share * apart:
+        return False
+    if classes > COLUMNS and len(rows) > samples:
+        return True
+    return (classes < 3 or common * classes <= alike * apart) and (classes <= COLUMNS or _differs(rows) >= _TELLING)
 
 
 def _told(rows: Float64Array) -> float:

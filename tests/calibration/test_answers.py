@@ -66,7 +66,8 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("mse", [normal(6)], id="no second axis"),
         pytest.param("mse", [np.arange(6).reshape(2, 3)], id="integers"),
         pytest.param("mse", [4 * (normal(1, 96) + 0.3 * normal(200, 96, seed=1))], id="an embedding"),
-        pytest.param("kl", [4 * normal(200, 96)], id="logits of many classes"),
+        pytest.param("mse", [4 * normal(200, 96)], id="an embedding whose largest value differs"),
+        pytest.param("kl", [logits(200, 96)], id="logits of many classes"),
         pytest.param("cosine", [(z := normal(9, 32)) / np.linalg.norm(z, axis=1, keepdims=True)], id="directions"),
     ],
 )
