@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from cerwu_onnx.calibration.source import Array, Feed, Source, evenly
+from cerwu_onnx.calibration.source import TOGETHER, Array, Feed, Source, evenly
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.types import Float64Array
 
@@ -16,9 +16,6 @@ BLOCK = 32
 
 BLOCKS = 8
 """So many blocks at least, if there are enough samples."""
-
-TOGETHER = 8
-"""Where a half takes some of its samples only, it takes so many in a row: they may be sorted."""
 
 NOISE = 0.2
 """Standard deviation of the noise on an input, relative to that of the input."""

@@ -27,6 +27,10 @@ Feed: TypeAlias = dict[str, Array]
 CalibrationSpec: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Callable[[], Iterable[Any]] | Iterable[Any]"
 
 
+TOGETHER = 8
+"""Where some of the samples are taken only, so many in a row are: they may be sorted."""
+
+
 class Source(Protocol):
     """A set of calibration feeds that can be read batch by batch."""
 
@@ -259,4 +263,4 @@ class OneReader:
         return self._source.count(feed)
 
 
-__all__ = ["CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]
+__all__ = ["TOGETHER", "CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]
