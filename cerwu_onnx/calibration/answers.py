@@ -105,7 +105,7 @@ class Answer:
         with np.errstate(invalid="ignore"):
             error = np.square(x - y)
         if len(self.variance) == 1:
-            error = error.reshape(len(wide), -1).mean(axis=1, keepdims=True) if error.size else error.reshape(0, 1)
+            error = error.reshape(len(x), -1).mean(axis=1, keepdims=True) if error.size else error.reshape(0, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.where(error == 0, 0.0, error / self.variance)
         return np.where(np.isnan(found), np.inf, found)
@@ -128,7 +128,7 @@ class Answer:
         """
         if len({array.shape[1:] for array in reference if array.size}) != 1:
             return np.inf
-        values = np.concatenate([np.asarray(array, np.float64) for array in reference if array.size])
+        values = np.concatenate([np.atleast_1d(np.asarray(array, np.float64)) for array in reference if array.size])
         apart = self.losses(values, np.broadcast_to(values.mean(axis=0), values.shape))
         whole, square = apart.sum(axis=0), np.square(apart).sum(axis=0)
         varied = np.median(np.abs(apart - np.median(apart, axis=0)), axis=0) > 0
@@ -205,6 +205,18 @@ class Answer:
         p, index = self._calibrated(x), np.arange(len(x))
         costs = [(p.max(axis=-1) - p[index, chosen]) / stretch**2 for stretch, chosen in tried]
         return np.where(finite, weights * np.mean(costs, axis=0), np.inf)
+
+    def counted(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> tuple[Float64Array, Float64Array]:
+        """What :meth:`changed` and :meth:`lost` are by these errors alone, as large as they are, ``(rows,)`` each.
+
+        The mean over many stretches and both signs is steadier, but too small where errors make answers less sure
+        rather than turn them either way, or are large for a few rows.
+        """
+        x, finite, tried = self._tried(reference, quantized)
+        p, index, chosen = self._calibrated(x), np.arange(len(x)), tried[0][1]
+        changed = (chosen != x.argmax(axis=-1)).astype(np.float64)
+        cost = changed if self.found else p.max(axis=-1) - p[index, chosen]
+        return np.where(finite, changed, np.inf), np.where(finite, self.importance(reference) * cost, np.inf)
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""

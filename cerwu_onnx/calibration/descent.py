@@ -22,7 +22,7 @@ from cerwu_onnx.calibration.collect import Feed, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.fisher import TEMPERATURE, layer_node
 from cerwu_onnx.calibration.kinds import answers_of
-from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, first_feeds, with_inputs
+from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, some_feeds, with_inputs
 from cerwu_onnx.calibration.source import Source
 from cerwu_onnx.calibration.stacks import beside_columns
 from cerwu_onnx.errors import CalibrationError, ModelError
@@ -50,7 +50,7 @@ class Descent:
 
     Args:
         graph: the analysed model.
-        source: where the feeds come from; the first samples are taken.
+        source: where the feeds come from; samples are taken from everywhere.
         kind: kinds of outputs, as for :func:`~cerwu_onnx.calibration.kinds.answers_of`.
 
     Raises:
@@ -62,7 +62,7 @@ class Descent:
         self._graph = graph
         self._values: dict[str, FloatArray] = {}
         samples, fits = affordable(graph, source, min(SAMPLES, source.samples or SAMPLES))
-        self._feeds = first_feeds(source, samples, max(1, min(BATCH, fits, samples // 2)))
+        self._feeds = some_feeds(source, samples, max(1, min(BATCH, fits, samples // 2)))
         names = compared_values(graph.model)
         session = open_session(graph.model, names)
         runs = [run_session(session, names, feed) for feed in self._feeds]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import numpy as np
 
-from cerwu_onnx.calibration.source import Feed, Source, evenly
+from cerwu_onnx.calibration.source import TOGETHER, Array, Feed, Source, evenly
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.types import Float64Array
 
@@ -16,9 +16,6 @@ BLOCK = 32
 
 BLOCKS = 8
 """So many blocks at least, if there are enough samples."""
-
-TOGETHER = 8
-"""Where a half takes some of its samples only, it takes so many in a row: they may be sorted."""
 
 NOISE = 0.2
 """Standard deviation of the noise on an input, relative to that of the input."""
@@ -95,11 +92,13 @@ class Noisy:
     Args:
         source: the samples.
         natural: noise in the directions in which samples differ: the difference of two samples; otherwise white noise.
-        size: standard deviation of the noise, relative to that of the input.
+        size: standard deviation of the noise, relative to that of the input, or of the column in an input of two axes:
+            features need not be of one scale.
     """
 
     def __init__(self, source: Source, *, natural: bool, size: float = NOISE) -> None:
         self._source, self._natural, self._size = source, natural, size
+        self._columns = {} if natural else _deviations(source)
         self.samples = source.samples
 
     def first(self) -> Feed:
@@ -111,7 +110,7 @@ class Noisy:
         random = np.random.default_rng(0)
         last: Feed = {}
         for feed in self._source.batches(size):
-            noise = _differences(feed, last, random) if self._natural else _white(feed, random)
+            noise = _differences(feed, last, random) if self._natural else _white(feed, self._columns, random)
             yield {
                 name: (value + self._size * noise[name]).astype(value.dtype) if name in noise else value
                 for name, value in feed.items()
@@ -123,11 +122,22 @@ class Noisy:
         return self._source.count(feed)
 
 
-def _white(feed: Feed, random: np.random.Generator) -> dict[str, Float64Array]:
-    """White noise for inputs of floating-point numbers, with their standard deviations."""
+def _deviations(source: Source) -> dict[str, Float64Array]:
+    """Standard deviations of the columns of inputs that are tables of numbers, by name."""
+    tables: dict[str, list[Array]] = {}
+    for feed in source.batches(BLOCK):
+        for name, value in feed.items():
+            if (table := np.asarray(value)).ndim == 2 and table.dtype.kind == "f":
+                tables.setdefault(name, []).append(np.array(table))
+    alike = {name: rows for name, rows in tables.items() if len({table.shape[1] for table in rows}) == 1}
+    return {name: np.concatenate(rows).std(axis=0, dtype=np.float64) for name, rows in alike.items()}
+
+
+def _white(feed: Feed, columns: Mapping[str, Float64Array], random: np.random.Generator) -> dict[str, Float64Array]:
+    """White noise for inputs of floating-point numbers, with their standard deviations, or those of their columns."""
     values = {name: np.asarray(value) for name, value in feed.items()}
     return {
-        name: float(value.std(dtype=np.float64)) * random.normal(size=value.shape)
+        name: columns.get(name, value.std(dtype=np.float64)) * random.normal(size=value.shape)
         for name, value in values.items()
         if value.dtype.kind == "f" and value.size
     }

@@ -53,7 +53,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
     """
     scores, squashed, joined = class_scores(model), squashed_values(model), joined_axes(model)
     corrected = {name: (output, None) for output, name in corrections(model).items()}
-    given = wanted_kinds(wanted)
+    given, alone = wanted_kinds(wanted), _takes_one_sample(model)
     known = {value.name for value in model.graph.output} | {""} | values.keys()
     for name in given.keys() - known:
         raise UsageError(
@@ -66,7 +66,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         if kind == "auto" and name not in scores and _is_fed_back(values[name], model):
             kind = "mse"
         found[name] = answer_of(
-            values[name], kind, softmax_axis=axis, squashed=name in squashed, joined=joined.get(name)
+            values[name], kind, softmax_axis=axis, squashed=name in squashed, joined=joined.get(name), alone=alone
         )
     return found
 
@@ -78,6 +78,7 @@ def answer_of(
     softmax_axis: int | None = None,
     squashed: bool = False,
     joined: int | None = None,
+    alone: bool = False,
 ) -> Answer:
     """Tell what an output answers by its values in the float model.
 
@@ -92,24 +93,28 @@ def answer_of(
         softmax_axis: along which a Softmax of the model reads these values; None if none does.
         squashed: a Sigmoid of the model gives these values.
         joined: axis along which the model puts these values side by side; None if it does not.
+        alone: each batch is of one sample, whose positions may lie along the first axis.
     """
     arrays = [np.asarray(array) for array in reference if array.size]
+    samples = len(arrays) if alone else sum(len(array) for array in arrays if array.ndim)
     floats = all(np.issubdtype(array.dtype, np.floating) for array in arrays)
     classes = floats and all(array.ndim > 1 and array.shape[-1] > 1 for array in arrays)
     probabilities = classes and _are_probabilities(arrays)
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays if not np.isnan(array).any())
     if classes and wanted in ("auto", "kl"):
-        logits = softmax_axis is not None
-        axis = softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays, joined)
+        logits = softmax_axis is not None and not probabilities  # which an ArgMax may read, too
+        axis = (
+            softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays, joined, samples)
+        )
         if axis is not None:
-            return _classes(arrays, axis, probabilities=probabilities and not logits)
+            return _classes(arrays, axis, samples, probabilities=probabilities and not logits)
     if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays, squashed))):
         return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True).temper(
             arrays, SURE
         )
     directions = wanted == "cosine" or (wanted == "auto" and _are_directions(arrays))
     kind: Kind = "cosine" if classes and directions else "mse"
-    return Answer(kind, variance=_variance(arrays, kind))
+    return Answer(kind, variance=_variance(arrays, kind, alone=alone))
 
 
 def comparable(outputs: Mapping[str, Batches]) -> list[str]:
@@ -141,7 +146,12 @@ def _are_probabilities(arrays: Batches) -> bool:
     )
 
 
-def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
+def _takes_one_sample(model: onnx.ModelProto) -> bool:
+    """Whether the model fixes the first axis of its first input, that of samples, to 1."""
+    return any((info.shape or ())[:1] == (1,) for info in model_inputs(model)[:1])
+
+
+def _classes(arrays: Batches, axis: int, samples: int, *, probabilities: bool) -> Answer:
     """Classes along an axis: those of samples, or those at many positions.
 
     At many positions each class counts alike, as far as it is not too rare. Of samples none counts more than all others
@@ -151,7 +161,7 @@ def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
     if not len(rows):
         return Answer("kl", axis, probabilities)
     counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
-    many, most, shares = len(rows) > sum(len(array) for array in arrays), int(counts.max()), None
+    many, most, shares = len(rows) > samples, int(counts.max()), None
     if many:
         shares = 1 / np.maximum(counts, RARE)
     elif 2 * most > len(rows) > most:
@@ -162,19 +172,20 @@ def _classes(arrays: Batches, axis: int, *, probabilities: bool) -> Answer:
     return Answer("kl", axis, probabilities, 1.0, shares, many and 2 * most > len(rows)).temper(arrays, SURE)
 
 
-def _class_axis(arrays: Batches, joined: int | None) -> int | None:
+def _class_axis(arrays: Batches, joined: int | None, samples: int) -> int | None:
     """The axis along which logits lie: the last, or the second of more than three; None if along neither."""
     axes = (-1, 1) if all(array.ndim > 3 and array.shape[1] > 1 for array in arrays) else (-1,)
     apart = [axis for axis in axes if joined is None or axis % arrays[0].ndim != joined % arrays[0].ndim]
-    return next((axis for axis in apart if _are_logits(arrays, axis)), None)
+    return next((axis for axis in apart if _are_logits(arrays, axis, samples)), None)
 
 
-def _are_logits(arrays: Batches, axis: int) -> bool:
+def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
     """Whether rows along an axis look like logits of classes.
 
     Cross-entropy does not see what all logits of a row have in common, so a trained model's rows vary in it less than
     in anything else. They have positive and negative values, and their softmax is far from uniform. If samples have one
-    row of many classes each, it also differs between samples, as that of an embedding hardly does.
+    row of many classes each, it also differs between samples, as that of an embedding hardly does. Rows of many classes
+    at many positions may vary in what they have in common as independent values do: language models did.
     """
     rows = np.concatenate([rows_along(np.asarray(array, np.float64), axis) for array in arrays])
     if np.isnan(rows).any() or (rows == np.inf).any():
@@ -188,10 +199,11 @@ def _are_logits(arrays: Batches, axis: int) -> bool:
     apart = float(rows.var(axis=0).mean())
     common, classes = float(rows.mean(axis=-1).var()), rows.shape[-1]
     share, alike = _COMMON
-    if classes <= COLUMNS:
-        return common <= share * apart and (classes < 3 or common * classes <= alike * apart)
-    single = len(rows) == sum(len(array) for array in arrays)
-    return common <= share * apart and (not single or _differs(rows) >= _TELLING)
+    if common > share * apart:
+        return False
+    if classes > COLUMNS and len(rows) > samples:
+        return True
+    return (classes < 3 or common * classes <= alike * apart) and (classes <= COLUMNS or _differs(rows) >= _TELLING)
 
 
 def _told(rows: Float64Array) -> float:
@@ -240,7 +252,7 @@ def _balanced(arrays: Batches, least: float) -> Float64Array:
     return found
 
 
-def _variance(arrays: Batches, kind: Kind) -> Float64Array:
+def _variance(arrays: Batches, kind: Kind, *, alone: bool) -> Float64Array:
     """Variance over samples, ``(columns,)``: mean over positions, where all samples have the same; else over all.
 
     A column that does not vary has its energy instead. What numbers of their type cannot resolve counts as variation.
@@ -253,11 +265,12 @@ def _variance(arrays: Batches, kind: Kind) -> Float64Array:
     axis = column_axis(wide[0])
     columns = wide[0].shape[axis] if wide[0].ndim > 1 and kind == "mse" else 1
     apart = columns <= COLUMNS and all(array.ndim > 1 and array.shape[axis] == columns for array in wide)
-    if len({array.shape[1:] for array in wide}) == 1:
-        stacked = np.concatenate(wide)
+    if len({array.shape[not alone :] for array in wide}) == 1:
+        stacked = np.stack(wide) if alone else np.concatenate(wide)
         spread, energy = stacked.var(axis=0), np.square(stacked).mean(axis=0)
         if apart and columns > 1:
-            spread, energy = (rows_along(value[None], axis).mean(axis=0) for value in (spread, energy))
+            whole = wide[0].shape if alone else (1, *wide[0].shape[1:])
+            spread, energy = (rows_along(value.reshape(whole), axis).mean(axis=0) for value in (spread, energy))
         else:
             spread, energy = np.atleast_1d(spread.mean()), np.atleast_1d(energy.mean())
         single = len(stacked) < 2

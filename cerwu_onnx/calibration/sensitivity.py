@@ -7,7 +7,7 @@ and the errors that other layers already make.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import onnxruntime as ort
 from cerwu_onnx.calibration.collect import batch_that_fits, open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.kinds import answers_of
-from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.calibration.source import TOGETHER, Feed, Source, evenly
 from cerwu_onnx.model.elements import from_float32
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.tensors import keep, value_of, with_tensors
@@ -51,7 +51,7 @@ class OutputLoss:
 
     The sum of :meth:`~cerwu_onnx.calibration.answers.Answer.loss` over the values that
     :func:`~cerwu_onnx.calibration.compared.compared_values` and :func:`~cerwu_onnx.calibration.kinds.comparable`
-    choose, on the first calibration samples.
+    choose, on calibration samples from everywhere.
 
     Args:
         graph: the analysed model.
@@ -77,7 +77,7 @@ class OutputLoss:
         self.sees = ancestors(graph.model, names)
         self.layouts = {layer.weight: layer.layout for layer in graph.layers}
         samples, batch = affordable(graph, source, SAMPLES)
-        self.feeds = first_feeds(source, samples, min(BATCH, batch))
+        self.feeds = some_feeds(source, samples, min(BATCH, batch))
         self.samples = [source.count(feed) for feed in self.feeds]
         found = self._outputs(self._model, names, self.feeds)
         self.answers = answers_of(found, graph.model, kind)
@@ -218,11 +218,36 @@ def affordable(graph: Graph, source: Source, most: int) -> tuple[int, int]:
 
 def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
     """Copies of the first feeds that together hold so many samples, ``batch`` in each where feeds can be divided."""
-    feeds: list[dict[str, Any]] = []
+    return _copies(_until(source, source.batches(min(batch, samples)), samples))
+
+
+def some_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
+    """Copies of feeds :func:`from_everywhere`."""
+    return _copies(from_everywhere(source, samples, batch))
+
+
+def from_everywhere(source: Source, samples: int, batch: int) -> Iterator[Feed]:
+    """Feeds from everywhere that together hold so many samples; the first ones where their number is not known.
+
+    Where not all samples are taken, :data:`TOGETHER` at most lie in a feed: they may be sorted.
+    """
+    size = min(batch, samples)
+    if source.samples is None or source.samples <= samples:
+        return _until(source, source.batches(size), samples)
+    size = max(min(size, TOGETHER), source.count(source.first()))
+    places, wanted = max(source.samples // size, 1), -(-samples // size)
+    spread = (feed for place, feed in enumerate(source.batches(size)) if evenly(place, places, wanted))
+    return _until(source, spread, samples)
+
+
+def _until(source: Source, feeds: Iterable[Feed], samples: int) -> Iterator[Feed]:
     seen = 0
-    for feed in source.batches(min(batch, samples)):
-        feeds.append({name: np.array(value) for name, value in feed.items()})
+    for feed in feeds:
+        yield feed
         seen += source.count(feed)
         if seen >= samples:
-            break
-    return feeds
+            return
+
+
+def _copies(feeds: Iterable[Feed]) -> list[dict[str, Any]]:
+    return [{name: np.array(value) for name, value in feed.items()} for feed in feeds]

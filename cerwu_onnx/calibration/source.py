@@ -27,6 +27,10 @@ Feed: TypeAlias = dict[str, Array]
 CalibrationSpec: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Callable[[], Iterable[Any]] | Iterable[Any]"
 
 
+TOGETHER = 8
+"""Where some of the samples are taken only, so many in a row are: they may be sorted."""
+
+
 class Source(Protocol):
     """A set of calibration feeds that can be read batch by batch."""
 
@@ -205,9 +209,14 @@ class Feeds:
             current = None if self._limit is not None and done >= self._limit else next(rest, None)
 
     def count(self, feed: Feed) -> int:
-        """Length of the first input's first axis, or 1 if that is empty, as a key-value cache can be: it still runs."""
-        array = feed[self._inputs[0].name]
-        return max(int(array.shape[0]), 1) if array.ndim else 1
+        """Length of the first input's first axis, if each other input but single numbers has an axis as long.
+
+        Otherwise 1: that axis may be the time of a series, beside which lies its initial state. Also 1 if it is empty,
+        as a key-value cache can be: it still runs.
+        """
+        array, *others = (feed[info.name] for info in self._inputs)
+        along = array.ndim and all(other.size == 1 or len(array) in other.shape for other in others)
+        return max(len(array), 1) if along else 1
 
     def _feeds(self) -> Iterator[Feed]:
         try:
@@ -254,4 +263,4 @@ class OneReader:
         return self._source.count(feed)
 
 
-__all__ = ["CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]
+__all__ = ["TOGETHER", "CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]

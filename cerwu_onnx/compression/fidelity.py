@@ -183,11 +183,14 @@ def worst(judged: Iterable[Judgement]) -> Judgement:
 def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
     """Judge one output."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
-    scale, same, telling, power = 1.0, None, None, 0.5 if answer.found else 1.0
+    scale, same, telling, power, counted = 1.0, None, None, 0.5 if answer.found else 1.0, 0.0
     if answer.chooses:
         rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
-        same = 1 - float(np.minimum(np.concatenate([answer.changed(a, b) for a, b in pairs]), 1.0).mean())
+        changed = np.minimum(np.concatenate([answer.changed(a, b) for a, b in pairs]), 1.0).mean()
+        found, cost = (np.concatenate(parts) for parts in zip(*(answer.counted(a, b) for a, b in pairs), strict=True))
+        same = 1 - float(max(changed, _surely(np.minimum(found, 1.0)[:, None], samples)))
+        counted = scale * _surely(cost[:, None], samples)
         chosen = np.concatenate([answer.chosen(a) for a, _ in pairs])
         if answer.shares is not None and len(chosen) == samples:
             most = float(np.unique(chosen, return_counts=True)[1].max()) / samples
@@ -197,9 +200,17 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     per_sample = scale * _by_sample(rows, samples)
     mean = per_sample.mean(axis=0)
     worst = int(mean.argmax())
-    lost = float(mean[worst])
+    lost = max(float(mean[worst]), counted)
     error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
     return Judgement(price, lost, error, name, answer.kind, same, samples, telling, power)
+
+
+def _surely(counted: Float64Array, samples: int) -> float:
+    """What the count of changed answers says at least: the mean of rows less its standard error."""
+    values = _by_sample(counted, samples)[:, 0]
+    if not np.isfinite(values).all():
+        return np.inf
+    return float(values.mean() - values.std() / max(len(values) - 1, 1) ** 0.5)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:

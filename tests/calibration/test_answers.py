@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from onnx import helper
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 
+import cerwu_onnx
 from cerwu_onnx.calibration import Answer, answer_of, answers_of, comparable
 from cerwu_onnx.calibration.compared import compared_values, softmax_inputs
 from cerwu_onnx.calibration.kinds import SURE
@@ -63,7 +66,8 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("mse", [normal(6)], id="no second axis"),
         pytest.param("mse", [np.arange(6).reshape(2, 3)], id="integers"),
         pytest.param("mse", [4 * (normal(1, 96) + 0.3 * normal(200, 96, seed=1))], id="an embedding"),
-        pytest.param("kl", [4 * normal(200, 96)], id="logits of many classes"),
+        pytest.param("mse", [4 * normal(200, 96)], id="an embedding whose largest value differs"),
+        pytest.param("kl", [logits(200, 96)], id="logits of many classes"),
         pytest.param("cosine", [(z := normal(9, 32)) / np.linalg.norm(z, axis=1, keepdims=True)], id="directions"),
     ],
 )
@@ -426,6 +430,79 @@ def test_a_sigmoid_decides_even_if_all_its_answers_are_no() -> None:
         nodes = [product, helper.make_node(operator, ["z"], ["p"]), moved]
         model = build(nodes, [value("x", ["N", 3])], [value("y", ["N"])], {"w": normal(3, 1)})
         assert answers_of(low, model)["y"].kind == kind
+
+
+def test_probabilities_of_which_an_argmax_takes_the_largest_are_no_logits() -> None:
+    """Two-class networks of scikit-learn gave 1 - p and p, whose softmax is never sure: 96 % was kept for 99 % said."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["p"]),
+        helper.make_node("Sub", ["one", "p"], ["q"]),
+        helper.make_node("Concat", ["q", "p"], ["both"], axis=1),
+        helper.make_node("ArgMax", ["both"], ["label"], axis=1),
+    ]
+    tensors = {"w": normal(3, 1), "one": np.ones((1, 1), np.float32)}
+    label = value("label", ["N", 1], onnx.TensorProto.INT64)
+    model = build(nodes, [value("x", ["N", 3])], [label], tensors)
+    assert compared_values(model) == ["both"]
+    p = expit(9 * normal(60, 1))
+    found = answers_of({"both": [np.concatenate([1 - p, p], axis=1)]}, model)["both"]
+    assert (found.kind, found.axis, found.probabilities) == ("kl", -1, True)
+    logits = np.concatenate([normal(60, 1), normal(60, 1, seed=1)], axis=1)
+    assert not answers_of({"both": [logits]}, model)["both"].probabilities
+
+
+def one_sample(batch: int | str, shape: list[int | str]) -> onnx.ModelProto:
+    """A model of one input, whose output has a shape of its own."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    return build(nodes, [value("x", [batch, "T", 3])], [value("y", shape)], {"w": normal(3, 4)})
+
+
+def test_positions_along_the_first_axis_are_those_of_one_sample() -> None:
+    """Letters of a line, most of them none: of a model that takes one line at a time they were taken for lines."""
+    letters = np.where(np.arange(64 * 20) % 10 > 0, 0, 1 + np.arange(64 * 20) % 99)
+    logits = normal(64 * 20, 100) + 12 * np.eye(100, dtype=np.float32)[letters]
+    lines = [*logits.reshape(64, 20, 1, 100)]
+    found = answers_of({"y": lines}, one_sample(1, ["T", 1, 100]))["y"]
+    assert (found.kind, found.found) == ("kl", True)
+    assert found.shares is not None
+    assert found.shares[0] < found.shares[1]
+    assert answers_of({"y": lines}, one_sample("N", ["T", 1, 100]))["y"].kind == "mse", "as well 1,280 samples"
+
+
+@pytest.mark.parametrize("shape", [(40, 2), (2, 40), (2, 40, 50), (80,)])
+def test_a_grid_along_the_first_axis_is_no_variation_between_samples(shape: tuple[int, ...]) -> None:
+    """Boxes of a detector that takes one image at a time, without an axis of images."""
+    where = 10 * np.arange(np.prod(shape)).reshape(shape)
+    boxes = [(where + normal(*shape, seed=seed)).astype(np.float32) for seed in range(50)]
+    found = answers_of({"y": boxes}, one_sample(1, [*shape]))["y"]
+    assert found.kind == "mse"
+    np.testing.assert_allclose(found.variance, 1, rtol=0.5)
+    halved = found.losses(boxes[0], boxes[0] + np.float32(0.5))
+    np.testing.assert_allclose(halved.mean(), 0.25, rtol=0.3)
+
+
+def test_a_model_may_give_a_number_without_an_axis(tmp_path: Path) -> None:
+    """A score of speech quality ends in a Squeeze, and takes one clip at a time: that ended in exit code 70."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["z"]),
+        helper.make_node("Squeeze", ["z"], ["y"]),
+    ]
+    tensors = {"w": normal(20, 64, seed=1), "v": normal(64, 1, seed=2)}
+    model = build(nodes, [value("x", ["N", 20])], [value("y", [])], tensors)
+    onnx.save(model, tmp_path / "m.onnx")
+    data = normal(96, 20)
+    report = cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib={"x": data})
+    assert report.fidelity is not None
+    assert not report.warnings
+    fresh = normal(400, 20, seed=3)
+    x, y = (
+        np.array([session.run(None, {"x": row[None]})[0] for row in fresh])
+        for session in (ort.InferenceSession(model.SerializeToString()), cerwu_onnx.load_session(tmp_path / "m.cwb"))
+    )
+    assert 1e-4 < np.square(x - y).mean() / x.var() < 0.02
 
 
 def test_who_names_an_output_means_what_takes_its_place() -> None:

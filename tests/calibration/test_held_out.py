@@ -15,11 +15,11 @@ from ..models import build, normal, value
 SIZES = 1, 3, 8, 32, 64
 
 
-def source(data: object, batch: int | str = "N") -> Source:
-    """Samples of some numbers and an integer."""
+def source(data: object, batch: int | str = "N", axes: int = 1) -> Source:
+    """Samples of some numbers, which lie along so many axes, and an integer."""
     nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["i"], ["j"])]
-    inputs = [value("x", [batch, "K"]), value("i", [batch], TensorProto.INT64)]
-    outputs = [value("y", [batch, "K"]), value("j", [batch], TensorProto.INT64)]
+    inputs = [value("x", [batch, *"KLM"[:axes]]), value("i", [batch], TensorProto.INT64)]
+    outputs = [value("y", [batch, *"KLM"[:axes]]), value("j", [batch], TensorProto.INT64)]
     return open_source(data, model_inputs(build(nodes, inputs, outputs, {})))  # type: ignore[arg-type]
 
 
@@ -109,10 +109,16 @@ def test_what_cannot_be_divided(data: object) -> None:
 
 @pytest.mark.parametrize("size", [1, 50, 400])
 @pytest.mark.parametrize("natural", [False, True])
-def test_noise_on_numbers_that_are_not_integers(natural: bool, size: int) -> None:
-    """Relative to the standard deviation of the input, whatever its mean; the same in each pass."""
-    samples = {"x": 50 + normal(400, 30) * np.repeat(np.float32([1, 5]), 15), "i": np.arange(400)}
-    noisy = Noisy(source(samples), natural=natural)
+@pytest.mark.parametrize("shape", [(30,), (2, 15)], ids=["a table", "a series"])
+def test_noise_on_numbers_that_are_not_integers(shape: tuple[int, ...], natural: bool, size: int) -> None:
+    """Relative to the standard deviation of the input, whatever its mean; the same in each pass.
+
+    Columns of a table have scales of their own: noise of one size drowned all but the largest, and a network that it
+    drives far away is surer than ever.
+    """
+    x = 50 + normal(400, 30) * np.repeat(np.float32([1, 5]), 15)
+    samples = {"x": x.reshape(400, *shape), "i": np.arange(400)}
+    noisy = Noisy(source(samples, axes=len(shape)), natural=natural)
     assert (noisy.samples, noisy.count(noisy.first())) == (400, 1)
     found, again = ([*noisy.batches(size)] for _ in range(2))
     assert np.array_equal(np.concatenate([feed["i"] for feed in found]), samples["i"])
@@ -120,7 +126,8 @@ def test_noise_on_numbers_that_are_not_integers(natural: bool, size: int) -> Non
     assert np.array_equal(x, np.concatenate([feed["x"] for feed in again]))
     assert x.dtype == np.float32
     noise = (x - samples["x"]).reshape(400, 2, 15).std(axis=(0, 2))
-    wide = np.float32([1, 5]) if natural else np.full(2, 13**0.5)  # as samples differ, or the same everywhere
+    apart = natural or len(shape) == 1
+    wide = np.float32([1, 5]) if apart else np.full(2, 13**0.5)  # as samples or columns differ, or the same everywhere
     np.testing.assert_allclose(noise, NOISE * wide, rtol=0.06)
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from cerwu_onnx.calibration import OutputLoss, model_inputs, noise_sensitivity, open_source, row_fishers, sensitivities
-from cerwu_onnx.calibration.sensitivity import FLOOR
+from cerwu_onnx.calibration.sensitivity import FLOOR, SAMPLES
 from cerwu_onnx.errors import CalibrationError
 from cerwu_onnx.model.graph import Graph, analyse
 
@@ -58,6 +58,20 @@ def test_an_output_that_counts_ten_times_is_a_hundred_times_as_sensitive() -> No
     assert found["b"] / found["a"] == pytest.approx(100, rel=0.2)
     found = measured(parallel(1.0), X)
     assert found["b"] / found["a"] == pytest.approx(1, rel=0.2)
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+def test_samples_from_everywhere_measure_sensitivities(batch: int | str) -> None:
+    """The first 256 of 2,000 samples sorted by class were of two classes of ten."""
+    model = parallel(1.0)
+    model.graph.input[0].CopyFrom(value("x", [batch, 12]))
+    where = np.repeat(np.arange(2000, dtype=np.float32)[:, None], 12, axis=1)
+    source = open_source({"x": where}, model_inputs(model))
+    seen = np.concatenate([feed["x"][:, 0] for feed in OutputLoss(analyse(model), source).feeds])
+    assert len(np.unique(seen)) == len(seen) == SAMPLES
+    assert np.diff([0, *seen, 2000]).max() <= 80
+    few = OutputLoss(analyse(model), open_source({"x": where[:200]}, model_inputs(model))).feeds
+    assert np.concatenate([feed["x"][:, 0] for feed in few]).tolist() == [*range(200)]
 
 
 def test_squared_error_is_what_noise_makes_of_it() -> None:

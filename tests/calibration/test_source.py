@@ -272,6 +272,28 @@ def test_feeds_are_given_as_they_are() -> None:
     assert [cache.count(feed) for feed in cache.batches(1)] == [1], "a feed is run, however empty it is"
 
 
+@pytest.mark.parametrize(
+    ("shapes", "samples"),
+    [
+        ([(5, 3), (1, 1, 4)], 1),
+        ([(5, 3), (2, 5, 4)], 5),
+        ([(5, 3), (5, 4)], 5),
+        ([(5, 3), (1,), ()], 5),
+        ([(1, 3), (2, 1, 4)], 1),
+    ],
+    ids=["a series", "states", "both", "scalars", "one"],
+)
+def test_the_first_axis_is_of_samples_if_other_inputs_have_one_so_long(
+    shapes: list[tuple[int, ...]], samples: int
+) -> None:
+    """A series of 156 windows beside its initial state was taken for 156 samples, and 64 of them for a single one."""
+    names = [f"x{i}" for i in range(len(shapes))]
+    inputs = [info(name, shape=(None,) * len(shape)) for name, shape in zip(names, shapes, strict=True)]
+    feed = {name: normal(*shape) for name, shape in zip(names, shapes, strict=True)}
+    source = open_source([feed], inputs)
+    assert source.count(source.first()) == samples
+
+
 def test_an_iterator_is_read_once_and_kept() -> None:
     """Even one that fills the same array again and again, and whose first pass ends early."""
     x = normal(4, 3)

@@ -159,6 +159,21 @@ def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
     assert found.same == pytest.approx(1 - np.mean(changed))
 
 
+@pytest.mark.parametrize("found", [False, True], ids=["probable", "every answer"])
+def test_answers_that_change_count_where_larger_errors_change_no_others(found: bool) -> None:
+    """A network of ten that was sure of 96 % gave 8 % other answers: a few large errors, and all towards less sure."""
+    sign = np.where(np.arange(200) % 2, 1.0, -1.0)
+    x = 5 * np.stack([sign, -sign], axis=1)
+    y = np.where(np.arange(200)[:, None] % 10 < 9, 0.99 * x, -x)
+    one = judgement(1.0, {"y": ([x], [y])}, {"y": Answer("kl", found=found)}, 200)
+    error = (0.1 * 0.9 / 199) ** 0.5
+    assert one.lost == pytest.approx(0.1 - error, rel=0.01)
+    assert one.same == pytest.approx(0.9 + error, rel=0.01)
+    single = np.where(np.arange(200)[:, None] > 0, 0.99 * x, -x)
+    few = judgement(1.0, {"y": ([x], [single])}, {"y": Answer("kl", found=found)}, 200)
+    assert few.lost < 0.5 / 200, "one sample by itself says nothing"
+
+
 def test_rows_of_a_sample_do_not_count_as_samples() -> None:
     """The standard error is that of samples, whose rows are alike."""
     x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)

@@ -300,6 +300,8 @@ CALIBRATION = [
         ("for sign in (1, -1) if base else (1,):", "for sign in (1,):"),
         ("max(value, FLOOR * mean, 1e-12)", "max(value, 1e-12)"),
         ("return sum(answer.loss(", "return max(answer.loss("),
+        ("        if seen >= samples:", "        if seen >= 8:"),
+        ("enumerate(source.batches(size)) if evenly(place, places, wanted))", "enumerate(source.batches(size)))"),
     ),
     *bugs(
         "cerwu_onnx/calibration/segments.py",
@@ -361,8 +363,6 @@ CALIBRATION = [
         "tests/calibration/test_signs.py",
         ("        if share >= NOTHING_ELSE or (", "        if ("),
         ("told = not norms and any(", "told = any("),
-        ("        if seen >= samples:", "        if seen >= 8:"),
-        ("if evenly(passed // BATCH, places, wanted):", "if True:"),
         ("warnings.append(unknown)", "pass"),
         ("Doubts(warnings=few + found.warnings)", "Doubts(warnings=few)"),
     ),
