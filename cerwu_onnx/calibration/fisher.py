@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 
 from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.calibration.answers import Answer
@@ -29,6 +30,7 @@ from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.threads import blas_threads
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.sites import node_name
+from cerwu_onnx.model.tensors import tensor_bytes
 from cerwu_onnx.types import Float64Array, Layer
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ LARGEST = 1 << 22
 
 ENOUGH, FEW = 128, 32
 """Positions for each row, and for at least so many rows, that suffice for a Fisher matrix."""
+
+HEAVY = 128 << 20
+"""Bytes of weights from which on no session stays open that runs only now and then: each has its own copy of them."""
 
 WHOLE = 4
 """One batch of so many, but two at least, serve the sums of whole layers: these are no more than a number each."""
@@ -199,9 +204,10 @@ class _Whole:
     """
 
     def __init__(self, layers: Sequence[Layer], nodes: Mapping[str, onnx.NodeProto], graph: Graph) -> None:
-        self._layers, self._nodes = layers, nodes
+        self._layers, self._nodes, self._model = layers, nodes, graph.model
         self._names = fetched_activations(graph.model, (layer.sites[0].activation for layer in layers))
-        self._session = open_session(graph.model, self._names) if self._names else None
+        self._stays = sum(map(tensor_bytes, graph.tensors.values())) < HEAVY
+        self._session: ort.InferenceSession | None = None
         self._gradients = {layer.weight: 0.0 for layer in layers}
         self._inputs = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
         self._positions = dict.fromkeys(self._inputs, 0)
@@ -210,7 +216,7 @@ class _Whole:
     def add(self, batch: int, feed: Feed, gradients: Mapping[str, Array]) -> None:
         """Add a batch by its number; ``gradients`` are with respect to the nodes' outputs, summed over its draws."""
         self._batches.append(batch)
-        activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
+        activations = {**feed, **(self._run(feed) if self._names else {})}
         for layer in self._layers:
             x, node = np.asarray(activations[layer.sites[0].activation]), self._nodes[layer.weight]
             with blas_threads(max(layer.layout.rows, layer.layout.cols)):
@@ -218,6 +224,12 @@ class _Whole:
             self._gradients[layer.weight] += norm
             self._inputs[layer.weight] += energy
             self._positions[layer.weight] += positions(layer.sites[0].patch, x)
+
+    def _run(self, feed: Feed) -> dict[str, Array]:
+        session = self._session or open_session(self._model, self._names)
+        if self._stays:
+            self._session = session
+        return run_session(session, self._names, feed)
 
     def energy(self, weight: str, samples: Sequence[int]) -> float | None:
         """The mean over samples, of which each batch has so many; None if it is not known, not positive or infinite."""

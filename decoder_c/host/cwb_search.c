@@ -403,8 +403,8 @@ static void search_rows(double *w, size_t rows, size_t columns, size_t block, co
     }
 }
 
-#if defined(__GNUC__) && defined(__x86_64__)
-/* The same with wider vectors. They round alike: products and sums are not fused. */
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(CWB_NARROW)
+/* The same in wider vectors, which round alike: products and sums are not fused. Tests define CWB_NARROW. */
 __attribute__((target("avx2"), flatten)) static void search_rows_avx2(
     double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
     const double *row_feedback, const float *price, const float *bits, size_t magnitudes, const uint8_t *states,

@@ -36,6 +36,9 @@ WIDTH, INNER = 4096, 11008
 TOKENS, SEQUENCES = 32, 128
 """Of its samples."""
 
+LAMBDA = 0.1
+"""Of the gated block: one file, no search."""
+
 DECAY, TAIL = 0.5, 0.3
 """Singular value number k of a weight is ``k ** -DECAY``; the logarithms of its columns' scales deviate by so much."""
 
@@ -140,7 +143,8 @@ def run(console: Console) -> None:
             folder.mkdir()
             model, calib = write(folder)
             whole, report = folder / "whole.cwb", folder / "report.json"
-            words = ("compress", model, "--calib", calib, "-q", "--report", report)
+            price = ("--lambda", LAMBDA) if write is gated else ()
+            words = ("compress", model, "--calib", calib, "-q", "-f", "--report", report, *price)
             done = measure([*words, whole])
             found = json.loads(report.read_text())
             _print(console, f"{title}, {found['weights']:,} weights", done, whole, found["seconds"])
