@@ -285,6 +285,25 @@ def test_every_layer_of_a_network() -> None:
         assert np.linalg.eigvalsh(matrix).min() > -1e-6 * np.linalg.eigvalsh(matrix).max()
 
 
+@pytest.mark.parametrize(("heavy", "opened"), [(0, 2), (1 << 20, 1)])
+def test_no_session_of_a_large_model_waits_for_its_turn(
+    heavy: int, opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That which gives the inputs of layers runs for two of eight batches."""
+    model = conv_net()
+    graph = analyse(model)
+    source = open_source([{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(8)], model_inputs(model))
+    expected = row_fishers(graph, OutputLoss(graph, source, "kl"))
+    calls: list[object] = []
+    real = fisher.open_session
+    monkeypatch.setattr(fisher, "open_session", lambda found, *names: calls.append(names) or real(found, *names))
+    monkeypatch.setattr(fisher, "HEAVY", heavy)
+    found = row_fishers(graph, OutputLoss(graph, source, "kl"))
+    assert len([names for names in calls if names]) == opened
+    for name, curvature in found.items():
+        assert (curvature.energy, *curvature.inputs) == (expected[name].energy, *expected[name].inputs)
+
+
 def test_is_the_same_every_time() -> None:
     model, feed = wide_net("Softmax", DRAWS + 16), {"x": normal(20, 5, seed=3)}
     np.testing.assert_array_equal(fishers(model, feed)["w"], fishers(model, feed)["w"])
