@@ -50,7 +50,7 @@ FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
 
 LARGEST = 1 << 22
-"""The most elements of a layer's matrix; layers with more outputs get none."""
+"""The most elements of a layer's matrix; of layers with more outputs, only its diagonal is computed."""
 
 ENOUGH, FEW = 128, 32
 """Positions for each row, and for at least so many rows, that suffice for a Fisher matrix."""
@@ -68,13 +68,15 @@ class Curvature:
 
     Attributes:
         fishers: ``(G, M, M)`` matrices F of the layer's outputs at single positions, each from other samples. They sum
-            to the mean over all samples of the sum over positions.
+            to the mean over all samples of the sum over positions. Empty if they would be larger than :data:`LARGEST`.
+        rows: ``(G, M)`` the diagonal of their sum.
         inputs: ``(G,)`` the trace of ``E[x x^T]`` over positions.
         energy: mean over samples of the squared norm of the gradient with respect to the weights (the sum over
             positions is squared, not each position); None where it is not known.
     """
 
     fishers: tuple[Float64Array, ...]
+    rows: Float64Array
     inputs: Float64Array
     energy: float | None
 
@@ -93,7 +95,8 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
-        and rows M of the layer's layout: symmetric, finite, not zero. Layers are missing where gradients cannot be
+        and rows M of the layer's layout: symmetric, finite, not zero; none for layers of too many rows. Layers are
+        missing where gradients cannot be
         computed: all of them, if onnxruntime cannot run the adjoint.
     """
     nodes = {layer.weight: node for layer in graph.layers if (node := layer_node(graph, layer)) is not None}
@@ -114,17 +117,19 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
     except (ModelError, CalibrationError) as error:  # the model itself runs, so its adjoint has failed
         log.debug("no gradients: %s", error)
         return {}
-    return {
-        name: Curvature(tuple(part / samples for part in parts), whole.inputs(name), whole.energy(name, loss.samples))
-        for name, parts in found.items()
-        if all(np.isfinite(part).all() and part.any() for part in parts)
-    }
+    curvatures = {}
+    for name, parts in found.items():
+        if all(np.isfinite(part).all() and part.any() for part in parts):
+            fishers = tuple(part / samples for part in parts)
+            total: Float64Array = np.sum(fishers, axis=0)
+            fishers, rows = ((), total) if total.ndim == 2 else (fishers, np.einsum("gmm->gm", total))
+            curvatures[name] = Curvature(fishers, rows, whole.inputs(name), whole.energy(name, loss.samples))
+    return curvatures
 
 
 def layer_node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     """The node of a layer, if the gradients of its outputs are all that is needed; else None."""
-    size = layer.layout.groups * layer.layout.rows**2
-    if len(layer.sites) != 1 or layer.readers or size > LARGEST:
+    if len(layer.sites) != 1 or layer.readers:
         return None
     site = layer.sites[0]
     if site.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
@@ -262,7 +267,8 @@ def _products(
 ) -> Float64Array:
     """``g g^T`` summed over positions, ``(G, M, M)``, from the gradient with respect to the node's output.
 
-    Where there are more than enough positions, it is estimated from every second one, say.
+    Of matrices larger than :data:`LARGEST` only the diagonal, ``(G, M)``. Where there are more than enough positions,
+    they are estimated from every second one, say.
 
     Args:
         layer: the layer.
@@ -272,13 +278,15 @@ def _products(
         random: chooses where to begin.
     """
     groups, rows = layer.layout.groups, layer.layout.rows
-    total = np.zeros((groups, rows, rows))
+    diagonal = groups * rows**2 > LARGEST
+    total = np.zeros((groups, rows) if diagonal else (groups, rows, rows))
     with np.errstate(over="ignore", invalid="ignore"):
         for stack in stacks(layer, node, gradient):
             step = max(1, times * len(stack) * stack.shape[3] // (ENOUGH * max(FEW, rows)))
             some = stack[..., random.integers(0, min(step, stack.shape[3])) :: step]
             by_row = some.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
-            total += (stack.shape[3] / some.shape[3]) * (by_row @ by_row.swapaxes(1, 2))
+            product = np.square(by_row).sum(axis=2) if diagonal else by_row @ by_row.swapaxes(1, 2)
+            total += (stack.shape[3] / some.shape[3]) * product
     return total
 
 

@@ -382,12 +382,20 @@ def test_embeddings_and_other_operands_have_none() -> None:
     check_none(model, {"i": np.arange(12).reshape(2, 6)}, left={"w"})
 
 
-def test_layers_of_very_many_rows_have_none() -> None:
+def test_layers_of_very_many_rows_have_the_diagonal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = int(LARGEST**0.5) + 1
     nodes = [NODE("MatMul", ["x", "w"], ["h"]), NODE("MatMul", ["h", "v"], ["y"])]
-    check_none(
-        net(nodes, {"x": normal(3, 2)}, {"w": normal(2, rows), "v": normal(rows, 3)}), {"x": normal(3, 2)}, left={"v"}
-    )
+    graph = analyse(net(nodes, {"x": normal(3, 2)}, {"w": normal(2, rows), "v": normal(rows, 3)}))
+    source = open_source([{"x": normal(3, 2)}], model_inputs(graph.model))
+    found = []
+    for largest in (LARGEST, rows**2):
+        monkeypatch.setattr(fisher, "LARGEST", largest)
+        found.append(row_fishers(graph, OutputLoss(graph, source)))
+    diagonal, whole = found
+    assert (len(diagonal["w"].fishers), len(whole["w"].fishers)) == (0, 1)
+    np.testing.assert_allclose(diagonal["w"].rows, whole["w"].rows, rtol=1e-5)
+    assert diagonal["w"].energy == whole["w"].energy
+    np.testing.assert_array_equal(diagonal["v"].fishers, whole["v"].fishers)
 
 
 def test_weights_of_half_precision_have_them_too() -> None:
