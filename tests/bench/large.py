@@ -1,7 +1,7 @@
 """The largest models that fit: a calibrated compression of 100 million weights, and layers as wide as those of a Llama.
 
 Weights are random, with a spectrum like those of trained ones, in a file beside the model. Every run is a process of
-its own, whose peak memory the system counts. One run of the wide model is killed in its middle, and goes on.
+its own, whose peak memory the system counts. One run of the smallest model is killed in its middle, and goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,17 @@ def gated(folder: Path, width: int = WIDTH, inner: int = INNER) -> tuple[Path, P
     return _written(folder, model, inputs.tensors["x"].reshape(SEQUENCES, TOKENS, width))
 
 
+MODELS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
+    "block": lambda folder: transformer(folder, replace(TRANSFORMER, vocabulary=2000, layers=1)),
+    "transformer": transformer,
+    "gated": gated,
+}
+"""Names, and what writes a model and its samples to a folder."""
+
+KILLED = "block"
+"""Of this one, another run is killed, and a third goes on."""
+
+
 def _written(folder: Path, model: onnx.ModelProto, samples: np.ndarray) -> tuple[Path, Path]:
     path, calib = folder / "model.onnx", folder / "calib.npz"
     path.with_suffix(".data").unlink(missing_ok=True)  # onnx appends to what is there
@@ -135,25 +146,22 @@ def measure(arguments: Sequence[object], seconds: float = float("inf")) -> Run:
     return Run(time.perf_counter() - start, processor, peak, os.getloadavg()[0])
 
 
-def run(console: Console) -> None:
-    """Print a table, a row for each run, as soon as it has ended."""
-    with tempfile.TemporaryDirectory(prefix="cerwu-large-") as name:
-        for title, write in (("transformer", transformer), ("gated block", gated)):
-            folder = Path(name) / title.replace(" ", "-")
-            folder.mkdir()
-            model, calib = write(folder)
+def run(console: Console, names: Sequence[str]) -> None:
+    """Print a table for each model of :data:`MODELS`, a row for each run, as soon as it has ended."""
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="cerwu-large-") as place:
+            folder = Path(place)
+            model, calib = MODELS[name](folder)
             whole, report = folder / "whole.cwb", folder / "report.json"
-            price = ("--lambda", LAMBDA) if write is gated else ()
-            words = ("compress", model, "--calib", calib, "-q", "-f", "--report", report, *price)
+            price = ("--lambda", LAMBDA) if name == "gated" else ()
+            words = ("compress", model, "--calib", calib, "-q", "--report", report, "-f", *price)
             done = measure([*words, whole])
             found = json.loads(report.read_text())
-            _print(console, f"{title}, {found['weights']:,} weights", done, whole, found["seconds"])
-            if write is gated:
+            _print(console, f"{name}, {found['weights']:,} weights", done, whole, found["seconds"])
+            if name == KILLED:
                 resumed = folder / "resumed.cwb"
-                killed = measure([*words, resumed, "--resume"], done.processor / 2)
-                _print(console, f"{title}, killed", killed)
-                rest = measure([*words, resumed, "--resume"])
-                _print(console, f"{title}, resumed", rest, resumed)
+                _print(console, f"{name}, killed", measure([*words, resumed, "--resume"], done.processor * 3 / 4))
+                _print(console, f"{name}, resumed", measure([*words, resumed, "--resume"]), resumed)
                 same = whole.read_bytes() == resumed.read_bytes()
                 console.print("the same file" if same else "ANOTHER FILE")
 
