@@ -100,7 +100,7 @@ def _lower(matrix: Float64Array) -> Float64Array:
     Raises:
         numpy.linalg.LinAlgError: it is not positive definite.
     """
-    lower, failed = lapack.dpotrf(np.array(matrix, order="F"), lower=1, clean=0, overwrite_a=1)
+    lower, failed = lapack.dpotrf(np.array(matrix, order="C").T, lower=1, clean=0, overwrite_a=1)  # it is symmetric
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     factor: Float64Array = lower
