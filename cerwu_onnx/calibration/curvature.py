@@ -50,7 +50,7 @@ def sensitivities(
     """
     found, shares = {}, {}
     for name, curvature in curvatures.items():
-        rows = np.einsum("gmm->gm", np.sum(curvature.fishers, axis=0)) * curvature.inputs[:, None]
+        rows = curvature.rows * curvature.inputs[:, None]
         apart = float(rows.sum())
         found[name] = float(np.sqrt(apart * (curvature.energy or apart))) / 2
         shares[name] = _share(rows, variance[name], loss.layouts[name])

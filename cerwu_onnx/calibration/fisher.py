@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 
 from cerwu_onnx.calibration.adjoint import adjoint, halves
 from cerwu_onnx.calibration.answers import Answer
@@ -29,6 +30,7 @@ from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.jobs.threads import blas_threads
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.sites import node_name
+from cerwu_onnx.model.tensors import tensor_bytes
 from cerwu_onnx.types import Float64Array, Layer
 
 log = logging.getLogger(__name__)
@@ -48,10 +50,13 @@ FOLDS = 2
 """Disjoint sets of batches, for cross-validation."""
 
 LARGEST = 1 << 22
-"""The most elements of a layer's matrix; layers with more outputs get none."""
+"""The most elements of a layer's matrix; of layers with more outputs, only its diagonal is computed."""
 
 ENOUGH, FEW = 128, 32
 """Positions for each row, and for at least so many rows, that suffice for a Fisher matrix."""
+
+HEAVY = 128 << 20
+"""Bytes of weights from which on no session stays open that runs only now and then: each has its own copy of them."""
 
 WHOLE = 4
 """One batch of so many, but two at least, serve the sums of whole layers: these are no more than a number each."""
@@ -63,13 +68,15 @@ class Curvature:
 
     Attributes:
         fishers: ``(G, M, M)`` matrices F of the layer's outputs at single positions, each from other samples. They sum
-            to the mean over all samples of the sum over positions.
+            to the mean over all samples of the sum over positions. Empty if they would be larger than :data:`LARGEST`.
+        rows: ``(G, M)`` the diagonal of their sum.
         inputs: ``(G,)`` the trace of ``E[x x^T]`` over positions.
         energy: mean over samples of the squared norm of the gradient with respect to the weights (the sum over
             positions is squared, not each position); None where it is not known.
     """
 
     fishers: tuple[Float64Array, ...]
+    rows: Float64Array
     inputs: Float64Array
     energy: float | None
 
@@ -88,7 +95,8 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
-        and rows M of the layer's layout: symmetric, finite, not zero. Layers are missing where gradients cannot be
+        and rows M of the layer's layout: symmetric, finite, not zero; none for layers of too many rows. Layers are
+        missing where gradients cannot be
         computed: all of them, if onnxruntime cannot run the adjoint.
     """
     nodes = {layer.weight: node for layer in graph.layers if (node := layer_node(graph, layer)) is not None}
@@ -109,17 +117,19 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
     except (ModelError, CalibrationError) as error:  # the model itself runs, so its adjoint has failed
         log.debug("no gradients: %s", error)
         return {}
-    return {
-        name: Curvature(tuple(part / samples for part in parts), whole.inputs(name), whole.energy(name, loss.samples))
-        for name, parts in found.items()
-        if all(np.isfinite(part).all() and part.any() for part in parts)
-    }
+    curvatures = {}
+    for name, parts in found.items():
+        if all(np.isfinite(part).all() and part.any() for part in parts):
+            fishers = tuple(part / samples for part in parts)
+            total: Float64Array = np.sum(fishers, axis=0)
+            fishers, rows = ((), total) if total.ndim == 2 else (fishers, np.einsum("gmm->gm", total))
+            curvatures[name] = Curvature(fishers, rows, whole.inputs(name), whole.energy(name, loss.samples))
+    return curvatures
 
 
 def layer_node(graph: Graph, layer: Layer) -> onnx.NodeProto | None:
     """The node of a layer, if the gradients of its outputs are all that is needed; else None."""
-    size = layer.layout.groups * layer.layout.rows**2
-    if len(layer.sites) != 1 or layer.readers or size > LARGEST:
+    if len(layer.sites) != 1 or layer.readers:
         return None
     site = layer.sites[0]
     if site.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
@@ -199,9 +209,10 @@ class _Whole:
     """
 
     def __init__(self, layers: Sequence[Layer], nodes: Mapping[str, onnx.NodeProto], graph: Graph) -> None:
-        self._layers, self._nodes = layers, nodes
+        self._layers, self._nodes, self._model = layers, nodes, graph.model
         self._names = fetched_activations(graph.model, (layer.sites[0].activation for layer in layers))
-        self._session = open_session(graph.model, self._names) if self._names else None
+        self._stays = sum(map(tensor_bytes, graph.tensors.values())) < HEAVY
+        self._session: ort.InferenceSession | None = None
         self._gradients = {layer.weight: 0.0 for layer in layers}
         self._inputs = {layer.weight: np.zeros(layer.layout.groups) for layer in layers}
         self._positions = dict.fromkeys(self._inputs, 0)
@@ -210,7 +221,7 @@ class _Whole:
     def add(self, batch: int, feed: Feed, gradients: Mapping[str, Array]) -> None:
         """Add a batch by its number; ``gradients`` are with respect to the nodes' outputs, summed over its draws."""
         self._batches.append(batch)
-        activations = {**feed, **(run_session(self._session, self._names, feed) if self._session else {})}
+        activations = {**feed, **(self._run(feed) if self._names else {})}
         for layer in self._layers:
             x, node = np.asarray(activations[layer.sites[0].activation]), self._nodes[layer.weight]
             with blas_threads(max(layer.layout.rows, layer.layout.cols)):
@@ -218,6 +229,12 @@ class _Whole:
             self._gradients[layer.weight] += norm
             self._inputs[layer.weight] += energy
             self._positions[layer.weight] += positions(layer.sites[0].patch, x)
+
+    def _run(self, feed: Feed) -> dict[str, Array]:
+        session = self._session or open_session(self._model, self._names)
+        if self._stays:
+            self._session = session
+        return run_session(session, self._names, feed)
 
     def energy(self, weight: str, samples: Sequence[int]) -> float | None:
         """The mean over samples, of which each batch has so many; None if it is not known, not positive or infinite."""
@@ -250,7 +267,8 @@ def _products(
 ) -> Float64Array:
     """``g g^T`` summed over positions, ``(G, M, M)``, from the gradient with respect to the node's output.
 
-    Where there are more than enough positions, it is estimated from every second one, say.
+    Of matrices larger than :data:`LARGEST` only the diagonal, ``(G, M)``. Where there are more than enough positions,
+    they are estimated from every second one, say.
 
     Args:
         layer: the layer.
@@ -260,13 +278,15 @@ def _products(
         random: chooses where to begin.
     """
     groups, rows = layer.layout.groups, layer.layout.rows
-    total = np.zeros((groups, rows, rows))
+    diagonal = groups * rows**2 > LARGEST
+    total = np.zeros((groups, rows) if diagonal else (groups, rows, rows))
     with np.errstate(over="ignore", invalid="ignore"):
         for stack in stacks(layer, node, gradient):
             step = max(1, times * len(stack) * stack.shape[3] // (ENOUGH * max(FEW, rows)))
             some = stack[..., random.integers(0, min(step, stack.shape[3])) :: step]
             by_row = some.transpose(1, 2, 0, 3).reshape(groups, rows, -1)  # one product, not one for each sample
-            total += (stack.shape[3] / some.shape[3]) * (by_row @ by_row.swapaxes(1, 2))
+            product = np.square(by_row).sum(axis=2) if diagonal else by_row @ by_row.swapaxes(1, 2)
+            total += (stack.shape[3] / some.shape[3]) * product
     return total
 
 

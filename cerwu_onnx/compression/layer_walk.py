@@ -28,7 +28,7 @@ from cerwu_onnx.jobs.threads import blas_threads
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.quantize import priced
 from cerwu_onnx.quantize.blocks import cut
-from cerwu_onnx.quantize.bound import gaussian_rate
+from cerwu_onnx.quantize.bound import WIDEST, gaussian_rate
 from cerwu_onnx.quantize.floats import centred, quantize_floats, taken
 from cerwu_onnx.types import Float64Array, FloatArray, Layer, LayerStats, PairStats, QuantizedTensor
 
@@ -151,7 +151,7 @@ def _layer(
     if not priced.worth(variance, weight.size, cost, 8 * item_size(element)):
         return WalkedLayer(variance=variance)
     tensors = {layer.weight: quantized}
-    limit = bound(graph, layer, stats, quantized) if bounds else None
+    limit = bound(graph, layer, stats, quantized) if bounds and stats.hessian.shape[-1] <= WIDEST else None
     order = stored_order(layer, settings.weight_layout, quantized.run)
     if not pays(layer.weight, quantized, settings.coder, order, element, settings.max_decode_cost):
         return WalkedLayer(tensors, variance=variance, bound=limit)

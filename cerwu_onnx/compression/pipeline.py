@@ -264,7 +264,7 @@ def _completed(layers: tuple[LayerReport, ...], done: QuantizedModel) -> tuple[L
     return tuple(
         replace(
             layer,
-            above_bound=layer.bits_per_weight - done.bounds[layer.name],
+            above_bound=layer.bits_per_weight - done.bounds[layer.name] if layer.name in done.bounds else None,
             output_loss=losses.get(layer.name),
             loss_share=losses[layer.name] / total if layer.name in losses else None,
         )

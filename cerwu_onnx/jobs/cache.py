@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from cerwu_onnx import native
 from cerwu_onnx.errors import UsageError
-from cerwu_onnx.jobs.files import write_atomic
+from cerwu_onnx.jobs.files import atomic
 from cerwu_onnx.jobs.progress import logged_warnings
 
 log = logging.getLogger(__name__)
@@ -118,12 +118,13 @@ def open_cache(folder: str | os.PathLike[str], *parts: str) -> Cache:
     return Cache(path.resolve(), digest(_code(), str(os.cpu_count()), *threads, *parts))
 
 
-def digest(*parts: str | bytes) -> str:
+def digest(*parts: str | bytes | memoryview) -> str:
     """SHA-256 of some texts and of where each ends."""
     found = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
-        found.update(len(content).to_bytes(8, "little") + content)
+        found.update(len(content).to_bytes(8, "little"))
+        found.update(content)
     return found.hexdigest()
 
 
@@ -146,12 +147,13 @@ def _read(path: Path) -> Entry | None:
     except OSError as error:
         log.warning("cache entry %s cannot be read (%s): it is computed again", path, error.strerror)
         return None
-    if content[:_DIGEST] != digest(path.name, content[_DIGEST:]).encode():
+    entry = memoryview(content)[_DIGEST:]
+    if content[:_DIGEST] != digest(path.name, entry).encode():
         log.warning("cache entry %s is damaged: it is computed again", path)
         with contextlib.suppress(OSError):
             path.unlink()
         return None
-    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as stored:
+    with np.load(io.BytesIO(entry), allow_pickle=False) as stored:
         text, *arrays = (stored[name] for name in stored.files)
     return json.loads(text.tobytes()), arrays
 
@@ -161,8 +163,10 @@ def _write(path: Path, entry: Entry) -> None:
     stream = io.BytesIO()
     np.savez(stream, np.frombuffer(json.dumps(text).encode(), np.uint8), *arrays)
     try:
-        content = stream.getvalue()
-        write_atomic(path, digest(path.name, content).encode() + content, overwrite=True)
+        content = stream.getbuffer()  # no copies: an entry may hold half a gigabyte
+        with atomic(path, overwrite=True) as file:
+            file.write(digest(path.name, content).encode())
+            file.write(content)
     except UsageError as error:
         reason = str(error).replace(str(path), "entries")  # without the name: one warning for all entries
         log.warning("cache %s: %s; results are not kept", path.parent, reason)

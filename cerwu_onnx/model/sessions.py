@@ -12,13 +12,13 @@ import onnxruntime as ort
 from cerwu_onnx.errors import ModelError, first_line, raise_if_out_of_memory
 from cerwu_onnx.model.elements import elsewhere, storage_dtype, where
 from cerwu_onnx.model.native_sessions import default_options, open_session
-from cerwu_onnx.model.tensors import MAX_BYTES, subgraph_reads, tensor_bytes, without_initializers
+from cerwu_onnx.model.tensors import subgraph_reads, tensor_bytes, without_initializers
 
 _LARGE = 1 << 16
 """A tensor of at least so many bytes is taken out of a model that is too large."""
 
-_ROOM = 1 << 24
-"""Bytes reserved for everything that is not an initializer."""
+_HEAVY = 1 << 27
+"""A model of more bytes of initializers is too large: in a message, each would have two more copies for a while."""
 
 
 def new_session(
@@ -96,6 +96,6 @@ def _outside(
         elif elsewhere(tensor):
             path, offset, _ = where(tensor)
             found[tensor.name] = tensor, np.memmap(path, dtype, "r", offset, shape)
-        elif inside > MAX_BYTES - _ROOM and len(tensor.raw_data) >= _LARGE:
+        elif inside > _HEAVY and len(tensor.raw_data) >= _LARGE:
             found[tensor.name] = tensor, np.frombuffer(tensor.raw_data, dtype).reshape(shape)
     return found

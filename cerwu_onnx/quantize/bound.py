@@ -23,6 +23,9 @@ import numpy as np
 
 from cerwu_onnx.types import Float64Array
 
+WIDEST = 2048
+"""The default method computes no bound for layers of more columns: eigenvalues take longer than quantising them."""
+
 
 def gaussian_rate(matrix: Float64Array, hessian: Float64Array, distortion: float) -> float:
     """``R(D)`` of a layer in bits per weight, one water level for all its groups.

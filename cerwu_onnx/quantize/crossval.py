@@ -3,6 +3,9 @@
 A Hessian from few or correlated samples has directions that look empty but are not. Feedback and repair then put errors
 there, which show on other data. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does
 best on samples that were left out.
+
+Losses are traces. Those of wide layers are estimated from a few random vectors of signs, the same ones for all dampings
+(Hutchinson 1990, Commun. Stat. Simul. Comput. 19(2)): one Cholesky factor is left, instead of inverses and products.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from itertools import permutations
 from typing import TypeVar
 
 import numpy as np
+from scipy.linalg import lapack
 
 from cerwu_onnx.jobs.threads import side_by_side, takes_one
 from cerwu_onnx.quantize.blocks import cut
@@ -23,6 +27,9 @@ P = TypeVar("P")
 
 SMALL = 256
 """Hessians of fewer columns are factorised sooner than threads begin."""
+
+WIDE, PROBES = 2048, 128
+"""Of matrices of more rows or columns, the losses are estimated from so many random vectors."""
 
 DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """The dampings to try, relative to the mean diagonal."""
@@ -60,10 +67,44 @@ def fed(matrix: Float64Array, other: Float64Array) -> float:
     Raises:
         numpy.linalg.LinAlgError: ``matrix`` is not positive definite.
     """
+    if matrix.shape[-1] > WIDE:
+        return _probed(matrix, other)
     unit = inverse_factor(matrix)
     unit /= np.einsum("gnn->gn", unit)[:, :, None].copy()
     unit = unit.astype(np.float32)  # exact enough to compare losses, in half the time
     return float(((unit @ other.astype(np.float32)) * unit).sum(dtype=np.float64))
+
+
+def _probed(matrix: Float64Array, other: Float64Array) -> float:
+    """An estimate of :func:`fed`, whose arguments it takes: ``y^T other y`` for ``y = (U_jk / U_jj)^T z``, z of signs.
+
+    With J the reversal of the axes and ``J matrix J = L L^T``, that is ``L^T (J y) = J (z / U_jj)``, and ``1 / U_jj``
+    are the diagonal of ``J L J``.
+    """
+    signs, total = _signs(matrix.shape[-1], PROBES), 0.0
+    for one, against in zip(matrix, other, strict=True):
+        lower = _lower(one[::-1, ::-1])
+        found = lapack.dtrtrs(lower, signs * np.diagonal(lower)[:, None], lower=1, trans=1)[0][::-1]
+        total += float((found * (against @ found)).sum())
+    return total / PROBES
+
+
+def _signs(*shape: int) -> Float64Array:
+    """Random signs, the same ones at each call."""
+    return np.random.default_rng(0).choice((-1.0, 1.0), shape)
+
+
+def _lower(matrix: Float64Array) -> Float64Array:
+    """The Cholesky factor of a matrix ``(N, N)``; above the diagonal is anything.
+
+    Raises:
+        numpy.linalg.LinAlgError: it is not positive definite.
+    """
+    lower, failed = lapack.dpotrf(np.array(matrix, order="C").T, lower=1, clean=0, overwrite_a=1)  # it is symmetric
+    if failed:
+        raise np.linalg.LinAlgError("not positive definite")
+    factor: Float64Array = lower
+    return factor
 
 
 def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float | None:
@@ -78,7 +119,9 @@ def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float 
     """
     if len(folds) < 2:
         return None
-    pairs = list(permutations([(fold.hessian, _missing(matrix, fold)) for fold in folds], 2))
+    rows, columns = matrix.shape[1:]
+    mixed = _signs(PROBES, rows) / PROBES**0.5 if max(rows, columns) > WIDE and rows > PROBES else None
+    pairs = list(permutations([(fold.hessian, _missing(matrix, fold, mixed)) for fold in folds], 2))
 
     def loss(damping: float) -> float:  # E |W x - (W + moved) x~|^2, less what it is without repair
         return _summed(partial(_repair_loss, damping), pairs, folds[0])
@@ -117,15 +160,28 @@ def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64A
     return matrix + _ridge(stats.hessian, _missing(matrix, stats), damping)
 
 
-def _missing(matrix: Float64Array, stats: PairStats) -> Float64Array:
-    """``W (C - H~) + E[(s - s~) x~^T]``: the correlation of what ``W x~`` and the residual miss with ``x~``."""
-    missing = matrix @ (stats.cross - stats.hessian)
-    return missing if stats.missing is None else missing + cut(stats.missing, stats.blocks)
+def _missing(matrix: Float64Array, stats: PairStats, mixed: Float64Array | None = None) -> Float64Array:
+    """``W (C - H~) + E[(s - s~) x~^T]``: the correlation of what ``W x~`` and the residual miss with ``x~``.
+
+    Args:
+        matrix: ``(G, M, N)`` W.
+        stats: of its inputs.
+        mixed: ``(K, M)``, if K sums over rows are wanted instead of all rows.
+    """
+    missing = (matrix if mixed is None else mixed @ matrix) @ (stats.cross - stats.hessian)
+    if stats.missing is None:
+        return missing
+    residual = cut(stats.missing, stats.blocks)
+    return missing + (residual if mixed is None else mixed @ residual)
 
 
 def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:
     """``target (H + damping)^-1``."""
-    solved: Float64Array = np.linalg.solve(damped(hessian, damping), target.swapaxes(1, 2)).swapaxes(1, 2)
+    matrices = damped(hessian, damping)
+    if hessian.shape[-1] > WIDE:
+        pairs = zip(matrices, target, strict=True)
+        return np.stack([lapack.dpotrs(_lower(one), rows.T, lower=1)[0].T for one, rows in pairs])
+    solved: Float64Array = np.linalg.solve(matrices, target.swapaxes(1, 2)).swapaxes(1, 2)
     return solved
 
 

@@ -22,6 +22,8 @@
 #define AHEAD 40  /* columns that the search looks beyond those; whole strips */
 #define WINDOW (BLOCK + AHEAD)
 #define STRIPS (WINDOW / STRIP)
+#define TOGETHER 16 /* rows whose errors move later blocks of rows in one go: otherwise that waits for memory */
+#define WIDE 64     /* columns for which that happens at a time */
 #define MAX_INDEX 1023
 #define FAR 1e30F
 
@@ -342,26 +344,85 @@ static void search_row(search *w, double *rest, size_t columns, size_t block, co
     }
 }
 
-void cwb_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
-                const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
-                const uint8_t *states, double *scratch, double *values)
+/* What the errors of some rows, one after the other, leave of the weights of later rows.
+ *
+ * errors        (count, columns)
+ * feedback      from the effect of the first of these rows on the first later one; `stride` apart for the next row's
+ * later         (rows, columns)
+ */
+static void move(const double *errors, size_t count, const double *feedback, size_t stride, double *later, size_t rows,
+                 size_t columns)
+{
+    size_t row, start, i, k;
+
+    for (row = 0; row < rows; row++, later += columns) {
+        for (start = 0; start < columns; start += WIDE) {
+            size_t width = columns - start < WIDE ? columns - start : WIDE;
+            double rest[WIDE];
+
+            memcpy(rest, later + start, width * sizeof *rest);
+            for (i = 0; i < count; i++) {
+                const double *error = errors + i * columns + start;
+                double effect = feedback[i * stride + row];
+
+                for (k = 0; k < width; k++) {
+                    rest[k] -= effect * error[k];
+                }
+            }
+            memcpy(later + start, rest, width * sizeof *rest);
+        }
+    }
+}
+
+/* As cwb_search. */
+static void search_rows(double *w, size_t rows, size_t columns, size_t block, const float *feedback,
+                        const float *weight, const double *row_feedback, const float *price, const float *bits,
+                        size_t magnitudes, const uint8_t *states, double *scratch, double *values)
 {
     search room;
-    size_t row, other, j;
+    size_t row, j;
 
     memset(&room, 0, sizeof room);
     for (row = 0; row < rows; row++) {
         double *target = w + row * columns, *result = values + row * columns;
+        size_t first = row - row % TOGETHER, left = rows - first, last = left < TOGETHER ? rows : first + TOGETHER;
 
         set_costs(&room, states, bits, (int)magnitudes, price[row]);
         memcpy(scratch, target, columns * sizeof *scratch);
         search_row(&room, scratch, columns, block, feedback, weight, result);
-        for (other = row + 1; row_feedback && other < rows; other++) {
-            double effect = row_feedback[row * rows + other], *later = w + other * columns;
-
+        if (row_feedback) {
             for (j = 0; j < columns; j++) {
-                later[j] -= effect * (target[j] - result[j]);
+                target[j] -= result[j]; /* its error from now on */
             }
+            move(target, 1, row_feedback + row * rows + row + 1, rows, target + columns, last - row - 1, columns);
+        }
+        if (row_feedback && row + 1 == last) {
+            move(w + first * columns, last - first, row_feedback + first * rows + last, rows, w + last * columns,
+                 rows - last, columns);
         }
     }
+}
+
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(CWB_NARROW)
+/* The same in wider vectors, which round alike: products and sums are not fused. Tests define CWB_NARROW. */
+__attribute__((target("avx2"), flatten)) static void search_rows_avx2(
+    double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
+    const double *row_feedback, const float *price, const float *bits, size_t magnitudes, const uint8_t *states,
+    double *scratch, double *values)
+{
+    search_rows(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, states, scratch,
+                values);
+}
+#define WIDER __builtin_cpu_supports("avx2")
+#else
+#define search_rows_avx2 search_rows
+#define WIDER 0
+#endif
+
+void cwb_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
+                const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
+                const uint8_t *states, double *scratch, double *values)
+{
+    (WIDER ? search_rows_avx2 : search_rows)(w, rows, columns, block, feedback, weight, row_feedback, price, bits,
+                                             magnitudes, states, scratch, values);
 }

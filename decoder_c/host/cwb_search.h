@@ -10,7 +10,7 @@
 
 /* Quantises `rows` rows of `columns` weights, in steps, along the trellis, each from state 0.
  *
- * w             (rows, columns) the weights; overwritten by what the rows before each row make of it
+ * w             (rows, columns) the weights; overwritten
  * block         columns of a block; divides `columns`. An error in one of them does nothing to other blocks
  * feedback      (columns, block) what an error in column j does to the columns k > j behind it in its block: U_jk / U_jj
  * weight        (columns) curvature of the distortion

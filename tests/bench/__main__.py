@@ -1,12 +1,12 @@
 """``python -m tests.bench [PART ...]``: figures that docs quote.
 
 The parts: speed, entropy, sources, rate, memory, encoder, efficient, mobilenet, ranges, cache, decode, wide, scaling,
-targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile, peers. The first four by default.
-``memory`` writes some ten gigabytes to a temporary folder. ``encoder``, ``efficient``, ``mobilenet``, ``ranges``,
-``wide``, ``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``, ``deltas``, ``web``, ``profile`` and
-``peers`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` also takes the networks of
-tests/bench/deep_nets.py; ``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler, ``web`` node, npm and
-Chromium.
+targets, defaults, kl, untrusted, trained, deltas, cpp, start, web, profile, peers, large. The first four by default.
+``memory`` writes some ten gigabytes to a temporary folder, and ``large`` takes an hour and more. ``encoder``,
+``efficient``, ``mobilenet``, ``ranges``, ``wide``, ``scaling``, ``targets``, ``defaults``, ``untrusted``, ``trained``,
+``deltas``, ``web``, ``profile`` and ``peers`` take minutes, ``kl`` the first time, too. ``trained FOLDER`` also takes
+the networks of tests/bench/deep_nets.py; ``deltas`` trains with PyTorch; ``cpp`` needs cmake and a C++ compiler,
+``web`` node, npm and Chromium.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from . import (
     encoder,
     entropy,
     kl,
+    large,
     memory,
     mobilenet,
     passes,
@@ -51,7 +52,7 @@ from .sweeps import VARIANTS
 
 ALONE = (
     *("sources", "memory", "encoder", "efficient", "mobilenet", "ranges", "cache", "decode", "wide", "scaling"),
-    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile", "peers", "targets"),
+    *("untrusted", "trained", "deltas", "cpp", "start", "web", "profile", "peers", "targets", "large"),
 )
 """Parts that need none of the real models."""
 
@@ -103,7 +104,9 @@ def main() -> None:
     deep = sorted(path.parent for path in arguments.deep.glob("*/model.onnx")) if arguments.deep else []
     deep = [path for path in deep if not names or path.name in names]
     nets = [name for name in passes.NETS if not names or name in names]
-    if missing := set(names) - {model.name for model in everything} - {path.name for path in deep} - set(nets):
+    large_ones = [name for name in large.MODELS if not names or name in names]
+    known = {*(model.name for model in everything), *(path.name for path in deep), *nets, *large_ones}
+    if missing := set(names) - known:
         parser.error(f"there is no model {', '.join(sorted(missing))}")
     if not shared and set(parts).difference(ALONE):
         console.print(ABSENT if not shared_models() else "none of the models is a real one")
@@ -164,6 +167,8 @@ def main() -> None:
         trained.run(folder, console)
     if "scaling" in parts:
         scaling.run(console)
+    if "large" in parts:
+        large.run(console, large_ones)
     if "profile" in parts:
         passes.run(everything, nets, console)
     if "wide" in parts:

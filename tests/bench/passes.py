@@ -61,7 +61,7 @@ WORK = {
     "Hessians": ["calibration.sums.Sums.add"],
     "damping": ["quantize.crossval.feedback_damping", "quantize.crossval.repair_damping", "quantize.rows.rows_of"],
     "trellis": ["quantize.trellis.trellis_obs"],
-    "layers": ["compression.walk_quantizer._layer"],
+    "layers": ["compression.layer_walk._layer"],
 }
 """What is done."""
 

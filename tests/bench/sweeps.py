@@ -72,7 +72,7 @@ VARIANTS = {
     "no row feedback": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.rows_of": lambda *_: None}),
     "no trellis": Variant(
         LAMBDAS,
-        without={"cerwu_onnx.compression.walk_quantizer.storage": lambda *_: Storage(Order.ROW_MAJOR, None, False)},
+        without={"cerwu_onnx.compression.layer_walk.storage": lambda *_: Storage(Order.ROW_MAJOR, None, False)},
     ),
     "no repair": Variant(LAMBDAS, without={"cerwu_onnx.quantize.priced.repair_damping": lambda *_: None}),
     "fixed damping": Variant(
@@ -85,8 +85,8 @@ VARIANTS = {
     "no bias correction": Variant(
         LAMBDAS,
         without={
-            "cerwu_onnx.compression.walk_quantizer.centred": lambda *_: {},
-            "cerwu_onnx.compression.walk_quantizer.taken": lambda _: 0.0,
+            "cerwu_onnx.compression.layer_walk.centred": lambda *_: {},
+            "cerwu_onnx.compression.layer_walk.taken": lambda _: 0.0,
         },
     ),
     "sensitivities by noise": Variant(

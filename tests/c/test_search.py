@@ -21,9 +21,11 @@ SIZES = [1, 7, 8, 9, WINDOW - 1, WINDOW, WINDOW + 1, trellis.BLOCK + WINDOW, 700
 """Where strips and windows end."""
 
 
-@pytest.fixture(scope="module")
-def program(compile_c: Compile) -> Path:
-    return compile_c("search", ROOT / "tests/c/search.c", DECODER / "host/cwb_search.c", "-lm")
+@pytest.fixture(scope="module", params=[(), ("-DCWB_NARROW",)], ids=["wide", "narrow"])
+def program(request: pytest.FixtureRequest, compile_c: Compile) -> Path:
+    """With vectors as wide as this machine has them, and for every machine."""
+    sources = ROOT / "tests/c/search.c", DECODER / "host/cwb_search.c"
+    return compile_c("search" + "".join(request.param), *request.param, *sources, "-lm")
 
 
 @pytest.mark.skipif(not native.available(), reason="the library was built without a C compiler")
@@ -31,7 +33,7 @@ def program(compile_c: Compile) -> Path:
 @pytest.mark.parametrize("scale", [0.0, 2.0, 1e6, 1e300, np.inf, np.nan])
 def test_it_stays_within_its_arrays(program: Path, columns: int, block: int, scale: float) -> None:
     rng = np.random.default_rng(columns)
-    rows, magnitudes = 3, MAGNITUDES[columns % 4]
+    rows, magnitudes = (3, 16, 37)[columns % 3], MAGNITUDES[columns % 4]
     w = rng.normal(size=(rows, columns))
     with np.errstate(over="ignore", invalid="ignore"):
         w *= scale

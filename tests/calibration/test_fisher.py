@@ -285,6 +285,25 @@ def test_every_layer_of_a_network() -> None:
         assert np.linalg.eigvalsh(matrix).min() > -1e-6 * np.linalg.eigvalsh(matrix).max()
 
 
+@pytest.mark.parametrize(("heavy", "opened"), [(0, 2), (1 << 20, 1)])
+def test_no_session_of_a_large_model_waits_for_its_turn(
+    heavy: int, opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That which gives the inputs of layers runs for two of eight batches."""
+    model = conv_net()
+    graph = analyse(model)
+    source = open_source([{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(8)], model_inputs(model))
+    expected = row_fishers(graph, OutputLoss(graph, source, "kl"))
+    calls: list[object] = []
+    real = fisher.open_session
+    monkeypatch.setattr(fisher, "open_session", lambda found, *names: calls.append(names) or real(found, *names))
+    monkeypatch.setattr(fisher, "HEAVY", heavy)
+    found = row_fishers(graph, OutputLoss(graph, source, "kl"))
+    assert len([names for names in calls if names]) == opened
+    for name, curvature in found.items():
+        assert (curvature.energy, *curvature.inputs) == (expected[name].energy, *expected[name].inputs)
+
+
 def test_is_the_same_every_time() -> None:
     model, feed = wide_net("Softmax", DRAWS + 16), {"x": normal(20, 5, seed=3)}
     np.testing.assert_array_equal(fishers(model, feed)["w"], fishers(model, feed)["w"])
@@ -363,12 +382,20 @@ def test_embeddings_and_other_operands_have_none() -> None:
     check_none(model, {"i": np.arange(12).reshape(2, 6)}, left={"w"})
 
 
-def test_layers_of_very_many_rows_have_none() -> None:
+def test_layers_of_very_many_rows_have_the_diagonal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = int(LARGEST**0.5) + 1
     nodes = [NODE("MatMul", ["x", "w"], ["h"]), NODE("MatMul", ["h", "v"], ["y"])]
-    check_none(
-        net(nodes, {"x": normal(3, 2)}, {"w": normal(2, rows), "v": normal(rows, 3)}), {"x": normal(3, 2)}, left={"v"}
-    )
+    graph = analyse(net(nodes, {"x": normal(3, 2)}, {"w": normal(2, rows), "v": normal(rows, 3)}))
+    source = open_source([{"x": normal(3, 2)}], model_inputs(graph.model))
+    found = []
+    for largest in (LARGEST, rows**2):
+        monkeypatch.setattr(fisher, "LARGEST", largest)
+        found.append(row_fishers(graph, OutputLoss(graph, source)))
+    diagonal, whole = found
+    assert (len(diagonal["w"].fishers), len(whole["w"].fishers)) == (0, 1)
+    np.testing.assert_allclose(diagonal["w"].rows, whole["w"].rows, rtol=1e-5)
+    assert diagonal["w"].energy == whole["w"].energy
+    np.testing.assert_array_equal(diagonal["v"].fishers, whole["v"].fishers)
 
 
 def test_weights_of_half_precision_have_them_too() -> None:

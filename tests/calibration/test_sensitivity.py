@@ -199,8 +199,7 @@ def test_noise_sets_the_level() -> None:
     variance = dict.fromkeys(weights, 1e-4)
     curvatures = row_fishers(graph, OutputLoss(graph, open_source([X], model_inputs(model))))
     steep = {
-        name: replace(one, fishers=tuple(100 * part for part in one.fishers), energy=100 * (one.energy or 0.0))
-        for name, one in curvatures.items()
+        name: replace(one, rows=100 * one.rows, energy=100 * (one.energy or 0.0)) for name, one in curvatures.items()
     }
     expected = sensitivities(loss, weights, variance, curvatures)
     assert sensitivities(loss, weights, variance, steep) == pytest.approx(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,3 +167,18 @@ def test_a_change_in_any_room_makes_another_cache(tmp_path: Path, monkeypatch: p
     finally:
         monkeypatch.undo()
         cache._code.cache_clear()
+
+
+def test_an_entry_is_written_without_copies(tmp_path: Path) -> None:
+    """Measurements of a large model take half a gigabyte."""
+    cache, arrays = open_cache(tmp_path), [np.full(1 << 20, index, np.uint8) for index in range(32)]
+    tracemalloc.start()
+    try:
+        cache.keep("x", {}, (1, arrays))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * sum(array.nbytes for array in arrays)
+    found = cache.find("x", {})
+    assert found is not None
+    np.testing.assert_array_equal(found[1], arrays)

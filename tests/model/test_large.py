@@ -117,7 +117,7 @@ def test_sessions_of_models_too_large_for_one_message(
 ) -> None:
     cerwu_onnx.compress(pair[0], tmp_path / "m.cwb")
     before = cerwu_onnx.load_session(tmp_path / "m.cwb").run(None, DATA)
-    monkeypatch.setattr(sessions, "MAX_BYTES", sessions._ROOM + 4000)
+    monkeypatch.setattr(sessions, "_HEAVY", 4000)
     monkeypatch.setattr(sessions, "_LARGE", 2000)
     after = cerwu_onnx.load_session(tmp_path / "m.cwb").run(None, DATA)
     assert np.array_equal(before[0], after[0])

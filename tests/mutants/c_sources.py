@@ -103,7 +103,7 @@ HOST = [
         "decoder_c/host/cwb_search.c",
         "tests/quantize/test_trellis.py::test_both_implementations_agree",
         ("#define AHEAD 40", "#define AHEAD 0"),
-        ("later[j] -= effect", "later[j] += effect"),
+        ("rest[k] -= effect", "rest[k] += effect"),
     ),
 ]
 

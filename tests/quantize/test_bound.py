@@ -16,6 +16,7 @@ from rich.console import Console
 import cerwu_onnx
 from cerwu_onnx import Settings
 from cerwu_onnx.cli.render import draw_report
+from cerwu_onnx.compression import layer_walk
 from cerwu_onnx.quantize.bound import gaussian_rate
 from cerwu_onnx.report import LayerReport, Report
 
@@ -146,6 +147,19 @@ def test_compress_reports_it_for_every_layer(tmp_path: Path) -> None:
     for layer in found.layers:
         assert layer.above_bound is not None
         assert 0 < layer.above_bound < layer.bits_per_weight
+
+
+def test_the_widest_layers_have_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(layer_walk, "WIDEST", 500)
+    folder = Path(__file__).parents[2] / "sample_models" / "fashion_cnn"
+    found = cerwu_onnx.compress(
+        folder / "model.onnx", tmp_path / "o.cwb", calib=str(folder / "calib.npz"), settings=Settings(lambda_=0.05)
+    )
+    columns = {layer.name: math.prod(layer.shape[1:]) for layer in found.layers}
+    assert {name for name, count in columns.items() if count > 500} == {
+        layer.name for layer in found.layers if layer.above_bound is None
+    }
+    assert 0 < sum(layer.above_bound is None for layer in found.layers) < len(found.layers)
 
 
 def report(*above_bound: float | None) -> Report:

@@ -165,3 +165,44 @@ def test_the_choice_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert feedback_damping(halves) == min(sums, key=sums.__getitem__)
     monkeypatch.setattr(crossval, "DAMPINGS", (0.5,))
     assert feedback_damping(halves) == 0.5
+
+
+@pytest.mark.parametrize("rows", [8, 400])
+def test_random_vectors_tell_the_losses_of_wide_layers(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves, total, _ = folds(6, 60)
+    matrix = np.random.default_rng(6).normal(size=(1, rows, COLUMNS))
+
+    def found() -> tuple[list[float], float | None, float | None, np.ndarray]:
+        trained, other = halves[0].hessian, halves[1].hessian
+        losses = [crossval.fed(hs.damped(trained, damping), other) for damping in DAMPINGS]
+        return losses, feedback_damping(halves), repair_damping(matrix, halves), repaired(matrix, total, 0.1)
+
+    exact = found()
+    monkeypatch.setattr(crossval, "WIDE", COLUMNS - 1)
+    monkeypatch.setattr(crossval, "inverse_factor", None)  # nobody calls it
+    estimated = found()
+    np.testing.assert_allclose(estimated[0], exact[0], rtol=0.1)
+    assert estimated[0] != exact[0]
+    assert estimated[1:3] == exact[1:3]
+    np.testing.assert_allclose(estimated[3], exact[3], rtol=1e-9)
+
+
+def test_few_sums_stand_for_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the residual that they have."""
+    rng = np.random.default_rng(7)
+    x, matrix = rng.normal(size=(400, 6)), rng.normal(size=(1, 300, 6))
+    monkeypatch.setattr(crossval, "WIDE", 299)
+    shapes = []
+    loss = crossval._repair_loss
+    monkeypatch.setattr(
+        crossval, "_repair_loss", lambda damping, pair: shapes.append(pair[0][1].shape) or loss(damping, pair)
+    )
+    for missing, helps in ((x @ rng.normal(size=(6, 300)), True), (rng.normal(size=(400, 300)), False)):
+        halves = [replace(pair(x[i::2], x[i::2]), missing=(missing[i::2].T @ x[i::2] / 200)[None]) for i in (0, 1)]
+        assert (repair_damping(matrix, tuple(halves)) is not None) == helps
+    assert set(shapes) == {(1, crossval.PROBES, 6)}
+
+
+def test_wide_hessians_that_never_factorise_choose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crossval, "WIDE", 1)
+    test_hessians_that_never_factorise_choose_nothing()
