@@ -107,9 +107,10 @@ def _of_model(model: onnx.ModelProto, source: Source, feeds: list[dict[str, Any]
         found = run_session(session, inner, feed)
         for sign in signs:
             sign.add(found[sign.value])
-    strangers = [said for said in (norm.strange() for norm in norms) if said]
-    off = strangers[0] if strangers and 2 * len(strangers) >= len(norms) else ""  # one of many may lie deep inside
-    if strange := off or asleep(switches):
+    stated = [norm.strange() for norm in norms]
+    strangers = [strange for strange in stated if strange]
+    off = any(stated[:1]) or 2 * len(strangers) >= len(norms)  # one of many may lie deep inside
+    if strange := (strangers[0] if strangers and off else "") or asleep(switches):
         return Doubts(strange)
 
     def answered(feeds: Iterable[Feed]) -> dict[str, Answered]:

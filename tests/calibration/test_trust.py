@@ -126,9 +126,12 @@ def test_each_way_of_being_strange_is_enough(change: object) -> None:
     assert doubts(normed(), {"x": change(HONEST)}).useless.startswith(f"{STRANGE}'norm'")  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(("off", "strange"), [((), False), ((1,), False), ((0, 1), True), ((0, 1, 2), True)])
-def test_half_of_the_normalisations_have_to_be_off(off: tuple[int, ...], strange: bool) -> None:
-    """One of three, in the head of a reader of pages, saw 11 times the variance; wrong colours change the first, too.
+@pytest.mark.parametrize(
+    ("off", "strange"),
+    [((), ""), ((1,), ""), ((2,), ""), ((0,), "'norm0'"), ((1, 2), "'norm1'"), ((0, 1, 2), "'norm0'")],
+)
+def test_the_first_normalisation_or_half_of_them_have_to_be_off(off: tuple[int, ...], strange: str) -> None:
+    """One of three, in the head of a reader of pages, saw 11 times the variance. Colours may change the first only.
 
     Without its data that reader was 6.9 bits per weight.
     """
@@ -141,8 +144,7 @@ def test_half_of_the_normalisations_have_to_be_off(off: tuple[int, ...], strange
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     found = doubts(model, {"x": HONEST})
-    assert found.useless.startswith(f"{STRANGE}'norm0'") == strange
-    assert bool(found.useless) == strange
+    assert found.useless.startswith(STRANGE + strange) if strange else not found.useless
 
 
 def test_how_far_it_is_off_is_told() -> None:
