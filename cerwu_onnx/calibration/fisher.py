@@ -96,8 +96,7 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
         and rows M of the layer's layout: symmetric, finite, not zero; none for layers of too many rows. Layers are
-        missing where gradients cannot be
-        computed: all of them, if onnxruntime cannot run the adjoint.
+        missing where gradients cannot be computed: all of them, if onnxruntime cannot run the adjoint.
     """
     nodes = {layer.weight: node for layer in graph.layers if (node := layer_node(graph, layer)) is not None}
     feeds = [

@@ -286,7 +286,6 @@ static int complete(cwb_tree *tree, uint32_t message, const reading *r, uint8_t 
     return CWB_OK;
 }
 
-
 static int read_message(cwb_tree *tree, uint32_t message, uint64_t *left)
 {
     reading r;
