@@ -22,8 +22,8 @@ from cerwu_onnx.calibration.collect import Feed, open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.fisher import TEMPERATURE, layer_node
 from cerwu_onnx.calibration.kinds import answers_of
-from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, some_feeds, with_inputs
-from cerwu_onnx.calibration.source import Source
+from cerwu_onnx.calibration.sensitivity import BATCH, affordable, as_fed, with_inputs
+from cerwu_onnx.calibration.source import Source, some_feeds
 from cerwu_onnx.calibration.stacks import beside_columns
 from cerwu_onnx.errors import CalibrationError, ModelError
 from cerwu_onnx.model.graph import Graph

@@ -7,7 +7,7 @@ and the errors that other layers already make.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import onnxruntime as ort
 from cerwu_onnx.calibration.collect import batch_that_fits, open_session, run_session
 from cerwu_onnx.calibration.compared import ancestors, compared_values
 from cerwu_onnx.calibration.kinds import answers_of
-from cerwu_onnx.calibration.source import TOGETHER, Feed, Source, evenly
+from cerwu_onnx.calibration.source import Source, some_feeds
 from cerwu_onnx.model.elements import from_float32
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.tensors import keep, value_of, with_tensors
@@ -214,40 +214,3 @@ def affordable(graph: Graph, source: Source, most: int) -> tuple[int, int]:
     values = run_session(session, fetched, feed) if fetched else {}
     needed = sum(value.nbytes for value in {**feed, **values}.values()) // max(source.count(feed), 1)
     return min(max(ACTIVATIONS // max(needed, 1), LEAST), most), batch_that_fits(needed, MEMORY)
-
-
-def first_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
-    """Copies of the first feeds that together hold so many samples, ``batch`` in each where feeds can be divided."""
-    return _copies(_until(source, source.batches(min(batch, samples)), samples))
-
-
-def some_feeds(source: Source, samples: int, batch: int = BATCH) -> list[dict[str, Any]]:
-    """Copies of feeds :func:`from_everywhere`."""
-    return _copies(from_everywhere(source, samples, batch))
-
-
-def from_everywhere(source: Source, samples: int, batch: int) -> Iterator[Feed]:
-    """Feeds from everywhere that together hold so many samples; the first ones where their number is not known.
-
-    Where not all samples are taken, :data:`TOGETHER` at most lie in a feed: they may be sorted.
-    """
-    size = min(batch, samples)
-    if source.samples is None or source.samples <= samples:
-        return _until(source, source.batches(size), samples)
-    size = max(min(size, TOGETHER), source.count(source.first()))
-    places, wanted = max(source.samples // size, 1), -(-samples // size)
-    spread = (feed for place, feed in enumerate(source.batches(size)) if evenly(place, places, wanted))
-    return _until(source, spread, samples)
-
-
-def _until(source: Source, feeds: Iterable[Feed], samples: int) -> Iterator[Feed]:
-    seen = 0
-    for feed in feeds:
-        yield feed
-        seen += source.count(feed)
-        if seen >= samples:
-            return
-
-
-def _copies(feeds: Iterable[Feed]) -> list[dict[str, Any]]:
-    return [{name: np.array(value) for name, value in feed.items()} for feed in feeds]

@@ -263,4 +263,44 @@ class OneReader:
         return self._source.count(feed)
 
 
-__all__ = ["TOGETHER", "CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source", "evenly", "open_source"]
+def first_feeds(source: Source, samples: int, batch: int) -> list[Feed]:
+    """Copies of the first feeds that together hold so many samples, ``batch`` in each where feeds can be divided."""
+    return _copies(_until(source, source.batches(min(batch, samples)), samples))
+
+
+def some_feeds(source: Source, samples: int, batch: int) -> list[Feed]:
+    """Copies of feeds :func:`from_everywhere`."""
+    return _copies(from_everywhere(source, samples, batch))
+
+
+def from_everywhere(source: Source, samples: int, batch: int) -> Iterator[Feed]:
+    """Feeds from everywhere that together hold so many samples; the first ones where their number is not known.
+
+    Where not all samples are taken, :data:`TOGETHER` at most lie in a feed: they may be sorted.
+    """
+    size = min(batch, samples)
+    if source.samples is None or source.samples <= samples:
+        return _until(source, source.batches(size), samples)
+    size = max(min(size, TOGETHER), source.count(source.first()))
+    places, wanted = max(source.samples // size, 1), -(-samples // size)
+    spread = (feed for place, feed in enumerate(source.batches(size)) if evenly(place, places, wanted))
+    return _until(source, spread, samples)
+
+
+def _until(source: Source, feeds: Iterable[Feed], samples: int) -> Iterator[Feed]:
+    seen = 0
+    for feed in feeds:
+        yield feed
+        seen += source.count(feed)
+        if seen >= samples:
+            return
+
+
+def _copies(feeds: Iterable[Feed]) -> list[Feed]:
+    return [{name: np.array(value) for name, value in feed.items()} for feed in feeds]
+
+
+__all__ = [
+    *("TOGETHER", "CalibrationSpec", "Feed", "Feeds", "OneReader", "Rows", "Source"),
+    *("evenly", "first_feeds", "from_everywhere", "open_source", "some_feeds"),
+]

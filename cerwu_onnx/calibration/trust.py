@@ -14,7 +14,6 @@ import onnx
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.kinds import answers_of
-from cerwu_onnx.calibration.sensitivity import first_feeds, from_everywhere
 from cerwu_onnx.calibration.signs import (
     NOTHING_ELSE,
     PIXELS,
@@ -27,7 +26,7 @@ from cerwu_onnx.calibration.signs import (
     random_numbers,
     switches_of,
 )
-from cerwu_onnx.calibration.source import Feed, Source
+from cerwu_onnx.calibration.source import Feed, Source, first_feeds, from_everywhere
 from cerwu_onnx.errors import CalibrationError, ModelError
 
 FEWEST = 8

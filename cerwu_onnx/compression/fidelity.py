@@ -201,7 +201,7 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     mean = per_sample.mean(axis=0)
     worst = int(mean.argmax())
     lost = max(float(mean[worst]), counted)
-    error = float(per_sample[:, worst].std() / max(len(per_sample) - 1, 1) ** 0.5) if np.isfinite(lost) else np.inf
+    error = _error(per_sample[:, worst]) if np.isfinite(lost) else np.inf
     return Judgement(price, lost, error, name, answer.kind, same, samples, telling, power)
 
 
@@ -210,7 +210,12 @@ def _surely(counted: Float64Array, samples: int) -> float:
     values = _by_sample(counted, samples)[:, 0]
     if not np.isfinite(values).all():
         return np.inf
-    return float(values.mean() - values.std() / max(len(values) - 1, 1) ** 0.5)
+    return float(values.mean()) - _error(values)
+
+
+def _error(values: Float64Array) -> float:
+    """The standard error of the mean of values, ``(samples,)``."""
+    return float(values.std() / max(len(values) - 1, 1) ** 0.5)
 
 
 def _by_sample(rows: Float64Array, samples: int) -> Float64Array:

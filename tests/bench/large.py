@@ -84,7 +84,8 @@ def gated(folder: Path, width: int = WIDTH, inner: int = INNER) -> tuple[Path, P
     fed = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", TOKENS, width])
     model = net.model(fed, net.add("Add", "x", down), width)
     model.graph.output[0].type.tensor_type.shape.CopyFrom(fed.type.tensor_type.shape)
-    _Trained.constant(inputs := _Trained(), "x", SEQUENCES * TOKENS, width, scale=1.0)
+    inputs = _Trained()
+    inputs.constant("x", SEQUENCES * TOKENS, width, scale=1.0)
     return _written(folder, model, inputs.tensors["x"].reshape(SEQUENCES, TOKENS, width))
 
 
@@ -124,14 +125,14 @@ class Run:
     load: float
 
 
-def measure(arguments: Sequence[object], seconds: float = float("inf")) -> Run:
-    """Run a command of the tool; kill it after so many processor seconds, by SIGKILL.
+def measure(arguments: Sequence[object], limit: int | None = None) -> Run:
+    """Run a command of the tool; kill it after so many processor seconds, by SIGKILL, if there is a limit.
 
     Raises:
         RuntimeError: it failed.
     """
     line = [sys.executable, "-m", "cerwu_onnx.cli", *map(str, arguments)]
-    start, limit = time.perf_counter(), None if seconds == float("inf") else round(seconds)
+    start = time.perf_counter()
 
     def limited() -> None:
         if limit is not None:
@@ -160,7 +161,9 @@ def run(console: Console, names: Sequence[str]) -> None:
             _print(console, f"{name}, {found['weights']:,} weights", done, whole, found["seconds"])
             if name == KILLED:
                 resumed = folder / "resumed.cwb"
-                _print(console, f"{name}, killed", measure([*words, resumed, "--resume"], done.processor * 3 / 4))
+                _print(
+                    console, f"{name}, killed", measure([*words, resumed, "--resume"], round(done.processor * 3 / 4))
+                )
                 _print(console, f"{name}, resumed", measure([*words, resumed, "--resume"]), resumed)
                 same = whole.read_bytes() == resumed.read_bytes()
                 console.print("the same file" if same else "ANOTHER FILE")

@@ -300,6 +300,10 @@ CALIBRATION = [
         ("for sign in (1, -1) if base else (1,):", "for sign in (1,):"),
         ("max(value, FLOOR * mean, 1e-12)", "max(value, 1e-12)"),
         ("return sum(answer.loss(", "return max(answer.loss("),
+    ),
+    *bugs(
+        "cerwu_onnx/calibration/source.py",
+        "tests/calibration/test_sensitivity.py",
         ("        if seen >= samples:", "        if seen >= 8:"),
         ("enumerate(source.batches(size)) if evenly(place, places, wanted))", "enumerate(source.batches(size)))"),
     ),
