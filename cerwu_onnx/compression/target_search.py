@@ -185,8 +185,8 @@ class Search(Generic[T]):
     def _pairs(self, before: float, least: float, start: float, apart: float) -> None:
         """Try two files far from each other, two around where the limit should lie, and one where it lies by these.
 
-        Scores scatter, so a file that loses too much does not mean that all smaller ones do. More are tried while none
-        holds, or the limit is far beyond all of them.
+        Scores scatter, so a file that loses too much does not mean that all smaller ones do. More are tried, one at a
+        time, while none holds, or the limit is far beyond all of them.
 
         Args:
             before: the score of the float model.
@@ -208,7 +208,7 @@ class Search(Generic[T]):
                 if len(tried) >= GIVE_UP:
                     return
                 x = max(min(limit, lowest) - SHORT_STRIDE * (len(tried) - 2) / 2, lowest - LONG_STRIDE)
-                logs = [x - SHORT_STRIDE, x]
+                logs = [x]
             elif len(tried) == 4 and limit - held > BEYOND:
                 logs = [limit]
             else:
