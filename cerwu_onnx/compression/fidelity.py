@@ -38,6 +38,9 @@ NEAR = 0.5
 FAR = 2.0
 """A judgement that sees the limit further away, in log2, is not outvoted by others."""
 
+APART = 0.5
+"""A judgement that is the root of this away, in log2, counts half as much as one at the very price."""
+
 STRIDE = 4.0
 """Longest step of a search, in log2."""
 
@@ -127,14 +130,11 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
         nearest = _price(judged, limit)
         if abs(math.log2(_price(judged[-1:], limit) / price)) > FAR:  # what the others say is no help so far away
             nearest = _price(judged[-1:], limit)
-        nearest = min(max(nearest, LEAST), MOST)
         if turn and abs(math.log2(nearest / price)) <= NEAR:
             price = nearest
             break
         price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
-    expected = _lost(judged, price)
-    if expected > limit:  # the judgements disagree: what is said of the file has to hold
-        price = max(price * max((limit / expected) ** (1 / judged[-1].power), 2.0**-STRIDE), LEAST)
+    price = min(price, _price(judged, limit))  # what is said of the file has to hold
     if min(one.weight for one in judged) < FEW:
         price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")
@@ -143,22 +143,20 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
 
 
 def _price(judged: Sequence[Judgement], limit: float) -> float:
-    """Where the limit lies, by all judgements."""
-    logs = []
-    for one in judged:
-        share = min(max(one.bound, 1e-12), 1e12)
-        further = math.log2(limit / share) / one.power
-        logs.append(math.log2(one.price) + max(-2 * STRIDE, min(2 * STRIDE, further)))
-    apart = [abs(log - math.log2(one.price)) for log, one in zip(logs, judged, strict=True)]
-    weights = [1 / (0.1 + distance**2) for distance in apart]
-    return float(2.0 ** np.average(logs, weights=weights))
+    """Where the limit lies, by all judgements with their margins."""
+    low, high = math.log2(LEAST), math.log2(MOST)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _lost(judged, 2.0**middle, margin=True) <= limit else (low, middle)
+    return min(max(float(2.0**low), LEAST), MOST)
 
 
-def _lost(judged: Sequence[Judgement], price: float) -> float:
-    """What is expected to be lost at a price, by all judgements."""
-    weights = [1 / (0.01 + math.log2(one.price / price) ** 2) for one in judged]
-    logs = [math.log2(one.at(price)) for one in judged]
-    return float(2.0 ** np.average(logs, weights=weights))
+def _lost(judged: Sequence[Judgement], price: float, *, margin: bool = False) -> float:
+    """What is expected to be lost at a price: the mean over judgements, those nearest to it first."""
+    told = [one for one in judged if math.isfinite(one.lost)] or judged
+    weights = [1 / (APART + math.log2(one.price / price) ** 2) for one in told]
+    lost = [one.at(price) * (one.bound / one.lost if margin and one.lost else 1) for one in told]
+    return float(np.average(lost, weights=weights))
 
 
 def judgement(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +80,21 @@ def test_a_search_ends_where_all_prices_lose_the_same(lost: float, price: float)
     assert found.lost == pytest.approx(lost, abs=1e-6)
 
 
-@pytest.mark.parametrize("harder", [(1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1), (8, 1), (256, 1)])
+@pytest.mark.parametrize("harder", [(1, 1.3), (1, 2), (1, 4), (1, 8), (1, 64), (2, 1), (4, 1), (8, 1), (256, 1)])
 def test_halves_that_disagree(harder: tuple[float, float]) -> None:
-    """What is said of the file has to hold: the search ends lower."""
+    """What is said of the file has to hold, whichever half is near it."""
     found = search(Judge(lambda price: price / 100, 10**6, harder), 0.01)
-    assert max(harder) ** -1 <= found.price < 1
-    assert found.price / 100 <= found.lost <= 0.01
+    seen = [harder[half] * found.price / 100 for half in (False, True)]
+    assert min(seen) < found.lost < max(seen)
+    assert found.lost <= 0.01001
 
 
-def test_a_search_goes_no_further_down_than_a_stride() -> None:
-    """One half sees the limit at 1, the other at 1/64: what is lost at the price found is what was seen near it."""
-    judge = Judge(lambda price: price / 100, 10**6, (1, 64))
-    found = search(judge, 0.01)
-    assert judge.prices == pytest.approx([0.12, 1, 2**-STRIDE, 1, 2**-STRIDE], rel=1e-3)
-    assert found.price == pytest.approx(2**-STRIDE, rel=1e-3)
-    assert found.lost == pytest.approx(found.judged.lost, rel=0.005)
+@pytest.mark.parametrize("limit", [0.01, 0.05])
+@pytest.mark.parametrize("harder", [(1, 1.4), (1.4, 1), (1, 3), (3, 1)])
+def test_a_file_loses_all_that_it_may(harder: tuple[float, float], limit: float) -> None:
+    """Halves that see the limit at different prices: what is said is what was asked for, not what is near one."""
+    found = search(Judge(lambda price: price / 50, 10**6, harder), limit)
+    assert found.lost == pytest.approx(limit, rel=2e-3)
 
 
 def test_few_samples_leave_a_margin() -> None:
@@ -221,7 +222,7 @@ def test_a_fidelity_beside_what_contradicts_it_is_refused(
     assert not (tmp_path / "m.cwb").exists()
 
 
-@pytest.mark.parametrize(("lost", "said"), [(0.5, "50 % is lost"), (np.inf, "inf % is lost")])
+@pytest.mark.parametrize(("lost", "said"), [(0.5, "[345][0-9] % is lost"), (np.inf, "inf % is lost")])
 def test_a_fidelity_that_no_price_keeps(
     lost: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +230,7 @@ def test_a_fidelity_that_no_price_keeps(
     report = compressed(tmp_path)
     (warning,) = report.warnings
     assert warning.startswith("no file found keeps a fidelity of 99 %: at lambda ")
-    assert said in warning
+    assert re.search(said, warning)
     assert report.lambda_ == LEAST
     assert (report.fidelity is None) == (lost == np.inf)
     json.dumps(report.to_dict(), allow_nan=False)
