@@ -32,6 +32,9 @@ _MOVERS = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Tr
 _SQUASHING = ("Softmax", "Sigmoid", "HardSigmoid")
 """Operators that give probabilities, which show by their values."""
 
+_CUTTING = ("Clip", "Relu", "Min", "Max")
+"""Operators that cut numbers off at a limit."""
+
 _CARRIERS = (
     *(
         "Identity",
@@ -135,10 +138,19 @@ def class_scores(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
 
 
 def squashed_values(model: onnx.ModelProto) -> set[str]:
-    """Values that the model makes probabilities, and what it moves them to."""
+    """Values that the model makes probabilities, and what it moves or cuts them to."""
+    return _made_by(model, _SQUASHING, (*_MOVERS, *_CUTTING, "Concat"))
+
+
+def cut_values(model: onnx.ModelProto) -> set[str]:
+    """Numbers that the model cuts off at a limit, and what it moves them to."""
+    return _made_by(model, _CUTTING, _MOVERS) - squashed_values(model)
+
+
+def _made_by(model: onnx.ModelProto, makers: tuple[str, ...], movers: tuple[str, ...]) -> set[str]:
     found: set[str] = set()
     for node in model.graph.node:
-        if node.op_type in _SQUASHING or (node.op_type in (*_MOVERS, "Concat") and not found.isdisjoint(node.input)):
+        if node.op_type in makers or (node.op_type in movers and not found.isdisjoint(node.input)):
             found.update(node.output)
     return found
 

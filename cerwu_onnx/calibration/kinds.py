@@ -5,15 +5,17 @@ docs/fidelity.md says how, and why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from cerwu_onnx.calibration.answer_rows import LEAST, column_axis, entropy_of, rows_along
 from cerwu_onnx.calibration.answers import Answer, Batches, Kind
-from cerwu_onnx.calibration.compared import class_scores, corrections, joined_axes, squashed_values
+from cerwu_onnx.calibration.compared import class_scores, corrections, cut_values, joined_axes, squashed_values
 from cerwu_onnx.calibration.feeds import fits
 from cerwu_onnx.config import wanted_kinds
 from cerwu_onnx.errors import CalibrationError, UsageError
@@ -52,6 +54,7 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         UsageError: there is no such output or kind.
     """
     scores, squashed, joined = class_scores(model), squashed_values(model), joined_axes(model)
+    cut = cut_values(model)
     corrected = {name: (output, None) for output, name in corrections(model).items()}
     given, alone = wanted_kinds(wanted), _takes_one_sample(model)
     known = {value.name for value in model.graph.output} | {""} | values.keys()
@@ -66,7 +69,13 @@ def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: st
         if kind == "auto" and name not in scores and _is_fed_back(values[name], model):
             kind = "mse"
         found[name] = answer_of(
-            values[name], kind, softmax_axis=axis, squashed=name in squashed, joined=joined.get(name), alone=alone
+            values[name],
+            kind,
+            softmax_axis=axis,
+            squashed=name in squashed,
+            cut=name in cut,
+            joined=joined.get(name),
+            alone=alone,
         )
     return found
 
@@ -77,43 +86,45 @@ def answer_of(
     *,
     softmax_axis: int | None = None,
     squashed: bool = False,
+    cut: bool = False,
     joined: int | None = None,
     alone: bool = False,
 ) -> Answer:
     """Tell what an output answers by its values in the float model.
 
-    "kl": rows along the last axis that are probabilities; or, along the last or the second axis, rows that look like
-    logits (:func:`_are_logits`), unless the model puts them side by side: they may be logits and boxes. "binary": all
-    values between 0 and 1, most of them near 0 or near 1, on both sides of one half unless the model squashes them; or,
-    if that is wanted, logits of decisions. "cosine": rows of unit length. "mse": everything else.
+    "kl": rows along the last axis, or the second of more than three, that are probabilities or their logarithms; or
+    that look like logits (:func:`_are_logits`), unless the model puts them side by side: they may be logits and boxes.
+    "binary": all values between 0 and 1, most of them near 0 or near 1, on both sides of one half unless the model
+    squashes them; numbers that the model cuts off there are none; or, if that is wanted, logits of decisions. "cosine":
+    rows of unit length. "mse": everything else.
 
     Args:
         reference: the output, one array per batch.
         wanted: a kind, for outputs that can be of it; or "auto".
         softmax_axis: along which a Softmax of the model reads these values; None if none does.
         squashed: a Sigmoid of the model gives these values.
+        cut: the model cuts these values off at a limit.
         joined: axis along which the model puts these values side by side; None if it does not.
         alone: each batch is of one sample, whose positions may lie along the first axis.
     """
     arrays = [np.asarray(array) for array in reference if array.size]
     samples = len(arrays) if alone else sum(len(array) for array in arrays if array.ndim)
     floats = all(np.issubdtype(array.dtype, np.floating) for array in arrays)
-    classes = floats and all(array.ndim > 1 and array.shape[-1] > 1 for array in arrays)
-    probabilities = classes and _are_probabilities(arrays)
+    axes = [axis for axis in (-1, 1) if floats and all(_has_classes(array, axis) for array in arrays)]
+    shares = next((axis for axis in axes if _are_probabilities(arrays, axis)), None)
     unit = all(array.min() >= 0 and array.max() <= 1 for array in arrays if not np.isnan(array).any())
-    if classes and wanted in ("auto", "kl"):
-        logits = softmax_axis is not None and not probabilities  # which an ArgMax may read, too
-        axis = (
-            softmax_axis if logits else -1 if probabilities or wanted == "kl" else _class_axis(arrays, joined, samples)
-        )
+    if axes and wanted in ("auto", "kl"):
+        axis = softmax_axis if shares is None else shares
+        if axis is None:
+            axis = _surest(arrays, axes) if wanted == "kl" else _class_axis(arrays, axes, joined, samples)
         if axis is not None:
-            return _classes(arrays, axis, samples, probabilities=probabilities and not logits)
-    if floats and (wanted == "binary" or (wanted == "auto" and unit and _are_flags(arrays, squashed))):
+            return _classes(arrays, axis, samples, probabilities=shares is not None)
+    if floats and (wanted == "binary" or (wanted == "auto" and unit and not cut and _are_flags(arrays, squashed))):
         return Answer("binary", probabilities=unit, shares=_balanced(arrays, 0.5 if unit else 0.0), found=True).temper(
             arrays, SURE
         )
     directions = wanted == "cosine" or (wanted == "auto" and _are_directions(arrays))
-    kind: Kind = "cosine" if classes and directions else "mse"
+    kind: Kind = "cosine" if -1 in axes and directions else "mse"
     return Answer(kind, variance=_variance(arrays, kind, alone=alone))
 
 
@@ -137,10 +148,10 @@ def comparable(outputs: Mapping[str, Batches]) -> list[str]:
     raise CalibrationError("no output of the model holds numbers: nothing says how good a quantised model is")
 
 
-def _are_probabilities(arrays: Batches) -> bool:
-    """Whether all rows are non-negative and sum to 1."""
+def _are_probabilities(arrays: Batches, axis: int) -> bool:
+    """Whether all rows along an axis are non-negative and sum to 1."""
     return all(
-        array.min() >= 0 and bool((np.abs(array.sum(axis=-1, dtype=np.float64) - 1) < _SUM_TOLERANCE).all())
+        array.min() >= 0 and bool((np.abs(array.sum(axis=axis, dtype=np.float64) - 1) < _SUM_TOLERANCE).all())
         for array in arrays
         if array.size
     )
@@ -157,7 +168,7 @@ def _classes(arrays: Batches, axis: int, samples: int, *, probabilities: bool) -
     At many positions each class counts alike, as far as it is not too rare. Of samples none counts more than all others
     together: a model that finds one fraud in a hundred is no good without it.
     """
-    rows = np.concatenate([rows_along(np.asarray(array, np.float64), axis) for array in arrays])
+    rows = np.concatenate([_along(array, axis) for array in arrays])
     if not len(rows):
         return Answer("kl", axis, probabilities)
     counts = np.bincount(np.nan_to_num(rows, nan=-np.inf).argmax(axis=-1), minlength=rows.shape[-1])
@@ -172,11 +183,27 @@ def _classes(arrays: Batches, axis: int, samples: int, *, probabilities: bool) -
     return Answer("kl", axis, probabilities, 1.0, shares, many and 2 * most > len(rows)).temper(arrays, SURE)
 
 
-def _class_axis(arrays: Batches, joined: int | None, samples: int) -> int | None:
-    """The axis along which logits lie: the last, or the second of more than three; None if along neither."""
-    axes = (-1, 1) if all(array.ndim > 3 and array.shape[1] > 1 for array in arrays) else (-1,)
+def _has_classes(array: npt.NDArray[Any], axis: int) -> bool:
+    """Whether an array can have classes along an axis: the last, or the second of more than two."""
+    return array.ndim > (1 if axis < 0 else 2) and array.shape[axis] > 1
+
+
+def _class_axis(arrays: Batches, axes: Sequence[int], joined: int | None, samples: int) -> int | None:
+    """The axis along which logits lie; None if along none. The second of three may be time."""
     apart = [axis for axis in axes if joined is None or axis % arrays[0].ndim != joined % arrays[0].ndim]
-    return next((axis for axis in apart if _are_logits(arrays, axis, samples)), None)
+    likely = [axis for axis in apart if axis < 0 or -1 not in axes or arrays[0].ndim > 3]
+    return next((axis for axis in likely if _are_logits(arrays, axis, samples)), None)
+
+
+def _surest(arrays: Batches, axes: Sequence[int]) -> int:
+    """The axis along which values are classes if they are along one of them: where they tell most."""
+    if len(axes) == 1:
+        return axes[0]
+    return max(axes, key=lambda axis: _told(np.concatenate([_along(array, axis) for array in arrays])))
+
+
+def _along(array: npt.NDArray[Any], axis: int) -> Float64Array:
+    return rows_along(np.asarray(array, np.float64), axis)
 
 
 def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
@@ -187,11 +214,13 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
     row of many classes each, it also differs between samples, as that of an embedding hardly does. Rows of many classes
     at many positions may vary in what they have in common as independent values do: language models did.
     """
-    rows = np.concatenate([rows_along(np.asarray(array, np.float64), axis) for array in arrays])
+    rows = np.concatenate([_along(array, axis) for array in arrays])
     if np.isnan(rows).any() or (rows == np.inf).any():
         return True  # whose loss says what is wrong
     if (rows == -np.inf).any():
         return True  # nothing but excluded classes looks like that
+    if bool((np.abs(logsumexp(rows, axis=-1)) < _SUM_TOLERANCE).all()):
+        return True  # logarithms of probabilities
     if rows.min() >= 0 or rows.max() <= 0 or _told(rows) < _TELLING:
         return False
     if len(rows) < 2:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 from scipy.stats import entropy
 
 import cerwu_onnx
@@ -48,6 +48,13 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("kl", [softmax(logits(6, 3, 5), axis=-1)], id="probabilities at each position"),
         pytest.param("kl", [softmax(logits(60, 10), axis=-1).astype(np.float16)], id="float16"),
         pytest.param("kl", [np.zeros((0, 3), f32), softmax(logits(9, 3), axis=-1)], id="an empty batch"),
+        pytest.param("kl", [softmax(logits(6, 9, 5), axis=1)], id="probabilities along the second of three axes"),
+        pytest.param("kl", [softmax(logits(6, 4, 5, 7), axis=1)], id="maps of probabilities"),
+        pytest.param("kl", [log_softmax(logits(60, 10) + normal(60, 1), axis=-1)], id="log-probabilities"),
+        pytest.param("kl", [log_softmax(normal(6, 4, 5, 7), axis=1)], id="maps of log-probabilities"),
+        pytest.param("kl", [logits(60, 10)[..., None, None]], id="logits of one pixel"),
+        pytest.param("kl", [softmax(logits(60, 10), axis=-1)[..., None, None]], id="probabilities of one pixel"),
+        pytest.param("mse", [np.moveaxis(logits(20, 7, 12), -1, 1)], id="the second of three axes may be time"),
         pytest.param("kl", [logits(20, 7, 12)], id="logits at each position"),
         pytest.param("kl", [np.moveaxis(logits(20, 6, 7, 5), -1, 1)], id="logits along the second axis"),
         pytest.param("kl", [np.where(logits(60, 10) > 4, -np.inf, logits(60, 10))], id="classes that are excluded"),
@@ -430,6 +437,28 @@ def test_a_sigmoid_decides_even_if_all_its_answers_are_no() -> None:
         nodes = [product, helper.make_node(operator, ["z"], ["p"]), moved]
         model = build(nodes, [value("x", ["N", 3])], [value("y", ["N"])], {"w": normal(3, 1)})
         assert answers_of(low, model)["y"].kind == kind
+
+
+def test_numbers_cut_off_at_limits_are_no_decisions() -> None:
+    """Heatmaps are 0 nearly everywhere: as decisions they took five times the bits. Cut probabilities still decide."""
+    data = {"y": [np.clip(3 * normal(60, 1), 0, 1)]}
+    for first, kind in (("Sigmoid", "binary"), ("Neg", "mse")):
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["z"]),
+            helper.make_node(first, ["z"], ["p"]),
+            helper.make_node("Clip", ["p", "low", "high"], ["c"]),
+            helper.make_node("Squeeze", ["c"], ["y"]),
+        ]
+        tensors = {"w": normal(3, 1), "low": np.array(0.0, np.float32), "high": np.array(1.0, np.float32)}
+        model = build(nodes, [value("x", ["N", 3])], [value("y", ["N"])], tensors)
+        assert answers_of(data, model)["y"].kind == kind
+
+
+def test_maps_of_classes_may_be_asked_for() -> None:
+    """The classes of a map lie along its second axis, or its last."""
+    maps = np.moveaxis(4 * normal(20, 6, 7, 3) * (1 + np.arange(3)), -1, 1) + 2 * normal(20, 1, 6, 7)
+    assert (answer_of([maps], "kl").kind, answer_of([maps], "kl").axis) == ("kl", 1)
+    assert answer_of([np.moveaxis(maps, 1, -1)], "kl").axis == -1
 
 
 def test_probabilities_of_which_an_argmax_takes_the_largest_are_no_logits() -> None:
