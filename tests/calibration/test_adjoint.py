@@ -123,7 +123,13 @@ POSITIVE = {"x": np.abs(normal(2, 3, 4, seed=12)) + 0.3}
 WIDE = {"x": 4 * normal(2, 3, 4, seed=13)}
 
 
-@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "Softplus", "Exp", "Neg", "Abs", "HardSwish", "Identity"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        *("Relu", "Sigmoid", "Tanh", "Softplus", "Exp", "Neg", "Abs", "HardSwish", "Identity"),
+        *("Sin", "Cos", "Softsign"),
+    ],
+)
 def test_functions_of_one_number(op: str) -> None:
     check([NODE(op, ["x"], ["y"])], WIDE)
 
@@ -140,6 +146,12 @@ def test_functions_of_positive_numbers(op: str) -> None:
         ("LeakyRelu", {"alpha": 0.3}),
         ("Elu", {}),
         ("Elu", {"alpha": 0.5}),
+        ("Celu", {"alpha": 0.5}),
+        ("Selu", {}),
+        ("Selu", {"alpha": 2.0, "gamma": 0.5}),
+        ("Mish", {}),
+        ("LpNormalization", {}),
+        ("LpNormalization", {"axis": 1}),
         ("HardSigmoid", {}),
         ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
         ("Gelu", {}),
@@ -302,7 +314,13 @@ def test_global_pools(op: str) -> None:
     check([NODE(op, ["x"], ["y"])], X)
 
 
-@pytest.mark.parametrize("op", ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"),
+        *("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"),
+    ],
+)
 @pytest.mark.parametrize("keep", [0, 1])
 @pytest.mark.parametrize("axes", [None, [1], [-1, 1], [0, 1, 2, 3]])
 def test_reductions(op: str, keep: int, axes: list[int] | None) -> None:
@@ -319,6 +337,33 @@ def test_equal_largest_values_share() -> None:
     feed = {"x": np.array([[2.0, 2, 1]], np.float32)}
     model = net([NODE("ReduceMax", ["x"], ["y"], axes=[1])], feed, opset=16)
     assert gradients(model, feed, ["x"], {"y": np.array([[1.0]], np.float32)})["x"].tolist() == [[0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"), [("ReduceL2", {"axes": [1], "keepdims": 0}), ("LpNormalization", {"axis": 1})]
+)
+def test_rows_of_zeros_have_a_norm(op: str, attributes: dict[str, Any]) -> None:
+    feed = {"x": np.array([[0.0, 0], [3, 4]], np.float32)}
+    model = net([NODE(op, ["x"], ["y"], **attributes)], feed, opset=16)
+    (y,) = run(model, feed)
+    found = gradients(model, feed, ["x"], {"y": np.ones_like(y)})["x"]
+    assert np.isfinite(found).all()
+    assert found[1].any()
+
+
+@pytest.mark.parametrize("equation", ["bhid,bhjd->bhij", "bij,bjd->bid", "ik, jk -> ji", "i,i->", "ij->ji"])
+def test_einsum(equation: str) -> None:
+    sizes = dict(zip("bhijdk", (2, 3, 4, 5, 6, 3), strict=True))
+    terms = equation.replace(" ", "").split("->")[0].split(",")
+    feed = {f"x{i}": normal(*(sizes[axis] for axis in term), seed=i) for i, term in enumerate(terms)}
+    check([NODE("Einsum", list(feed), ["y"], equation=equation)], feed)
+
+
+@pytest.mark.parametrize("equation", ["ij->i", "ii->i", "ij,jk", "...j,jk->...k", "ij,jk,kl->il"])
+def test_other_einsums_have_no_gradient(equation: str) -> None:
+    names = [f"x{i}" for i in range(equation.count(",") + 1)]
+    model = net([NODE("Einsum", names, ["y"], equation=equation)], {name: normal(2, 2) for name in names})
+    assert adjoint(model, ["y"], names).unsupported.keys() == set(names)
 
 
 def test_normalisations() -> None:

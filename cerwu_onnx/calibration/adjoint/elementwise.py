@@ -69,6 +69,29 @@ def elu(call: Call) -> Value:
     return call.g.where(call.g * (call.y + call.number("alpha", 1.0)), call.x.above(0))
 
 
+def celu(call: Call) -> Value:
+    """Celu: alpha (e^(x / alpha) - 1) below 0, whose derivative is y / alpha + 1."""
+    return call.g.where(call.g * (call.y / call.number("alpha", 1.0) + 1), call.x.above(0))
+
+
+def selu(call: Call) -> Value:
+    """Selu: gamma x, and gamma alpha (e^x - 1) below 0, whose derivative is y + gamma alpha."""
+    alpha, gamma = call.number("alpha", 1.6732632423543772), call.number("gamma", 1.0507009873554805)
+    return call.g * (call.y + gamma * alpha).where(call.g.filled(gamma), call.x.above(0).apply("Not"))
+
+
+def soft_sign(g: Value, x: Value, y: Value) -> Value:
+    """Softsign: x / (1 + |x|)."""
+    below = 1 + x.apply("Abs")
+    return g / (below * below)
+
+
+def mish(g: Value, x: Value, y: Value) -> Value:
+    """Mish: the product x t(x) with t = tanh of softplus."""
+    t = x.apply("Softplus").apply("Tanh")
+    return g * (t + x * (x.apply("Sigmoid") * (1 - t * t)))
+
+
 def hard_sigmoid(call: Call) -> Value:
     """HardSigmoid: a line between 0 and 1; y (1 - y) is positive on its slope, and 0 elsewhere."""
     return call.g * (call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign"))
@@ -120,6 +143,10 @@ RULES: dict[str, Rule] = {
     "Exp": elementwise(lambda g, x, y: g * y),
     "Log": elementwise(lambda g, x, y: g / x),
     "Sqrt": elementwise(lambda g, x, y: g / (2 * y)),
+    "Sin": elementwise(lambda g, x, y: g * x.apply("Cos")),
+    "Cos": elementwise(lambda g, x, y: g * -x.apply("Sin")),
+    "Softsign": elementwise(soft_sign),
+    "Mish": elementwise(mish),
     "Reciprocal": elementwise(lambda g, x, y: g * -(y * y)),
     "Neg": elementwise(lambda g, x, y: -g),
     "Abs": elementwise(lambda g, x, y: g * x.apply("Sign")),
@@ -127,6 +154,8 @@ RULES: dict[str, Rule] = {
     "LeakyRelu": first_only(leaky_relu),
     "PRelu": first_only(p_relu),
     "Elu": first_only(elu),
+    "Celu": first_only(celu),
+    "Selu": first_only(selu),
     "HardSigmoid": first_only(hard_sigmoid),
     "Gelu": first_only(gelu),
     "Clip": first_only(clip),

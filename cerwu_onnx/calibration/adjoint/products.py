@@ -44,6 +44,21 @@ def mat_mul(call: Call, index: int) -> Value:
     return result.sum_to(whole[index]).reshape(call.input(index).shape)
 
 
+def einsum(call: Call, index: int) -> Value:
+    """Einsum of one or two operands: the product of the gradient and the other operand, summed to this one's axes."""
+    equation = call.text("equation", "").replace(" ", "")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    term, rest = terms[index], [name for place, name in enumerate(terms) if place != index]
+    axes = [*terms, out]
+    if not arrow or "." in equation or len(terms) > 2 or any(len(set(one)) < len(one) for one in axes):
+        raise Blocked(f"its equation is {equation!r}")
+    if not set(term) <= {*out, *"".join(rest)}:
+        raise Blocked(f"its equation {equation!r} sums over an axis of one operand alone")
+    others = [call.input(place) for place in range(len(terms)) if place != index]
+    return call.tape.emit("Einsum", call.g, *others, equation=f"{','.join([out, *rest])}->{term}")
+
+
 def _swapped(rank: int) -> list[int]:
     """The order of all axes, with the last two exchanged."""
     return [*range(rank - 2), rank - 1, rank - 2]
@@ -145,6 +160,7 @@ def _one_channel(value: Value) -> Value:
 RULES: dict[str, Rule] = {
     "Gemm": gemm,
     "MatMul": mat_mul,
+    "Einsum": einsum,
     "Conv": first_only(conv),
     "ConvTranspose": first_only(conv_transpose),
     "AveragePool": first_only(average_pool),

@@ -25,6 +25,40 @@ def reduce_extreme(call: Call) -> Value:
     return chosen * (_kept(call, call.g) / chosen.sum_to(y))
 
 
+def reduce_l2(call: Call) -> Value:
+    """ReduceL2: x over the norm."""
+    y = _kept(call, call.y)
+    return _kept(call, call.g) * (call.x / (y + _is_zero(y)))
+
+
+def reduce_l1(call: Call) -> Value:
+    """ReduceL1: the sign of each element."""
+    return _kept(call, call.g) * call.x.apply("Sign")
+
+
+def reduce_sum_square(call: Call) -> Value:
+    """ReduceSumSquare: 2 x."""
+    return _kept(call, call.g) * (2 * call.x)
+
+
+def reduce_log_sum_exp(call: Call) -> Value:
+    """ReduceLogSumExp: the softmax e^(x - y)."""
+    return _kept(call, call.g) * (call.x - _kept(call, call.y)).apply("Exp")
+
+
+def lp_normalization(call: Call) -> Value:
+    """LpNormalization of order 2: (g - y sum g y) over the norm."""
+    if call.attributes.get("p", 2) != 2:
+        raise Blocked("its order is not 2")
+    axis = [call.attributes.get("axis", -1)]
+    norm = (call.x * call.x).sum(axis).apply("Sqrt")
+    return (call.g - call.y * (call.g * call.y).sum(axis)) / (norm + _is_zero(norm))
+
+
+def _is_zero(value: Value) -> Value:
+    return value.equals(value - value)
+
+
 def _kept(call: Call, value: Value) -> Value:
     """Give a value in the shape of a reduction's output the reduced axes again, if the reduction dropped them."""
     axes = call.attributes.get("axes") or call.optional(1)
@@ -78,6 +112,11 @@ def _normalised(call: Call, g: Value, axes: Sequence[int]) -> Value:
 RULES: dict[str, Rule] = {
     "ReduceSum": first_only(reduce_sum),
     **dict.fromkeys(("ReduceMean", "GlobalAveragePool"), first_only(reduce_mean)),
+    "ReduceL1": first_only(reduce_l1),
+    "ReduceL2": first_only(reduce_l2),
+    "ReduceSumSquare": first_only(reduce_sum_square),
+    "ReduceLogSumExp": first_only(reduce_log_sum_exp),
+    "LpNormalization": first_only(lp_normalization),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "GlobalMaxPool"), first_only(reduce_extreme)),
     "Softmax": first_only(softmax),
     "LogSoftmax": first_only(log_softmax),
