@@ -417,6 +417,27 @@ def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         check([NODE("MatMul", ["a", "b"], ["y"])], {variable: feed[variable]}, {constant_one: feed[constant_one]})
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_matrices_after_values_of_unknown_rank(rank: int) -> None:
+    """Scalers of scikit-learn, for one, tell no shape: no layer of its networks had gradients."""
+    shape = np.array((2, 3, 4)[3 - rank :], np.int64)
+    feed = {"x": normal(int(shape.prod()), seed=1), "s": shape}
+    model = net([NODE("Reshape", ["x", "s"], ["a"]), NODE("MatMul", ["a", "b"], ["y"])], feed, {"b": normal(4, 5)})
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    (y,) = run(model, feed)
+    seed = normal(*y.shape, seed=3)
+    backward = adjoint(model, ["y"], ["a"])
+    assert not backward.unsupported
+    (found,) = run(backward.model, {**feed, backward.seeds["y"]: seed})
+    assert found == pytest.approx(seed @ normal(4, 5).T, rel=1e-5)
+
+
+def test_limits_that_the_model_computes() -> None:
+    """A spectrogram in decibels is cut off below its loudest value."""
+    feed = {"x": normal(2, 3, 4, 5, seed=11), "low": np.array(-0.4, np.float32), "high": np.array(0.7, np.float32)}
+    check([NODE("Clip", ["x", "low", "high"], ["y"])], feed)
+
+
 def ints(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 

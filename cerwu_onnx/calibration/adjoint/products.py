@@ -33,6 +33,8 @@ def gemm(call: Call, index: int) -> Value:
 def mat_mul(call: Call, index: int) -> Value:
     """Y = A B over broadcast batches; a vector is a matrix whose other axis Y lacks."""
     a, b, g = call.input(0), call.input(1), call.g
+    if index == 0 and b.dims is not None and b.rank == 2:  # however many axes A has
+        return call.tape.emit("MatMul", g, b.transpose(1, 0))
     rank = {0: a.rank, 1: b.rank}
     lacking = [axis for axis, operand in ((-2, 0), (-1, 1)) if rank[operand] == 1]
     g = g.unsqueeze(lacking) if lacking else g
