@@ -20,6 +20,9 @@ from cerwu_onnx.model.tensors import attributes_of, constant_tensors, model_inpu
 _UNCOUNTED = ("NonMaxSuppression", "NonZero", "Compress", "Unique")
 """Operators whose outputs' shapes depend on values."""
 
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN")
+"""Operators of layers."""
+
 _DECISIONS = (
     *("ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Xor"),
     *("ZipMap", "ArrayFeatureExtractor", "LabelEncoder", "CastMap", "Binarizer"),
@@ -63,8 +66,9 @@ _STANDARD = ("", "ai.onnx")
 def compared_values(model: onnx.ModelProto) -> list[str]:
     """Names of the values of the main graph to compare, in its order: outputs, or what is computed before them.
 
-    If an output depends on operators whose results have no fixed number of values, it is replaced by the values that
-    are computed before the first of these operators and read by them, or by nodes behind them. If an output is a
+    If an output depends on operators whose results have no fixed number of values, or, behind the last layer, on which
+    values are the largest (TopK), it is replaced by the values that are computed before the first of these operators
+    and read by them, or by nodes behind them: places in an order change with any weight. If an output is a
     Softmax, its input takes its place (:func:`softmax_inputs`); if it corrects what the model reads, the correction
     does (:func:`corrections`). If all outputs are decisions, the values that they are made from do.
     """
@@ -73,7 +77,7 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
     known = {info.name for info in model_inputs(model)} | constant_tensors(model).keys()
     known |= {sparse.values.name for sparse in graph.sparse_initializer}
     writer = {name: node for node in graph.node for name in node.output if name}
-    uncounted: set[str] = set()
+    uncounted = _sorted_at_the_end(model)
     for node in graph.node:
         inputs = {*node.input, *subgraph_reads(node)}
         if (node.op_type in _UNCOUNTED and node.domain in _STANDARD) or not inputs.isdisjoint(uncounted):
@@ -95,6 +99,14 @@ def compared_values(model: onnx.ModelProto) -> list[str]:
         node = writer[name]
         pending += sorted({*node.input, *subgraph_reads(node)} - {""} - known, reverse=True)
     return list(found) if found or told else [value.name for value in graph.output]
+
+
+def _sorted_at_the_end(model: onnx.ModelProto) -> set[str]:
+    """What TopK gives where no layer reads anything made of it."""
+    layers = [name for node in model.graph.node if node.op_type in _PRODUCTS for name in node.input]
+    inside = ancestors(model, layers)
+    sorts = [node for node in model.graph.node if node.op_type == "TopK" and node.domain in _STANDARD]
+    return {name for node in sorts if inside.isdisjoint(node.output) for name in node.output if name}
 
 
 def _gives_more_than_decisions(model: onnx.ModelProto) -> bool:

@@ -39,6 +39,7 @@ _TELLING = 0.25
 _COMMON = 0.25, 0.5
 _UNIT = 1e-3
 _SHORTEST = 8
+_NEVER, _ALIKE = -1e3, 0.9
 
 
 def answers_of(values: Mapping[str, Batches], model: onnx.ModelProto, wanted: str = "auto") -> dict[str, Answer]:
@@ -212,7 +213,8 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
     Cross-entropy does not see what all logits of a row have in common, so a trained model's rows vary in it less than
     in anything else. They have positive and negative values, and their softmax is far from uniform. If samples have one
     row of many classes each, it also differs between samples, as that of an embedding hardly does. Rows of many classes
-    at many positions may vary in what they have in common as independent values do: language models did.
+    at many positions may vary in what they have in common as independent values do: language models did. Classes that
+    the model excludes (:func:`_masked`) have nothing in common with the others.
     """
     rows = np.concatenate([_along(array, axis) for array in arrays])
     if np.isnan(rows).any() or (rows == np.inf).any():
@@ -221,9 +223,10 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
         return True  # nothing but excluded classes looks like that
     if bool((np.abs(logsumexp(rows, axis=-1)) < _SUM_TOLERANCE).all()):
         return True  # logarithms of probabilities
-    if rows.min() >= 0 or rows.max() <= 0 or _told(rows) < _TELLING:
+    kept = rows[~(masked := _masked(rows))]
+    if kept.min() >= 0 or kept.max() <= 0 or _told(rows) < _TELLING:
         return False
-    if len(rows) < 2:
+    if len(rows) < 2 or masked.any():
         return True
     apart = float(rows.var(axis=0).mean())
     common, classes = float(rows.mean(axis=-1).var()), rows.shape[-1]
@@ -233,6 +236,14 @@ def _are_logits(arrays: Batches, axis: int, samples: int) -> bool:
     if classes > COLUMNS and len(rows) > samples:
         return True
     return (classes < 3 or common * classes <= alike * apart) and (classes <= COLUMNS or _differs(rows) >= _TELLING)
+
+
+def _masked(rows: Float64Array) -> npt.NDArray[np.bool_]:
+    """Which logits a model excludes by adding a large negative number, or the least there is."""
+    low = rows <= _NEVER
+    if not low.any() or low.all() or np.abs(rows[~low]).max() > -_NEVER:
+        return np.zeros_like(low)
+    return low if rows[low].min() * _ALIKE > rows[low].max() else np.zeros_like(low)
 
 
 def _told(rows: Float64Array) -> float:

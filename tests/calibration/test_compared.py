@@ -35,6 +35,24 @@ CASES = {
     "a label in a float": (
         [*LABEL, NODE("Cast", ["label"], ["y"], to=1)], [value("y", ["N"])], ["logits"], {"logits": ("label", 1)},
     ),
+    "the largest": (
+        [NODE("Softmax", ["logits"], ["p"]), NODE("TopK", ["p", "two"], ["best", "index"])],
+        [value("best", ["N", 2]), value("index", ["N", 2], INTEGERS)],
+        ["p"],
+        {},
+    ),
+    "boxes of the largest": (
+        [NODE("TopK", ["logits", "two"], ["best", "index"]), NODE("GatherElements", ["boxes", "index"], ["y"], axis=1)],
+        [value("y", ["N", 2]), value("best", ["N", 2])],
+        ["boxes", "logits"],
+        {},
+    ),
+    "a layer of the largest": (
+        [NODE("TopK", ["logits", "two"], ["best", "index"]), NODE("MatMul", ["best", "u"], ["y"])],
+        [value("y", ["N", 3])],
+        ["y"],
+        {},
+    ),
     "a name": (
         [*LABEL, NODE("Gather", ["names", "label"], ["y"])],
         [value("y", ["N"], INTEGERS)],
@@ -77,9 +95,16 @@ def model_of(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto]) ->
         "w": normal(20, 64, seed=1),
         "v": 0.2 * normal(64, 3, seed=2),
         "names": np.array([7, 8, 9]),
+        "u": normal(2, 3, seed=3),
         "half": np.float32(0.5),
+        "two": np.array([2]),
     }
-    layers = [NODE("MatMul", ["x", "w"], ["h"]), NODE("Relu", ["h"], ["r"]), NODE("MatMul", ["r", "v"], ["logits"])]
+    layers = [
+        NODE("MatMul", ["x", "w"], ["h"]),
+        NODE("Relu", ["h"], ["r"]),
+        NODE("MatMul", ["r", "v"], ["logits"]),
+        NODE("Neg", ["logits"], ["boxes"]),
+    ]
     return build([*layers, *nodes], [value("x", ["N", 20])], outputs, tensors, domains=["ai.onnx.ml"])
 
 
