@@ -155,7 +155,7 @@ class Fidelity:
     """What the compressed model is expected to keep on fresh data: judged on samples that quantising did not see.
 
     Attributes:
-        asked: share of the float model's answers to keep.
+        asked: share of the float model's answers to keep; None where a size was asked for.
         kept: share that is expected to be kept: of the expected score, for classes and decisions; of the output's
             variance, for numbers and directions.
         error: standard error of ``kept``.
@@ -165,7 +165,7 @@ class Fidelity:
         samples: number of judged samples.
     """
 
-    asked: float
+    asked: float | None
     kept: float
     error: float
     kind: str

@@ -64,7 +64,8 @@ soon as one file is made, the tool tells how long the rest may take: beside the 
 * **Size.** The tool writes the largest file found that is not above the target, within 1 % below it if steps of lambda
   are fine enough for that. If all files are larger, it writes nothing and names the smallest size found, and the exit
   code is 1. If there is more room than the model needs, the search ends at a loss of less than 1e-5 at the outputs,
-  with a warning.
+  with a warning. One half of the samples then judges what the other half gives at the lambda found, so that the
+  summary says what such a file is expected to keep.
 * **Accuracy.** `--max-drop 1%` lets the file lose 1 % of the float model's score. What is lost grows about in
   proportion to lambda. So two files, whose lambdas are a factor of four apart, tell where the limit lies, two more are
   made on both sides of it, and a fifth if the limit seems to be still further away. More follow only while all files

@@ -47,6 +47,25 @@ _NEXT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
+class Turned:
+    """Answers that a quantised model changes: ``(rows,)`` each, infinite where its output is not finite.
+
+    Attributes:
+        changed: how often fresh data like the row is expected to get another answer.
+        lost: what that is expected to cost, times the weight of the row.
+        counted_changed: 1 where this very row gets another answer, else 0. The mean over many stretches and both signs
+            is steadier, but too small where errors make answers less sure rather than turn them either way, or are
+            large for a few rows.
+        counted_lost: what that costs, times the weight of the row.
+    """
+
+    changed: Float64Array
+    lost: Float64Array
+    counted_changed: Float64Array
+    counted_lost: Float64Array
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What one output answers, from its values in the float model.
 
@@ -174,49 +193,33 @@ class Answer:
         rows = self._rows(values)
         return np.where(np.isnan(rows).any(axis=-1), -1, rows.argmax(axis=-1)).astype(np.int64)
 
-    def changed(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
-        """How often fresh data like each row of one batch is expected to get another answer ("kl", "binary").
+    def turned(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Turned:
+        """Which answers of one batch change, and what they are expected to cost ("kl", "binary").
 
         Few answers change, and that makes their count a poor measure. But margins near zero are about equally frequent,
         so an error that is s times as large, or of the other sign, changes s times as many on average. The mean over
         :data:`STRETCHES` counts more changes than there are. With a temperature T, margins become 1/T of theirs.
 
-        Returns:
-            ``(rows,)``; infinite where the quantised output is not finite.
-        """
-        x, finite, tried = self._tried(reference, quantized)
-        answer = x.argmax(axis=-1)
-        return np.where(finite, np.mean([(chosen != answer) / stretch for stretch, chosen in tried], axis=0), np.inf)
-
-    def lost(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> Float64Array:
-        """What the changed answers of one batch are expected to cost, times the weights of rows ("kl", "binary").
-
         The score of a row is 1 for the float model's answer and 0 for others, where each one is looked at (``found``).
         Elsewhere it is the probability, by the float model, of the answer given; then an error that is s times as large
         costs s^2 times as much.
-
-        Returns:
-            ``(rows,)``; infinite where the quantised output is not finite.
         """
+        x, y = self._logs(self._rows(reference)), self._logs(self._rows(quantized))
+        finite = np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1)
+        with np.errstate(invalid="ignore"):
+            change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
+        change *= self.temperature  # of logits divided by it, errors are as large as before
+        answer, every = x.argmax(axis=-1), np.arange(len(x))
+        worth, power = (np.eye(x.shape[-1])[answer], 1) if self.found else (self._calibrated(x), 2)
+        changes, costs = [], []
+        for stretch in STRETCHES:
+            for factor in (stretch, -stretch):
+                chosen = (x + factor * change).argmax(axis=-1)
+                changes.append((chosen != answer) / stretch)
+                costs.append((worth[every, answer] - worth[every, chosen]) / stretch**power)
         weights = self.importance(reference)
-        if self.found:
-            return weights * self.changed(reference, quantized)
-        x, finite, tried = self._tried(reference, quantized)
-        p, index = self._calibrated(x), np.arange(len(x))
-        costs = [(p.max(axis=-1) - p[index, chosen]) / stretch**2 for stretch, chosen in tried]
-        return np.where(finite, weights * np.mean(costs, axis=0), np.inf)
-
-    def counted(self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> tuple[Float64Array, Float64Array]:
-        """What :meth:`changed` and :meth:`lost` are by these errors alone, as large as they are, ``(rows,)`` each.
-
-        The mean over many stretches and both signs is steadier, but too small where errors make answers less sure
-        rather than turn them either way, or are large for a few rows.
-        """
-        x, finite, tried = self._tried(reference, quantized)
-        p, index, chosen = self._calibrated(x), np.arange(len(x)), tried[0][1]
-        changed = (chosen != x.argmax(axis=-1)).astype(np.float64)
-        cost = changed if self.found else p.max(axis=-1) - p[index, chosen]
-        return np.where(finite, changed, np.inf), np.where(finite, self.importance(reference) * cost, np.inf)
+        expected = np.mean(changes, axis=0), weights * np.mean(costs, axis=0)
+        return Turned(*(np.where(finite, rows, np.inf) for rows in (*expected, changes[0], weights * costs[0])))
 
     def certain(self, reference: npt.NDArray[Any]) -> Float64Array:
         """The score of each answer of the float model, ``(rows,)``, times its weight ("kl", "binary")."""
@@ -336,23 +339,6 @@ class Answer:
             return found
         inside = (values > LEAST) & (values < 1)
         return found * np.where(inside, 1 / np.where(inside, values * (1 - values), 1.0), 0.0)
-
-    def _tried(
-        self, reference: npt.NDArray[Any], quantized: npt.NDArray[Any]
-    ) -> tuple[Float64Array, npt.NDArray[np.bool_], list[tuple[float, npt.NDArray[np.intp]]]]:
-        """What rows answer with errors so many times as large as they are, and with both signs.
-
-        Returns:
-            Log-probabilities of the float model, ``(rows, classes)``; where the quantised model's are finite; and for
-            each stretch and sign, the stretch and the answers ``(rows,)``.
-        """
-        x, y = self._logs(self._rows(reference)), self._logs(self._rows(quantized))
-        finite = np.asarray(np.isfinite(y).any(axis=-1) & ~np.isnan(y).any(axis=-1))
-        with np.errstate(invalid="ignore"):
-            change = np.nan_to_num(y - x, nan=0.0, posinf=0.0, neginf=0.0)
-        change *= self.temperature  # of logits divided by it, errors are as large as before
-        factors = [(stretch, sign * stretch) for stretch in STRETCHES for sign in (1, -1)]
-        return x, finite, [(stretch, (x + factor * change).argmax(axis=-1)) for stretch, factor in factors]
 
     def _calibrated(self, logs: Float64Array) -> Float64Array:
         """Probabilities by which answers count.

@@ -183,12 +183,13 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
     scale, same, telling, power, counted = 1.0, None, None, 0.5 if answer.found else 1.0, 0.0
     if answer.chooses:
-        rows = np.concatenate([answer.lost(a, b) for a, b in pairs])[:, None]
+        turned = [answer.turned(a, b) for a, b in pairs]
+        rows = np.concatenate([one.lost for one in turned])[:, None]
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
-        changed = np.minimum(np.concatenate([answer.changed(a, b) for a, b in pairs]), 1.0).mean()
-        found, cost = (np.concatenate(parts) for parts in zip(*(answer.counted(a, b) for a, b in pairs), strict=True))
-        same = 1 - float(max(changed, _surely(np.minimum(found, 1.0)[:, None], samples)))
-        counted = scale * _surely(cost[:, None], samples)
+        changed = np.minimum(np.concatenate([one.changed for one in turned]), 1.0).mean()
+        found = np.minimum(np.concatenate([one.counted_changed for one in turned]), 1.0)
+        same = 1 - float(max(changed, _surely(found[:, None], samples)))
+        counted = scale * _surely(np.concatenate([one.counted_lost for one in turned])[:, None], samples)
         chosen = np.concatenate([answer.chosen(a) for a, _ in pairs])
         if answer.shares is not None and len(chosen) == samples:
             most = float(np.unique(chosen, return_counts=True)[1].max()) / samples

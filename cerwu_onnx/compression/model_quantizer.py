@@ -158,6 +158,18 @@ class ModelQuantizer:
             )
         return found
 
+    def judge(self, price: float) -> Found | None:
+        """What a model quantised at this price is expected to keep, by one judgement; None if nobody can tell."""
+        if self._walk is None:
+            return None
+        self.progress("measure", 0, None, "what is kept")
+        with self.clock("search"):
+            try:
+                one = self._walk.judge(price, second=False)
+            except CalibrationError:
+                return None
+        return Found(price, one.lost, one)
+
     @property
     def settles(self) -> bool:
         """Whether :meth:`settle` does anything."""

@@ -181,6 +181,8 @@ def compress(
             price = settings.price if found is None else found.price
             look(search, target, settings, quantizer, before.score, model_bytes, price)
             point, (done, coded) = search.best
+            if target.searches and target.max_drop is None:  # else a price was given, or a score is measured
+                found = quantizer.judge(point.lambda_)
             if start is None or _saves(coded):
                 break
             start = None
@@ -283,7 +285,7 @@ def _fidelity(found: Found | None, target: Target) -> Fidelity | None:
     """What the report says of it; None where all is lost, as a warning has said."""
     if found is None or not math.isfinite(found.lost):
         return None
-    one, asked = found.judged, FIDELITY if target.fidelity is None else target.fidelity
+    one, asked = found.judged, None if target.searches else FIDELITY if target.fidelity is None else target.fidelity
     error = one.error * found.lost / one.lost if one.lost > 0 else one.error
     return Fidelity(asked, 1 - found.lost, error, one.kind, one.output, found.same, one.samples)
 

@@ -93,8 +93,8 @@ def test_a_kind_that_is_asked_for() -> None:
     assert answer_of([np.abs(normal(6, 4)) % 1], "binary").kind == "binary"
     decisions = answer_of([normal(200, 4)], "binary")
     assert (decisions.kind, decisions.probabilities) == ("binary", False)
-    assert decisions.lost(normal(200, 4), normal(200, 4)).max() == 0
-    assert decisions.lost(normal(200, 4), -normal(200, 4)).mean() > 0.1
+    assert decisions.turned(normal(200, 4), normal(200, 4)).lost.max() == 0
+    assert decisions.turned(normal(200, 4), -normal(200, 4)).lost.mean() > 0.1
     for array in (normal(6, 1), normal(6), np.arange(6).reshape(2, 3)):  # no classes
         assert answer_of([array], "kl").kind == "mse"
 
@@ -247,7 +247,7 @@ def test_no_class_of_samples_counts_more_than_all_others_together(rare: float) -
     assert weights.mean() == pytest.approx(1)
     assert weights[some].sum() == pytest.approx(500, rel=1e-6)
     assert len({*weights[some].tolist()}) == 1, "the others count as they are"
-    assert answer.lost(x, blind).sum() / answer.certain(x).sum() > 0.1
+    assert answer.turned(x, blind).lost.sum() / answer.certain(x).sum() > 0.1
     one, even = x[~some], np.concatenate([x[some], x[~some][: int(some.sum())]])
     assert answer_of([one], "kl").shares is None
     assert answer_of([even], "kl").shares is None
@@ -266,7 +266,7 @@ def test_a_changed_answer_costs_what_it_was_worth_unless_it_has_to_be_found(back
     rows, others = near.reshape(-1, 8), y.reshape(-1, 8)
     assert answer.found == (background > 0)
     assert (rows.argmax(axis=-1) != others.argmax(axis=-1)).all()
-    lost = answer.lost(near, y).sum() / answer.certain(near).sum()
+    lost = answer.turned(near, y).lost.sum() / answer.certain(near).sum()
     assert lost == pytest.approx(np.mean([1, 1 / 1.5, 1 / 2, 1 / 3]) / 2, rel=0.01) if cost == 1 else lost < cost
 
 

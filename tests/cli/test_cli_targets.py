@@ -41,6 +41,22 @@ def test_a_size_is_met(run: Run, model: Path, calib: Path, tmp_path: Path, extra
     assert cerwu_onnx.open(output).metadata["lambda"] == report["lambda"]
 
 
+def test_a_size_says_what_is_expected_of_its_file(run: Run, model: Path, calib: Path, tmp_path: Path) -> None:
+    """Whoever needs a size must hear what it costs: by samples that quantising did not see, as for a fidelity."""
+    kept = []
+    for size in ("2KiB", "1300"):
+        words = ("compress", model, tmp_path / "small.cwb", "-f", "--calib", calib, "--target-size", size)
+        found = json.loads(run(*words, "--json").out)["fidelity"]
+        assert found["asked"] is None
+        assert found["headline"] in " ".join(run(*words).out.split())
+        kept.append(found["kept"])
+    assert 1 > kept[0] > kept[1] + 0.01
+    priced = run("compress", model, tmp_path / "small.cwb", "-f", "--calib", calib, "--lambda", "1", "--json")
+    assert json.loads(priced.out)["fidelity"] is None
+    blind = run("compress", model, tmp_path / "small.cwb", "-f", "--target-size", "2KiB", "--json")
+    assert json.loads(blind.out)["fidelity"] is None
+
+
 def test_without_data_a_size_is_met_too(run: Run, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "small.cwb"
     assert run("compress", model, output, "--target-size", "1900", "-q").code == 0

@@ -15,7 +15,7 @@ import cerwu_onnx
 from cerwu_onnx import Settings, Target
 from cerwu_onnx.array_files.dtypes import DTYPES, FLOATS, Typed, from_float32, to_float32
 from cerwu_onnx.array_files.files import ArrayFile, read_arrays, write_arrays
-from cerwu_onnx.compression import arrays as arrays_module
+from cerwu_onnx.array_files.masks import masks
 from cerwu_onnx.compression.arrays import exact_part
 from cerwu_onnx.config import LayerRule
 from cerwu_onnx.container import reader, writer
@@ -210,7 +210,7 @@ def test_integers_come_back_exactly(dtype: str, data: st.DataObject) -> None:
     )  # fmt: skip
     array = Typed(data.draw(hnp.arrays(bits, shape, elements=data.draw(st.sampled_from([small, None])))), dtype)
     part = exact_part("x", array, "auto")
-    metadata = writer.metadata_section(arrays_module.masks({"x": dtype}, {"x"} if part.record.is_coded else ()))
+    metadata = writer.metadata_section(masks({"x": dtype}, {"x"} if part.record.is_coded else ()))
     file = CompressedModel(reader.parse(writer.assemble([part, writer.names_section(["x"]), metadata])))
     assert file["x"].dtype == bits
     assert file["x"].shape == array.values.shape

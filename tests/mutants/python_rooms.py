@@ -496,8 +496,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/calibration/answers.py",
         "tests/compression/test_fidelity.py",
-        ("for sign in (1, -1)]", "for sign in (1, 1)]"),
-        ("p[index, chosen]) / stretch**2", "p[index, chosen]) / stretch"),
+        ("for factor in (stretch, -stretch)", "for factor in (stretch, stretch)"),
+        ("(self._calibrated(x), 2)", "(self._calibrated(x), 1)"),
     ),
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
