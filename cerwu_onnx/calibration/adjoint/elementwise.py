@@ -121,13 +121,9 @@ def cast(call: Call) -> Value:
     return call.g.cast(call.x.dtype)
 
 
-def clip(call: Call, index: int) -> Value:
-    """Clip: the gradient goes to the elements that were not clipped, and to the limit for those that were."""
-    inside = call.y.equals(call.x)
-    if not index:
-        return call.g * inside
-    limit = call.input(index)
-    return (call.g * (call.y.equals(limit) * (1 - inside))).sum_to(limit)
+def clip(call: Call) -> Value:
+    """Clip: the gradient goes to the elements that were not clipped."""
+    return call.g * call.y.equals(call.x)
 
 
 RULES: dict[str, Rule] = {
@@ -162,6 +158,6 @@ RULES: dict[str, Rule] = {
     "Selu": first_only(selu),
     "HardSigmoid": first_only(hard_sigmoid),
     "Gelu": first_only(gelu),
-    "Clip": clip,
+    "Clip": first_only(clip),
     **dict.fromkeys(("Cast", "CastLike"), first_only(cast)),
 }
