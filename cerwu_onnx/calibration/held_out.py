@@ -87,7 +87,7 @@ class Half:
 
 
 class Noisy:
-    """The samples of a source with noise on every input of floating-point numbers.
+    """The samples of a source with noise on every input of floating-point numbers, or of bytes: pixels, then.
 
     Args:
         source: the samples.
@@ -112,7 +112,7 @@ class Noisy:
         for feed in self._source.batches(size):
             noise = _differences(feed, last, random) if self._natural else _white(feed, self._columns, random)
             yield {
-                name: (value + self._size * noise[name]).astype(value.dtype) if name in noise else value
+                name: _moved(np.asarray(value), self._size * noise[name]) if name in noise else value
                 for name, value in feed.items()
             }
             last = feed
@@ -122,12 +122,23 @@ class Noisy:
         return self._source.count(feed)
 
 
+def _varies(array: Array) -> bool:
+    """Whether noise can be added to an input."""
+    return array.dtype.kind == "f" or array.dtype == np.uint8
+
+
+def _moved(array: Array, noise: Float64Array) -> Array:
+    """An input with noise, as far as its type reaches."""
+    moved = array + noise
+    return moved.astype(array.dtype) if array.dtype.kind == "f" else np.rint(moved).clip(0, 255).astype(array.dtype)
+
+
 def _deviations(source: Source) -> dict[str, Float64Array]:
     """Standard deviations of the columns of inputs that are tables of numbers, by name."""
     tables: dict[str, list[Array]] = {}
     for feed in source.batches(BLOCK):
         for name, value in feed.items():
-            if (table := np.asarray(value)).ndim == 2 and table.dtype.kind == "f":
+            if (table := np.asarray(value)).ndim == 2 and _varies(table):
                 tables.setdefault(name, []).append(np.array(table))
     alike = {name: rows for name, rows in tables.items() if len({table.shape[1] for table in rows}) == 1}
     return {name: np.concatenate(rows).std(axis=0, dtype=np.float64) for name, rows in alike.items()}
@@ -139,7 +150,7 @@ def _white(feed: Feed, columns: Mapping[str, Float64Array], random: np.random.Ge
     return {
         name: columns.get(name, value.std(dtype=np.float64)) * random.normal(size=value.shape)
         for name, value in values.items()
-        if value.dtype.kind == "f" and value.size
+        if _varies(value) and value.size
     }
 
 
@@ -148,7 +159,7 @@ def _differences(feed: Feed, last: Feed, random: np.random.Generator) -> dict[st
     found = {}
     for name, value in feed.items():
         wide = np.asarray(value)
-        if wide.dtype.kind != "f" or not wide.ndim or not wide.size:
+        if not _varies(wide) or not wide.ndim or not wide.size:
             continue
         if len(wide) > 1:
             order = random.permutation(len(wide))

@@ -19,6 +19,12 @@ INFLATION = 1.7
 """Factor of the mean entropy by noise on inputs, for data that a model was not trained on: geometric mean over both
 kinds of noise and ten networks."""
 
+SHYEST = 0.6
+"""No model is taken to be less sure than it should be by more than this temperature."""
+
+NOTHING = 1e-3
+"""Noise that changes the mean entropy by less than this share of it says nothing: it may not reach what decides."""
+
 THIN = 8
 """Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
 
@@ -231,7 +237,8 @@ def tempered(
     """Answers with the temperature that fresh data would ask for, where they count as far as they are probable.
 
     A model is surer of what it was trained on than of anything else, and small noise on its inputs takes that away.
-    Of other data noise makes the entropy :data:`INFLATION` times as large.
+    Of other data noise makes the entropy :data:`INFLATION` times as large. A model that it makes less unsure than that
+    is no sharper than its training made it, and less sure than it should be: its margins stay, but answers count more.
 
     Args:
         answers: by name.
@@ -241,8 +248,12 @@ def tempered(
     found = dict(answers)
     for name, answer in answers.items():
         if answer.weighs:
+            plain = max(answer.entropy(reference[name]), 1e-12)
             entropies = [max(answer.entropy(outputs[name]), 1e-12) for outputs in noisy]
-            found[name] = answer.temper(reference[name], float(np.exp(np.log(entropies).mean())) / INFLATION)
+            fresh = float(np.exp(np.log(entropies).mean())) / INFLATION
+            found[name] = answer.temper(reference[name], fresh)
+            if fresh < plain and not np.allclose(entropies, plain, rtol=NOTHING):
+                found[name] = found[name].sharpen(reference[name], fresh, SHYEST)
     return found
 
 

@@ -15,11 +15,11 @@ from ..models import build, normal, value
 SIZES = 1, 3, 8, 32, 64
 
 
-def source(data: object, batch: int | str = "N", axes: int = 1) -> Source:
+def source(data: object, batch: int | str = "N", axes: int = 1, kind: int = TensorProto.FLOAT) -> Source:
     """Samples of some numbers, which lie along so many axes, and an integer."""
     nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["i"], ["j"])]
-    inputs = [value("x", [batch, *"KLM"[:axes]]), value("i", [batch], TensorProto.INT64)]
-    outputs = [value("y", [batch, *"KLM"[:axes]]), value("j", [batch], TensorProto.INT64)]
+    inputs = [value("x", [batch, *"KLM"[:axes]], kind), value("i", [batch], TensorProto.INT64)]
+    outputs = [value("y", [batch, *"KLM"[:axes]], kind), value("j", [batch], TensorProto.INT64)]
     return open_source(data, model_inputs(build(nodes, inputs, outputs, {})))  # type: ignore[arg-type]
 
 
@@ -140,6 +140,20 @@ def test_natural_noise_lies_where_samples_differ(size: int) -> None:
     noise = np.concatenate([feed["x"] for feed in noisy.batches(size)]) - x
     assert noise.std(axis=0)[2] == 0
     assert noise.std(axis=0)[[0, 1, 3]].min() > 0.1
+
+
+@pytest.mark.parametrize("natural", [False, True])
+def test_noise_on_bytes_leaves_bytes(natural: bool) -> None:
+    """Pixels are judged as if they were floats; tokens and labels are of wider types."""
+    x = np.clip(128 + 90 * normal(64, 3, 8, 8, seed=5), 0, 255).astype(np.uint8)
+    noisy = Noisy(source({"x": x, "i": np.arange(64)}, axes=3, kind=TensorProto.UINT8), natural=natural)
+    feeds = list(noisy.batches(16))
+    found = np.concatenate([feed["x"] for feed in feeds])
+    assert found.dtype == np.uint8
+    error = found.astype(float) - x
+    assert error.std() == pytest.approx(NOISE * x.std(), rel=0.25)
+    assert np.abs(error)[(x > 0) & (x < 255)].max() < 120, "nothing wraps around"
+    assert (np.concatenate([feed["i"] for feed in feeds]) == np.arange(64)).all()
 
 
 def test_natural_noise_on_single_samples_is_from_the_one_before() -> None:

@@ -203,6 +203,23 @@ def test_a_temperature_takes_the_certainty_of_training_away() -> None:
     assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
 
 
+def test_a_model_that_noise_hardly_makes_less_sure_counts_as_surer() -> None:
+    """Its training ended early: answers that change cost more than its probabilities say; margins are what they are."""
+    plain, x = Answer("kl"), 3 * normal(400, 10)
+    errors = x + 0.3 * normal(400, 10, seed=1)
+    noisy = [{"y": [0.98 * x]}, {"y": [0.97 * x]}]
+    found = tempered({"y": plain}, {"y": [x]}, noisy)["y"]
+    assert found.temperature == 1
+    assert fidelity.SHYEST <= found.shy < 1
+    before, after = (judgement(0.1, {"y": ([x], [errors])}, {"y": answer}, 400) for answer in (plain, found))
+    assert 1.1 * before.lost < after.lost < before.lost / found.shy**1.5
+    assert after.same == before.same
+    for other in ([{"y": [x]}] * 2, [{"y": [x / 4]}] * 2):  # noise that reaches nothing; a model that is too sure
+        assert tempered({"y": plain}, {"y": [x]}, other)["y"].shy == 1
+    deep = [{"y": [5 * x]}] * 2
+    assert tempered({"y": plain}, {"y": [x]}, deep)["y"].shy == pytest.approx(fidelity.SHYEST)
+
+
 def test_moved_samples_have_a_variance_and_margins_of_their_own() -> None:
     x, there = normal(50, 3), np.float32([1, 5, 0.1]) * normal(50, 3, seed=1)
     flags = Answer("binary", temperature=3.0, found=True, shares=np.array([0.5, 2.0]))
