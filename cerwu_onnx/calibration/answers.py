@@ -78,8 +78,8 @@ class Answer:
             rows count alike ("kl", "binary").
         found: every answer of the float model counts as right, not only as far as it is probable: decisions, and
             positions most of which are background, in which something is to be found.
-        shy: answers count by probabilities whose logits are divided by this, too, at most 1: a model may be less sure
-            than it should be ("kl").
+        shy: at most 1; changed answers count by probabilities whose logits are divided by it, because the model is less
+            sure than it should be ("kl").
         variance: ``(columns,)`` of the numbers over samples ("mse", "cosine").
     """
 
@@ -158,17 +158,8 @@ class Answer:
 
     def temper(self, reference: Batches, entropy: float) -> Answer:
         """The same answer with a temperature that makes the mean entropy of the float model at least so large."""
-        return replace(self, temperature=self._reaching(reference, entropy, 1.0)) if self.chooses else self
-
-    def sharpen(self, reference: Batches, entropy: float, least: float) -> Answer:
-        """The same answer, which counts by the probabilities of a lower temperature, from ``least`` to 1.
-
-        With it, the mean entropy of the float model is so large ("kl").
-        """
-        return replace(self, shy=min(self._reaching(reference, entropy, least), 1.0))
-
-    def _reaching(self, reference: Batches, entropy: float, least: float) -> float:
-        """The least temperature from ``least`` on that makes the mean entropy of the float model so large."""
+        if not self.chooses:
+            return self
         logs, weights = self._cold(reference), self._importance(reference)
         some = np.isfinite(logs).any(axis=-1)
         logs, weights = logs[some], weights[some]
@@ -177,14 +168,14 @@ class Answer:
         def mean(temperature: float) -> float:
             return float(np.average(entropy_of(log_softmax(logs / temperature, axis=-1)), weights=weights))
 
-        low = high = float(np.log2(least))
-        if len(logs) and mean(least) < most:
+        low, high = 0.0, 0.0  # log2 of the temperature
+        if len(logs) and mean(1.0) < most:
             while mean(2.0**high) < most and high < 64:
                 high += 1
             for _ in range(24):
                 middle = (low + high) / 2
                 low, high = (middle, high) if mean(2.0**middle) < most else (low, middle)
-        return float(2.0**high)
+        return self._with(2.0**high)
 
     def entropy(self, reference: Batches) -> float:
         """Mean entropy of the rows of classes, in nats, at temperature 1, by the weights of rows; 0 for other kinds."""

@@ -216,8 +216,7 @@ def test_a_model_that_noise_hardly_makes_less_sure_counts_as_surer() -> None:
     assert after.same == before.same
     for other in ([{"y": [x]}] * 2, [{"y": [x / 4]}] * 2):  # noise that reaches nothing; a model that is too sure
         assert tempered({"y": plain}, {"y": [x]}, other)["y"].shy == 1
-    deep = [{"y": [5 * x]}] * 2
-    assert tempered({"y": plain}, {"y": [x]}, deep)["y"].shy == pytest.approx(fidelity.SHYEST)
+    assert tempered({"y": plain}, {"y": [x]}, [{"y": [5 * x]}] * 2)["y"].shy == fidelity.SHYEST
 
 
 def test_moved_samples_have_a_variance_and_margins_of_their_own() -> None:
