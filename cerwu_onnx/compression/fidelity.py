@@ -43,9 +43,6 @@ TURNS = 5
 NEAR = 0.5
 """The search ends when the price found is so near, in log2, to the last one that was judged."""
 
-FAR = 2.0
-"""A judgement that sees the limit further away, in log2, is not outvoted by others."""
-
 APART = 0.5
 """A judgement that is the root of this away, in log2, counts half as much as one at the very price."""
 
@@ -136,13 +133,11 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     for turn in range(TURNS):
         judged.append(judge(price, turn % 2 == 1))
         nearest = _price(judged, limit)
-        if abs(math.log2(_price(judged[-1:], limit) / price)) > FAR:  # what the others say is no help so far away
-            nearest = _price(judged[-1:], limit)
-        if turn and abs(math.log2(nearest / price)) <= NEAR:
-            price = nearest
+        further = math.log2(nearest / price)
+        price *= 2 ** max(-STRIDE, min(STRIDE, further))
+        if turn and abs(further) <= NEAR:
             break
-        price *= 2 ** max(-STRIDE, min(STRIDE, math.log2(nearest / price)))
-    price = min(price, _price(judged, limit))  # what is said of the file has to hold
+    price = min(price, nearest)  # what is said of the file has to hold
     if min(one.weight for one in judged) < FEW:
         price = min(price, max(CAREFUL * limit, LEAST))
     price = float(f"{price:.4g}")

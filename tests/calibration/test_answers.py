@@ -62,6 +62,8 @@ def logits(*shape: int, seed: int = 0) -> Array:
         pytest.param("kl", [np.where(normal(60, 10) > 0, -3e38, logits(60, 10))], id="classes of the least number"),
         pytest.param("mse", [np.where(normal(60, 10) > 0, -9999, 5 + normal(60, 10))], id="a number for none"),
         pytest.param("mse", [logits(60, 10) * np.geomspace(1, 1e5, 10)], id="columns of many scales"),
+        pytest.param("mse", [np.where(np.arange(10) < 1, -6e3 + 800 * normal(60, 10), logits(60, 10))], id="one depth"),
+        pytest.param("mse", [np.where(np.arange(10) % 2, -1e4, 7e3 * normal(60, 10))], id="as large as what is none"),
         pytest.param("kl", [np.where(logits(60, 10) > 4, np.nan, logits(60, 10))], id="broken logits"),
         pytest.param("kl", [np.stack([z := normal(50), -z], axis=1) * 4], id="two logits"),
         pytest.param("binary", [expit(4 * normal(60, 10))], id="independent probabilities"),

@@ -97,6 +97,15 @@ def test_a_file_loses_all_that_it_may(harder: tuple[float, float], limit: float)
     assert found.lost == pytest.approx(limit, rel=2e-3)
 
 
+def test_a_file_that_loses_everything_says_only_that_others_lose_less() -> None:
+    """Beyond some price outputs are no numbers any more: the judgements below it tell where the limit lies."""
+    judge = Judge(lambda price: price / 2 if price < 0.05 else np.inf, 10**6)
+    found = search(judge, 0.01)
+    assert judge.lost(judge.prices[0]) == np.inf
+    assert found.lost == pytest.approx(found.price / 2, rel=1e-3)
+    assert found.price == pytest.approx(0.02, rel=2e-3)
+
+
 def test_few_samples_leave_a_margin() -> None:
     bounds = [Judgement(0.1, 0.01, 0.0, "y", "kl", None, samples).bound for samples in (8, 80, 8000)]
     assert bounds == pytest.approx([0.02, 0.011, 0.01001])
