@@ -57,7 +57,7 @@ class Case:
                 stats = step.stats[self.weight]
                 break
             step.commit({layer.weight: coarse(graph.array(layer.weight)) for layer in step.layers})
-        damping = feedback_damping(stats.folds) or DAMPING
+        damping = feedback_damping(stats.folds)[0] or DAMPING
         fishers, layout = row_fishers(graph, OutputLoss(graph, source))[self.weight].fishers, view.layer.layout
         target = layout.to_matrix(weight.astype(np.float64))
         found = stepped(change(view), stats, fishers, lambda _: {}, target, damping)
@@ -132,7 +132,7 @@ class Used(Exception):
 
 def compressed(folder: Path, effort: str) -> bytes:
     """The bytes of a file."""
-    made, settings = classifier(), Settings(effort=effort, lambda_=0.1)
+    made, settings = classifier(), Settings(effort=effort, lambda_=0.05)
     onnx.save(made.model, folder / "o.onnx")
     cerwu_onnx.compress(folder / "o.onnx", folder / "o.cwb", calib=made.calib, settings=settings, force=True)
     return (folder / "o.cwb").read_bytes()

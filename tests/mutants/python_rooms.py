@@ -153,6 +153,7 @@ QUANTIZE = [
         ("plain = bool(np.abs(values).max(initial=0) > self.cost.largest)", "plain = False"),
         ("return asked or not cost.price", "return not cost.price"),
         ("np.sqrt(6 * self.cost.price", "np.sqrt(12 * self.cost.price"),
+        ("self.unseen * float(", "float("),
     ),
     *bugs(
         "cerwu_onnx/quantize/obs.py",
@@ -174,6 +175,7 @@ QUANTIZE = [
         "tests/quantize/test_crossval.py",
         ("return best if least < 0 else None", "return best"),
         ("fed(damped(pair[0], damping), pair[1])", "fed(damped(pair[0], damping), pair[0])"),
+        ("folds[0]) / errors", "folds[0])"),
     ),
     *bugs(
         "cerwu_onnx/quantize/hessian.py",
