@@ -35,23 +35,25 @@ DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """The dampings to try, relative to the mean diagonal."""
 
 
-def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
+def feedback_damping(folds: tuple[PairStats, ...]) -> tuple[float | None, float]:
     """Choose the damping with which the OBS update leaves the least error on other samples.
 
     Args:
         folds: statistics of disjoint samples.
 
     Returns:
-        One of :data:`DAMPINGS`; None with fewer than two folds, or if no Hessian factorises.
+        One of :data:`DAMPINGS`, and the mean over columns of what an error of 1 costs on other samples once later
+        columns have answered it. None and infinity with fewer than two folds, or if no Hessian factorises.
     """
     if len(folds) < 2:
-        return None
+        return None, np.inf
     pairs = list(permutations((fold.hessian for fold in folds), 2))
+    errors = len(pairs) * folds[0].hessian[..., 0].size
 
     def loss(damping: float) -> float:
-        return _summed(lambda pair: fed(damped(pair[0], damping), pair[1]), pairs, folds[0])
+        return _summed(lambda pair: fed(damped(pair[0], damping), pair[1]), pairs, folds[0]) / errors
 
-    return downhill(DAMPINGS, loss)[0]
+    return downhill(DAMPINGS, loss)
 
 
 def fed(matrix: Float64Array, other: Float64Array) -> float:

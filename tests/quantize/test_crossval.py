@@ -51,7 +51,7 @@ def test_few_samples_are_trusted_less(choose: str) -> None:
         chosen = []
         for seed in range(8):
             halves, _, _ = folds(seed, samples)
-            damping = feedback_damping(halves) if choose == "feedback" else repair_damping(matrix, halves)
+            damping = feedback_damping(halves)[0] if choose == "feedback" else repair_damping(matrix, halves)
             chosen.append(np.inf if damping is None else damping)  # None trusts nothing at all
         assert set(chosen) <= {*DAMPINGS, np.inf}
         found[samples] = float(np.median(chosen))
@@ -139,14 +139,14 @@ def test_one_fold_proves_nothing() -> None:
     halves, _, _ = folds(4, 100)
     matrix = np.ones((1, 2, COLUMNS))
     for few in ((), halves[:1]):
-        assert feedback_damping(few) is None
+        assert feedback_damping(few) == (None, np.inf)
         assert repair_damping(matrix, few) is None
 
 
 def test_hessians_that_never_factorise_choose_nothing() -> None:
     bad = np.array([[[1.0, 1e9], [1e9, 1.0]]])
     stats = PairStats(bad, np.zeros((1, 2)), 10, bad, np.zeros((1, 2)))
-    assert feedback_damping((stats, stats)) is None
+    assert feedback_damping((stats, stats)) == (None, np.inf)
 
 
 def test_the_choice_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +162,12 @@ def test_the_choice_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
         return total
 
     sums = {d: leaks(halves[0], halves[1], d) + leaks(halves[1], halves[0], d) for d in DAMPINGS}
-    assert feedback_damping(halves) == min(sums, key=sums.__getitem__)
+    best = min(sums, key=sums.__getitem__)
+    damping, cost = feedback_damping(halves)
+    assert damping == best
+    assert cost == pytest.approx(sums[best] / (2 * COLUMNS), rel=1e-5)
     monkeypatch.setattr(crossval, "DAMPINGS", (0.5,))
-    assert feedback_damping(halves) == 0.5
+    assert feedback_damping(halves)[0] == 0.5
 
 
 @pytest.mark.parametrize("rows", [8, 400])
@@ -175,7 +178,7 @@ def test_random_vectors_tell_the_losses_of_wide_layers(rows: int, monkeypatch: p
     def found() -> tuple[list[float], float | None, float | None, np.ndarray]:
         trained, other = halves[0].hessian, halves[1].hessian
         losses = [crossval.fed(hs.damped(trained, damping), other) for damping in DAMPINGS]
-        return losses, feedback_damping(halves), repair_damping(matrix, halves), repaired(matrix, total, 0.1)
+        return losses, feedback_damping(halves)[0], repair_damping(matrix, halves), repaired(matrix, total, 0.1)
 
     exact = found()
     monkeypatch.setattr(crossval, "WIDE", COLUMNS - 1)
