@@ -16,40 +16,35 @@ static size_t below(size_t end, cwb_range range)
     return found < range.count ? found : range.count;
 }
 
-/* Copies what one tap reads in a row of `size` numbers behind `begin` zeros. */
-static void copy_row(const float *row, size_t size, size_t begin, cwb_range range, float *out)
-{
-    size_t i, before = below(begin, range), after = below(begin + size, range);
-
-    memset(out, 0, before * sizeof *out);
-    for (i = before; i < after; i++) {
-        out[i] = row[range.first + i * range.step - begin];
-    }
-    memset(out + after, 0, (range.count - after) * sizeof *out);
-}
-
 /* Copies what one tap of one channel reads at the positions of a part; returns the end of the copy. */
 static float *copy_tap(const float *x, size_t channels, size_t channel, size_t tap, const cwb_windows *windows,
                        const cwb_range *part, float *out)
 {
-    size_t height = windows->sizes[0], width = windows->sizes[1], begin = windows->begins[0], i, j;
+    size_t height = windows->sizes[0], width = windows->sizes[1], begin = windows->begins[0], i, j, k, before, after;
     size_t down = tap / windows->kernel[1] * windows->dilations[0];
     cwb_range across = part[2];
 
     across.first = across.first * windows->strides[1] + tap % windows->kernel[1] * windows->dilations[1];
     across.step *= windows->strides[1];
+    before = below(windows->begins[1], across);
+    after = below(windows->begins[1] + width, across);
     for (i = 0; i < part[0].count; i++) {
         size_t sample = part[0].first + i * part[0].step;
 
         for (j = 0; j < part[1].count; j++, out += across.count) {
             size_t row = (part[1].first + j * part[1].step) * windows->strides[0] + down;
+            size_t inside = row >= begin && row - begin < height;
 
-            if (row < begin || row - begin >= height) {
+            if (!inside || after - before < across.count) {
                 memset(out, 0, across.count * sizeof *out);
-            } else {
+            }
+            if (inside && after > before) {
                 const float *from = x + ((sample * channels + channel) * height + row - begin) * width;
 
-                copy_row(from, width, windows->begins[1], across, out);
+                from += across.first + before * across.step - windows->begins[1];
+                for (k = before; k < after; k++) {
+                    out[k] = from[(k - before) * across.step];
+                }
             }
         }
     }
