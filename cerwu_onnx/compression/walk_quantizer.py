@@ -51,6 +51,9 @@ NOISE = 0.02
 JUDGED_PASSES = 2
 """The most passes of code lengths before a judgement: one more would not change what is lost."""
 
+JUDGED_POSITIONS = 64
+"""The most positions for each column before a judgement."""
+
 MENDED = 2.0
 """An error in the first layer counts so many times less than one in the last that costs as much when it is measured.
 
@@ -176,9 +179,17 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            steps = self._effort.steps
             walked = quantize_walk(
-                self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False, steps=steps
+                self._graph,
+                source,
+                settings,
+                *costs,
+                self._progress,
+                none,
+                self._base,
+                enough=min(self._effort.positions, JUDGED_POSITIONS),
+                bounds=False,
+                steps=self._effort.steps,
             )
             return walked.values
 
@@ -285,6 +296,7 @@ class WalkQuantizer:
                 self._progress,
                 done,
                 self._base,
+                enough=self._effort.positions,
                 bounds=bounds,
                 steps=self._steps,
             )
