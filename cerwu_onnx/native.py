@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from cerwu_onnx.errors import BaseError, CorruptFileError
 
-ABI = 13
+ABI = 14
 """The ``CWB_HOST_ABI`` of decoder_c/host/cwb_host.c that this module needs."""
 
 FORMAT_VERSION = 2
@@ -426,6 +426,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "pack_prime": (None, [pointer, pointer, size]),
         "pack": (size, [pointer, pointer, size, pointer, size]),
         "unpack": (i32, [pointer, pointer, size, pointer, size]),
+        "columns": (None, [pointer, size, pointer, pointer, size, pointer]),
         "search": (None, [pointer, *[size] * 3, *[pointer] * 5, size, *[pointer] * 3]),
     }
     for name, (result, arguments) in signatures.items():

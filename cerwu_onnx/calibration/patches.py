@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from cerwu_onnx.calibration.windows import Windows, copies
 from cerwu_onnx.types import ConvPatch, EinsumPatch, GatherPatch, HiddenPatch, MatMulPatch
 
 Float32Array = npt.NDArray[np.float32]
@@ -37,8 +38,13 @@ class _View:
         return self.group_axes + self.column_axes
 
     @property
-    def positions(self) -> int:
-        return math.prod(self.array.shape[self.first_position :])
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the axes of the positions."""
+        return self.array.shape[self.first_position :]
+
+    @property
+    def size(self) -> int:
+        return self.array.size
 
     def some(self, strides: Sequence[int], starts: npt.NDArray[np.intp]) -> _View:
         """Choose positions; they become one axis.
@@ -67,7 +73,7 @@ class _View:
         groups = math.prod(shape[: self.group_axes])
         cols = math.prod(shape[self.group_axes : self.first_position])
         dense: Float32Array = np.ascontiguousarray(self.array, dtype=np.float32)
-        stacked: Float32Array = dense.reshape(groups, cols, self.positions)
+        stacked: Float32Array = dense.reshape(groups, cols, math.prod(self.sizes))
         return np.swapaxes(stacked, 1, 2)
 
 
@@ -137,7 +143,7 @@ def iter_together(
         ValueError: the shape of an activation does not fit its patch, or they have different positions.
     """
     views = [_view(*source) for source in sources]
-    shapes = {view.array.shape[view.first_position :] for view in views}
+    shapes = {view.sizes for view in views}
     if len(shapes) > 1:
         raise ValueError(f"positions of shapes {sorted(shapes)} are not the same")
     pending = [views]
@@ -145,10 +151,10 @@ def iter_together(
     while pending:
         views = pending.pop()
         first = views[0]
-        if first.array.size == 0:
+        if first.size == 0:
             continue
-        sizes = first.array.shape[first.first_position :]
-        if first.array.size * 4 <= max_bytes * one_in or max(sizes, default=1) == 1:
+        sizes = first.sizes
+        if first.size * 4 <= max_bytes * one_in or max(sizes, default=1) == 1:
             if one_in > 1 and sizes:
                 strides, starts = _choice(sizes, one_in, (seed, pieces))
                 views = [view.some(strides, starts) for view in views]
@@ -189,20 +195,32 @@ def column_shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[i
 def _shape(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> tuple[int, tuple[int, ...], int]:
     """As :func:`column_shape`; raises ValueError if the shape does not fit. No convolution is padded for it."""
     if isinstance(patch, ConvPatch):
-        begins, ends, extent = _padding(patch, x)
-        spans = (
-            begin + size + end - need for begin, size, end, need in zip(begins, x.shape[2:], ends, extent, strict=True)
-        )
-        outputs = (span // stride + 1 for span, stride in zip(spans, patch.strides, strict=True))
+        outputs = _outputs(patch, x, *_padding(patch, x))
         return patch.groups, (len(x), *outputs), x.shape[1] // patch.groups * math.prod(patch.kernel)
-    view = _view(patch, x)
+    view = _operand_view(patch, x)
     groups, columns = view.array.shape[: view.group_axes], view.array.shape[view.group_axes : view.first_position]
-    return math.prod(groups), view.array.shape[view.first_position :], math.prod(columns)
+    return math.prod(groups), view.sizes, math.prod(columns)
 
 
-def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View:
-    if isinstance(patch, ConvPatch):
+def _outputs(
+    patch: ConvPatch, x: npt.NDArray[Any], begins: Sequence[int], ends: Sequence[int], extent: Sequence[int]
+) -> list[int]:
+    """Lengths of the spatial axes of a convolution's output."""
+    spans = zip(begins, x.shape[2:], ends, extent, patch.strides, strict=True)
+    return [(begin + size + end - need) // stride + 1 for begin, size, end, need, stride in spans]
+
+
+def _view(patch: ConvPatch | MatMulPatch, x: npt.NDArray[Any]) -> _View | Windows:
+    if not isinstance(patch, ConvPatch):
+        return _operand_view(patch, x)
+    begins, ends, extent = _padding(patch, x)
+    if not copies(patch, (*begins, *ends)):
         return _conv_view(patch, x)
+    outputs = _outputs(patch, x, begins, ends, extent)
+    return Windows(x, patch, begins, ((range(len(x)), *map(range, outputs)),))
+
+
+def _operand_view(patch: MatMulPatch, x: npt.NDArray[Any]) -> _View:
     if isinstance(patch, HiddenPatch):
         x = _read_states(patch, x)
     elif isinstance(patch, EinsumPatch):

@@ -45,6 +45,7 @@ def quantize_walk(
     checkpoints: Checkpoints,
     base: Base | None,
     *,
+    enough: int,
     bounds: bool,
     steps: bool,
 ) -> WalkResult:
@@ -59,6 +60,7 @@ def quantize_walk(
         progress: called for each layer.
         checkpoints: layers of an earlier run.
         base: that of a delta.
+        enough: positions for each column that suffice for statistics.
         bounds: also compute each layer's rate-distortion bound.
         steps: move each layer's target down the slope of the loss at the outputs first.
 
@@ -69,8 +71,7 @@ def quantize_walk(
     found = WalkResult(memory_budget.symbols(settings.memory))
     price = settings.price / max(1, sum(layer.layout.size for layer in graph.layers))
     done = 0
-    memory, enough = memory_budget.activations(settings.memory), EFFORTS[settings.effort].positions
-    batch, have = settings.batch_size, checkpoints.have
+    memory, batch, have = memory_budget.activations(settings.memory), settings.batch_size, checkpoints.have
     means = taken if settings.float_params == "auto" else lambda _: 0.0
     descent = _descent(graph, source, settings) if fishers and steps else None
     for step in walk(graph, source, batch_size=batch, memory=memory, folds=2, enough=enough, known=have, taken=means):

@@ -51,6 +51,14 @@ NOISE = 0.02
 JUDGED_PASSES = 2
 """The most passes of code lengths before a judgement: one more would not change what is lost."""
 
+JUDGED_POSITIONS = 64
+"""The most positions for each column before a judgement."""
+
+MENDED = 2.0
+"""An error in the first layer counts so many times less than one in the last that costs as much when it is measured.
+
+Sensitivities are measured in the float model. In a walk, layers make up for a part of the errors before them."""
+
 SURPRISE = 20.0
 """A loss of so many times lambda shows that the sensitivities were wrong: high-rate theory expects less than lambda."""
 
@@ -115,14 +123,16 @@ class WalkQuantizer:
         try:
             loss = self._output_loss()
             curvatures = row_fishers(self._graph, loss, self._effort.gradients)
-            noise = sensitivities(loss, self._weights, self._noise(self._first), curvatures, self._effort.draws)
+            alone = sensitivities(loss, self._weights, self._noise(self._first), curvatures, self._effort.draws)
         except CalibrationError as error:
             for _ in self._source.batches(1):  # if the data is at fault, this raises the error again
                 pass
             log.warning("what errors cost at the outputs cannot be measured, all layers count the same: %s", error)
             return (False, self._guessed(), {}), []
         rows = {name: len(curvature.fishers) for name, curvature in curvatures.items()}
-        return (True, noise, rows), [part for curvature in curvatures.values() for part in curvature.fishers]
+        return (True, _mended(alone, self._graph, self._weights), rows), [
+            part for curvature in curvatures.values() for part in curvature.fishers
+        ]
 
     def _measure_level(self) -> Entry:
         """Like :meth:`_measure`, for a model too large for gradients: all relative errors cost the same.
@@ -169,9 +179,17 @@ class WalkQuantizer:
 
         def quantized(source: Source) -> dict[str, FloatArray]:
             none = Checkpoints(NO_CACHE, None)
-            steps = self._effort.steps
             walked = quantize_walk(
-                self._graph, source, settings, *costs, self._progress, none, self._base, bounds=False, steps=steps
+                self._graph,
+                source,
+                settings,
+                *costs,
+                self._progress,
+                none,
+                self._base,
+                enough=min(self._effort.positions, JUDGED_POSITIONS),
+                bounds=False,
+                steps=self._effort.steps,
             )
             return walked.values
 
@@ -278,6 +296,7 @@ class WalkQuantizer:
                 self._progress,
                 done,
                 self._base,
+                enough=self._effort.positions,
                 bounds=bounds,
                 steps=self._steps,
             )
@@ -322,6 +341,17 @@ def _by_rows(layout: MatrixLayout, weight: FloatArray) -> FloatArray:
     """
     squares = np.square(layout.to_matrix(weight), dtype=np.float64).mean(axis=2)
     return layout.of_rows(squares / squares.mean() if squares.any() else np.ones_like(squares))
+
+
+def _mended(alone: Mapping[str, float], graph: Graph, weights: Mapping[str, FloatArray]) -> dict[str, float]:
+    """What errors cost in a walk, from what they cost if no later layer makes up for them (:data:`MENDED`).
+
+    From each layer to the next one that costs the same factor more; the geometric mean over weights stays.
+    """
+    nodes, last = graph.nodes, max(len(alone) - 1, 1)
+    walked = sorted(graph.layers, key=lambda layer: layer.position(nodes))
+    found = {layer.weight: alone[layer.weight] * MENDED ** (place / last) for place, layer in enumerate(walked)}
+    return _levelled(found, alone, weights)
 
 
 def _levelled(

@@ -31,10 +31,25 @@ class Trellis:
     odd_index: int
     odd_grid: int
 
-    def after(self, state: npt.NDArray[np.uint8], index: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-        """The states after an index in each of these states."""
-        odd = (index & 1).astype(np.uint8)
-        return (state >> 1 ^ self.odd_index * odd ^ self.odd_grid * (state & 1)).astype(np.uint8)
+    def grids(self, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+        """The grids of indices, ``(run, runs)``: one run per column.
+
+        Bit b of a term is the lowest bit of the state, which is the grid, b + 1 elements later.
+        """
+        odd, grids = (indices & 1).astype(np.uint8), np.zeros(indices.shape, np.uint8)
+        for later in _delays(self.odd_index):
+            grids[later:] ^= odd[:-later]
+        delays = _delays(self.odd_grid)
+        for position, grid in enumerate(grids):
+            for later in delays:
+                if later <= position:
+                    grid ^= grids[position - later]
+        return grids
+
+
+def _delays(term: int) -> list[int]:
+    """After how many elements each bit of a term of the state has become the lowest one."""
+    return [bit + 1 for bit in range(term.bit_length()) if term >> bit & 1]
 
 
 TRELLIS = Trellis(64, 10, 33)
@@ -61,12 +76,8 @@ def to_indices(
         ValueError: no path through the trellis makes the values, or ``run`` does not divide their number.
     """
     runs = _columns(values, run)
-    indices, grids = np.empty_like(runs), np.empty(runs.shape, np.uint8)
-    state = np.zeros(runs.shape[1], np.uint8)
-    for position, value in enumerate(runs):
-        grids[position] = grid = state & 1
-        indices[position] = (value + grid * np.sign(value)) >> 1
-        state = trellis.after(state, indices[position])
+    indices = runs + np.sign(runs) * (runs & 1) >> 1
+    grids = trellis.grids(indices)
     if not np.array_equal(2 * indices - grids * np.sign(indices), runs):
         raise ValueError("no path through the trellis makes these values")
     return indices.T.ravel(), grids.T.ravel()
@@ -75,12 +86,7 @@ def to_indices(
 def to_values(indices: IntArray, run: int, trellis: Trellis = TRELLIS) -> npt.NDArray[np.int32]:
     """The inverse of :func:`to_indices`: int32, flat."""
     runs = _columns(indices, run)
-    grids = np.empty_like(runs)
-    state = np.zeros(runs.shape[1], np.uint8)
-    for position, index in enumerate(runs):
-        grids[position] = state & 1
-        state = trellis.after(state, index)
-    values: npt.NDArray[np.int32] = (2 * runs - grids * np.sign(runs)).T.ravel()
+    values: npt.NDArray[np.int32] = (2 * runs - trellis.grids(runs) * np.sign(runs)).T.ravel()
     return values
 
 

@@ -4,8 +4,9 @@ A Hessian from few or correlated samples has directions that look empty but are 
 there, which show on other data. Both are damped by ``rho`` times the mean diagonal, with the ``rho`` that does
 best on samples that were left out.
 
-Losses are traces. Those of wide layers are estimated from a few random vectors of signs, the same ones for all dampings
-(Hutchinson 1990, Commun. Stat. Simul. Comput. 19(2)): one Cholesky factor is left, instead of inverses and products.
+Losses are only compared, so single precision does for them. They are traces. Those of wide layers are estimated from a
+few random vectors of signs, the same ones for all dampings (Hutchinson 1990, Commun. Stat. Simul. Comput. 19(2)): one
+Cholesky factor is left, instead of inverses and products.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from itertools import permutations
 from typing import TypeVar
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from cerwu_onnx.jobs.threads import side_by_side, takes_one
 from cerwu_onnx.quantize.blocks import cut
 from cerwu_onnx.quantize.hessian import damped, inverse_factor
-from cerwu_onnx.types import Float64Array, PairStats
+from cerwu_onnx.types import Float64Array, FloatArray, PairStats
 
 P = TypeVar("P")
 
 SMALL = 256
 """Hessians of fewer columns are factorised sooner than threads begin."""
+
+FEW = 32
+"""Matrices of fewer columns are factorised for all groups at once, by numpy: there may be hundreds of them."""
 
 WIDE, PROBES = 2048, 128
 """Of matrices of more rows or columns, the losses are estimated from so many random vectors."""
@@ -35,23 +39,25 @@ DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """The dampings to try, relative to the mean diagonal."""
 
 
-def feedback_damping(folds: tuple[PairStats, ...]) -> float | None:
+def feedback_damping(folds: tuple[PairStats, ...]) -> tuple[float | None, float]:
     """Choose the damping with which the OBS update leaves the least error on other samples.
 
     Args:
         folds: statistics of disjoint samples.
 
     Returns:
-        One of :data:`DAMPINGS`; None with fewer than two folds, or if no Hessian factorises.
+        One of :data:`DAMPINGS`, and the mean over columns of what an error of 1 costs on other samples once later
+        columns have answered it. None and infinity with fewer than two folds, or if no Hessian factorises.
     """
     if len(folds) < 2:
-        return None
+        return None, np.inf
     pairs = list(permutations((fold.hessian for fold in folds), 2))
+    errors = len(pairs) * folds[0].hessian[..., 0].size
 
     def loss(damping: float) -> float:
-        return _summed(lambda pair: fed(damped(pair[0], damping), pair[1]), pairs, folds[0])
+        return _summed(lambda pair: fed(damped(pair[0], damping), pair[1]), pairs, folds[0]) / errors
 
-    return downhill(DAMPINGS, loss)[0]
+    return downhill(DAMPINGS, loss)
 
 
 def fed(matrix: Float64Array, other: Float64Array) -> float:
@@ -67,26 +73,32 @@ def fed(matrix: Float64Array, other: Float64Array) -> float:
     Raises:
         numpy.linalg.LinAlgError: ``matrix`` is not positive definite.
     """
-    if matrix.shape[-1] > WIDE:
-        return _probed(matrix, other)
+    if matrix.shape[-1] >= FEW:
+        loss = _probed if matrix.shape[-1] > WIDE else _fed
+        return sum(map(loss, matrix, other))
     unit = inverse_factor(matrix)
     unit /= np.einsum("gnn->gn", unit)[:, :, None].copy()
-    unit = unit.astype(np.float32)  # exact enough to compare losses, in half the time
-    return float(((unit @ other.astype(np.float32)) * unit).sum(dtype=np.float64))
+    return float(((unit @ other) * unit).sum())
+
+
+def _fed(matrix: Float64Array, other: Float64Array) -> float:
+    """:func:`fed` of one group. With J the reversal of the axes and ``J matrix J = L L^T``, ``U`` is ``J L^-1 J``."""
+    (lower, _), (against, scale) = _lower(matrix), _single(other)
+    unit = lapack.strtri(lower, lower=1, overwrite_c=1)[0]
+    unit /= np.diagonal(unit)[:, None].copy()
+    product = blas.strmm(1.0, unit, against.T, lower=1, overwrite_b=1)
+    return scale * float((product * unit).sum(dtype=np.float64))
 
 
 def _probed(matrix: Float64Array, other: Float64Array) -> float:
-    """An estimate of :func:`fed`, whose arguments it takes: ``y^T other y`` for ``y = (U_jk / U_jj)^T z``, z of signs.
+    """An estimate of :func:`fed` of one group: ``y^T other y`` for ``y = (U_jk / U_jj)^T z``, z of signs.
 
-    With J the reversal of the axes and ``J matrix J = L L^T``, that is ``L^T (J y) = J (z / U_jj)``, and ``1 / U_jj``
-    are the diagonal of ``J L J``.
+    With L as above, that is ``L^T (J y) = J (z / U_jj)``, and ``1 / U_jj`` are the diagonal of ``J L J``.
     """
-    signs, total = _signs(matrix.shape[-1], PROBES), 0.0
-    for one, against in zip(matrix, other, strict=True):
-        lower = _lower(one[::-1, ::-1])
-        found = lapack.dtrtrs(lower, signs * np.diagonal(lower)[:, None], lower=1, trans=1)[0][::-1]
-        total += float((found * (against @ found)).sum())
-    return total / PROBES
+    signs = _signs(len(matrix), PROBES).astype(np.float32)
+    (lower, _), (against, scale) = _lower(matrix), _single(other)
+    found = lapack.strtrs(lower, signs * np.diagonal(lower)[:, None], lower=1, trans=1)[0]
+    return scale * float((found * (against @ found)).sum(dtype=np.float64)) / PROBES
 
 
 def _signs(*shape: int) -> Float64Array:
@@ -94,17 +106,25 @@ def _signs(*shape: int) -> Float64Array:
     return np.random.default_rng(0).choice((-1.0, 1.0), shape)
 
 
-def _lower(matrix: Float64Array) -> Float64Array:
-    """The Cholesky factor of a matrix ``(N, N)``; above the diagonal is anything.
+def _single(matrix: Float64Array) -> tuple[FloatArray, float]:
+    """A symmetric matrix with its axes reversed, in units of its mean diagonal, in which it fits single precision."""
+    scale = float(np.diagonal(matrix).mean()) or 1.0
+    found: FloatArray = np.multiply(matrix[::-1, ::-1], 1 / scale, dtype=np.float32, casting="same_kind")
+    return found, scale
+
+
+def _lower(matrix: Float64Array) -> tuple[FloatArray, float]:
+    """L with ``J matrix J = L L^T`` for a matrix ``(N, N)`` in units of its mean diagonal; and this unit.
 
     Raises:
         numpy.linalg.LinAlgError: it is not positive definite.
     """
-    lower, failed = lapack.dpotrf(np.array(matrix, order="C").T, lower=1, clean=0, overwrite_a=1)  # it is symmetric
+    reverse, scale = _single(matrix)
+    lower, failed = lapack.spotrf(reverse.T, lower=1, clean=1, overwrite_a=1)  # it is symmetric
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
-    factor: Float64Array = lower
-    return factor
+    factor: FloatArray = lower
+    return factor, scale
 
 
 def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float | None:
@@ -134,8 +154,17 @@ def _repair_loss(
     damping: float, pair: tuple[tuple[Float64Array, Float64Array], tuple[Float64Array, Float64Array]]
 ) -> float:
     (train, target), (test, other) = pair
-    moved = _ridge(train, target, damping)
-    return float(((moved @ test - 2 * other) * moved).sum())
+    if train.shape[-1] < FEW:
+        moved = _ridge(train, target, damping)
+        return float(((moved @ test - 2 * other) * moved).sum())
+    return sum(map(_one_repair_loss, damped(train, damping), target, test, other))
+
+
+def _one_repair_loss(train: Float64Array, target: Float64Array, test: Float64Array, other: Float64Array) -> float:
+    (lower, unit), (against, scale) = _lower(train), _single(test)
+    aim, other = (side[:, ::-1] / size for side, size in ((target, unit), (other, scale)))
+    moved = lapack.spotrs(lower, aim.T.astype(np.float32, order="F"), lower=1, overwrite_b=1)[0].T
+    return scale * float(((moved @ against - 2 * other) * moved).sum(dtype=np.float64))
 
 
 def _summed(function: Callable[[P], float], pairs: Sequence[P], fold: PairStats) -> float:
@@ -178,11 +207,16 @@ def _missing(matrix: Float64Array, stats: PairStats, mixed: Float64Array | None 
 def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:
     """``target (H + damping)^-1``."""
     matrices = damped(hessian, damping)
-    if hessian.shape[-1] > WIDE:
-        pairs = zip(matrices, target, strict=True)
-        return np.stack([lapack.dpotrs(_lower(one), rows.T, lower=1)[0].T for one, rows in pairs])
-    solved: Float64Array = np.linalg.solve(matrices, target.swapaxes(1, 2)).swapaxes(1, 2)
-    return solved
+    if hessian.shape[-1] < FEW:
+        solved: Float64Array = np.linalg.solve(matrices, target.swapaxes(1, 2)).swapaxes(1, 2)
+        return solved
+    found = []
+    for one, rows in zip(matrices, target, strict=True):
+        lower, failed = lapack.dpotrf(one.T, lower=1, clean=0, overwrite_a=1)  # it is symmetric
+        if failed:
+            raise np.linalg.LinAlgError("not positive definite")
+        found.append(lapack.dpotrs(lower, rows.T, lower=1)[0].T)
+    return np.stack(found)
 
 
 def downhill(values: Sequence[float], loss: Callable[[float], float]) -> tuple[float | None, float]:

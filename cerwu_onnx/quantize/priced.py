@@ -1,8 +1,9 @@
 """The default method for one layer: the step follows from the cost of the layer's errors and the price of a bit.
 
 High-rate theory relates them. A step ``d`` leaves a distortion ``D = n d^2 / 12 * a`` in a layer of n weights, where
-``a`` is the mean curvature ``1 / U_jj^2`` in the OBS update. One more bit per weight divides D by four. Bits are spent
-until the last one lowers the loss at the model's outputs by just its price, which gives every layer
+``a`` is the mean curvature ``1 / U_jj^2`` in the OBS update, or what cross-validation finds in its place on other data.
+One more bit per weight divides D by four. Bits are spent until the last one lowers the loss at the model's outputs by
+just its price, which gives every layer
 
     d^2 = 6 price / (ln 2 * sensitivity * a)
 
@@ -115,7 +116,7 @@ def quantize(
         parts = cut(target, blocks)
         repair = given[1] if given else repair_damping(parts, stats.folds)
         target = target if repair is None else joined(repaired(parts, stats, repair), blocks)
-    feedback = given[0] if given else feedback_damping(stats.folds)
+    feedback, elsewhere = (given[0], np.inf) if given else feedback_damping(stats.folds)
     if improved is not None and feedback is not None:
         target = improved(target, feedback)
     hessian = stats.hessian
@@ -129,6 +130,7 @@ def quantize(
     else:
         factor, damping = found
     curvature = 1 / np.einsum("gnn->gn", factor) ** 2
+    unseen = elsewhere / float(curvature.mean()) if found and 0 < elsewhere < np.inf else 1.0
     alone = target.shape[1] == 1  # no feedback between rows
     known = cost.fishers and hessian.any() and (alone or columns is not None)  # inputs of zeros say nothing of errors
     energy = _energies(target, hessian)
@@ -137,7 +139,8 @@ def quantize(
     costs, between = (np.ones(target.shape[:2]), None) if rows is None else (rows.costs, rows.factor)
     likely = relative_costs(energy) if rows is None else rows.costs
     fits = columns is not None and cost.largest > 1
-    layer = _Layer(target[:, :, order], factor, curvature, noise, costs, likely, between, cost, fits, passes)
+    decide = cost, fits, passes
+    layer = _Layer(target[:, :, order], factor, curvature, unseen, noise, costs, likely, between, *decide)
     few = alone or (fits and target.shape[1] <= MOST_ROWS)
     exponents = layer.exponents() if stepped and few else None
     values, step, plain = layer.quantized(exponents)
@@ -172,6 +175,7 @@ class _Layer:
         target: ``(G, M, N)`` its aim.
         factor: ``(G * B, n, n)`` U of its inputs.
         curvature: ``(G * B, n)`` ``1 / U_jj^2``.
+        unseen: what errors cost on other samples, over what they cost by ``curvature``.
         noise: D of white noise of unit variance.
         costs: ``(G, M)`` weights of the rows' errors.
         likely: the same where nobody knows them, but rows may differ; for exponents.
@@ -184,6 +188,7 @@ class _Layer:
     target: Float64Array
     factor: Float64Array
     curvature: Float64Array
+    unseen: float
     noise: float
     costs: Float64Array
     likely: Float64Array
@@ -244,7 +249,7 @@ class _Layer:
             return 1.0
         if not self.noise > 0 or not self.cost.noise > 0:
             return 0.0
-        curvature = float((self._of_columns * costs).mean())
+        curvature = self.unseen * float((self._of_columns * costs).mean())
         return float(np.sqrt(6 * self.cost.price * self.noise / (np.log(2) * self.cost.noise * curvature)))
 
 

@@ -5,6 +5,7 @@
  * opaque block of memory of cwb_host_file_bytes() bytes, owned by the caller.
  */
 #include "cwb.h"
+#include "cwb_columns.h"
 #include "cwb_crc.h"
 #include "cwb_encode.h"
 #include "cwb_onnx.h"
@@ -20,7 +21,7 @@
 #endif
 
 /* Raised whenever a function below changes. native.py refuses a library with another number. */
-#define CWB_HOST_ABI 13
+#define CWB_HOST_ABI 14
 
 EXPORT uint32_t cwb_host_abi(void);
 EXPORT uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size);
@@ -60,6 +61,8 @@ EXPORT int32_t cwb_host_unpack(void *model, uint8_t *text, size_t size, const ui
 EXPORT void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const float *feedback, const float *weight,
                             const double *row_feedback, const float *price, const float *bits, size_t magnitudes,
                             const uint8_t *states, double *scratch, double *values);
+EXPORT void cwb_host_columns(const float *x, size_t channels, const size_t *windows, const size_t *parts, size_t count,
+                             float *out);
 
 uint32_t cwb_host_crc32(uint32_t crc, const uint8_t *data, size_t size)
 {
@@ -340,4 +343,11 @@ void cwb_host_search(double *w, size_t rows, size_t columns, size_t block, const
 {
     cwb_search(w, rows, columns, block, feedback, weight, row_feedback, price, bits, magnitudes, states, scratch,
                values);
+}
+
+/* windows: the ten numbers of a cwb_windows. parts: the nine numbers of three cwb_range, for each part. */
+void cwb_host_columns(const float *x, size_t channels, const size_t *windows, const size_t *parts, size_t count,
+                      float *out)
+{
+    cwb_columns(x, channels, (const cwb_windows *)windows, (const cwb_range *)parts, count, out);
 }

@@ -18,7 +18,7 @@ ROOT = HERE.parents[1]
 OUTPUT = HERE.parent / "src" / "cwb-wasm.js"
 
 SOURCES = ("js/wasm/cwb_wasm.c", "decoder_c/cwb.c", "decoder_c/host/cwb_*.c")
-WHEEL_ONLY = ("cwb_crc.c", "cwb_encode.c", "cwb_host.c", "cwb_search.c")
+WHEEL_ONLY = ("cwb_columns.c", "cwb_crc.c", "cwb_encode.c", "cwb_host.c", "cwb_search.c")
 
 FLAGS = (
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c99", "-Os", "-DNDEBUG", "-DCWB_CRC32=cwb_wasm_crc32"),

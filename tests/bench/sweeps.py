@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import inf
 from typing import Any
 
 from cerwu_onnx.calibration import noise_sensitivity
@@ -78,7 +79,7 @@ VARIANTS = {
     "fixed damping": Variant(
         LAMBDAS,
         without={
-            "cerwu_onnx.quantize.priced.feedback_damping": lambda *_: None,
+            "cerwu_onnx.quantize.priced.feedback_damping": lambda *_: (None, inf),
             "cerwu_onnx.quantize.priced.repair_damping": lambda *_: 0.01,
         },
     ),

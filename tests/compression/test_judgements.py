@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +15,14 @@ from cerwu_onnx.calibration import Answer, open_data
 from cerwu_onnx.calibration.answers import STRETCHES
 from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
 from cerwu_onnx.calibration.kinds import answer_of
-from cerwu_onnx.compression import fidelity, halves
+from cerwu_onnx.compression import fidelity, halves, walk_quantizer
 from cerwu_onnx.compression.fidelity import Found, Judgement, judgement, moved, search, tempered
 from cerwu_onnx.compression.halves import Halves
+from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
+from cerwu_onnx.compression.walk_result import WalkResult
 from cerwu_onnx.config import Settings
 from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.jobs.progress import silent
 from cerwu_onnx.model.graph import analyse
 
 from ..models import build, normal, value
@@ -355,3 +359,22 @@ def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) ->
     answers = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).answers
     seen = np.maximum(x[judged] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
     assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)
+
+
+def test_few_positions_do_for_a_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is quantised with more of them, and no effort takes more to be judged."""
+    model, asked = dense(), []
+    original = walk_quantizer.quantize_walk
+
+    def watched(*arguments: Any, enough: int, **keywords: Any) -> WalkResult:
+        asked.append(enough)
+        return original(*arguments, enough=enough, **keywords)
+
+    monkeypatch.setattr(walk_quantizer, "quantize_walk", watched)
+    source = open_data({"x": normal(64, 6, seed=3)}, model)
+    for effort, expected in (("default", [64, 256]), ("fast", [32, 32])):
+        asked.clear()
+        quantizer = WalkQuantizer(analyse(model), source, Settings(effort=effort), silent)
+        quantizer.judge(0.1, second=False)
+        quantizer.quantize(0.1)
+        assert asked == expected

@@ -17,11 +17,12 @@ from cerwu_onnx import Report, Settings
 from cerwu_onnx.calibration import answer_of, answers_of
 from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.compression import layer_walk
-from cerwu_onnx.compression.walk_quantizer import _levelled
+from cerwu_onnx.compression.walk_quantizer import MENDED, _levelled, _mended
 from cerwu_onnx.compression.walk_result import WalkedLayer, WalkResult
 from cerwu_onnx.config import EFFORTS
 from cerwu_onnx.container import format as f
 from cerwu_onnx.errors import CalibrationError
+from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.tensors import constant_tensors
 
 from ..calibration.test_recurrent import BATCH, INPUT, STEPS, recurrent
@@ -490,3 +491,32 @@ def test_sensitivities_around_a_coarse_model_keep_their_level() -> None:
     assert found["b"] == pytest.approx(2 * found["a"])
     mean, expected = (np.exp((3 * np.log(one["a"]) + np.log(one["b"])) / 4) for one in (found, level))
     assert mean == pytest.approx(expected)
+
+
+def test_later_layers_mend_what_earlier_ones_break() -> None:
+    """Each layer counts the same factor more than the one before it, in the order of the graph; the level stays."""
+    model = dense_net(6, 5, 4, 3)
+    model.graph.initializer.sort(key=lambda tensor: tensor.name, reverse=True)  # they may be stored in any order
+    graph = analyse(model)
+    weights = {layer.weight: graph.array(layer.weight) for layer in graph.layers}
+    assert list(weights) == ["w2", "w1", "w0"]
+    alone = {"w0": 3.0, "w1": 0.5, "w2": 7.0}
+    found = _mended(alone, graph, weights)
+    ratio = {name: found[name] / alone[name] for name in alone}
+    assert ratio["w2"] / ratio["w1"] == pytest.approx(MENDED**0.5)
+    assert ratio["w1"] / ratio["w0"] == pytest.approx(MENDED**0.5)
+    assert np.prod([ratio[name] ** weights[name].size for name in alone]) == pytest.approx(1)
+    one = analyse(dense_net(6, 3))
+    assert _mended({"w0": 3.0}, one, {"w0": one.array("w0")}) == pytest.approx({"w0": 3.0})
+
+
+def test_sensitivities_of_a_walk_are_mended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A larger factor buys fewer bits for the first layer, and more for the last."""
+    model, feed = CASES["dense"]
+    bits = []
+    for factor in (1.0, 16.0):
+        monkeypatch.setattr("cerwu_onnx.compression.walk_quantizer.MENDED", factor)
+        report = squeeze(tmp_path, model, feed, lambda_=0.05).report
+        bits.append({layer.name: layer.bits_per_weight for layer in report.layers})
+    assert bits[1]["w0"] < bits[0]["w0"] - 0.3
+    assert bits[1]["w2"] > bits[0]["w2"] + 0.3

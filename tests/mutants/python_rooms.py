@@ -153,6 +153,7 @@ QUANTIZE = [
         ("plain = bool(np.abs(values).max(initial=0) > self.cost.largest)", "plain = False"),
         ("return asked or not cost.price", "return not cost.price"),
         ("np.sqrt(6 * self.cost.price", "np.sqrt(12 * self.cost.price"),
+        ("self.unseen * float(", "float("),
     ),
     *bugs(
         "cerwu_onnx/quantize/obs.py",
@@ -174,6 +175,7 @@ QUANTIZE = [
         "tests/quantize/test_crossval.py",
         ("return best if least < 0 else None", "return best"),
         ("fed(damped(pair[0], damping), pair[1])", "fed(damped(pair[0], damping), pair[0])"),
+        ("folds[0]) / errors", "folds[0])"),
     ),
     *bugs(
         "cerwu_onnx/quantize/hessian.py",
@@ -466,6 +468,14 @@ COMPRESS = [
         "cerwu_onnx/compression/layer_walk.py",
         "tests/compression/test_layer_rules.py::test_a_lower_price_buys_bits",
         ("price * layer.price, fishers", "price, fishers"),
+    ),
+    *bugs(
+        "cerwu_onnx/compression/walk_quantizer.py",
+        "tests/compression/test_walk_quantizer.py::test_later_layers_mend_what_earlier_ones_break "
+        "tests/compression/test_walk_quantizer.py::test_sensitivities_of_a_walk_are_mended",
+        ("MENDED ** (place / last)", "MENDED ** (-place / last)"),
+        ("return (True, _mended(alone, self._graph, self._weights), rows)", "return (True, alone, rows)"),
+        ("return _levelled(found, alone, weights)", "return found"),
     ),
     *bugs(
         "cerwu_onnx/compression/walk_quantizer.py",

@@ -148,3 +148,29 @@ def test_what_a_layer_is_worth() -> None:
     assert not priced.worth(64.1, cost=priced.Cost(0.5, 0.1), **at)
     assert priced.worth(64.1, cost=priced.Cost(0.5, 0.1, largest=7), **at)
     assert priced.worth(64.1, cost=priced.Cost(0.5, 0.0), **at)
+
+
+def test_the_step_follows_what_errors_cost_on_other_samples() -> None:
+    """The search's own factor has seen all samples; each half's is tried on the other, column by column."""
+    layout, few = MatrixLayout((400, 48), (1, 400, 48), (0, 1, 2), 1, 400, 48), 40
+    rng = np.random.default_rng(2)
+    mixing = rng.normal(size=(48, 48)) * np.geomspace(1, 0.1, 48)[:, None]
+    hessians = [(x.T @ x / few)[None] for x in rng.normal(size=(2, few, 48)) @ mixing]
+    zero, price = np.zeros((1, 48)), 1e-3
+    first, second = (PairStats(h, zero, few, h, zero) for h in hessians)
+    total = (hessians[0] + hessians[1]) / 2
+    both = PairStats(total, zero, 2 * few, total, zero, folds=(first, second))
+    weight = rng.normal(size=(400, 48)).astype(np.float32)
+    options = {"columns": np.arange(48), "damping": 0.01, "passes": 1, "name": "w", "stepped": False}
+    found, _ = priced.quantize(weight, layout, both, priced.Cost(1.0, price), **options)  # type: ignore[arg-type]
+    elsewhere = 0.0
+    for mine, other in (hessians, hessians[::-1]):
+        damped = mine[0] + found.damping * np.trace(mine[0]) / 48 * np.eye(48)
+        for j in range(48):  # columns after j make up for an error of 1 in it as well as they can
+            answer = np.linalg.solve(damped[j + 1 :, j + 1 :], damped[j + 1 :, j])
+            error = np.concatenate([np.zeros(j), [1.0], -answer])
+            elsewhere += float(error @ other[0] @ error) / (2 * 48)
+    step = np.sqrt(6 * price * 400 * np.trace(total[0]) / (np.log(2) * elsewhere))
+    assert 2 * found.step == pytest.approx(step, rel=1e-4)
+    alone, _ = priced.quantize(weight, layout, replace(both, folds=()), priced.Cost(1.0, price), **options)  # type: ignore[arg-type]
+    assert alone.step != pytest.approx(found.step, rel=0.05)

@@ -151,11 +151,12 @@ class _Backward:
     def result(self) -> Adjoint:
         """The adjoint, without nodes that no gradient needs."""
         found = {name: self._gradient(name) for name in self._targets if name not in self._blocked}
-        gradients = {}
-        for name, value in found.items():
-            if value is not None:  # a name of its own: several targets may share a gradient, or have a seed for it
-                gradients[name] = self._tape.emit("Identity", value).name
         seeds = {name: seed.name for name, seed in self._seeds.items()}
+        gradients: dict[str, str] = {}
+        for name, value in found.items():
+            if value is not None:  # several targets may share a gradient, or have a seed for it
+                own = value.name not in (*seeds.values(), *gradients.values())
+                gradients[name] = value.name if own else self._tape.emit("Identity", value).name
         nodes = _needed([*self._model.graph.node, *self._tape.nodes], gradients.values())
         model = onnx.ModelProto()
         model.CopyFrom(self._model)

@@ -94,13 +94,13 @@ def mish(g: Value, x: Value, y: Value) -> Value:
 
 def hard_sigmoid(call: Call) -> Value:
     """HardSigmoid: a line between 0 and 1; y (1 - y) is positive on its slope, and 0 elsewhere."""
-    return call.g * (call.number("alpha", 0.2) * (call.y * (1 - call.y)).apply("Sign"))
+    return call.g * (call.number("alpha", 0.2) * (call.y * (1 - call.y)).step())
 
 
 def hard_swish(g: Value, x: Value, y: Value) -> Value:
     """HardSwish: the product x h(x) with h(x) = x / 6 + 1/2, limited to 0 and 1."""
     h = g.tape.emit("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-    return g * (h + x * (h * (1 - h)).apply("Sign") / 6)
+    return g * (h + x * (h * (1 - h)).step() / 6)
 
 
 def gelu(call: Call) -> Value:
@@ -135,7 +135,7 @@ RULES: dict[str, Rule] = {
     "Div": div,
     "Pow": first_only(power),
     "Where": where,
-    "Relu": elementwise(lambda g, x, y: g * y.apply("Sign")),
+    "Relu": elementwise(lambda g, x, y: g * y.step()),
     "Sigmoid": elementwise(lambda g, x, y: g * (y * (1 - y))),
     "Tanh": elementwise(lambda g, x, y: g * (1 - y * y)),
     "Erf": elementwise(lambda g, x, y: g * ((-(x * x)).apply("Exp") * (2 / math.sqrt(math.pi)))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from onnx import TensorProto
 
@@ -71,13 +72,72 @@ def conv(call: Call) -> Value:
     return _spread(call, call.g, call.input(1), call.x)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Lengths along the spatial axes of a convolution, all known.
+
+    Attributes:
+        kernel: taps.
+        strides: positions from one window to the next.
+        dilations: positions from one tap to the next.
+        given: of the output.
+        wanted: of the input.
+        begins: zeros before the input.
+    """
+
+    kernel: list[int]
+    strides: list[int]
+    dilations: list[int]
+    given: list[int]
+    wanted: list[int]
+    begins: list[int]
+
+    @property
+    def spans(self) -> list[int]:
+        """From the first tap to the last."""
+        return [(taps - 1) * apart for taps, apart in zip(self.kernel, self.dilations, strict=True)]
+
+    @property
+    def full(self) -> list[int]:
+        """What all windows read, padding included."""
+        windows = zip(self.given, self.strides, self.spans, strict=True)
+        return [(given - 1) * stride + span + 1 for given, stride, span in windows]
+
+    @property
+    def ends(self) -> list[int]:
+        """Zeros behind the input that windows read; negative where strides leave input behind the last window."""
+        return [full - want - begin for full, want, begin in zip(self.full, self.wanted, self.begins, strict=True)]
+
+
+def _sizes(call: Call, weight: Value, like: Value) -> _Sizes | None:
+    """Sizes of the call's convolution; None where they depend on the data."""
+    if weight.dims is None or call.y.dims is None or like.dims is None:
+        return None
+    parts = (weight.dims[2:], call.y.dims[2:], like.dims[2:])
+    kernel, given, wanted = ([size for size in part if isinstance(size, int)] for part in parts)
+    rank, auto_pad = len(parts[0]), call.text("auto_pad", "NOTSET")
+    if not len(kernel) == len(given) == len(wanted) == rank:
+        return None
+    strides, dilations = (call.attributes.get(name, [1] * rank) for name in ("strides", "dilations"))
+    pads = call.attributes.get("pads", []) if auto_pad == "NOTSET" else []
+    sizes = _Sizes(kernel, strides, dilations, given, wanted, pads[:rank] or [0] * rank)
+    if not auto_pad.startswith("SAME"):
+        return sizes
+    return replace(sizes, begins=[(max(end, 0) + (auto_pad == "SAME_LOWER")) // 2 for end in sizes.ends])
+
+
 def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
     """The adjoint of a convolution with the call's attributes, in the shape of its input ``like``."""
     attributes = call.some("strides", "dilations", "group")
     strides, auto_pad = attributes.get("strides", []), call.text("auto_pad", "NOTSET")
+    if sizes := _sizes(call, weight, like):
+        if mirrored := _mirrored(call, g, weight, sizes):
+            return mirrored
+        behind = [max(-end, 0) for end in sizes.ends]
+        if min(sizes.begins) >= 0 and all(more < stride for more, stride in zip(behind, sizes.strides, strict=True)):
+            pads = [*sizes.begins, *(max(end, 0) for end in sizes.ends)]
+            return call.tape.emit("ConvTranspose", g, weight, pads=pads, output_padding=behind, **attributes)
     pads = call.attributes.get("pads", []) if auto_pad == "NOTSET" else []
-    if not auto_pad.startswith("SAME") and (mirrored := _mirrored(call, g, weight, like, pads)):
-        return mirrored
     if max(strides, default=1) == 1 and not auto_pad.startswith("SAME"):
         attributes |= {"pads": pads} if pads else {}
         return call.tape.emit("ConvTranspose", g, weight, **attributes)
@@ -93,43 +153,46 @@ def _spread(call: Call, g: Value, weight: Value, like: Value) -> Value:
     return call.tape.emit("Pad", full, joined([-begins, begins - excess], 0), dtype=g.dtype)
 
 
-def _mirrored(call: Call, g: Value, weight: Value, like: Value, pads: Sequence[int]) -> Value | None:
+def _mirrored(call: Call, g: Value, weight: Value, sizes: _Sizes) -> Value | None:
     """The same as a convolution with mirrored taps, which onnxruntime computes faster: of stride 1, or of one channel.
 
     With strides, zeros come between the gradients. None where the sizes do not allow it.
     """
-    if weight.dims is None or call.y.dims is None or like.dims is None:
+    rows, columns, *_ = weight.dims or ()
+    group, rank, strided = call.attributes.get("group", 1), len(sizes.kernel), max(sizes.strides) > 1
+    if not (isinstance(rows, int) and isinstance(columns, int)) or (strided and not rows == group > columns == 1):
         return None
-    known = (*weight.dims, *call.y.dims[2:], *like.dims[2:])
-    sizes = [size for size in known if isinstance(size, int)]
-    kernel, rank, group = sizes[2 : len(weight.dims)], len(weight.dims) - 2, call.attributes.get("group", 1)
-    strides = call.attributes.get("strides", [1] * rank)
-    if len(sizes) < len(known) or (max(strides) > 1 and not sizes[0] == group > sizes[1] == 1):
-        return None
-    dilations = call.attributes.get("dilations", [1] * rank)
-    spans = [(taps - 1) * apart for taps, apart in zip(kernel, dilations, strict=True)]
-    begins = [span - pad for span, pad in zip(spans, pads or [0] * rank, strict=False)]
-    spread = [size * stride for size, stride in zip(sizes[-2 * rank : -rank], strides, strict=True)]
-    ends = [
-        size - given - begin + span
-        for size, given, begin, span in zip(sizes[-rank:], spread, begins, spans, strict=True)
-    ]
+    begins = [span - begin for span, begin in zip(sizes.spans, sizes.begins, strict=True)]
+    lasts = zip(sizes.spans, sizes.ends, sizes.strides, strict=True)
+    ends = [span - end - (stride - 1) for span, end, stride in lasts]
     if min(*begins, *ends) < 0:
         return None
-    axes = list(range(2, 2 + rank))
-    if max(strides) > 1:
-        after = [number for stride in strides for number in (0, stride - 1)]
-        zeros = call.tape.constant([0] * (4 + 2 * rank) + after, [4 + 4 * rank], TensorProto.INT64)
-        apart = call.tape.emit("Pad", g.unsqueeze([3 + 2 * axis for axis in range(rank)]), zeros, dtype=g.dtype)
-        g = apart.reshape([0, 0, *spread])
-    rows, columns = sizes[:2]
+    if strided:
+        g = _apart(call, g, sizes.given, sizes.strides)
+    axes, kernel = list(range(2, 2 + rank)), sizes.kernel
     turned = weight.reshape([group, rows // group, columns, *kernel]).transpose(0, 2, 1, *(axis + 1 for axis in axes))
     turned = turned.reshape([group * columns, rows // group, *kernel])
     backward, ones = [-1] * rank, [-(1 << 31)] * rank
     turned = call.tape.emit("Slice", turned, backward, ones, axes, backward, dtype=weight.dtype)
-    return call.tape.emit(
-        "Conv", g, turned, kernel_shape=kernel, group=group, dilations=dilations, pads=[*begins, *ends]
-    )
+    attributes = {"kernel_shape": kernel, "group": group, "dilations": sizes.dilations}
+    return call.tape.emit("Conv", g, turned, pads=[*begins, *ends], **attributes)
+
+
+def _apart(call: Call, g: Value, sizes: Sequence[int], strides: Sequence[int]) -> Value:
+    """Put zeros behind each number along the spatial axes of these sizes, so that it takes a stride.
+
+    Along the last axis by a product with a matrix of zeros and ones: padding would copy one number at a time.
+    """
+    *outer, last = sizes
+    wide = last * strides[-1]
+    ones = [float(column == strides[-1] * row) for row in range(last) for column in range(wide)]
+    g = call.tape.emit("MatMul", g, call.tape.constant(ones, [last, wide], g.dtype)) if wide > last else g
+    if max(strides[:-1], default=1) == 1:
+        return g
+    ends = [0, 0, *(number for stride in strides[:-1] for number in (0, stride - 1)), 0]
+    zeros = call.tape.constant([0] * len(ends) + ends, [2 * len(ends)], TensorProto.INT64)
+    padded = call.tape.emit("Pad", g.unsqueeze([3 + 2 * axis for axis in range(len(outer))]), zeros, dtype=g.dtype)
+    return padded.reshape([0, 0, *(size * stride for size, stride in zip(sizes, strides, strict=True))])
 
 
 def conv_transpose(call: Call) -> Value:
@@ -144,8 +207,10 @@ def average_pool(call: Call) -> Value:
     same = call.text("auto_pad", "NOTSET").startswith("SAME")
     if call.attributes.get("ceil_mode", 0) or (same and max(call.attributes.get("dilations", [1])) > 1):
         raise Blocked("how it pads is not certain")
-    x, kernel = call.x, call.attributes["kernel_shape"]
+    x, kernel = call.x, tuple[int, ...](call.attributes["kernel_shape"])
     g = call.g / math.prod(kernel)
+    if (x.dims or ())[2:] == kernel and not any(call.attributes.get("pads", ())):  # one window
+        return g.expand(x.shape)
     if (same or any(call.attributes.get("pads", ()))) and not call.attributes.get("count_include_pad", 0):
         inside = call.tape.emit("AveragePool", x.filled(1), **{**call.attributes, "count_include_pad": 1})
         g = g / inside
