@@ -176,7 +176,7 @@ def compressed(folder: Path, target: Target | None = None, data: Any = DATA, **s
 
 def accuracy(model: onnx.ModelProto) -> float:
     """On samples that neither training nor compression saw."""
-    x, labels = clouds(20_000, 9)
+    x, labels = clouds(4000, 9)
     return float((run(model, {"x": x})[0].argmax(axis=1) == labels).mean())
 
 
@@ -185,14 +185,13 @@ def test_the_default_keeps_its_fidelity_on_fresh_data(tmp_path: Path) -> None:
     report = compressed(tmp_path)
     before, after = accuracy(TRAINED), accuracy(cerwu_onnx.decompress(tmp_path / "m.cwb"))
     assert before > 0.8
+    assert after >= 0.99 * before
     assert report.file_bytes < at_a_guess.file_bytes
     assert report.lambda_ > 0.05
     assert report.warnings == ()
     fidelity = report.fidelity
     assert fidelity is not None
     assert fidelity.asked == 0.99
-    assert fidelity.kept >= 0.99
-    assert after >= (fidelity.kept - 2 * fidelity.error) * before
     assert (fidelity.kind, fidelity.output, fidelity.samples) == ("kl", "logits", 100)
 
 
