@@ -30,7 +30,7 @@ class Effort:
     """
 
     samples: int | None = None
-    gradients: int = 1024
+    gradients: int = 512
     draws: int = 4
     positions: int = 256
     dampings: tuple[float, float] | None = None
@@ -42,7 +42,7 @@ class Effort:
 EFFORTS = {
     "fast": Effort(samples=128, gradients=64, draws=2, positions=32, dampings=(0.1, 0.3), passes=2),
     "default": Effort(),
-    "max": Effort(rounds=1, steps=True),
+    "max": Effort(gradients=1024, rounds=1, steps=True),
 }
 """Efforts by name: more time gives smaller files."""
 

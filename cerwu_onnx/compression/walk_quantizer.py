@@ -51,8 +51,8 @@ NOISE = 0.02
 JUDGED_PASSES = 2
 """The most passes of code lengths before a judgement: one more would not change what is lost."""
 
-JUDGED_POSITIONS = 64
-"""The most positions for each column before a judgement."""
+JUDGED_POSITIONS = 128
+"""The most positions for each column before a judgement. Half as many lost half as much again of an LSTM."""
 
 MENDED = 2.0
 """An error in the first layer counts so many times less than one in the last that costs as much when it is measured.

@@ -46,6 +46,9 @@ MAX_INDEX = 1023
 STRIP = 8
 """Columns after which costs are counted from the least again, so that float32 keeps its precision."""
 
+COUNTED = 1 << 20
+"""About so many indices are found at once to be counted."""
+
 Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
 
@@ -250,15 +253,16 @@ def code_lengths(values: Float64Array) -> tuple[Float64Array, float]:
         ``(2, R + 1)`` bits of magnitude and sign, with R one more than the largest magnitude (indices that do not occur
         count as half an occurrence), and the ideal size of all indices in bits.
     """
-    index, grid = to_indices(values.astype(np.int32), values.shape[-1])
-    reach = int(np.abs(index).max(initial=0)) + 1
-    lengths = np.empty((2, reach + 1))
-    total = 0.0
-    for g in (0, 1):
-        counts = np.bincount(np.abs(index[grid == g]), minlength=reach + 1)
-        lengths[g] = _lengths(counts)
-        total += float((counts * lengths[g]).sum())
-    return lengths, total
+    rows = values.reshape(-1, values.shape[-1])
+    reach = (int(max(values.max(), -values.min())) + 1) // 2 + 1
+    counts = np.zeros((2, reach + 1), np.intp)
+    together = max(1, COUNTED // rows.shape[1])
+    for start in range(0, len(rows), together):
+        index, grid = to_indices(rows[start : start + together].astype(np.int32), rows.shape[1])
+        for g in (0, 1):
+            counts[g] += np.bincount(np.abs(index[grid == g]), minlength=reach + 1)
+    lengths: Float64Array = np.stack([_lengths(own) for own in counts])
+    return lengths, float((counts * lengths).sum(axis=1).sum())
 
 
 def first_lengths(w: Float64Array) -> Float64Array:

@@ -372,7 +372,7 @@ def test_few_positions_do_for_a_judgement(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(walk_quantizer, "quantize_walk", watched)
     source = open_data({"x": normal(64, 6, seed=3)}, model)
-    for effort, expected in (("default", [64, 256]), ("fast", [32, 32])):
+    for effort, expected in (("default", [128, 256]), ("fast", [32, 32])):
         asked.clear()
         quantizer = WalkQuantizer(analyse(model), source, Settings(effort=effort), silent)
         quantizer.judge(0.1, second=False)

@@ -287,6 +287,21 @@ def test_code_lengths_are_those_of_each_grid() -> None:
     assert bits == pytest.approx(expected)
 
 
+def test_indices_are_counted_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no array of all indices is made: a layer may have a hundred million."""
+    found = np.random.default_rng(5).integers(-9, 10, (3, 7, 20))
+    values = to_values(found, 20).astype(np.float64).reshape(found.shape)
+    lengths, bits = trellis.code_lengths(values)
+    seen = []
+    monkeypatch.setattr(trellis, "COUNTED", 50)
+    monkeypatch.setattr(trellis, "to_indices", lambda values, run: seen.append(values.size) or to_indices(values, run))
+    few = trellis.code_lengths(values)
+    np.testing.assert_array_equal(few[0], lengths)
+    assert few[1] == bits
+    assert max(seen) == 40
+    assert sum(seen) == found.size
+
+
 @pytest.mark.parametrize("name", ["Gaussian", "Laplace"])
 def test_it_beats_a_uniform_grid_at_the_same_rate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At two bits; `python -m tests.bench sources` measures more."""
