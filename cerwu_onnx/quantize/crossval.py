@@ -109,7 +109,8 @@ def _signs(*shape: int) -> Float64Array:
 def _single(matrix: Float64Array) -> tuple[FloatArray, float]:
     """A symmetric matrix with its axes reversed, in units of its mean diagonal, in which it fits single precision."""
     scale = float(np.diagonal(matrix).mean()) or 1.0
-    found: FloatArray = np.multiply(matrix[::-1, ::-1], 1 / scale, dtype=np.float32, casting="same_kind")
+    found = np.empty(matrix.shape, np.float32)  # divided in double precision: the unit may be beyond single precision
+    np.divide(matrix[::-1, ::-1], scale, out=found, casting="same_kind")
     return found, scale
 
 
