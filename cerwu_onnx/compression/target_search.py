@@ -90,7 +90,9 @@ class Search(Generic[T]):
             start: first lambda.
             doubling: roughly how much the size shrinks when lambda doubles.
         """
-        self._rank = lambda point: (1, size(point)) if size(point) <= target else (0, -size(point))
+        self._rank = lambda point: (  # of files of one size, that of the smallest lambda loses least
+            (1, size(point), -point.lambda_) if size(point) <= target else (0, -size(point))
+        )
         aim = target * (1 - WITHIN / 2)
         if self._settle is not None:
             low, high = aim * (1 - NEAR_SIZE), aim * (1 + NEAR_SIZE)

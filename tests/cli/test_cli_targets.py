@@ -33,8 +33,12 @@ def test_a_size_is_met(run: Run, model: Path, calib: Path, tmp_path: Path, extra
     result = run("compress", model, output, "--calib", calib, "--target-size", "2KiB", "--json", *extra)
     assert result.code == 0, result.err
     report = json.loads(result.out)
-    assert 0.98 * 2048 <= output.stat().st_size <= 2048
+    assert 0.95 * 2048 <= output.stat().st_size <= 2048
     assert report["file_bytes"] == output.stat().st_size
+    finer = [tried for tried in report["search"] if tried["lambda"] < report["lambda"]]
+    assert all(tried["file_bytes"] > 2048 for tried in finer)
+    if output.stat().st_size < 0.98 * 2048:  # four layers, whose steps jump: then the next one is just too large
+        assert max(tried["lambda"] for tried in finer) > 0.99 * report["lambda"]
     kept = [tried for tried in report["search"] if tried["lambda"] == report["lambda"]]
     assert {tried["file_bytes"] for tried in kept} >= {report["file_bytes"]}
     assert all(tried["score"] is None for tried in report["search"])

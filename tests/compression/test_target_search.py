@@ -122,6 +122,15 @@ def test_a_size_that_jumps_over_the_target_gives_the_largest_below() -> None:
     assert search.best[0].file_bytes == 10_000
 
 
+def test_of_files_of_one_size_the_one_that_loses_least_is_kept() -> None:
+    """Rounded steps: many lambdas give one file size, and the smaller ones less loss."""
+    search, _ = run(lambda price: Point(price, 2064 if price < 0.0327 else 2005, 3.0))
+    search.to_size(file_bytes, 2048, 0.05, 100)
+    held = [tried.lambda_ for tried in search.points if tried.file_bytes <= 2048]
+    assert len(held) > 1
+    assert search.best[0].lambda_ == min(held)
+
+
 def falling(price: float, edge: float, noise: float = 0.0, power: float = 1.0) -> float:
     """A score that falls from 1 below 0.9 at lambda ``edge``, about in proportion to lambda."""
     return 1 - 0.1 * (price / edge) ** power + 0.1 * noise * math.sin(1e4 * price)

@@ -439,7 +439,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/compression/target_search.py",
         "tests/compression/test_target_search.py",
-        ("(1, size(point)) if size(point) <= target", "(1, size(point)) if size(point) <= target * 1.01"),
+        ("-point.lambda_) if size(point) <= target", "-point.lambda_) if size(point) <= target * 1.01"),
+        ("(1, size(point), -point.lambda_)", "(1, size(point))"),
         ("if found <= 4 * drop or limit > price:", "if found <= 4 * drop:"),
         ("logs = [x - NEIGHBOUR, x + NEIGHBOUR]", "logs = [x, x + NEIGHBOUR]"),
     ),
