@@ -30,6 +30,10 @@ NOTHING = 1e-3
 THIN = 8
 """Of so many judged samples the share that is lost counts twice, of others the less the more they are."""
 
+SURELY = 0.5**0.5
+"""So many standard errors are the margin of a price: one of the mean over two halves. Models that lose what is expected
+on average lose more than that half of the time."""
+
 FEW, CAREFUL = 16, 1.0
 """Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost.
 A few samples of a rare class, which weigh as much as all others, are few samples, too."""
@@ -89,8 +93,8 @@ class Judgement:
 
     @property
     def bound(self) -> float:
-        """The share that is lost, with a margin for few samples."""
-        return self.lost * (1 + THIN / self.weight)
+        """The share that is lost, with a margin for what the samples do not show."""
+        return self.lost * (1 + THIN / self.weight) + SURELY * self.error
 
     def at(self, price: float) -> float:
         """The share that is lost at another price."""

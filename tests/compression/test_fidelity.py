@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ class Judge:
         self.prices.append(price)
         self.halves.append(second)
         return Judgement(price, self.harder[second] * self.lost(price), 0.0, "y", "kl", None, self.samples)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6])
+def test_a_price_leaves_a_standard_error_of_what_both_halves_say(share: float) -> None:
+    """Each half is uncertain by this share of what it sees; the mean of both by the root of a half of that."""
+    judge = Judge(lambda price: 0.1 * price, samples=10**6)
+
+    def uncertain(price: float, second: bool) -> Judgement:
+        one = judge(price, second)
+        return replace(one, error=share * one.lost)
+
+    found = search(uncertain, 0.01)
+    assert found.price * 0.1 * (1 + share / 2**0.5) == pytest.approx(0.01, rel=1e-3)
+    assert found.lost == pytest.approx(0.1 * found.price, rel=1e-3), "what is said has no margin"
 
 
 @pytest.mark.parametrize("limit", [0.001, 0.01, 0.1])

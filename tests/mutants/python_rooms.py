@@ -523,7 +523,8 @@ COMPRESS = [
     *bugs(
         "cerwu_onnx/compression/fidelity.py",
         "tests/compression/test_fidelity.py tests/compression/test_judgements.py",
-        ("return self.lost * (1 + THIN / self.weight)", "return self.lost"),
+        ("return self.lost * (1 + THIN / self.weight) + ", "return self.lost + "),
+        (" + SURELY * self.error", ""),
         ("min(one.weight for one in judged) < FEW", "min(one.weight for one in judged) < 0"),
         ("judge(price, turn % 2 == 1)", "judge(price, False)"),
         ("max(-STRIDE, min(STRIDE, further))", "further"),
