@@ -47,6 +47,14 @@ class Judge:
         return Judgement(price, self.harder[second] * self.lost(price), 0.0, "y", "kl", None, self.samples)
 
 
+def test_the_last_judgement_counts_however_far_it_sees_the_limit() -> None:
+    """No step of the search is longer than some octaves, but no file is written at a price that is known to hurt."""
+    judge = Judge(lambda price: 1e-9 if price < 200 else 1e6)
+    found = search(judge, 0.01)
+    assert max(judge.prices) > 200
+    assert found.price < 1e-3
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6])
 def test_a_price_leaves_a_standard_error_of_what_both_halves_say(share: float) -> None:
     """Each half is uncertain by this share of what it sees; the mean of both by the root of a half of that."""
