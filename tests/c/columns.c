@@ -5,19 +5,7 @@
  * to stdout.
  */
 #include "../../decoder_c/host/cwb_columns.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-static void *take(size_t count, size_t size)
-{
-    void *memory = malloc(count * size);
-
-    if (memory == NULL || fread(memory, size, count, stdin) != count) {
-        exit(2);
-    }
-    return memory;
-}
+#include "take.h"
 
 int main(int argc, char **argv)
 {
