@@ -121,11 +121,21 @@ def _lower(matrix: Float64Array) -> tuple[FloatArray, float]:
         numpy.linalg.LinAlgError: it is not positive definite.
     """
     reverse, scale = _single(matrix)
-    lower, failed = lapack.spotrf(reverse.T, lower=1, clean=1, overwrite_a=1)  # it is symmetric
+    return _cholesky(reverse), scale
+
+
+def _cholesky(matrix: FloatArray) -> FloatArray:
+    """L with ``matrix = L L^T``, in the precision of the matrix ``(N, N)``, which is overwritten.
+
+    Raises:
+        numpy.linalg.LinAlgError: it is not positive definite.
+    """
+    factorise = lapack.dpotrf if matrix.dtype == np.float64 else lapack.spotrf
+    lower, failed = factorise(matrix.T, lower=1, clean=1, overwrite_a=1)  # it is symmetric
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     factor: FloatArray = lower
-    return factor, scale
+    return factor
 
 
 def repair_damping(matrix: Float64Array, folds: tuple[PairStats, ...]) -> float | None:
@@ -211,13 +221,8 @@ def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float
     if hessian.shape[-1] < FEW:
         solved: Float64Array = np.linalg.solve(matrices, target.swapaxes(1, 2)).swapaxes(1, 2)
         return solved
-    found = []
-    for one, rows in zip(matrices, target, strict=True):
-        lower, failed = lapack.dpotrf(one.T, lower=1, clean=0, overwrite_a=1)  # it is symmetric
-        if failed:
-            raise np.linalg.LinAlgError("not positive definite")
-        found.append(lapack.dpotrs(lower, rows.T, lower=1)[0].T)
-    return np.stack(found)
+    pairs = zip(matrices, target, strict=True)
+    return np.stack([lapack.dpotrs(_cholesky(one), rows.T, lower=1)[0].T for one, rows in pairs])
 
 
 def downhill(values: Sequence[float], loss: Callable[[float], float]) -> tuple[float | None, float]:
