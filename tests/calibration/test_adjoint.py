@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -281,6 +281,7 @@ def test_conv_transpose(window: tuple[dict[str, Any], list[int]], groups: int, e
 
 @QUICK
 @given(windows(), st.booleans(), st.booleans())
+@example(({"kernel_shape": [1, 2], "auto_pad": "SAME_UPPER"}, [1, 2]), False, True)  # several windows as large as x
 def test_average_pool(window: tuple[dict[str, Any], list[int]], include: bool, known: bool) -> None:
     attributes, lengths = window
     assume("dilations" not in attributes or not attributes.get("auto_pad", "").startswith("SAME"))

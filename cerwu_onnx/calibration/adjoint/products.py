@@ -209,9 +209,10 @@ def average_pool(call: Call) -> Value:
         raise Blocked("how it pads is not certain")
     x, kernel = call.x, tuple[int, ...](call.attributes["kernel_shape"])
     g = call.g / math.prod(kernel)
-    if (x.dims or ())[2:] == kernel and not any(call.attributes.get("pads", ())):  # one window
+    padded = same or any(call.attributes.get("pads", ()))
+    if (x.dims or ())[2:] == kernel and not padded:  # one window
         return g.expand(x.shape)
-    if (same or any(call.attributes.get("pads", ()))) and not call.attributes.get("count_include_pad", 0):
+    if padded and not call.attributes.get("count_include_pad", 0):
         inside = call.tape.emit("AveragePool", x.filled(1), **{**call.attributes, "count_include_pad": 1})
         g = g / inside
     weight = call.tape.constant([1.0] * math.prod(kernel), [1, 1, *kernel], x.dtype)
