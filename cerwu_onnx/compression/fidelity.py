@@ -34,6 +34,9 @@ SURELY = 0.5**0.5
 """So many standard errors are the margin of a price: one of the mean over two halves. Models that lose what is expected
 on average lose more than that half of the time."""
 
+OWN = 0.25
+"""Weight of what the half of the samples says that quantised a model, beside the other half (:func:`blended`)."""
+
 FEW, CAREFUL = 16, 1.0
 """Fewer judged samples may see nothing of what is lost: the price is at most this one, per share that may be lost.
 A few samples of a rare class, which weigh as much as all others, are few samples, too."""
@@ -69,7 +72,7 @@ class Judgement:
         output: name of that output.
         kind: its kind (:mod:`cerwu_onnx.calibration.answers`).
         same: share of its answers that are expected to be the float model's; None for numbers.
-        samples: how many samples were judged.
+        samples: how many samples were judged that quantising did not see.
         telling: as many samples would say as much if each weighed the same; None: all of them. Where the most frequent
             answer and all others weigh half each, and p and 1 - p are their shares of the samples, 4p(1 - p) of them.
         power: what is lost grows with this power of the price: 1/2 where every changed answer counts, however near it
@@ -166,27 +169,17 @@ def _lost(judged: Sequence[Judgement], price: float, *, margin: bool = False) ->
     return float(np.average(lost, weights=weights))
 
 
-def judgement(
-    price: float, outputs: Mapping[str, tuple[Batches, Batches]], answers: Mapping[str, Answer], samples: int
-) -> Judgement:
-    """Judge a quantised model by what it answers to samples that quantising did not see.
+def judgement(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
+    """Judge one output of a quantised model.
 
     Args:
         price: lambda.
-        outputs: of both models, by name, one array per batch.
-        answers: what they answer, by name.
+        name: of the output.
+        answer: what it answers.
+        x: its values in the float model, one array per batch.
+        y: the same of the quantised model.
         samples: how many they are.
     """
-    return worst(_judged(price, name, answer, *outputs[name], samples) for name, answer in answers.items())
-
-
-def worst(judged: Iterable[Judgement]) -> Judgement:
-    """The judgement that sees most of what is lost."""
-    return max(judged, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
-
-
-def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, samples: int) -> Judgement:
-    """Judge one output."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a.size]
     scale, same, telling, power, counted = 1.0, None, None, 0.5 if answer.found else 1.0, 0.0
     if answer.chooses:
@@ -209,6 +202,27 @@ def _judged(price: float, name: str, answer: Answer, x: Batches, y: Batches, sam
     lost = max(float(mean[worst]), counted)
     error = _error(per_sample[:, worst]) if np.isfinite(lost) else np.inf
     return Judgement(price, lost, error, name, answer.kind, same, samples, telling, power)
+
+
+def blended(others: Judgement, own: Judgement) -> Judgement:
+    """What a model quantised with all samples loses, by one that is quantised with half of them.
+
+    With n samples, errors on others cost ``c + d / n``, and on the samples themselves ``c - d / n`` (Akaike 1970, for
+    least squares: quantising fits its corrections to the samples). So with twice as many they cost three parts of what
+    they cost on others, and one part of what they cost on its own.
+
+    Args:
+        others: what the samples say that quantising did not see.
+        own: what those say that it saw, of the same output.
+    """
+    kept = None if others.same is None or own.same is None else (1 - OWN) * others.same + OWN * own.same
+    error = math.hypot((1 - OWN) * others.error, OWN * own.error)
+    return replace(others, lost=(1 - OWN) * others.lost + OWN * own.lost, error=error, same=kept)
+
+
+def worst(judged: Iterable[Judgement]) -> Judgement:
+    """The judgement that sees most of what is lost."""
+    return max(judged, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
 
 
 def _surely(counted: Float64Array, samples: int) -> float:

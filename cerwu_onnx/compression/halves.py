@@ -15,7 +15,7 @@ from cerwu_onnx.calibration.compared import compared_values
 from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
 from cerwu_onnx.calibration.sensitivity import BATCH, affordable
 from cerwu_onnx.compression import memory_budget
-from cerwu_onnx.compression.fidelity import Judgement, judgement, moved, tempered, worst
+from cerwu_onnx.compression.fidelity import Judgement, blended, judgement, moved, tempered, worst
 from cerwu_onnx.config import Settings
 from cerwu_onnx.model.graph import Graph
 from cerwu_onnx.model.tensors import with_tensors
@@ -78,7 +78,7 @@ class Halves:
         self._views.append(View(plain, reference, self.answers))
 
     def judge(self, price: float, quantize: Callable[[Source], Mapping[str, FloatArray]], *, second: bool) -> Judgement:
-        """Quantise with one half and judge on the other.
+        """Quantise with one half, and judge on the other and on itself what all samples together will give.
 
         Args:
             price: lambda at which ``quantize`` quantises.
@@ -90,14 +90,21 @@ class Halves:
         """
         values, judged = quantize(Half(self._source, second=second)), []
         for view in self._views:
-            theirs, before = view.halves[not second], view.reference[not second]
-            found = self._outputs(theirs, values)
-            samples = (
-                sum(theirs.count(feed) for feed in theirs.batches(BATCH)) if theirs.samples is None else theirs.samples
-            )
-            pairs = {name: (before[name], found[name]) for name in found}
-            judged.append(judgement(price, pairs, view.answers, samples))
+            others, own = (self._seen(price, view, values, second=half) for half in (not second, second))
+            judged += [blended(others[name], own[name]) for name in others]
         return worst(judged)
+
+    def _seen(
+        self, price: float, view: View, values: Mapping[str, FloatArray], *, second: bool
+    ) -> dict[str, Judgement]:
+        """What one half of the samples says of new values of weights and parameters, by name of the output."""
+        half, reference = view.halves[second], view.reference[second]
+        found = self._outputs(half, values)
+        samples = sum(half.count(feed) for feed in half.batches(BATCH)) if half.samples is None else half.samples
+        return {
+            name: judgement(price, name, answer, reference[name], found[name], samples)
+            for name, answer in view.answers.items()
+        }
 
     def _both(self, halves: list[Source]) -> list[dict[str, Batches]]:
         """What the float model answers to both halves."""

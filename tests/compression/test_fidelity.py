@@ -26,6 +26,7 @@ from cerwu_onnx.compression.fidelity import (
     Judgement,
     judgement,
     search,
+    worst,
 )
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 
@@ -138,9 +139,9 @@ def test_few_samples_leave_a_margin() -> None:
 
 def judged(x: np.ndarray, y: np.ndarray, answer: Answer) -> Judgement:
     """Of one output, in two batches."""
-    found = judgement(0.3, {"y": ([x[:3], x[3:]], [y[:3], y[3:]])}, {"y": answer}, len(x))
+    found = judgement(0.3, "y", answer, [x[:3], x[3:]], [y[:3], y[3:]], len(x))
     assert (found.price, found.output, found.kind, found.samples) == (0.3, "y", answer.kind, len(x))
-    same = judgement(0.3, {"y": ([x], [x])}, {"y": answer}, len(x))
+    same = judgement(0.3, "y", answer, [x], [x], len(x))
     assert (same.lost, same.error, same.same) == (0.0, 0.0, None if found.same is None else 1.0)
     return found
 
@@ -190,9 +191,13 @@ def test_the_output_that_loses_most_counts() -> None:
     x = normal(40, 3)
     outputs = {"a": ([x], [x + np.float32(0.1)]), "b": ([x], [x + np.float32(0.3)]), "c": ([x], [x])}
     answers = {name: answer_of([x], "mse") for name in outputs}
-    assert judgement(1.0, outputs, answers, 40).output == "b"
+
+    def found() -> Judgement:
+        return worst(judgement(1.0, name, answer, *outputs[name], 40) for name, answer in answers.items())
+
+    assert found().output == "b"
     outputs["c"][1][0] = np.full_like(x, np.nan)
-    broken = judgement(1.0, outputs, answers, 40)
+    broken = found()
     assert (broken.output, broken.lost, broken.error) == ("c", np.inf, np.inf)
 
 

@@ -16,7 +16,7 @@ from cerwu_onnx.calibration.answers import STRETCHES
 from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
 from cerwu_onnx.calibration.kinds import answer_of
 from cerwu_onnx.compression import fidelity, halves, walk_quantizer
-from cerwu_onnx.compression.fidelity import Found, Judgement, judgement, moved, search, tempered
+from cerwu_onnx.compression.fidelity import Found, Judgement, blended, judgement, moved, search, tempered, worst
 from cerwu_onnx.compression.halves import Halves
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
 from cerwu_onnx.compression.walk_result import WalkResult
@@ -120,10 +120,10 @@ def test_a_few_samples_that_weigh_more_tell_less(yes: int, weight: float) -> Non
     """Two wake words among 128 samples say no more of what is lost than a handful of samples would."""
     p = np.where(np.arange(128) < yes, 0.9, 0.1).astype(np.float32)[:, None]
     answer = answer_of([p, 1 - p])
-    found = judgement(1.0, {"y": ([p], [p])}, {"y": answer}, 128)
+    found = judgement(1.0, "y", answer, [p], [p], 128)
     assert found.weight == pytest.approx(weight, rel=0.01)
     assert found.samples == 128
-    ends = search(lambda price, _: judgement(price, {"y": ([p], [p])}, {"y": answer}, 128), 0.01)
+    ends = search(lambda price, _: judgement(price, "y", answer, [p], [p], 128), 0.01)
     assert (ends.price <= 0.01) == (weight < fidelity.FEW)
 
 
@@ -131,14 +131,19 @@ def test_the_output_that_loses_most_is_judged() -> None:
     x, y = normal(40, 3), normal(40, 3)
     near, far = x + 0.01 * normal(40, 3, seed=1), y + 0.1 * normal(40, 3, seed=2)
     answers = {"near": answer_of([x], "mse"), "far": answer_of([y], "mse")}
-    found = judgement(0.5, {"near": ([x], [near]), "far": ([y], [far])}, answers, 40)
+
+    def judged(**quantized: np.ndarray) -> Judgement:
+        values = {"near": x, "far": y}
+        return worst(judgement(0.5, name, answers[name], [values[name]], [quantized[name]], 40) for name in answers)
+
+    found = judged(near=near, far=far)
     assert (found.output, found.price, found.kind, found.samples, found.same) == ("far", 0.5, "mse", 40, None)
     columns = np.square(y - far).mean(axis=0) / y.var(axis=0)
-    worst = int(columns.argmax())
-    assert found.lost == pytest.approx(columns[worst], rel=1e-4), "the worst column, not the mean of all"
-    rows = np.square(y - far)[:, worst] / y.var(axis=0)[worst]
+    most = int(columns.argmax())
+    assert found.lost == pytest.approx(columns[most], rel=1e-4), "the worst column, not the mean of all"
+    rows = np.square(y - far)[:, most] / y.var(axis=0)[most]
     assert found.error == pytest.approx(rows.std() / 39**0.5, rel=1e-4)
-    broken = judgement(0.5, {"near": ([x], [x + np.nan]), "far": ([y], [far])}, answers, 40)
+    broken = judged(near=x + np.nan, far=far)
     assert (broken.output, broken.lost) == ("near", np.inf)
 
 
@@ -146,7 +151,7 @@ def test_what_is_lost_of_classes_is_relative_to_the_expected_score() -> None:
     """The score is the probability of the answer given; errors are looked at larger than they are, with both signs."""
     x = normal(200, 10).astype(np.float64)
     y = x + 0.3 * normal(200, 10, seed=1)
-    found = judgement(1.0, {"y": ([x[:90], x[90:]], [y[:90], y[90:]])}, {"y": Answer("kl")}, 200)
+    found = judgement(1.0, "y", Answer("kl"), [x[:90], x[90:]], [y[:90], y[90:]], 200)
     p, rows = softmax(x, axis=1), np.arange(200)
     lost = [
         (p.max(axis=1) - p[rows, (x + sign * stretch * (y - x)).argmax(axis=1)]).mean() / stretch**2
@@ -169,12 +174,12 @@ def test_answers_that_change_count_where_larger_errors_change_no_others(found: b
     sign = np.where(np.arange(200) % 2, 1.0, -1.0)
     x = 5 * np.stack([sign, -sign], axis=1)
     y = np.where(np.arange(200)[:, None] % 10 < 9, 0.99 * x, -x)
-    one = judgement(1.0, {"y": ([x], [y])}, {"y": Answer("kl", found=found)}, 200)
+    one = judgement(1.0, "y", Answer("kl", found=found), [x], [y], 200)
     error = (0.1 * 0.9 / 199) ** 0.5
     assert one.lost == pytest.approx(0.1 - error, rel=0.01)
     assert one.same == pytest.approx(0.9 + error, rel=0.01)
     single = np.where(np.arange(200)[:, None] > 0, 0.99 * x, -x)
-    few = judgement(1.0, {"y": ([x], [single])}, {"y": Answer("kl", found=found)}, 200)
+    few = judgement(1.0, "y", Answer("kl", found=found), [x], [single], 200)
     assert few.lost < 0.5 / 200, "one sample by itself says nothing"
 
 
@@ -182,9 +187,8 @@ def test_rows_of_a_sample_do_not_count_as_samples() -> None:
     """The standard error is that of samples, whose rows are alike."""
     x = np.repeat(3 * normal(20, 10), 50, axis=0).reshape(20, 50, 10)
     y = x + np.repeat(normal(20, 10, seed=1), 50, axis=0).reshape(20, 50, 10)
-    answers = {"y": Answer("kl")}
-    found = judgement(1.0, {"y": ([x], [y])}, answers, 20)
-    alone = judgement(1.0, {"y": ([x[:, :1]], [y[:, :1]])}, answers, 20)
+    found = judgement(1.0, "y", Answer("kl"), [x], [y], 20)
+    alone = judgement(1.0, "y", Answer("kl"), [x[:, :1]], [y[:, :1]], 20)
     assert found.error == pytest.approx(alone.error, rel=1e-4)
 
 
@@ -215,7 +219,7 @@ def test_a_model_that_noise_hardly_makes_less_sure_counts_as_surer() -> None:
     found = tempered({"y": plain}, {"y": [x]}, noisy)["y"]
     assert found.temperature == 1
     assert fidelity.SHYEST <= found.shy < 1
-    before, after = (judgement(0.1, {"y": ([x], [errors])}, {"y": answer}, 400) for answer in (plain, found))
+    before, after = (judgement(0.1, "y", answer, [x], [errors], 400) for answer in (plain, found))
     assert 1.1 * before.lost < after.lost < before.lost / found.shy**1.5
     assert after.same == before.same
     for other in ([{"y": [x]}] * 2, [{"y": [x / 4]}] * 2):  # noise that reaches nothing; a model that is too sure
@@ -244,8 +248,8 @@ def dense() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that quantises is the other one, and the samples of both are all."""
+def test_a_model_is_judged_on_both_halves(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that quantised it counts a quarter, and the samples of both are all."""
     model = dense()
     graph, x = analyse(model), normal(64, 6, seed=3)
     source = open_data({"x": x}, model)
@@ -260,11 +264,12 @@ def test_a_model_is_judged_on_the_half_that_did_not_quantise_it(whole: bool, mon
         found = Halves(graph, source, settings, whole=whole).judge(0.25, quantize, second=second)
         ours = np.arange(64) // 8 % 2 == int(second)
         assert np.array_equal(np.concatenate(seen), x[ours])
-        h = np.maximum(x[~ours] @ graph.array("w"), 0)
+        h = np.maximum(x @ graph.array("w"), 0)
         reference, error = h @ graph.array("v"), h @ (0.05 * normal(20, 5, seed=9))
-        everything = np.maximum(x @ graph.array("w"), 0) @ graph.array("v")
-        assert everything.var(axis=0) != pytest.approx(reference.var(axis=0), rel=1e-3)
-        expected = (np.square(error).mean(axis=0) / everything.var(axis=0)).max()
+        assert reference.var(axis=0) != pytest.approx(reference[~ours].var(axis=0), rel=1e-3)
+        own, other = ((np.square(error[rows]).mean(axis=0) / reference.var(axis=0)).max() for rows in (ours, ~ours))
+        expected = 0.75 * other + 0.25 * own
+        assert own != pytest.approx(other, rel=1e-2)
         assert found.lost >= expected * (1 - 1e-4)
         monkeypatch.setattr(halves, "HALFWAY", 0.0)  # samples that do not move say the same once more
         found = Halves(graph, source, settings, whole=whole).judge(0.25, quantize, second=second)
@@ -290,8 +295,12 @@ def test_numbers_are_judged_on_moved_samples_too(whole: bool) -> None:
     lost = []
     for both in (sides, [Noisy(side, natural=True, size=HALFWAY) for side in sides]):
         first, second = (np.concatenate([feed["x"] for feed in side.batches(32)]) for side in both)
-        error = np.square(np.tanh(second @ other) - np.tanh(second @ weight)).mean(axis=0)
-        lost.append(float((error / np.tanh(np.concatenate([first, second]) @ weight).var(axis=0)).max()))
+        variance = np.tanh(np.concatenate([first, second]) @ weight).var(axis=0)
+        own, others = (
+            float((np.square(np.tanh(rows @ other) - np.tanh(rows @ weight)).mean(axis=0) / variance).max())
+            for rows in (first, second)
+        )
+        lost.append(0.25 * own + 0.75 * others)
     assert lost[1] > 10 * lost[0]
     assert found.lost == pytest.approx(lost[1], rel=1e-3)
 
@@ -305,8 +314,10 @@ def test_moved_samples_that_give_no_numbers_judge_nothing() -> None:
         0.1, lambda _: {"w": weight + 0.1}, second=False
     )
     y = np.sqrt(x) @ weight
-    error = np.square(0.1 * np.sqrt(x[np.arange(64) // 8 % 2 == 1]).sum(axis=1)).mean()
-    assert found.lost == pytest.approx((error / y.var(axis=0)).max(), rel=1e-3)
+    error = np.square(0.1 * np.sqrt(x).sum(axis=1))
+    judged = np.arange(64) // 8 % 2 == 1
+    blend = 0.75 * error[judged].mean() + 0.25 * error[~judged].mean()
+    assert found.lost == pytest.approx((blend / y.var(axis=0)).max(), rel=1e-3)
 
 
 def test_decisions_learnt_by_heart_are_judged_beside_the_samples() -> None:
@@ -359,6 +370,39 @@ def test_few_samples_judge_a_model_with_many(monkeypatch: pytest.MonkeyPatch) ->
     answers = Halves(analyse(model), open_data({"x": x}, model), Settings(output_loss="mse")).answers
     seen = np.maximum(x[judged] @ normal(6, 20, seed=1), 0) @ (normal(20, 5, seed=2) / 4)
     assert answers["y"].variance == pytest.approx(seen.var(axis=0), rel=1e-4)
+
+
+def test_all_samples_together_lose_less_than_half_of_them_on_others() -> None:
+    """Least squares fitted to n of 2 n samples: the blend of both halves is what a fit to all loses on other data."""
+    random, columns, half, fresh = np.random.default_rng(0), 8, 40, 2000
+    told, true, others = [], [], []
+    for _ in range(60):
+        x, seen = random.normal(size=(2 * half, columns)), random.normal(size=(fresh, columns))
+        aim = random.normal(size=2 * half)  # no column tells it: all that is fitted is chance
+        answer = Answer("mse", variance=np.ones(1))
+
+        def fit(rows: slice, x: np.ndarray = x, aim: np.ndarray = aim) -> np.ndarray:
+            return np.linalg.lstsq(x[rows], aim[rows], rcond=None)[0]
+
+        first, second = slice(0, half), slice(half, None)
+        ours = fit(first)
+        own, other = (
+            judgement(1.0, "y", answer, [aim[rows, None]], [x[rows] @ ours[:, None]], half) for rows in (first, second)
+        )
+        told.append(blended(other, own).lost)
+        others.append(other.lost)
+        true.append(1 + np.square(seen @ fit(slice(None))).mean())
+    assert np.mean(told) == pytest.approx(np.mean(true), abs=0.06)
+    assert np.mean(others) > np.mean(true) + 0.1
+
+
+def test_a_blend_is_of_one_output() -> None:
+    others = Judgement(0.1, 0.04, 0.012, "y", "kl", 0.96, 100, 37.0)
+    found = blended(others, Judgement(0.1, 0.02, 0.016, "y", "kl", 0.98, 90, 12.0))
+    assert (found.lost, found.error, found.same) == pytest.approx((0.035, (0.009**2 + 0.004**2) ** 0.5, 0.965))
+    assert replace(found, lost=0.04, error=0.012, same=0.96) == others
+    assert blended(replace(others, same=None), replace(others, same=None)).same is None
+    assert blended(replace(others, lost=np.inf, error=np.inf), others).lost == np.inf
 
 
 def test_few_positions_do_for_a_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
