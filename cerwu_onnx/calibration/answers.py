@@ -78,8 +78,8 @@ class Answer:
             rows count alike ("kl", "binary").
         found: every answer of the float model counts as right, not only as far as it is probable: decisions, and
             positions most of which are background, in which something is to be found.
-        shy: at most 1; changed answers count by probabilities whose logits are divided by it, because the model is less
-            sure than it should be ("kl").
+        sure: changed answers count by probabilities whose logits are divided by it, in place of the temperature: above
+            1 if the model is surer than it should be, below 1 if it is less sure ("kl").
         variance: ``(columns,)`` of the numbers over samples ("mse", "cosine").
     """
 
@@ -89,7 +89,7 @@ class Answer:
     temperature: float = 1.0
     shares: Float64Array | None = None
     found: bool = False
-    shy: float = 1.0
+    sure: float = 1.0
     variance: Float64Array = field(default_factory=lambda: np.ones(1))
 
     @property
@@ -344,12 +344,8 @@ class Answer:
         return found * np.where(inside, 1 / np.where(inside, values * (1 - values), 1.0), 0.0)
 
     def _calibrated(self, logs: Float64Array) -> Float64Array:
-        """Probabilities by which answers count.
-
-        A model that is T times too sure of what it was trained on is about T^2 times too sure of fresh data: so it was
-        with the three networks of docs/fidelity.md, whose true scores fell that much less than these probabilities say.
-        """
-        warm = self.temperature**2 * self.shy
+        """Probabilities by which answers count, ``(rows, classes)``, from logarithms of those at the temperature."""
+        warm = self.sure / self.temperature
         found: Float64Array = np.exp(logs if warm == 1 else log_softmax(logs / warm, axis=-1))
         return found
 

@@ -17,11 +17,11 @@ BLOCK = 32
 BLOCKS = 8
 """So many blocks at least, if there are enough samples."""
 
-NOISE = 0.2
-"""Standard deviation of the noise on an input, relative to that of the input."""
+WHITE = 0.4
+"""Standard deviation of white noise on an input, relative to that of the input."""
 
 HALFWAY = 0.5**0.5
-"""That of noise which moves a sample half as far as two samples are apart."""
+"""That of noise in the directions in which samples differ: it moves one half as far as two samples are apart."""
 
 
 class Half:
@@ -91,13 +91,13 @@ class Noisy:
 
     Args:
         source: the samples.
-        natural: noise in the directions in which samples differ: the difference of two samples; otherwise white noise.
-        size: standard deviation of the noise, relative to that of the input, or of the column in an input of two axes:
-            features need not be of one scale.
+        natural: the difference of two samples (:data:`HALFWAY`); otherwise white noise (:data:`WHITE`), relative to
+            the standard deviation of the input, or of the column in an input of two axes: features need not be of one
+            scale.
     """
 
-    def __init__(self, source: Source, *, natural: bool, size: float = NOISE) -> None:
-        self._source, self._natural, self._size = source, natural, size
+    def __init__(self, source: Source, *, natural: bool) -> None:
+        self._source, self._natural = source, natural
         self._columns = {} if natural else _deviations(source)
         self.samples = source.samples
 
@@ -111,8 +111,9 @@ class Noisy:
         last: Feed = {}
         for feed in self._source.batches(size):
             noise = _differences(feed, last, random) if self._natural else _white(feed, self._columns, random)
+            size = HALFWAY if self._natural else WHITE
             yield {
-                name: _moved(np.asarray(value), self._size * noise[name]) if name in noise else value
+                name: _moved(np.asarray(value), size * noise[name]) if name in noise else value
                 for name, value in feed.items()
             }
             last = feed

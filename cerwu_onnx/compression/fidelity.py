@@ -15,16 +15,18 @@ from cerwu_onnx.calibration import Answer, answer_of
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.types import Float64Array
 
-INFLATION = 1.7
-"""Factor of the mean entropy by noise on inputs, for data that a model was not trained on: geometric mean over both
-kinds of noise and ten networks."""
+INFLATION = 2.25
+"""Factor of the mean entropy by noise on inputs, geometric mean over both kinds, at which a model's probabilities are
+taken at their word: they are about right for networks of 2, and the rest is caution."""
 
-BLUNT, SHYEST = 1.25, 0.5
-"""Noise that makes the entropy less than so many times as large shows a model whose training ended early. Of nine that
-were trained to the end one had 1.19 and the others 1.25 and more, of five others all had 1.01 to 1.11; these lost twice
-what their probabilities said, as if logits had been divided by so much."""
+MARGIN, TIMID = 1 / 8, 1.5
+"""Powers of the factor over :data:`INFLATION`: by which margins shrink, where it is above 1, and to which it says how
+sure answers are, where it is below."""
 
-NOTHING = 1e-3
+LEAST_SURE, MOST_SURE = 0.35, 16.0
+"""Bounds of what logits are divided by before changed answers count."""
+
+UNMOVED = 1e-3
 """Noise that changes the mean entropy by less than this share of it says nothing: it may not reach what decides."""
 
 THIN = 8
@@ -188,8 +190,8 @@ def judgement(price: float, name: str, answer: Answer, x: Batches, y: Batches, s
         scale = 1 / max(float(np.mean(np.concatenate([answer.certain(a) for a, _ in pairs]))), 1e-6)
         changed = np.minimum(np.concatenate([one.changed for one in turned]), 1.0).mean()
         found = np.minimum(np.concatenate([one.counted_changed for one in turned]), 1.0)
-        same = 1 - float(max(changed, _surely(found[:, None], samples)))
-        counted = scale * _surely(np.concatenate([one.counted_lost for one in turned])[:, None], samples)
+        same = 1 - float(max(changed, _at_least(found[:, None], samples)))
+        counted = scale * _at_least(np.concatenate([one.counted_lost for one in turned])[:, None], samples)
         chosen = np.concatenate([answer.chosen(a) for a, _ in pairs])
         if answer.shares is not None and len(chosen) == samples:
             most = float(np.unique(chosen, return_counts=True)[1].max()) / samples
@@ -225,7 +227,7 @@ def worst(judged: Iterable[Judgement]) -> Judgement:
     return max(judged, key=lambda one: one.bound if np.isfinite(one.bound) else np.inf)
 
 
-def _surely(counted: Float64Array, samples: int) -> float:
+def _at_least(counted: Float64Array, samples: int) -> float:
     """What the count of changed answers says at least: the mean of rows less its standard error."""
     values = _by_sample(counted, samples)[:, 0]
     if not np.isfinite(values).all():
@@ -249,11 +251,11 @@ def _by_sample(rows: Float64Array, samples: int) -> Float64Array:
 def tempered(
     answers: Mapping[str, Answer], reference: Mapping[str, Batches], noisy: Sequence[Mapping[str, Batches]]
 ) -> dict[str, Answer]:
-    """Answers with the temperature that fresh data would ask for, where they count as far as they are probable.
+    """Answers with the margins and probabilities of fresh data, where they count as far as they are probable.
 
-    A model is surer of what it was trained on than of anything else, and small noise on its inputs takes that away.
-    Of other data noise makes the entropy :data:`INFLATION` times as large. A model whose entropy it hardly changes
-    (:data:`BLUNT`) is less sure than it should be: its training ended early. Margins stay, but answers count more.
+    A model that is too sure, of what it was trained on or of everything, becomes much less sure by noise on its inputs;
+    one whose training ended early hardly does. So the factor of the entropy says what logits are divided by
+    before changed answers count. Margins are too wide, too, where a model is too sure, but far less.
 
     Args:
         answers: by name.
@@ -265,10 +267,12 @@ def tempered(
         if answer.weighs:
             plain = max(answer.entropy(reference[name]), 1e-12)
             factors = [max(answer.entropy(outputs[name]), 1e-12) / plain for outputs in noisy]
-            factor = float(np.exp(np.log(factors).mean()))
-            told = not np.allclose(factors, 1, rtol=0, atol=NOTHING)
-            shy = float(np.interp(factor, (1.0, BLUNT), (SHYEST, 1.0))) if told else 1.0
-            found[name] = replace(answer.temper(reference[name], factor * plain / INFLATION), shy=shy)
+            if np.allclose(factors, 1, rtol=0, atol=UNMOVED):
+                found[name] = replace(answer, temperature=1.0)
+                continue
+            sure = float(np.exp(np.log(factors).mean())) / INFLATION
+            worth = min(max(sure if sure > 1 else sure**TIMID, LEAST_SURE), MOST_SURE)
+            found[name] = replace(answer, temperature=max(sure, 1.0) ** MARGIN, sure=worth)
     return found
 
 

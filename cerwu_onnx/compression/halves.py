@@ -12,7 +12,7 @@ from cerwu_onnx.calibration import Answer, Source, answers_of, walk
 from cerwu_onnx.calibration.answers import Batches
 from cerwu_onnx.calibration.collect import open_session, run_session
 from cerwu_onnx.calibration.compared import compared_values
-from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
+from cerwu_onnx.calibration.held_out import Half, Noisy
 from cerwu_onnx.calibration.sensitivity import BATCH, affordable
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.fidelity import Judgement, blended, judgement, moved, tempered, worst
@@ -67,14 +67,13 @@ class Halves:
         reference = self._both(plain)
         found = answers_of(_joined(reference), graph.model, settings.output_loss)
         self.answers, self._views = found, []
+        far: list[Source] = [Noisy(half, natural=True) for half in plain]
+        halfway = self._both(far)
         if any(answer.weighs for answer in found.values()):
-            noisy = [self._both([Noisy(half, natural=natural) for half in plain]) for natural in (False, True)]
-            self.answers = tempered(found, _joined(reference), list(map(_joined, noisy)))
-        if not all(answer.weighs for answer in found.values()):
-            elsewhere: list[Source] = [Noisy(half, natural=True, size=HALFWAY) for half in plain]
-            outputs = self._both(elsewhere)
-            if judged := moved(found, _joined(outputs)):
-                self._views.append(View(elsewhere, outputs, judged))
+            white = self._both([Noisy(half, natural=False) for half in plain])
+            self.answers = tempered(found, _joined(reference), [_joined(white), _joined(halfway)])
+        if not all(answer.weighs for answer in found.values()) and (judged := moved(found, _joined(halfway))):
+            self._views.append(View(far, halfway, judged))
         self._views.append(View(plain, reference, self.answers))
 
     def judge(self, price: float, quantize: Callable[[Source], Mapping[str, FloatArray]], *, second: bool) -> Judgement:

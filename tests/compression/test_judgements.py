@@ -11,9 +11,9 @@ import pytest
 from onnx import helper
 from scipy.special import softmax
 
-from cerwu_onnx.calibration import Answer, open_data
-from cerwu_onnx.calibration.answers import STRETCHES
-from cerwu_onnx.calibration.held_out import HALFWAY, Half, Noisy
+from cerwu_onnx.calibration import Answer, held_out, open_data
+from cerwu_onnx.calibration.answers import STRETCHES, Batches
+from cerwu_onnx.calibration.held_out import Half, Noisy
 from cerwu_onnx.calibration.kinds import answer_of
 from cerwu_onnx.compression import fidelity, halves, walk_quantizer
 from cerwu_onnx.compression.fidelity import Found, Judgement, blended, judgement, moved, search, tempered, worst
@@ -192,39 +192,46 @@ def test_rows_of_a_sample_do_not_count_as_samples() -> None:
     assert found.error == pytest.approx(alone.error, rel=1e-4)
 
 
-def test_a_temperature_takes_the_certainty_of_training_away() -> None:
-    """Noise of two kinds says how unsure a model is of other data; the answers then are as unsure as that."""
-    sure = 12 * normal(200, 10)
-    noisy = [{"y": [4 * normal(200, 10)]}, {"y": [2 * normal(200, 10)]}]
-    plain = Answer("kl")
-    found = tempered(
-        {"y": plain, "n": Answer("mse")}, {"y": [sure], "n": [sure]}, [one | {"n": [sure]} for one in noisy]
-    )
-    expected = np.sqrt(np.prod([plain.entropy(one["y"]) for one in noisy])) / fidelity.INFLATION
-    warm = [sure / found["y"].temperature]
-    assert found["y"].temperature > 1
-    assert plain.entropy(warm) == pytest.approx(expected, rel=1e-3)
-    assert found["n"].temperature == 1
-    every = tempered({"y": replace(plain, found=True)}, {"y": [sure]}, noisy)
-    assert every["y"].temperature == 1, "margins of moved samples are looked at instead"
-    cold = [{"y": [100 * normal(200, 10)]}] * 2
-    assert tempered({"y": plain}, {"y": [normal(200, 10)]}, cold)["y"].temperature == 1, "never below 1"
+def test_noise_tells_how_sure_a_model_may_be() -> None:
+    """The more its entropy grows by noise of two kinds, the less its probabilities count; margins shrink a little."""
+    plain, sure = Answer("kl"), 40 * normal(200, 10)
+    before = plain.entropy([sure])
+
+    def noise(factor: float) -> dict[str, Batches]:
+        """Outputs whose entropy is so many times as large."""
+        return {"y": [sure / plain.temper([sure], factor * before).temperature], "n": [sure]}
+
+    outputs = {"y": [sure], "n": [sure]}
+    found = tempered({"y": plain, "n": Answer("mse")}, outputs, [noise(4), noise(9)])
+    assert (found["y"].sure, found["y"].temperature) == pytest.approx((6 / 2.25, (6 / 2.25) ** 0.125), rel=1e-3)
+    assert (found["n"].sure, found["n"].temperature) == (1, 1)
+    shy = tempered({"y": plain}, outputs, [noise(1.5), noise(1.5)])["y"]
+    assert (shy.sure, shy.temperature) == pytest.approx((1.5**1.5 / 2.25**1.5, 1.0), rel=1e-3)
+    assert tempered({"y": plain}, outputs, [noise(1.05)] * 2)["y"].sure == fidelity.LEAST_SURE
+    assert tempered({"y": plain}, outputs, [{"y": [sure / 1000]}] * 2)["y"].sure == fidelity.MOST_SURE
+    reached = tempered({"y": plain}, outputs, [outputs, outputs])["y"]
+    assert (reached.sure, reached.temperature) == (1, 1), "noise that reaches nothing tells nothing"
+    every = tempered({"y": replace(plain, found=True)}, outputs, [noise(9), noise(9)])["y"]
+    assert (every.sure, every.temperature) == (1, 1), "margins of moved samples are looked at instead"
 
 
-def test_a_model_that_noise_hardly_makes_less_sure_counts_as_surer() -> None:
-    """Its training ended early: answers that change cost more than its probabilities say; margins are what they are."""
+def test_answers_count_by_how_sure_the_model_may_be() -> None:
+    """Margins are what they are; what a changed answer costs follows from probabilities that may be believed."""
     plain, x = Answer("kl"), 3 * normal(400, 10)
     errors = x + 0.3 * normal(400, 10, seed=1)
-    noisy = [{"y": [0.98 * x]}, {"y": [0.97 * x]}]
-    found = tempered({"y": plain}, {"y": [x]}, noisy)["y"]
-    assert found.temperature == 1
-    assert fidelity.SHYEST <= found.shy < 1
-    before, after = (judgement(0.1, "y", answer, [x], [errors], 400) for answer in (plain, found))
-    assert 1.1 * before.lost < after.lost < before.lost / found.shy**1.5
-    assert after.same == before.same
-    for other in ([{"y": [x]}] * 2, [{"y": [x / 4]}] * 2):  # noise that reaches nothing; a model that is too sure
-        assert tempered({"y": plain}, {"y": [x]}, other)["y"].shy == 1
-    assert tempered({"y": plain}, {"y": [x]}, [{"y": [5 * x]}] * 2)["y"].shy == fidelity.SHYEST
+    shy, right, bold = (judgement(0.1, "y", replace(plain, sure=sure), [x], [errors], 400) for sure in (0.5, 1, 2))
+    assert bold.lost < right.lost / 1.5
+    assert 1.1 * right.lost < shy.lost < right.lost / 0.5**1.5
+    assert shy.same == right.same == bold.same
+    warm = judgement(0.1, "y", replace(plain, temperature=1.5), [x], [errors], 400)
+    assert 1.3 * (1 - right.same) < 1 - warm.same < 1.7 * (1 - right.same)
+    p, rows = softmax(x, axis=1), np.arange(400)
+    lost = [
+        (p.max(axis=1) - p[rows, (x / 1.5 + sign * stretch * (errors - x)).argmax(axis=1)]).mean() / stretch**2
+        for stretch in STRETCHES
+        for sign in (1, -1)
+    ]
+    assert warm.lost == pytest.approx(np.mean(lost) / p.max(axis=1).mean(), rel=1e-6), "by probabilities without it"
 
 
 def test_moved_samples_have_a_variance_and_margins_of_their_own() -> None:
@@ -271,7 +278,7 @@ def test_a_model_is_judged_on_both_halves(whole: bool, monkeypatch: pytest.Monke
         expected = 0.75 * other + 0.25 * own
         assert own != pytest.approx(other, rel=1e-2)
         assert found.lost >= expected * (1 - 1e-4)
-        monkeypatch.setattr(halves, "HALFWAY", 0.0)  # samples that do not move say the same once more
+        monkeypatch.setattr(held_out, "HALFWAY", 0.0)  # samples that do not move say the same once more
         found = Halves(graph, source, settings, whole=whole).judge(0.25, quantize, second=second)
         assert found.lost == pytest.approx(expected, rel=1e-4)
         assert (found.samples, found.kind, found.price) == (32, "mse", 0.25)
@@ -293,7 +300,7 @@ def test_numbers_are_judged_on_moved_samples_too(whole: bool) -> None:
     found = judges.judge(0.1, lambda _: {"w": other}, second=False)
     sides = [Half(source, second=second) for second in (False, True)]
     lost = []
-    for both in (sides, [Noisy(side, natural=True, size=HALFWAY) for side in sides]):
+    for both in (sides, [Noisy(side, natural=True) for side in sides]):
         first, second = (np.concatenate([feed["x"] for feed in side.batches(32)]) for side in both)
         variance = np.tanh(np.concatenate([first, second]) @ weight).var(axis=0)
         own, others = (
