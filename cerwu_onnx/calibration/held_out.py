@@ -107,13 +107,12 @@ class Noisy:
 
     def batches(self, size: int) -> Iterator[Feed]:
         """One pass; the noise is the same in each pass with the same ``size``."""
-        random = np.random.default_rng(0)
+        random, far = np.random.default_rng(0), HALFWAY if self._natural else WHITE
         last: Feed = {}
         for feed in self._source.batches(size):
             noise = _differences(feed, last, random) if self._natural else _white(feed, self._columns, random)
-            size = HALFWAY if self._natural else WHITE
             yield {
-                name: _moved(np.asarray(value), size * noise[name]) if name in noise else value
+                name: _moved(np.asarray(value), far * noise[name]) if name in noise else value
                 for name, value in feed.items()
             }
             last = feed
