@@ -271,8 +271,8 @@ def tempered(
                 found[name] = replace(answer, temperature=1.0)
                 continue
             sure = float(np.exp(np.log(factors).mean())) / INFLATION
-            worth = min(max(sure if sure > 1 else sure**TIMID, LEAST_SURE), MOST_SURE)
-            found[name] = replace(answer, temperature=max(sure, 1.0) ** MARGIN, sure=worth)
+            sure = min(max(sure if sure > 1 else sure**TIMID, LEAST_SURE), MOST_SURE)
+            found[name] = replace(answer, temperature=max(sure, 1.0) ** MARGIN, sure=sure)
     return found
 
 

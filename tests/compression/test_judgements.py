@@ -208,7 +208,8 @@ def test_noise_tells_how_sure_a_model_may_be() -> None:
     shy = tempered({"y": plain}, outputs, [noise(1.5), noise(1.5)])["y"]
     assert (shy.sure, shy.temperature) == pytest.approx((1.5**1.5 / 2.25**1.5, 1.0), rel=1e-3)
     assert tempered({"y": plain}, outputs, [noise(1.05)] * 2)["y"].sure == fidelity.LEAST_SURE
-    assert tempered({"y": plain}, outputs, [{"y": [sure / 1000]}] * 2)["y"].sure == fidelity.MOST_SURE
+    bold = tempered({"y": plain}, outputs, [{"y": [sure / 1000]}] * 2)["y"]
+    assert (bold.sure, bold.temperature) == (fidelity.MOST_SURE, fidelity.MOST_SURE**0.125)
     reached = tempered({"y": plain}, outputs, [outputs, outputs])["y"]
     assert (reached.sure, reached.temperature) == (1, 1), "noise that reaches nothing tells nothing"
     every = tempered({"y": replace(plain, found=True)}, outputs, [noise(9), noise(9)])["y"]
