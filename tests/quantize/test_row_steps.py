@@ -90,29 +90,73 @@ def test_steps_follow_the_range_that_a_kernel_allows(largest: int) -> None:
     assert errors[0] < errors[1] / 10
 
 
+MATRIX = MatrixLayout((40, 32), (40, 32), (1, 0), 1, 32, 40)
+SIZES = np.exp2(np.linspace(-4, 4, 40).round())
+
+
+def by_columns(sizes: np.ndarray, **options: object) -> QuantizedTensor:
+    """A matrix of 32 outputs, whose inputs have these sizes, of two halves of the samples."""
+    rng = np.random.default_rng(3)
+    weight = (rng.laplace(size=(40, 32)) / sizes[:, None]).astype(np.float32)
+    mixed = np.eye(40) + 0.1 * rng.normal(size=(40, 40))
+    halves = [rng.normal(size=(300, 40)) @ mixed * sizes for _ in range(2)]
+    hessians, mean = [(x.T @ x / 300)[None] for x in halves], np.zeros((1, 40))
+    folds = tuple(PairStats(h, mean, 300, h, mean) for h in hessians)
+    hessian = (hessians[0] + hessians[1]) / 2
+    stats = PairStats(hessian, mean, 600, hessian, mean, folds=folds)
+    gradients = rng.normal(size=(200, 32)) @ (np.eye(32) + 0.1 * rng.normal(size=(32, 32)))
+    cost = priced.Cost(float(np.square(sizes).mean()), 1e-4, ((gradients.T @ gradients)[None],))
+    given = {"columns": np.arange(40), "damping": 0.01, "passes": 3, "name": "w", **options}
+    return priced.quantize(weight, MATRIX, stats, cost, **given)[0]  # type: ignore[arg-type]
+
+
+def test_inputs_of_other_sizes_cost_nothing_but_exponents_of_columns() -> None:
+    alike, apart, one = by_columns(np.ones(40), across=True), by_columns(SIZES, across=True), by_columns(SIZES)
+    assert not alike.across
+    assert not one.across
+    assert apart.across
+    assert apart.run == 32  # the trellis follows the columns
+    assert apart.exponents is not None
+    assert apart.exponents.shape == (40, 1)
+    np.testing.assert_allclose(apart.exponents.ravel(), np.log2(SIZES / SIZES[0]) - 1, atol=1)  # so does damping
+    orders = {alike.across: Order.AXIS0_LAST, apart.across: Order.ROW_MAJOR}
+    alike_bits, apart_bits, one_bits = (
+        8 * len(writer.encode_tensor(writer.CodedTensor("w", found, "adaptive", orders[found.across])).payload)
+        for found in (alike, apart, one)
+    )
+    assert apart_bits < 1.3 * alike_bits
+    assert apart_bits < 0.55 * one_bits
+    assert apart.distortion / apart.energy < 1.1 * alike.distortion / alike.energy
+
+
+def test_columns_have_no_steps_where_those_of_rows_do_as_well() -> None:
+    assert not by_columns(np.linspace(1, 1.5, 40), across=True).across
+    assert by_columns(np.linspace(1, 30, 40), across=True).across
+
+
 def test_exponents_that_do_not_pay() -> None:
     w, even = np.random.default_rng(0).normal(size=(1, 50, 9)), np.ones((1, 50))
-    assert exponents_of(w, even, 1000, 1000) is None
-    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) is None
-    assert (
-        exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000) is None
-    )  # half a bit each, less than exponents cost
+    assert exponents_of(w, even, 1000, 1000) == (None, 0)
+    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) == (None, 0)
+    few = exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000)  # half a bit each, less than exponents cost
+    assert few == (None, 0)
 
 
 def test_exponents_are_those_of_the_theory() -> None:
     w = 30 * np.random.default_rng(0).normal(size=(1, 50, 40))
     costs = 4.0 ** np.random.default_rng(1).integers(0, 6, (1, 50))
-    found = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
+    found, saved = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
     assert found is not None
+    assert saved > np.log2(costs.mean() / np.exp(np.log(costs).mean())) / 2 - 0.2
     np.testing.assert_array_equal(found, np.log2(costs) / 2)
 
 
 def test_exponents_stay_in_range() -> None:
     w = np.ones((1, 40, 8)) * np.exp2(np.arange(40))[None, :, None]
-    found = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
+    found, _ = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
     assert found is not None
     assert (found.min(), found.max()) == (0, exponents.MOST)
-    spread = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
+    spread, _ = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
     assert spread is not None
     assert (np.diff(spread[0]) <= 0).all()
 
