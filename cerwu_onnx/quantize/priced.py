@@ -11,6 +11,7 @@ where the sensitivity is the loss per unit of D (Lagrangian allocation; cf. Gao 
 
 Where the Fisher matrix F of a layer's outputs is known, D is ``tr(F E H E^T)`` for an error E. Rows that matter less
 then take more error, and each row makes up for the errors of those before it (:mod:`cerwu_onnx.quantize.rows`).
+D is as well ``tr(H E^T F E)``: columns may take the place of rows where they need steps of their own.
 """
 
 from __future__ import annotations
