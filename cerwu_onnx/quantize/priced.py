@@ -107,7 +107,8 @@ def quantize(
             chooses.
         base: the base's tensor, whose changes may cost less.
         stepped: whether rows may have exponents: steps of their own (:mod:`cerwu_onnx.quantize.row_steps`).
-        across: whether columns may have them instead. The trellis then follows the columns.
+        across: whether columns may have them instead, if symbols need not fit a kernel. The trellis then follows the
+            columns.
         improved: makes a better target of the repaired one, ``(G, M, N)``, and the damping that cross-validation chose.
 
     Returns:
@@ -147,7 +148,8 @@ def quantize(
     few = alone or (fits and target.shape[1] <= MOST_ROWS)
     exponents, saved = layer.exponents() if stepped and few else (None, 0.0)
     chosen, stored = layer, layout
-    if across and fits and few and blocks == 1 and layout.cols <= MOST_ROWS and base is None:
+    alike = blocks > 1 or layout.cols > MOST_ROWS or cost.largest < MAX_SYMBOL  # kernels know steps of outputs only
+    if across and fits and few and not alike and base is None:
         turned = _of_columns(layer, stats, (given[0] if given else None, damping), saved, name)
         if turned is not None:
             (chosen, exponents, damping), stored = turned, layout.transposed

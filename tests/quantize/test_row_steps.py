@@ -94,7 +94,7 @@ MATRIX = MatrixLayout((40, 32), (40, 32), (1, 0), 1, 32, 40)
 SIZES = np.exp2(np.linspace(-4, 4, 40).round())
 
 
-def by_columns(sizes: np.ndarray, **options: object) -> QuantizedTensor:
+def by_columns(sizes: np.ndarray, largest: int = 2047, **options: object) -> QuantizedTensor:
     """A matrix of 32 outputs, whose inputs have these sizes, of two halves of the samples."""
     rng = np.random.default_rng(3)
     weight = (rng.laplace(size=(40, 32)) / sizes[:, None]).astype(np.float32)
@@ -105,7 +105,7 @@ def by_columns(sizes: np.ndarray, **options: object) -> QuantizedTensor:
     hessian = (hessians[0] + hessians[1]) / 2
     stats = PairStats(hessian, mean, 600, hessian, mean, folds=folds)
     gradients = rng.normal(size=(200, 32)) @ (np.eye(32) + 0.1 * rng.normal(size=(32, 32)))
-    cost = priced.Cost(float(np.square(sizes).mean()), 1e-4, ((gradients.T @ gradients)[None],))
+    cost = priced.Cost(float(np.square(sizes).mean()), 1e-4, ((gradients.T @ gradients)[None],), largest)
     given = {"columns": np.arange(40), "damping": 0.01, "passes": 3, "name": "w", **options}
     return priced.quantize(weight, MATRIX, stats, cost, **given)[0]  # type: ignore[arg-type]
 
@@ -132,6 +132,11 @@ def test_inputs_of_other_sizes_cost_nothing_but_exponents_of_columns() -> None:
 def test_columns_have_no_steps_where_those_of_rows_do_as_well() -> None:
     assert not by_columns(np.linspace(1, 1.5, 40), across=True).across
     assert by_columns(np.linspace(1, 30, 40), across=True).across
+
+
+def test_kernels_that_read_few_bits_have_no_steps_of_columns() -> None:
+    assert by_columns(SIZES, across=True, largest=2047).across
+    assert not by_columns(SIZES, across=True, largest=127).across
 
 
 def test_exponents_that_do_not_pay() -> None:
