@@ -170,7 +170,7 @@ QUANTIZE = [
     ),
     *bugs(
         "cerwu_onnx/quantize/changes.py",
-        "tests/compression/test_deltas.py",
+        "tests/quantize/test_row_steps.py",
         ("self.factor / own", "self.factor"),
         ("self.curvature * own[:, 0] ** 2", "self.curvature"),
     ),

@@ -8,8 +8,9 @@ import pytest
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.format import Order
 from cerwu_onnx.entropy import exponents
-from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize import changes, priced
 from cerwu_onnx.quantize.floats import quantize_floats
+from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.quantize.row_steps import RELATIVE, exponents_of, relative_costs
 from cerwu_onnx.types import Bias, Layer, MatrixLayout, PairStats, QuantizedTensor
 
@@ -137,6 +138,31 @@ def test_columns_have_no_steps_where_those_of_rows_do_as_well() -> None:
 def test_kernels_that_read_few_bits_have_no_steps_of_columns() -> None:
     assert by_columns(SIZES, across=True, largest=2047).across
     assert not by_columns(SIZES, across=True, largest=127).across
+
+
+def test_changes_of_columns_with_steps_of_their_own() -> None:
+    """They are those of columns with one step, where inputs and weights have the sizes that make it so."""
+    rng = np.random.default_rng(5)
+    scale = np.exp2(rng.integers(0, 6, 40))
+    x = rng.normal(size=(300, 40)) @ (np.eye(40) + 0.2 * rng.normal(size=(40, 40)))
+    hessian = (x.T @ x / 300)[None]
+    factor, order = inverse_factor(hessian), rng.permutation(40)
+    symbols = rng.integers(-3, 4, (40, 32)).astype(np.int32)
+    target = MATRIX.to_matrix(0.5 * symbols + rng.normal(size=(40, 32)))
+    found = []
+    for size in (np.ones(40), scale):  # each input is divided by its size, and its weights multiplied
+        exponents = np.log2(scale / size).astype(np.int64)[:, None]
+        base = QuantizedTensor(symbols, 0.5, 0.0, 0.0, 0.0, 32, exponents=exponents)
+        unit = size[order]
+        own = factor * unit
+        curvature = np.einsum("gnn->gn", own) ** -2.0
+        outside = hessian / (size * size[:, None])
+        frame = changes.Frame(MATRIX, target * size / scale, order, outside, own, curvature, None, 2047)
+        changed, lost = frame.change(base, 1e-3, 2)
+        found.append((changed.symbols, lost))
+    np.testing.assert_array_equal(*(symbols for symbols, _ in found))
+    assert found[0][1] == pytest.approx(found[1][1])
+    assert not np.array_equal(found[0][0], symbols)
 
 
 def test_exponents_that_do_not_pay() -> None:
