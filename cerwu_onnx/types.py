@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,19 @@ class MatrixLayout:
         permuted = [self.split[axis] for axis in self.perm]
         tensor = matrix.reshape(permuted).transpose(np.argsort(self.perm)).reshape(self.shape)
         return np.ascontiguousarray(tensor)
+
+    @property
+    def transposed(self) -> MatrixLayout:
+        """That of the transposed matrices, ``(G, N, M)``.
+
+        Raises:
+            ValueError: an axis of the split has to do with both rows and columns.
+        """
+        sizes = [self.split[axis] for axis in self.perm]
+        ends = [math.prod(sizes[:end]) for end in range(len(sizes) + 1)]
+        first, second = ends.index(self.groups), ends.index(self.groups * self.rows)
+        perm = self.perm[:first] + self.perm[second:] + self.perm[first:second]
+        return replace(self, perm=perm, rows=self.cols, cols=self.rows)
 
     def of_rows(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn numbers of rows ``(G, M)`` into an array to which a tensor of ``shape`` broadcasts."""
@@ -328,6 +341,7 @@ class QuantizedTensor:
         damping: relative damping that was used (0 when the method needs none).
         run: elements, in the stored order, between two restarts of the trellis (docs/format.md); 0 without trellis.
         alone: bytes that the tensor would take in a file without a base; None where there is no base.
+        across: whether a row as stored is a column of the weight's matrices (:attr:`MatrixLayout.transposed`).
         exponents: integers 0 ... 31 of the rows as stored, broadcastable to ``symbols``; None if all rows have one
             step.
     """
@@ -339,6 +353,7 @@ class QuantizedTensor:
     damping: float
     run: int = 0
     alone: int | None = None
+    across: bool = False
     exponents: IntArray | None = None
 
     @property

@@ -209,7 +209,7 @@ def _encoded(plan: Plan, found: Mapping[str, ArrayResult], metadata: Mapping[str
 def _coded_part(name: str, tensor: QuantizedTensor, array: Typed, settings: Settings) -> writer.Encoded | None:
     """A quantised array; None if it is better left exact."""
     element = ELEMENTS[array.dtype]
-    order = stored_order(layer_of(name, array.values.shape), "onnx", tensor.run)
+    order = stored_order(layer_of(name, array.values.shape), "onnx", tensor)
     if not fits_element(tensor, element):
         return None
     part = writer.encode_tensor(writer.CodedTensor(name, tensor, settings.coder, order, settings.max_decode_cost))

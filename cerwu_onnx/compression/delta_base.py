@@ -173,7 +173,7 @@ def over(before: Before | None, layer: Layer, settings: Settings) -> changes.Bas
         return None
 
     def alone(tensor: QuantizedTensor) -> int:
-        order = stored_order(layer, settings.weight_layout, tensor.run)
+        order = stored_order(layer, settings.weight_layout, tensor)
         coded = writer.CodedTensor(layer.weight, tensor, settings.coder, order, settings.max_decode_cost)
         return writer.encode_tensor(coded).cost
 

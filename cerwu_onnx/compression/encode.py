@@ -168,7 +168,7 @@ def code_tensors(
             result = quantized[name]
             order = f.Order.ROW_MAJOR
             if name in layers:
-                order = stored_order(layers[name], settings.weight_layout, result.run)
+                order = stored_order(layers[name], settings.weight_layout, result)
             part = (made or {}).get(name) or writer.encode_tensor(
                 writer.CodedTensor(name, result, settings.coder, order, settings.max_decode_cost)
             )

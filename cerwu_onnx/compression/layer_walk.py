@@ -85,7 +85,8 @@ def quantize_walk(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
-            quantized = partial(_layer, graph, layer, step.stats, cost, settings, base, descent, bounds=bounds)
+            found_for = graph, layer, step.stats, step.samples
+            quantized = partial(_layer, *found_for, cost, settings, base, descent, bounds=bounds)
             keep = not layer.sites or any(stats.positions for stats in step.stats.values())
             with blas_threads(layer.layout.cols):
                 done_layer = checkpoints.layer(layer, quantized, keep=keep)
@@ -116,6 +117,7 @@ def _layer(
     graph: Graph,
     layer: Layer,
     found: Mapping[str, PairStats],
+    samples: int,
     cost: priced.Cost,
     settings: Settings,
     base: Base | None,
@@ -123,7 +125,11 @@ def _layer(
     *,
     bounds: bool,
 ) -> WalkedLayer:
-    """Quantise a layer and its parameters, with its statistics among those found."""
+    """Quantise a layer and its parameters, with its statistics among those found, from so many samples.
+
+    Where a layer sees several positions of a sample, its columns have no steps of their own: their errors add up over
+    positions, which the Hessian does not show.
+    """
     stats = found[layer.weight]
     weight, where = graph.array(layer.weight), storage(layer, settings.weight_layout)
     exact = {name: graph.array(name) for name in layer.parameters} if settings.float_params == "auto" else {}
@@ -146,6 +152,7 @@ def _layer(
         dampings=effort.dampings,
         base=None if base is None else over(base.before(layer.weight), layer, settings),
         stepped=where.stepped,
+        across=where.across is not None and stats.positions <= samples,
         improved=None if view is None else partial(stepped, view, stats, cost.fishers, moving),
     )
     element = graph.element(layer.weight)
@@ -153,7 +160,7 @@ def _layer(
         return WalkedLayer(variance=variance)
     tensors = {layer.weight: quantized}
     limit = bound(graph, layer, stats, quantized) if bounds and stats.hessian.shape[-1] <= WIDEST else None
-    order = stored_order(layer, settings.weight_layout, quantized.run)
+    order = stored_order(layer, settings.weight_layout, quantized)
     if not pays(layer.weight, quantized, settings.coder, order, element, settings.max_decode_cost):
         return WalkedLayer(tensors, variance=variance, bound=limit)
     moved: dict[str, FloatArray] = {}

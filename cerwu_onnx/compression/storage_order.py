@@ -31,11 +31,14 @@ class Storage:
         columns: ``(N,)`` the columns of the weight's matrices in the order in which each row is stored; None if the
             elements of a row are not stored one after the other, so that a trellis cannot follow them.
         stepped: whether its rows may have steps of their own.
+        across: the order in which each column is stored in one piece, so that columns may have steps of their own; None
+            if there is none.
     """
 
     order: Order
     columns: npt.NDArray[np.intp] | None
     stepped: bool
+    across: Order | None = None
 
 
 def storage(layer: Layer, weight_layout: str) -> Storage:
@@ -50,7 +53,8 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
     rows = row_order(layout)
     natural = np.arange(layout.cols)
     if weight_layout == "onnx":
-        return Storage(Order.ROW_MAJOR, None, False) if rows is None else Storage(rows, natural, True)
+        across = None if 1 in (layout.rows, layout.cols) else row_order(layout.transposed)
+        return Storage(Order.ROW_MAJOR, None, False) if rows is None else Storage(rows, natural, True, across)
     order = cmsis_order(layer)
     if order is Order.AXIS1_LAST:  # OHWI: taps, then channels
         return Storage(order, np.ascontiguousarray(natural.reshape(layout.shape[1], -1).T).ravel(), True)
@@ -96,15 +100,18 @@ def fits_element(quantized: QuantizedTensor, element: ElementType) -> bool:
     return largest < _OVERFLOW.get(element, math.inf)
 
 
-def stored_order(layer: Layer, weight_layout: str, run: int) -> Order:
+def stored_order(layer: Layer, weight_layout: str, quantized: QuantizedTensor) -> Order:
     """The order of a quantised weight: ONNX's own where neither a trellis nor a kernel needs that of :func:`storage`.
 
     Args:
         layer: the weight.
         weight_layout: as for :func:`storage`.
-        run: elements between two restarts of the weight's trellis, 0 without a trellis.
+        quantized: the weight on its grid.
     """
-    return Order.ROW_MAJOR if weight_layout == "onnx" and not run else storage(layer, weight_layout).order
+    if weight_layout == "onnx" and not quantized.run:
+        return Order.ROW_MAJOR
+    where = storage(layer, weight_layout)
+    return where.across if quantized.across and where.across is not None else where.order
 
 
 def cmsis_order(layer: Layer) -> Order:

@@ -42,8 +42,8 @@ class WalkedLayer:
     def pack(self) -> Entry:
         """The layer in the form that the cache keeps."""
         quantized = {
-            name: (tensor.step, tensor.distortion, tensor.energy, tensor.damping, tensor.run, tensor.alone)
-            for name, tensor in self.quantized.items()
+            name: (one.step, one.distortion, one.energy, one.damping, one.run, one.alone, one.across)
+            for name, one in self.quantized.items()
         }
         symbols = [narrow(tensor.symbols) for tensor in self.quantized.values()]
         exponents = {name: tensor.exponents for name, tensor in self.quantized.items() if tensor.exponents is not None}

@@ -76,20 +76,21 @@ class Frame:
             The tensor, on the base's grid but on no trellis, and its distortion, weighted by rows.
         """
         before = self.layout.to_matrix(base.symbols.astype(np.float64))
-        after, steps = before, base.row_steps(self.layout)
+        after, steps = before, self.layout.to_matrix(np.broadcast_to(base.steps.astype(np.float64), self.layout.shape))
         if np.isfinite(price):
             blocks = len(self.factor) // len(before)
-            w = cut((self.target / steps[:, :, None] - before)[:, :, self.order], blocks)
-            costs = self._row_costs() * (steps / base.step) ** 2
-            weight = self.curvature[:, :, None] * np.repeat(costs, blocks, axis=0)[:, None]
+            w = cut((self.target / steps - before)[:, :, self.order], blocks)
+            costs = self._row_costs() * (steps[:, :, 0] / base.step) ** 2
+            own = cut((steps[:, :1] / steps[:, :1, :1])[:, :, self.order], blocks)  # of columns: 1 if rows have steps
+            weight = (self.curvature * own[:, 0] ** 2)[:, :, None] * np.repeat(costs, blocks, axis=0)[:, None]
             price /= base.step**2
             changes = np.rint(w)
             for _ in range(passes):
-                changes = obs(w, self.factor, weight, Rate(price, code_lengths(changes)))
+                changes = obs(w, self.factor / own, weight, Rate(price, code_lengths(changes)))
             after = before.copy()
             after[:, :, self.order] += joined(changes, blocks)
             after = np.clip(after, -self.largest, self.largest)
-        error = self.target - steps[:, :, None] * after
+        error = self.target - steps * after
         found = replace(
             base,
             symbols=self.layout.to_tensor(after).astype(np.int32),

@@ -11,12 +11,13 @@ where the sensitivity is the loss per unit of D (Lagrangian allocation; cf. Gao 
 
 Where the Fisher matrix F of a layer's outputs is known, D is ``tr(F E H E^T)`` for an error E. Rows that matter less
 then take more error, and each row makes up for the errors of those before it (:mod:`cerwu_onnx.quantize.rows`).
+D is as well ``tr(H E^T F E)``: columns may take the place of rows where they need steps of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,10 @@ from cerwu_onnx.entropy.step import LEAST_STEP, above, short
 from cerwu_onnx.quantize import changes, methods, trellis
 from cerwu_onnx.quantize.blocks import cut, joined, summed
 from cerwu_onnx.quantize.crossval import feedback_damping, repair_damping, repaired
-from cerwu_onnx.quantize.hessian import factorise
+from cerwu_onnx.quantize.hessian import damped, factorise
 from cerwu_onnx.quantize.methods import MAX_SYMBOL, distortion
 from cerwu_onnx.quantize.obs import Rate, obs
-from cerwu_onnx.quantize.row_steps import common, exponents_of, relative_costs
+from cerwu_onnx.quantize.row_steps import MARGIN, common, exponents_of, relative_costs
 from cerwu_onnx.quantize.rows import rows_noise, rows_of
 from cerwu_onnx.types import Float64Array, FloatArray, MatrixLayout, PairStats, QuantizedTensor
 
@@ -86,6 +87,7 @@ def quantize(
     dampings: tuple[float, float] | None = None,
     base: changes.Base | None = None,
     stepped: bool = True,
+    across: bool = False,
     improved: Callable[[Float64Array, float], Float64Array] | None = None,
 ) -> tuple[QuantizedTensor, float]:
     """Quantise one weight; its aim is the weight that would make up for the errors of earlier layers.
@@ -105,6 +107,8 @@ def quantize(
             chooses.
         base: the base's tensor, whose changes may cost less.
         stepped: whether rows may have exponents: steps of their own (:mod:`cerwu_onnx.quantize.row_steps`).
+        across: whether columns may have them instead, if symbols need not fit a kernel. The trellis then follows the
+            columns.
         improved: makes a better target of the repaired one, ``(G, M, N)``, and the damping that cross-validation chose.
 
     Returns:
@@ -129,7 +133,7 @@ def quantize(
         factor, damping = np.broadcast_to(np.eye(hessian.shape[1]), hessian.shape), 0.0
     else:
         factor, damping = found
-    curvature = 1 / np.einsum("gnn->gn", factor) ** 2
+    curvature = _curvature(factor)
     unseen = elsewhere / float(curvature.mean()) if found and 0 < elsewhere < np.inf else 1.0
     alone = target.shape[1] == 1  # no feedback between rows
     known = cost.fishers and hessian.any() and (alone or columns is not None)  # inputs of zeros say nothing of errors
@@ -142,22 +146,32 @@ def quantize(
     decide = cost, fits, passes
     layer = _Layer(target[:, :, order], factor, curvature, unseen, noise, costs, likely, between, *decide)
     few = alone or (fits and target.shape[1] <= MOST_ROWS)
-    exponents = layer.exponents() if stepped and few else None
-    values, step, plain = layer.quantized(exponents)
+    exponents, saved = layer.exponents() if stepped and few else (None, 0.0)
+    chosen, stored = layer, layout
+    alike = blocks > 1 or layout.cols > MOST_ROWS or cost.largest < MAX_SYMBOL  # kernels know steps of outputs only
+    if across and fits and few and not alike and base is None:
+        turned = _of_columns(layer, stats, (given[0] if given else None, damping), saved, name)
+        if turned is not None:
+            (chosen, exponents, damping), stored = turned, layout.transposed
+    values, step, plain = chosen.quantized(exponents)
     if exponents is not None and plain and columns is not None:  # no form has exponents for these rows on one grid
-        exponents = None
+        chosen, stored, exponents = layer, layout, None
         values, step, plain = layer.quantized(None)
+    scale = np.ones((1, 1, 1)) if exponents is None else np.exp2(-exponents.astype(np.float64))[:, :, None]
+    if chosen is not layer:
+        values, scale = values.swapaxes(1, 2), scale.swapaxes(1, 2)
     symbols = np.empty_like(values)
     symbols[:, :, order] = values
-    error = target - step * symbols * (1.0 if exponents is None else np.exp2(-exponents.astype(np.float64))[:, :, None])
+    error = target - step * symbols * scale
     quantized = QuantizedTensor(
         symbols=layout.to_tensor(symbols).astype(np.int32),
         step=step,
         distortion=distortion(cut(error, blocks), hessian),
         energy=distortion(cut(target, blocks), hessian),
         damping=damping,
-        run=0 if plain else layout.cols,
-        exponents=None if exponents is None else layout.of_rows(exponents),
+        run=0 if plain else stored.cols,
+        exponents=None if exponents is None else stored.of_rows(exponents),
+        across=chosen is not layer,
     )
     lost = quantized.distortion if rows is None else rows.distortion(error, hessian)
     if base is not None:
@@ -197,11 +211,24 @@ class _Layer:
     trellis: bool
     passes: int
 
-    def exponents(self) -> npt.NDArray[np.int64] | None:
-        """Exponents of the rows, ``(G, M)``, where they save bits."""
+    def turned(self) -> _Layer:
+        """The same with columns as rows: ``tr(F E H E^T) = tr(H E^T F E)``."""
+        groups, rows, _ = self.target.shape
+        return replace(
+            self,
+            target=self.target.swapaxes(1, 2),
+            factor=np.broadcast_to(np.eye(rows), (groups, rows, rows)) if self.between is None else self.between,
+            curvature=self.costs,
+            costs=self.curvature,
+            likely=self.curvature,
+            between=self.factor,
+        )
+
+    def exponents(self) -> tuple[npt.NDArray[np.int64] | None, float]:
+        """Exponents of the rows, ``(G, M)``, where they save bits, and how many per weight."""
         step = self._step(self.costs)
         if not 2 * LEAST_STEPPED < step < MOST:
-            return None
+            return None, 0.0
         largest = self.cost.largest // 2 if self.trellis else self.cost.largest
         costs = self._of_columns * self.likely
         return exponents_of(self.target / step, costs, ROOM * largest, ROOM * self.cost.largest)
@@ -251,6 +278,51 @@ class _Layer:
             return 0.0
         curvature = self.unseen * float((self._of_columns * costs).mean())
         return float(np.sqrt(6 * self.cost.price * self.noise / (np.log(2) * self.cost.noise * curvature)))
+
+
+def _of_columns(
+    layer: _Layer, stats: PairStats, dampings: tuple[float | None, float], saved: float, name: str
+) -> tuple[_Layer, npt.NDArray[np.int64], float] | None:
+    """Columns as rows, where exponents of columns save more than those of rows.
+
+    Inputs then have scales of their own, so damping follows them half way: it is that of a Hessian whose inputs are
+    divided by the fourth root of their energy.
+
+    Args:
+        layer: with rows as rows.
+        stats: of its inputs.
+        dampings: of such a Hessian; None for the first lets cross-validation choose, and the second holds where it
+            cannot.
+        saved: bits per weight that exponents of rows save.
+        name: for warnings.
+
+    Returns:
+        The layer, exponents ``(G, N)``, and the damping; None if exponents of rows do as well.
+    """
+    if layer.turned().exponents()[1] <= saved + MARGIN:
+        return None
+    size = np.einsum("gnn->gn", damped(stats.hessian, 0.0)) ** 0.25
+    unit = size[:, :, None] * size[:, None, :]
+    feedback, elsewhere = dampings[0], np.inf
+    if feedback is None:
+        feedback, elsewhere = feedback_damping(
+            tuple(replace(fold, hessian=fold.hessian / unit) for fold in stats.folds)
+        )
+    found = factorise(stats.hessian / unit, feedback or dampings[1], 0.0, name)
+    if found is None:
+        return None
+    factor, damping = found
+    unseen = elsewhere / float(_curvature(factor).mean()) if 0 < elsewhere < np.inf else 1.0
+    factor = factor / size[:, None, :]
+    turned = replace(layer, factor=factor, curvature=_curvature(factor), unseen=unseen).turned()
+    exponents, more = turned.exponents()
+    return None if exponents is None or more <= saved + MARGIN else (turned, exponents, damping)
+
+
+def _curvature(factor: Float64Array) -> Float64Array:
+    """``1 / U_jj^2``, ``(G, N)``."""
+    curvature: Float64Array = np.einsum("gnn->gn", factor) ** -2.0
+    return curvature
 
 
 def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:

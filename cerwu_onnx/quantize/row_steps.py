@@ -43,7 +43,9 @@ def relative_costs(energy: Float64Array) -> Float64Array:
     return (1 + RELATIVE * costs) / (1 + RELATIVE)
 
 
-def exponents_of(w: Float64Array, costs: Float64Array, largest: float, of_one: float) -> npt.NDArray[np.int64] | None:
+def exponents_of(
+    w: Float64Array, costs: Float64Array, largest: float, of_one: float
+) -> tuple[npt.NDArray[np.int64] | None, float]:
     """The exponents with which rows save bits.
 
     Args:
@@ -53,7 +55,8 @@ def exponents_of(w: Float64Array, costs: Float64Array, largest: float, of_one: f
         of_one: the same with one step for all rows.
 
     Returns:
-        ``(G, M)`` exponents, of which one is 0; None if one step does as well.
+        ``(G, M)`` exponents, of which one is 0, and the bits per weight that they save after their own; None and 0 if
+        one step does as well.
     """
     reach = np.abs(w).max(axis=2, initial=0)
     found = np.rint(np.log2(costs / costs.mean()) / 2)
@@ -62,11 +65,11 @@ def exponents_of(w: Float64Array, costs: Float64Array, largest: float, of_one: f
     found = np.maximum(found - found.max() + exponents.MOST, 0).astype(np.int64)
     found -= found.min()
     if not found.any():
-        return None
+        return None, 0.0
     price = PRICE * costs.mean() * w.size
     side = 1 + 8 * len(exponents.encode(found.ravel()))
-    saved = _loss(w, None, costs, of_one) - _loss(w, np.exp2(found), costs, largest)
-    return found if saved > price * (MARGIN + side / w.size) else None
+    saved = (_loss(w, None, costs, of_one) - _loss(w, np.exp2(found), costs, largest)) / price - side / w.size
+    return (found, saved) if saved > MARGIN else (None, 0.0)
 
 
 def common(costs: Float64Array) -> float:

@@ -18,6 +18,7 @@ import onnx
 
 from cerwu_onnx.calibration import Source
 from cerwu_onnx.errors import CerwuError, ModelError, first_line, raise_if_out_of_memory
+from cerwu_onnx.model.graph import analyse
 from cerwu_onnx.model.tensors import constant_tensors
 from cerwu_onnx.opened import CompressedModel, coded_tables
 from cerwu_onnx.stock.weights import with_integers
@@ -75,12 +76,16 @@ def _steps(model: onnx.ModelProto, compressed: CompressedModel) -> dict[str, lis
     from onnxruntime.quantization import QuantType
 
     container, tables = compressed.container, coded_tables(compressed.container)
+    layouts = {layer.weight: layer.layout for layer in analyse(model).layers}
     floats = {name for name, tensor in constant_tensors(model).items() if tensor.data_type == onnx.TensorProto.FLOAT}
     found: dict[str, list[dict[str, Any]]] = {}
     for record in container.tensors:
         if not record.is_coded or record.name in tables or record.name not in floats or len(record.shape) < 2:
             continue
         symbols, steps = container.values(record), container.steps(record)
+        layout = layouts.get(record.name)
+        if layout is not None and np.ptp(layout.to_matrix(np.broadcast_to(steps, record.shape)), axis=2).any():
+            continue  # integer kernels have steps of outputs only
         axes = [axis for axis, length in enumerate(steps.shape) if length > 1]
         if len(axes) <= 1 and symbols.min() >= -127 and symbols.max() <= 127:
             grid: dict[str, Any] = {"zero_point": np.int8(0), "quant_type": QuantType.QInt8}

@@ -68,7 +68,7 @@ def measure(model: Path, price: float, inputs: npt.NDArray[np.float32], *, stepp
     """Bits of the file per weight, and the KL divergence."""
     with tempfile.TemporaryDirectory() as folder:
         packed, decoded = Path(folder, "o.cwb"), Path(folder, "o.onnx")
-        chosen = exponents_of if stepped else lambda *_: None
+        chosen = exponents_of if stepped else lambda *_: (None, 0.0)
         with patch("cerwu_onnx.quantize.priced.exponents_of", chosen):
             report = compress(model, packed, calib=MODEL / "calib.npz", settings=Settings(lambda_=price))
         decompress(packed, decoded)

@@ -129,6 +129,28 @@ def test_rows_of_a_base_may_have_steps_of_their_own(folder: Path) -> None:
     assert {layer.name: layer.coder for layer in report.layers} == {"w": "unchanged", "v": "changed"}
 
 
+def test_columns_of_a_base_may_have_steps_of_their_own(folder: Path) -> None:
+    """Inputs of many sizes make them; their changes are counted in the steps of the base."""
+    sizes = (np.float32(2) ** (np.arange(40) % 9)).astype(np.float32)
+    np.savez(folder / "sizes.npz", x=normal(200, 40, seed=8) * sizes)
+    scaled = network()
+    for tensor in scaled.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / sizes[:, None], "w"))
+    compress(folder, scaled, "columns", base=None, calib=folder / "sizes.npz")
+    (record,) = (record for record in reader.read(folder / "columns.cwb").tensors if record.name == "w")
+    assert (record.stepped, record.run, record.order) == (True, 64, f.Order.ROW_MAJOR)
+    later = moved(scaled, w=0.002, v=0.5)
+    more = {"base": folder / "columns.cwb", "calib": folder / "sizes.npz"}
+    report = compress(folder, later, "columns-later", **more)
+    assert {layer.name: layer.coder for layer in report.layers} == {"w": "changed", "v": "changed"}
+    full = compress(folder, later, "columns-full", base=None, calib=folder / "sizes.npz")
+    assert report.file_bytes < 0.7 * full.file_bytes
+    assert report.output_loss is not None
+    assert full.output_loss is not None
+    assert report.output_loss < 2 * full.output_loss
+
+
 def test_each_tensor_takes_the_cheapest_way(folder: Path) -> None:
     """A layer made anew is coded as in a file of its own, beside one that does not change."""
     report = compress(folder, moved(network(), v=3.0), "anew")

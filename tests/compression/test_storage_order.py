@@ -20,6 +20,8 @@ from cerwu_onnx.container import reader, writer
 from cerwu_onnx.errors import UsageError
 from cerwu_onnx.types import QuantizedTensor
 
+from ..models import build, normal, value
+
 
 def coded(symbols: np.ndarray, order: f.Order, coder: str = "auto") -> writer.CodedTensor:
     return writer.CodedTensor("w", QuantizedTensor(symbols.astype(np.int32), 0.125, 0.0, 1.0, 0.0), coder, order)
@@ -132,6 +134,36 @@ def test_a_trellis_needs_rows_in_one_piece(tmp_path: Path) -> None:
         orders = {record.name: record.order.name for record in records}
         assert orders == dict.fromkeys(orders, "ROW_MAJOR") | moved
         assert ("depthwise" in orders) == (layout == "onnx")
+
+
+@pytest.mark.parametrize(
+    ("operator", "order"), [("MatMul", f.Order.ROW_MAJOR), ("Gemm", f.Order.AXIS0_LAST), ("tokens", None)]
+)
+@pytest.mark.parametrize("layout", ["onnx", "cmsis"])
+def test_columns_with_steps_of_their_own(operator: str, order: f.Order | None, layout: str, tmp_path: Path) -> None:
+    """Inputs of many sizes: columns are rows as stored, unless a kernel reads them, or there are tokens."""
+    sizes = (np.float32(2) ** (np.arange(40) % 9)).astype(np.float32)
+    weight, inputs = normal(40, 24) / sizes[:, None], normal(200, 40, seed=1) * sizes
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    if operator == "Gemm":
+        node, weight = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1), weight.T.copy()
+    if operator == "tokens":
+        inputs = inputs.reshape(50, 4, 40)
+    shape = inputs.shape[1:-1]
+    model = build([node], [value("x", ["N", *shape, 40])], [value("y", ["N", *shape, 24])], {"w": weight})
+    onnx.save(model, tmp_path / "m.onnx")
+    chosen = Settings(lambda_=0.02, weight_layout=layout)
+    report = cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib={"x": inputs}, settings=chosen)
+    container = reader.read(tmp_path / "m.cwb")
+    (record,) = (record for record in container.tensors if record.is_coded)
+    across = order is not None and layout == "onnx"
+    assert record.stepped == across
+    assert not across or (record.order, record.run) == (order, 24)
+    decoded = container.decode(record)
+    np.testing.assert_array_equal(decoded, container.decode_python(record))
+    matrix = (decoded - weight).T if operator == "Gemm" else decoded - weight
+    lost = np.square(inputs @ matrix).mean() / np.square(inputs @ (weight.T if operator == "Gemm" else weight)).mean()
+    assert lost == pytest.approx(report.layers[0].relative_error, rel=0.02)
 
 
 def test_unknown_layout() -> None:

@@ -66,6 +66,13 @@ def test_round_trip(layout: MatrixLayout) -> None:
 
 @RELAXED
 @given(layouts())
+def test_transposed(layout: MatrixLayout) -> None:
+    x = np.arange(layout.size).reshape(layout.shape)
+    np.testing.assert_array_equal(layout.transposed.to_matrix(x), layout.to_matrix(x).swapaxes(1, 2))
+
+
+@RELAXED
+@given(layouts())
 def test_numbers_of_rows(layout: MatrixLayout) -> None:
     """They broadcast to the tensor, where a trellis can follow the rows from one number for each."""
     rows = np.arange(layout.groups * layout.rows).reshape(layout.groups, layout.rows)

@@ -8,8 +8,9 @@ import pytest
 from cerwu_onnx.container import writer
 from cerwu_onnx.container.format import Order
 from cerwu_onnx.entropy import exponents
-from cerwu_onnx.quantize import priced
+from cerwu_onnx.quantize import changes, priced
 from cerwu_onnx.quantize.floats import quantize_floats
+from cerwu_onnx.quantize.hessian import inverse_factor
 from cerwu_onnx.quantize.row_steps import RELATIVE, exponents_of, relative_costs
 from cerwu_onnx.types import Bias, Layer, MatrixLayout, PairStats, QuantizedTensor
 
@@ -90,29 +91,103 @@ def test_steps_follow_the_range_that_a_kernel_allows(largest: int) -> None:
     assert errors[0] < errors[1] / 10
 
 
+MATRIX = MatrixLayout((40, 32), (40, 32), (1, 0), 1, 32, 40)
+SIZES = np.exp2(np.linspace(-4, 4, 40).round())
+
+
+def by_columns(sizes: np.ndarray, largest: int = 2047, **options: object) -> QuantizedTensor:
+    """A matrix of 32 outputs, whose inputs have these sizes, of two halves of the samples."""
+    rng = np.random.default_rng(3)
+    weight = (rng.laplace(size=(40, 32)) / sizes[:, None]).astype(np.float32)
+    mixed = np.eye(40) + 0.1 * rng.normal(size=(40, 40))
+    halves = [rng.normal(size=(300, 40)) @ mixed * sizes for _ in range(2)]
+    hessians, mean = [(x.T @ x / 300)[None] for x in halves], np.zeros((1, 40))
+    folds = tuple(PairStats(h, mean, 300, h, mean) for h in hessians)
+    hessian = (hessians[0] + hessians[1]) / 2
+    stats = PairStats(hessian, mean, 600, hessian, mean, folds=folds)
+    gradients = rng.normal(size=(200, 32)) @ (np.eye(32) + 0.1 * rng.normal(size=(32, 32)))
+    cost = priced.Cost(float(np.square(sizes).mean()), 1e-4, ((gradients.T @ gradients)[None],), largest)
+    given = {"columns": np.arange(40), "damping": 0.01, "passes": 3, "name": "w", **options}
+    return priced.quantize(weight, MATRIX, stats, cost, **given)[0]  # type: ignore[arg-type]
+
+
+def test_inputs_of_other_sizes_cost_nothing_but_exponents_of_columns() -> None:
+    alike, apart, one = by_columns(np.ones(40), across=True), by_columns(SIZES, across=True), by_columns(SIZES)
+    assert not alike.across
+    assert not one.across
+    assert apart.across
+    assert apart.run == 32  # the trellis follows the columns
+    assert apart.exponents is not None
+    assert apart.exponents.shape == (40, 1)
+    np.testing.assert_allclose(apart.exponents.ravel(), np.log2(SIZES / SIZES[0]) - 1, atol=1)  # so does damping
+    orders = {alike.across: Order.AXIS0_LAST, apart.across: Order.ROW_MAJOR}
+    alike_bits, apart_bits, one_bits = (
+        8 * len(writer.encode_tensor(writer.CodedTensor("w", found, "adaptive", orders[found.across])).payload)
+        for found in (alike, apart, one)
+    )
+    assert apart_bits < 1.3 * alike_bits
+    assert apart_bits < 0.55 * one_bits
+    assert apart.distortion / apart.energy < 1.1 * alike.distortion / alike.energy
+
+
+def test_columns_have_no_steps_where_those_of_rows_do_as_well() -> None:
+    assert not by_columns(np.linspace(1, 1.5, 40), across=True).across
+    assert by_columns(np.linspace(1, 30, 40), across=True).across
+
+
+def test_kernels_that_read_few_bits_have_no_steps_of_columns() -> None:
+    assert by_columns(SIZES, across=True, largest=2047).across
+    assert not by_columns(SIZES, across=True, largest=127).across
+
+
+def test_changes_of_columns_with_steps_of_their_own() -> None:
+    """They are those of columns with one step, where inputs and weights have the sizes that make it so."""
+    rng = np.random.default_rng(5)
+    scale = np.exp2(rng.integers(0, 6, 40))
+    x = rng.normal(size=(300, 40)) @ (np.eye(40) + 0.2 * rng.normal(size=(40, 40)))
+    hessian = (x.T @ x / 300)[None]
+    factor, order = inverse_factor(hessian), rng.permutation(40)
+    symbols = rng.integers(-3, 4, (40, 32)).astype(np.int32)
+    target = MATRIX.to_matrix(0.5 * symbols + rng.normal(size=(40, 32)))
+    found = []
+    for size in (np.ones(40), scale):  # each input is divided by its size, and its weights multiplied
+        exponents = np.log2(scale / size).astype(np.int64)[:, None]
+        base = QuantizedTensor(symbols, 0.5, 0.0, 0.0, 0.0, 32, exponents=exponents)
+        unit = size[order]
+        own = factor * unit
+        curvature = np.einsum("gnn->gn", own) ** -2.0
+        outside = hessian / (size * size[:, None])
+        frame = changes.Frame(MATRIX, target * size / scale, order, outside, own, curvature, None, 2047)
+        changed, lost = frame.change(base, 1e-3, 2)
+        found.append((changed.symbols, lost))
+    np.testing.assert_array_equal(*(symbols for symbols, _ in found))
+    assert found[0][1] == pytest.approx(found[1][1])
+    assert not np.array_equal(found[0][0], symbols)
+
+
 def test_exponents_that_do_not_pay() -> None:
     w, even = np.random.default_rng(0).normal(size=(1, 50, 9)), np.ones((1, 50))
-    assert exponents_of(w, even, 1000, 1000) is None
-    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) is None
-    assert (
-        exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000) is None
-    )  # half a bit each, less than exponents cost
+    assert exponents_of(w, even, 1000, 1000) == (None, 0)
+    assert exponents_of(w, even * np.linspace(1, 1.9, 50), 1000, 1000) == (None, 0)
+    few = exponents_of(w[:, :2], np.array([[1.0, 2.2]]), 1000, 1000)  # half a bit each, less than exponents cost
+    assert few == (None, 0)
 
 
 def test_exponents_are_those_of_the_theory() -> None:
     w = 30 * np.random.default_rng(0).normal(size=(1, 50, 40))
     costs = 4.0 ** np.random.default_rng(1).integers(0, 6, (1, 50))
-    found = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
+    found, saved = exponents_of(w / np.sqrt(costs)[:, :, None], costs, 10_000, 10_000)
     assert found is not None
+    assert saved > np.log2(costs.mean() / np.exp(np.log(costs).mean())) / 2 - 0.2
     np.testing.assert_array_equal(found, np.log2(costs) / 2)
 
 
 def test_exponents_stay_in_range() -> None:
     w = np.ones((1, 40, 8)) * np.exp2(np.arange(40))[None, :, None]
-    found = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
+    found, _ = exponents_of(w, 4.0 ** -np.arange(40.0)[None], 1000, 1000)
     assert found is not None
     assert (found.min(), found.max()) == (0, exponents.MOST)
-    spread = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
+    spread, _ = exponents_of(w[:, :20], np.ones((1, 20)), 1000, 1000)  # large rows would leave the range of symbols
     assert spread is not None
     assert (np.diff(spread[0]) <= 0).all()
 

@@ -270,6 +270,33 @@ def test_integer_kernels_run_with_the_integers_of_the_file(file: Path) -> None:
     assert np.linalg.norm(integers - floats) < 0.1 * np.linalg.norm(floats)
 
 
+def test_integer_kernels_have_no_steps_of_inputs(tmp_path: Path) -> None:
+    """A weight whose columns have steps of their own is rounded again, to steps of outputs."""
+    sizes = (np.float32(2) ** (np.arange(32) % 7)).astype(np.float32)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)]
+    tensors = {"w": models.normal(32, 32) / sizes, "b": models.normal(32, seed=1)}
+    onnx.save(
+        models.build(nodes, [models.value("x", ("N", 32))], [models.value("y", ("N", 32))], tensors),
+        tmp_path / "m.onnx",
+    )
+    inputs = {"x": models.normal(200, 32, seed=2) * sizes}
+    settings = cerwu_onnx.Settings(lambda_=0.01)
+    cerwu_onnx.compress(tmp_path / "m.onnx", tmp_path / "m.cwb", calib=inputs, settings=settings)
+    compressed = cerwu_onnx.open(tmp_path / "m.cwb")
+    steps = {record.name: compressed.container.steps(record).shape for record in compressed.container.tensors}
+    assert steps["w"] == (1, 32)
+    floats = compressed.to_onnx()
+    model = quantised_activations(compressed, open_data(inputs, floats))
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert "w_int8" not in found
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    expected, got = (
+        ort.InferenceSession(one.SerializeToString(), options).run(None, inputs)[0] for one in (floats, model)
+    )
+    assert np.linalg.norm(got - expected) < 0.5 * np.linalg.norm(expected)  # inputs of all sizes share one step
+
+
 def test_optimised_models_have_integer_operators(file: Path, tmp_path: Path) -> None:
     export(file, tmp_path / "q.onnx", qdq=True, data=samples())
     options = ort.SessionOptions()
