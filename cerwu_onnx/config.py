@@ -20,7 +20,7 @@ class Effort:
 
     Attributes:
         samples: the most calibration samples; None takes all.
-        gradients: about how many gradients are computed, of as many samples or several of each.
+        gradients: about how many gradients are computed of 256 samples, at least one of each; of fewer, fewer.
         draws: how often the noise is drawn that sets the level of sensitivities.
         positions: positions per column, and for at least 32 columns, that suffice for a Hessian.
         dampings: damping of feedback and of repair, relative to the mean diagonal; None cross-validates.

@@ -91,7 +91,8 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
     Args:
         graph: the analysed model.
         loss: at its outputs, with the samples on which it is measured.
-        most: about how many gradients to compute, of as many samples; of fewer samples, up to :data:`DRAWS` of each.
+        most: about how many gradients to compute of :data:`~cerwu_onnx.calibration.sensitivity.SAMPLES` samples, as
+            many of each and up to :data:`DRAWS`; if these are more samples than gradients, of as many samples.
 
     Returns:
         By weight name; :data:`FOLDS` matrices ``(G, M, M)``, or one with a single batch of samples, for the groups G
@@ -103,7 +104,7 @@ def row_fishers(graph: Graph, loss: OutputLoss, most: int = DRAWS * SAMPLES) -> 
         feed for feed, before in zip(loss.feeds, accumulate(loss.samples, initial=0), strict=False) if before < most
     ]
     samples = sum(loss.samples[: len(feeds)])
-    draws = max(1, min(DRAWS, most // max(samples, 1)))
+    draws = max(1, min(DRAWS, most // SAMPLES))
     outputs = {
         name: _Output(loss.reference[name][: len(feeds)], samples, answer, draws)
         for name, answer in loss.answers.items()

@@ -267,15 +267,15 @@ def random_numbers(feeds: Sequence[Mapping[str, Any]]) -> bool:
     for name in feeds[0]:
         arrays = [np.asarray(feed[name]) for feed in feeds]
         if arrays[0].ndim and arrays[0].dtype.kind in "fu" and len({array.shape[1:] for array in arrays}) == 1:
-            found.append(_is_random(np.concatenate(arrays).astype(np.float64)))
+            found.append(_is_random(np.concatenate(arrays)))
     told = [answer for answer in found if answer is not None]
     return bool(told) and all(told)
 
 
-def _is_random(array: Float64Array) -> bool | None:
+def _is_random(array: npt.NDArray[Any]) -> bool | None:
     """Whether ``(samples, any)`` look random; None if there is too little of them to tell."""
     row = array.shape[-1] if array.ndim > 2 else 1
-    values = array.reshape(len(array), -1)[:, :VALUES]
+    values = array.reshape(len(array), -1)[:, :VALUES].astype(np.float64)
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     varies = deviation > 0
     normal = (values - mean) / np.where(varies, deviation, 1)

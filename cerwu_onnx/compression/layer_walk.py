@@ -48,6 +48,7 @@ def quantize_walk(
     enough: int,
     bounds: bool,
     steps: bool,
+    outputs: bool = True,
 ) -> WalkResult:
     """Walk over the layers once and quantise each, or take it from the checkpoints.
 
@@ -63,6 +64,7 @@ def quantize_walk(
         enough: positions for each column that suffice for statistics.
         bounds: also compute each layer's rate-distortion bound.
         steps: move each layer's target down the slope of the loss at the outputs first.
+        outputs: also run both models to their outputs and compute the loss there.
 
     Raises:
         ModelError: onnxruntime cannot load the model.
@@ -94,6 +96,8 @@ def quantize_walk(
             if descent is not None:
                 descent.commit(done_layer.values)
             found.add(layer.weight, done_layer)
+        if done == len(graph.layers) and not outputs:
+            break
     progress("quantize", done, done, "")
     return found
 

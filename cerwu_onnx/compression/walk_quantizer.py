@@ -190,6 +190,7 @@ class WalkQuantizer:
                 enough=min(self._effort.positions, JUDGED_POSITIONS),
                 bounds=False,
                 steps=self._effort.steps,
+                outputs=False,
             )
             return walked.values
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import repeat
 from operator import length_hint
 
@@ -37,6 +37,8 @@ LEAST_GAIN = 1 / 128
 """The least share of a payload that neighbours must save: a decoder takes a quarter more instructions for them."""
 LONG = 1 << 14
 """For so many symbols, two searches one after the other do as well as one over all headers."""
+TELLING = 1 << 17
+"""So many symbols, from the beginning of a tensor, choose its header."""
 LEAST_RANGE = 1 << 24
 HALF = 1 << 15
 FULL = (1 << 32) - 1
@@ -102,15 +104,21 @@ def payloads(
     """
     flat = symbols.ravel().astype(np.int16)
     coder = native.encode_adaptive if native.available() else encode_plain
-    make = partial(coder, flat, reach_of(flat), grids=grids, run=run, far=far)
+    make = partial(coder, reach=reach_of(flat), run=run, far=far)
 
-    def best(headers: Iterable[Header]) -> tuple[bytes, Header]:
-        return min(((make(int(header)), header) for header in headers), key=lambda found: len(found[0]))
+    @cache
+    def told(header: Header) -> bytes:
+        return make(flat[:TELLING], header=int(header), grids=None if grids is None else grids[:TELLING])
 
-    _, header = best(_candidates(flat))
-    alone, header = best(replace(header, more=more) for more in range(8) if abs(more - header.more) <= 1)
+    def best(headers: Iterable[Header]) -> Header:
+        return min(headers, key=lambda header: len(told(header)))
+
+    header = best(_candidates(flat))
+    header = best(replace(header, more=more) for more in range(8) if abs(more - header.more) <= 1)
+    alone = told(header) if flat.size <= TELLING else make(flat, header=int(header), grids=grids)
     shapes = sorted(_shapes(symbols))
-    near = [make(int(replace(header, sign=0, width=width, rows=rows))) for width, rows in shapes]
+    beside = [replace(header, sign=0, width=width, rows=rows) for width, rows in shapes]
+    near = [make(flat, header=int(one), grids=grids) for one in beside]
     return [alone, *(payload for payload in near if len(payload) < len(alone) * (1 - LEAST_GAIN))]
 
 

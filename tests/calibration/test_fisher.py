@@ -268,12 +268,26 @@ def test_parts_are_of_disjoint_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = conv_net()
     feeds = [{"x": normal(4, 3, 8, 8, seed=seed)} for seed in range(3)]
     graph = analyse(model)
-    found = row_fishers(graph, OutputLoss(graph, open_source(feeds, model_inputs(model)), "kl"))
+    found = row_fishers(graph, OutputLoss(graph, open_source(feeds, model_inputs(model)), "kl"), 1 << 20)
     assert {len(curvature.fishers) for curvature in found.values()} == {FOLDS}
-    odd = row_fishers(graph, OutputLoss(graph, open_source(feeds[1:2], model_inputs(model)), "kl"))
+    odd = row_fishers(graph, OutputLoss(graph, open_source(feeds[1:2], model_inputs(model)), "kl"), 1 << 20)
     for name, curvature in found.items():
         (alone,) = odd[name].fishers
         np.testing.assert_allclose(curvature.fishers[1], alone / 3, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("gradients", "each"), [(64, 1), (512, 2), (1024, 4), (1 << 20, DRAWS)])
+def test_a_sample_takes_no_more_gradients_where_there_are_few(
+    gradients: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: list[int] = []
+    real = fisher._Output
+    monkeypatch.setattr(fisher, "_Output", lambda *given: draws.append(given[-1]) or real(*given))
+    model = wide_net("Softmax", 16)
+    for samples in (3, 20):
+        source = open_source([{"x": normal(samples, 5)}], model_inputs(model))
+        assert row_fishers(analyse(model), OutputLoss(analyse(model), source, "kl"), gradients)
+    assert draws == [each, each]
 
 
 def test_every_layer_of_a_network() -> None:

@@ -15,7 +15,7 @@ from cerwu_onnx.calibration import Answer, held_out, open_data
 from cerwu_onnx.calibration.answers import STRETCHES, Batches
 from cerwu_onnx.calibration.held_out import Half, Noisy
 from cerwu_onnx.calibration.kinds import answer_of
-from cerwu_onnx.compression import fidelity, halves, walk_quantizer
+from cerwu_onnx.compression import fidelity, halves, layer_walk, walk_quantizer
 from cerwu_onnx.compression.fidelity import Found, Judgement, blended, judgement, moved, search, tempered, worst
 from cerwu_onnx.compression.halves import Halves
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
@@ -430,3 +430,19 @@ def test_few_positions_do_for_a_judgement(monkeypatch: pytest.MonkeyPatch) -> No
         quantizer.judge(0.1, second=False)
         quantizer.quantize(0.1)
         assert asked == expected
+
+
+def test_a_judgement_runs_no_walk_to_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole model is judged, on other samples: the loss at the end of the walk is that of a file."""
+    model, losses = dense(), []
+    original = layer_walk.output_loss
+
+    def watched(*arguments: Any) -> float:
+        losses.append(original(*arguments))
+        return losses[-1]
+
+    monkeypatch.setattr(layer_walk, "output_loss", watched)
+    quantizer = WalkQuantizer(analyse(model), open_data({"x": normal(64, 6, seed=3)}, model), Settings(), silent)
+    assert quantizer.judge(0.1, second=False).lost > 0
+    assert not losses
+    assert [quantizer.quantize(0.1).loss] == losses

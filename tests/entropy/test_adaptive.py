@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -54,6 +56,27 @@ def test_carries_run_through_many_bytes() -> None:
         assert np.array_equal(adaptive.decode_plain(payload, symbols.size, 40), symbols)
         if native.available():
             assert native.encode_adaptive(symbols, 40, seed_header) == payload
+
+
+def test_the_beginning_of_a_long_tensor_chooses_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    symbols = np.rint(rng.laplace(size=(50, 61)) * 2).astype(np.int32)
+    whole = adaptive.encode(symbols)
+    sizes: list[int] = []
+    real = native.encode_adaptive if native.available() else adaptive.encode_plain
+
+    def watched(flat: np.ndarray, reach: int, header: int, **options: Any) -> bytes:
+        sizes.append(flat.size)
+        return real(flat, reach, header, **options)
+
+    monkeypatch.setattr(native, "encode_adaptive", watched)
+    monkeypatch.setattr(adaptive, "encode_plain", watched)
+    monkeypatch.setattr(adaptive, "TELLING", 1000)
+    found = adaptive.encode(symbols)
+    assert sizes.count(1000) >= 4
+    assert sizes.count(3050) <= 4  # alone, and with neighbours in blocks of up to three shapes
+    assert len(found) <= 1.01 * len(whole)
+    assert np.array_equal(adaptive.decode_plain(found, 3050, adaptive.reach_of(symbols)), symbols.ravel())
 
 
 def test_encode_without_the_library_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
