@@ -32,7 +32,7 @@ SMALL = 256
 FEW = 32
 """Matrices of fewer columns are factorised for all groups at once, by numpy: there may be hundreds of them."""
 
-WIDE, PROBES = 512, 128
+WIDE, PROBES = 2048, 128
 """Of matrices of more rows or columns, the losses are estimated from so many random vectors."""
 
 DAMPINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
