@@ -29,7 +29,8 @@ class KernelScales:
         output: scale of the output.
         bias: name of the tensor that is added, if any.
         axis: the weight's axis of outputs. None takes the last axis if a matrix is stored in that order
-            (``AXIS0_LAST``: axis 1), else 0.
+            (``AXIS0_LAST``: axis 1), else 0; but where its rows have steps of their own, these may be of inputs, and
+            only a bias of another length than that tells.
         input_zero: zero point of the input.
         output_zero: zero point of the output.
         output_min, output_max: the least and the greatest output: the limits of an activation function.
@@ -87,7 +88,7 @@ def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -
             raise UsageError(f"scales of {name!r}: the file has no coded tensor of that name (inspect lists them)")
         if not fits_int8(record):
             raise UsageError(f"scales of {name!r}: its symbols do not fit int8: compress with fewer --levels")
-        steps = output_steps(container, record, scale.axis)
+        steps = output_steps(container, record, scale)
         rescale = requantization(steps, scale.input, scale.output)
         constants[name] = {"multiplier": rescale.multipliers, "shift": rescale.shifts}
         if scale.bias is not None:
@@ -97,14 +98,19 @@ def kernel_constants(container: Container, scales: Mapping[str, KernelScales]) -
     return constants
 
 
-def output_steps(container: Container, record: f.Record, axis: int | None) -> tuple[float, ...]:
+def output_steps(container: Container, record: f.Record, scale: KernelScales) -> tuple[float, ...]:
     """The step of each output of a weight.
 
     Raises:
-        UsageError: the weight does not have this axis, or the weights of an output have several steps.
+        UsageError: the weight does not have this axis, nothing tells which axis counts outputs, or the weights of an
+            output have several steps.
         CorruptFileError: exponents are damaged.
     """
+    axis = scale.axis
     if axis is None:
+        untold = len(record.shape) == 2 and (scale.bias is None or record.shape[0] == record.shape[1])
+        if untold and record.stepped:
+            raise UsageError(f"scales of {record.name!r}: its rows may be outputs or inputs: give the axis of outputs")
         axis = 1 if record.order == f.Order.AXIS0_LAST and len(record.shape) == 2 else 0
     if not 0 <= axis < len(record.shape):
         raise UsageError(f"scales of {record.name!r}: axis {axis} is out of range for shape {record.shape}")

@@ -246,8 +246,10 @@ def test_rows_with_steps_of_their_own() -> None:
     tensor = QuantizedTensor(np.zeros((3, 4), np.int32), 0.5, 0.0, 1.0, 0.0, 4, exponents=np.array([[0], [2], [1]]))
     part = writer.encode_tensor(writer.CodedTensor("w", tensor, "adaptive"))
     container = reader.parse(writer.assemble([part, writer.names_section(["w"])]))
-    found = kernel_constants(container, {"w": KernelScales(0.25, 0.125)})
+    found = kernel_constants(container, {"w": KernelScales(0.25, 0.125, axis=0)})
     assert found["w"] == {"multiplier": (2**30,) * 3, "shift": (1, -1, 0)}
+    with pytest.raises(UsageError, match="may be outputs or inputs: give the axis"):
+        kernel_constants(container, {"w": KernelScales(0.25, 0.125)})
     with pytest.raises(UsageError, match="have several steps"):
         kernel_constants(container, {"w": KernelScales(0.25, 0.125, axis=1)})
     header = export(container, "model").files["model.h"].decode()
