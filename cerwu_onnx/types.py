@@ -47,14 +47,12 @@ class MatrixLayout:
         return np.ascontiguousarray(tensor)
 
     @property
-    def transposed(self) -> MatrixLayout:
-        """That of the transposed matrices, ``(G, N, M)``.
-
-        Raises:
-            ValueError: an axis of the split has to do with both rows and columns.
-        """
+    def transposed(self) -> MatrixLayout | None:
+        """That of the transposed matrices, ``(G, N, M)``; None where an axis of the split belongs to rows and columns."""
         sizes = [self.split[axis] for axis in self.perm]
         ends = [math.prod(sizes[:end]) for end in range(len(sizes) + 1)]
+        if not {self.groups, self.groups * self.rows} <= {*ends}:
+            return None
         first, second = ends.index(self.groups), ends.index(self.groups * self.rows)
         perm = self.perm[:first] + self.perm[second:] + self.perm[first:second]
         return replace(self, perm=perm, rows=self.cols, cols=self.rows)

@@ -53,7 +53,8 @@ def storage(layer: Layer, weight_layout: str) -> Storage:
     rows = row_order(layout)
     natural = np.arange(layout.cols)
     if weight_layout == "onnx":
-        across = None if 1 in (layout.rows, layout.cols) else row_order(layout.transposed)
+        turned = None if 1 in (layout.rows, layout.cols) else layout.transposed
+        across = None if turned is None else row_order(turned)
         return Storage(Order.ROW_MAJOR, None, False) if rows is None else Storage(rows, natural, True, across)
     order = cmsis_order(layer)
     if order is Order.AXIS1_LAST:  # OHWI: taps, then channels

@@ -149,10 +149,11 @@ def quantize(
     exponents, saved = layer.exponents() if stepped and few else (None, 0.0)
     chosen, stored = layer, layout
     alike = blocks > 1 or layout.cols > MOST_ROWS or cost.largest < MAX_SYMBOL  # kernels know steps of outputs only
-    if across and fits and few and not alike and base is None:
+    sideways = layout.transposed if across and fits and few and not alike and base is None else None
+    if sideways is not None:
         turned = _of_columns(layer, stats, (given[0] if given else None, damping), saved, name)
         if turned is not None:
-            (chosen, exponents, damping), stored = turned, layout.transposed
+            (chosen, exponents, damping), stored = turned, sideways
     values, step, plain = chosen.quantized(exponents)
     if exponents is not None and plain and columns is not None:  # no form has exponents for these rows on one grid
         chosen, stored, exponents = layer, layout, None

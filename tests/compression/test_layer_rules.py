@@ -110,7 +110,8 @@ def test_symbols_fit_the_bits(dense: Path, tmp_path: Path, method: str, calib: d
 
 
 def test_bits_that_suffice_change_nothing(dense: Path, tmp_path: Path) -> None:
-    for name, bits in (("a", 12), ("b", 8)):
+    """But for steps of columns, which a kernel that limits bits does not know."""
+    for name, bits in (("a", 11), ("b", 8)):
         settings = Settings(effort="fast", lambda_=0.1, rules=(LayerRule("*", bits=bits),))
         report = cerwu_onnx.compress(dense, tmp_path / name, calib=CORRELATED, settings=settings)
         assert all(layer.symbols < 100 for layer in report.layers)

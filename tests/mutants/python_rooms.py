@@ -161,7 +161,7 @@ QUANTIZE = [
         ("damped(stats.hessian, 0.0)) ** 0.25", "damped(stats.hessian, 0.0)) ** 0.0"),
         ("layer.turned().exponents()[1] <= saved + MARGIN", "True"),
         (" or cost.largest < MAX_SYMBOL  #", "  #"),
-        ("stored = turned, layout.transposed", "stored = turned, layout"),
+        ("stored = turned, sideways", "stored = turned, layout"),
     ),
     *bugs(
         "cerwu_onnx/compression/layer_walk.py",
