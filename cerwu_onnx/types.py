@@ -48,7 +48,7 @@ class MatrixLayout:
 
     @property
     def transposed(self) -> MatrixLayout | None:
-        """That of the transposed matrices, ``(G, N, M)``; None where an axis of the split belongs to rows and columns."""
+        """That of the transposed matrices, ``(G, N, M)``; None where rows and columns share an axis of the split."""
         sizes = [self.split[axis] for axis in self.perm]
         ends = [math.prod(sizes[:end]) for end in range(len(sizes) + 1)]
         if not {self.groups, self.groups * self.rows} <= {*ends}:
@@ -361,7 +361,7 @@ class QuantizedTensor:
         return step if self.exponents is None else np.ldexp(step, -self.exponents.astype(np.int32))
 
     def row_steps(self, layout: MatrixLayout) -> Float64Array:
-        """``(G, M)`` the steps of the rows of a weight."""
+        """``(G, M)`` the steps of the rows of a weight; where columns have steps of their own, that of the first."""
         steps: Float64Array = layout.to_matrix(np.broadcast_to(self.steps.astype(np.float64), layout.shape))[:, :, 0]
         return steps
 

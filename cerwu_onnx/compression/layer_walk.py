@@ -87,8 +87,9 @@ def quantize_walk(
             progress("quantize", done, len(graph.layers), layer.weight)
             done += 1
             cost = priced.Cost(noise[layer.weight], price * layer.price, fishers.get(layer.weight, ()), layer.largest)
-            found_for = graph, layer, step.stats, step.samples
-            quantized = partial(_layer, *found_for, cost, settings, base, descent, bounds=bounds)
+            quantized = partial(
+                _layer, graph, layer, step.stats, step.samples, cost, settings, base, descent, bounds=bounds
+            )
             keep = not layer.sites or any(stats.positions for stats in step.stats.values())
             with blas_threads(layer.layout.cols):
                 done_layer = checkpoints.layer(layer, quantized, keep=keep)

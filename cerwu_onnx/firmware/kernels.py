@@ -117,7 +117,10 @@ def output_steps(container: Container, record: f.Record, scale: KernelScales) ->
     steps = np.moveaxis(np.broadcast_to(container.steps(record), record.shape), axis, 0)
     steps = steps.reshape(record.shape[axis], -1)
     if np.ptp(steps, axis=1).any():
-        raise UsageError(f"scales of {record.name!r}: weights of equal index on axis {axis} have several steps")
+        raise UsageError(
+            f"scales of {record.name!r}: weights of equal index on axis {axis} have several steps; "
+            "give the axis of outputs, or compress with --weight-layout cmsis"
+        )
     return tuple(steps[:, 0].tolist())
 
 

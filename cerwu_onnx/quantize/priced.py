@@ -134,7 +134,7 @@ def quantize(
     else:
         factor, damping = found
     curvature = _curvature(factor)
-    unseen = elsewhere / float(curvature.mean()) if found and 0 < elsewhere < np.inf else 1.0
+    unseen = _unseen(elsewhere if found else np.inf, curvature)
     alone = target.shape[1] == 1  # no feedback between rows
     known = cost.fishers and hessian.any() and (alone or columns is not None)  # inputs of zeros say nothing of errors
     energy = _energies(target, hessian)
@@ -313,7 +313,7 @@ def _of_columns(
     if found is None:
         return None
     factor, damping = found
-    unseen = elsewhere / float(_curvature(factor).mean()) if 0 < elsewhere < np.inf else 1.0
+    unseen = _unseen(elsewhere, _curvature(factor))
     factor = factor / size[:, None, :]
     turned = replace(layer, factor=factor, curvature=_curvature(factor), unseen=unseen).turned()
     exponents, more = turned.exponents()
@@ -324,6 +324,11 @@ def _curvature(factor: Float64Array) -> Float64Array:
     """``1 / U_jj^2``, ``(G, N)``."""
     curvature: Float64Array = np.einsum("gnn->gn", factor) ** -2.0
     return curvature
+
+
+def _unseen(elsewhere: float, curvature: Float64Array) -> float:
+    """What an error costs on samples left out, over the mean of ``1 / U_jj^2``; 1 where that is not known."""
+    return elsewhere / float(curvature.mean()) if 0 < elsewhere < np.inf else 1.0
 
 
 def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:
