@@ -306,22 +306,22 @@ class PairStats(LayerStats):
     """Input statistics of one layer in two models: x in the float model, x~ in the one quantised so far.
 
     ``hessian`` and ``mean`` are those of x~, so code for :class:`LayerStats` takes this as well. While the
-    models agree, ``cross`` and ``float_hessian`` are the array ``hessian``, and ``float_mean`` is ``mean``.
+    models agree, ``cross`` is the array ``hessian``, and ``float_mean`` is ``mean``. So they are where all that the
+    layer's outputs miss is in ``missing``, which takes less room and time if there are few rows.
 
     Attributes:
         cross: ``(G, N, N)`` float64, mean of ``x x~^T``, less ``taken`` times the product of the means. Rows belong to
             x, columns to x~.
         float_mean: ``(G, N)`` float64, mean of ``x``.
-        float_hessian: ``(G, N, N)`` float64, mean of ``x x^T``; None unless asked for.
-        missing: ``(G, M, N)`` float64, mean of ``(s - s~) x~^T``, less ``taken`` times the product of the means. s is
-            added to the layer's outputs (:class:`Residual`). None if nothing is, or if the models agree on it.
-        missing_mean: ``(G, M)`` float64, mean of ``s - s~``; None like ``missing``.
+        missing: ``(G, M, N)`` float64, mean of ``e x~^T``, less ``taken`` times the product of the means. e is what
+            is missing: ``s - s~``, where s is added to the layer's outputs (:class:`Residual`), or
+            ``W (x - x~) + s - s~``. None if nothing is, or if the models agree on it.
+        missing_mean: ``(G, M)`` float64, mean of ``e``; None like ``missing``.
         folds: the same statistics over disjoint parts of the samples, for cross-validation; empty unless asked for.
     """
 
     cross: Float64Array
     float_mean: Float64Array
-    float_hessian: Float64Array | None = None
     missing: Float64Array | None = None
     missing_mean: Float64Array | None = None
     folds: tuple[PairStats, ...] = ()

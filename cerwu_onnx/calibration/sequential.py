@@ -27,7 +27,7 @@ from cerwu_onnx.errors import CalibrationError, UsageError
 from cerwu_onnx.jobs.threads import takes_one
 from cerwu_onnx.model.elements import FLOATS, float_tensor, raw_bytes
 from cerwu_onnx.model.graph import Graph
-from cerwu_onnx.types import HiddenPatch, Layer, PairStats
+from cerwu_onnx.types import FloatArray, HiddenPatch, Layer, PairStats, Residual
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,6 @@ def walk(
     *,
     batch_size: int | None = None,
     memory: int = 512 << 20,
-    float_hessian: bool = False,
     folds: int = 1,
     enough: int = ENOUGH,
     progress: Progress | None = None,
@@ -92,7 +91,6 @@ def walk(
         memory: bound in bytes on the activations of all samples kept in memory between segments; others go to a
             temporary folder, which is removed when the iterator is exhausted, closed or deleted. The current batch and
             the sums take memory in addition.
-        float_hessian: also fill :attr:`~cerwu_onnx.types.PairStats.float_hessian`, which takes one more matrix product.
         folds: with more than one, fill :attr:`~cerwu_onnx.types.PairStats.folds`: batch number i belongs to fold
             ``i % folds``. A fold without positions is left out.
         enough: positions for each column that suffice for statistics.
@@ -118,7 +116,7 @@ def walk(
         while state.unvisited:
             if progress is not None:
                 progress(len(graph.layers) - len(state.unvisited), len(graph.layers))
-            layers, stats = state.visit(float_hessian, folds, known, taken)
+            layers, stats = state.visit(folds, known, taken)
             found = {} if stats is None else {layer.weight: stats for layer in layers}
             yield Step(layers, found, {}, state.samples, state.commit)
         if progress is not None:
@@ -228,7 +226,6 @@ class _Walk:
 
     def visit(
         self,
-        float_hessian: bool,
         folds: int,
         known: Callable[[tuple[Layer, ...]], bool],
         taken: Callable[[Layer], float],
@@ -247,7 +244,7 @@ class _Walk:
                 log.warning("layer %r reads the constant %r: no statistics", weight, site.activation)
         skipped = known(layers)
         if not keys and self._keys(layer):
-            return layers, None if skipped else self._alone(layer, float_hessian)
+            return layers, None if skipped else self._alone(layer)
         if skipped:
             self._advance([name for name, _ in keys], unfinished=own)
             return layers, None
@@ -259,22 +256,29 @@ class _Walk:
             layer.weight,
             shape,
             layer.blocks,
-            float_hessian,
             self._batches,
             self._enough,
             residual,
             layer.layout.rows,
+            self._few_rows(layers, keys, residual),
         )
         sums = [[Sums(name, patch, *about) for name, patch in keys] for _ in range(folds)]
         self._advance([name for job in sums[0] for name in job.names], sums, unfinished=own | behind)
-        return layers, self._stats(layers, sums, float_hessian, min(map(taken, layers)))
+        return layers, self._stats(layers, sums, min(map(taken, layers)))
 
-    def _alone(self, layer: Layer, float_hessian: bool) -> PairStats:
+    def _few_rows(self, layers: tuple[Layer, ...], keys: list[Key], residual: Residual | None) -> FloatArray | None:
+        """The matrix of a layer with so few rows that what its outputs miss takes fewer products than inputs do."""
+        layer, layout = layers[0], layers[0].layout
+        products = layout.rows if residual is not None else 2 * layout.rows
+        if len(layers) > 1 or len(keys) > 1 or layer.blocks > 1 or products >= layout.cols:
+            return None
+        return layout.to_matrix(self._graph.array(layer.weight).astype(np.float32))
+
+    def _alone(self, layer: Layer) -> PairStats:
         """Statistics of all inputs of a layer in the float model, for weights on which their own input depends."""
         graph = replace(self._graph, layers=(layer,))
         stats = collect(graph, self._source, batch_size=self._batch_size)[0][layer.weight]
-        hessian = stats.hessian if float_hessian else None
-        return PairStats(stats.hessian, stats.mean, stats.positions, stats.hessian, stats.mean, hessian)
+        return PairStats(stats.hessian, stats.mean, stats.positions, stats.hessian, stats.mean)
 
     def finish(self) -> dict[str, tuple[Batches, Batches]]:
         """Run the nodes that are left; return the values to compare, in both models."""
@@ -326,9 +330,7 @@ class _Walk:
         live = {*self.nodes.outputs, *self._activations(), *self.nodes.read_by(self._pending)}
         return live - self.nodes.fixed_names
 
-    def _stats(
-        self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], float_hessian: bool, taken: float
-    ) -> PairStats:
+    def _stats(self, layers: tuple[Layer, ...], folds: Sequence[Sequence[Sums]], taken: float) -> PairStats:
         seen = [[job for job in sums if job.positions] for sums in folds]
         for layer in layers:
             if layer.sites and not any(seen):
@@ -336,8 +338,7 @@ class _Walk:
         if any(seen):
             return pair_stats([sums for sums in seen if sums], apart=len(folds) > 1, taken=taken)
         none = identity_stats(layers[0])
-        hessian = none.hessian if float_hessian else None
-        return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean, hessian)
+        return PairStats(none.hessian, none.mean, 0, none.hessian, none.mean)
 
     def _advance(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,14 @@ FEW = 32
 """Layers of fewer columns get as many positions as layers of so many columns."""
 
 
+class _Missed(NamedTuple):
+    """A difference of activations in the two models, and the weight that makes of it what a layer's outputs miss."""
+
+    patch: ConvPatch | MatMulPatch
+    array: npt.NDArray[Any]
+    weight: FloatArray | None = None
+
+
 def key(site: Site) -> Key:
     """The key of sites that can share their sums: the activation and how it becomes columns."""
     return site.activation, site.patch
@@ -66,17 +74,19 @@ class Sums:
         shape: ``(G, N)``, what the layer expects.
         blocks: B, number of diagonal blocks in which products of columns are kept
             (:class:`~cerwu_onnx.types.LayerStats`).
-        float_hessian: also sum ``x x^T``.
         batches: how many calls of :meth:`add` to expect for all sums of this activation together, so that only a part
             of the positions is taken if there are enough; 0 to take all.
         enough: positions that suffice for each column, and for at least :data:`FEW` columns.
         residual: what is added to the layer's outputs, if the sums of ``missing`` are wanted; becomes None where its
             shape is not that of the outputs.
         rows: M, rows of the layer, for those sums.
+        weight: ``(G, M, N)`` float32 W, if the sums of ``missing`` shall hold ``W (x - x~)`` as well, which takes their
+            place of those over ``x x~^T``: with few rows they are smaller.
         one_in: one of so many positions is taken.
         arrays: sums over ``x~ x~^T`` ``(G * B, N / B, N / B)`` and ``x~`` ``(G, N)``; where ``x`` differs from ``x~``,
-            then those over ``x x~^T``, ``x`` and, if asked for, ``x x^T``.
-        missing: sums over ``(s - s~) x~^T`` ``(G, M, N)`` and ``s - s~`` ``(G, M)``; empty while the models agree on s.
+            then those over ``x x~^T`` and ``x``, unless there is a weight.
+        missing: sums over ``e x~^T`` ``(G, M, N)`` and ``e`` ``(G, M)``, with ``e = s - s~``, or
+            ``W (x - x~) + s - s~``; empty while the models agree.
         positions: number of columns seen per group.
     """
 
@@ -85,11 +95,11 @@ class Sums:
     layer: str
     shape: tuple[int, int]
     blocks: int = 1
-    float_hessian: bool = False
     batches: int = 0
     enough: int = ENOUGH
     residual: Residual | None = None
     rows: int = 0
+    weight: FloatArray | None = None
     one_in: int = 0
     arrays: list[Float64Array] = field(default_factory=list)
     missing: list[Float64Array] = field(default_factory=list)
@@ -127,58 +137,64 @@ class Sums:
             if not self.one_in:
                 enough = self.enough * max(FEW, self.shape[1])
                 self.one_in = max(1, positions(self.patch, x) * self.batches // enough)
-            sources: list[tuple[ConvPatch | MatMulPatch, npt.NDArray[Any]]] = [(self.patch, x)]
+            seen, missed = [x], []
             if quantized is not None and quantized is not x:
                 # For example what non-maximum suppression leaves has two shapes: there are no pairs.
-                sources.append((self.patch, quantized if quantized.shape == x.shape else x[...]))
-            apart = len(sources) > 1
+                quantized = quantized if quantized.shape == x.shape else x
+                seen = [quantized, x] if self.weight is None else [quantized]
+                missed = [] if self.weight is None else [_Missed(self.patch, _difference(x, quantized), self.weight)]
             if self.residual is not None and len(set(map(id, streams))) > 1:
-                sources += self._apart(self.residual, x, *streams)
-            for cols, *others in iter_together(sources, chunk, self.one_in, self.positions):
-                self._add_columns(cols, others.pop(0) if apart else cols, *others)
+                missed += self._of_residual(self.residual, x, *streams)
+            sources = [(self.patch, array) for array in seen] + [(part.patch, part.array) for part in missed]
+            for found in iter_together(sources, chunk, self.one_in, self.positions):
+                columns = [array.swapaxes(1, 2) for array in found]  # as memory has them
+                weights = [part.weight for part in missed]
+                self._add_columns(columns[: len(seen)], list(zip(columns[len(seen) :], weights, strict=True)))
         except ValueError as error:
             raise CalibrationError(f"layer {self.layer!r}: {error} (activation {self.activation!r})") from error
 
-    def _apart(
-        self, residual: Residual, x: npt.NDArray[Any], *streams: npt.NDArray[Any]
-    ) -> list[tuple[ConvPatch | MatMulPatch, npt.NDArray[Any]]]:
-        """The residual in both models; nothing, from now on, if it is not of the shape of the layer's outputs."""
-        groups, where, _ = column_shape(self.patch, x) or (0, (), 0)
-        if any(column_shape(residual.patch, stream) != (groups, where, self.rows) for stream in streams):
-            self.residual, self.missing = None, []
-            return []
-        return [(residual.patch, stream) for stream in streams]
+    def _of_residual(
+        self, residual: Residual, x: npt.NDArray[Any], stream: npt.NDArray[Any], quantized: npt.NDArray[Any]
+    ) -> list[_Missed]:
+        """What the residual misses; nothing, from now on, if it is not of the shape of the layer's outputs.
 
-    def _add_columns(self, x: FloatArray, quantized: FloatArray, *streams: FloatArray) -> None:
-        if (x.shape[0], x.shape[2]) != self.shape:
-            raise ValueError(f"its input has {x.shape[2]} columns, the weight {self.shape[1]}")
-        self.positions += x.shape[1]
-        seen = [array.swapaxes(1, 2) for array in ((x,) if quantized is x else (quantized, x))]  # as memory has them
+        Beside what these outputs miss, what was seen of it stays: a part of the positions.
+        """
+        groups, where, _ = column_shape(self.patch, x) or (0, (), 0)
+        outputs = groups, where, self.rows
+        if not column_shape(residual.patch, stream) == column_shape(residual.patch, quantized) == outputs:
+            self.residual, self.missing = None, self.missing if self.weight is not None else []
+            return []
+        return [_Missed(residual.patch, _difference(stream, quantized))]
+
+    def _add_columns(self, seen: list[FloatArray], missed: list[tuple[FloatArray, FloatArray | None]]) -> None:
+        """Add columns of x~, of x if its products are wanted, and of what is missed, each ``(G, ..., P)``."""
+        groups, columns, positions = seen[0].shape
+        if (groups, columns) != self.shape:
+            raise ValueError(f"its input has {columns} columns, the weight {self.shape[1]}")
+        self.positions += positions
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = [np.einsum("gnp,gnp->gn", array, array) for array in seen]
+            missing = _sum(missed)
+            squares = [np.einsum("gnp,gnp->gn", array, array) for array in (*seen, *missing)]
         if not all(np.isfinite(found).all() for found in squares):  # no product is larger (Cauchy-Schwarz)
-            self._check_finite(x)
-            self._check_finite(quantized)
+            for array in seen:
+                self._check_finite(array)
             seen = [array.astype(np.float64) for array in seen]
-        pairs = [(0, 0), (1, 0), (1, 1)][: 2 * len(seen) - 1 if self.float_hessian else len(seen)]
+            missing = _sum([(array.astype(np.float64), weight) for array, weight in missed])
         size = self.columns
         if not self.arrays:
-            shapes = [(self.shape[0] * self.blocks, size, size), self.shape] * len(pairs)
-            self.arrays = [np.zeros(shape) for shape in shapes[:5]]
+            shapes = [(groups * self.blocks, size, size), self.shape]
+            self.arrays = [np.zeros(shape) for shape in shapes * len(seen)]
+        if missing and not self.missing:
+            self.missing = [np.zeros((groups, self.rows, columns)), np.zeros((groups, self.rows))]
         with blas_threads(size):
-            for total, (left, right) in zip(self.arrays[::2], pairs, strict=True):
-                _add_products(total, seen[left], seen[right])
-            if streams:
-                self._add_missing(np.subtract(*(array.swapaxes(1, 2) for array in streams)), seen[0])
+            for total, array in zip(self.arrays[::2], seen, strict=True):
+                _add_products(total, array, seen[0])
+            for array in missing:
+                self.missing[0] += array @ seen[0].swapaxes(1, 2)
+                self.missing[1] += array.sum(axis=2, dtype=np.float64)
         for total, array in zip(self.arrays[1::2], seen, strict=True):
             total += array.sum(axis=2)
-
-    def _add_missing(self, difference: FloatArray, quantized: FloatArray) -> None:
-        if not self.missing:
-            groups, columns = self.shape
-            self.missing = [np.zeros((groups, self.rows, columns)), np.zeros((groups, self.rows))]
-        self.missing[0] += difference @ quantized.swapaxes(1, 2)
-        self.missing[1] += difference.sum(axis=2, dtype=np.float64)
 
     def _check_finite(self, x: FloatArray) -> None:
         if not np.isfinite(x).all():
@@ -187,6 +203,18 @@ class Sums:
                 f"the input {self.activation!r} of layer {self.layer!r} holds {kind} on the calibration "
                 "data: check that the data is preprocessed as in training"
             )
+
+
+def _difference(x: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: npt.NDArray[Any] = np.subtract(x, quantized, dtype=np.promote_types(x.dtype, np.float32))
+        return found
+
+
+def _sum(missed: list[tuple[FloatArray, FloatArray | None]]) -> list[FloatArray]:
+    """The sum of arrays ``(G, ..., P)``, each multiplied with its weight, if there are any."""
+    parts = [array if weight is None else weight @ array for array, weight in missed]
+    return [sum(parts[1:], parts[0])] if parts else []
 
 
 def _add_products(total: Float64Array, left: FloatArray, right: FloatArray) -> None:
@@ -240,32 +268,28 @@ def pair_stats(folds: Sequence[Sequence[Sums]], *, apart: bool, taken: float = 0
 
 
 def _pair(sums: Sequence[Sums], taken: float, *, in_place: bool = False) -> PairStats:
-    positions, with_float = sum(job.positions for job in sums), sums[0].float_hessian
+    positions = sum(job.positions for job in sums)
     agree = all(len(job.arrays) == 2 for job in sums)
-    # The sums over x x~^T, x and x x^T of an activation on which the models agree are those over x~ x~^T, x~, x~ x~^T.
-    places = ((0, 0), (1, 1)) if agree else ((0, 0), (1, 1), (2, 0), (3, 1), (4, 0))[: 5 if with_float else 4]
+    # The sums over x x~^T and x of an activation on which the models agree are those over x~ x~^T and x~.
+    places = ((0, 0), (1, 1)) if agree else ((0, 0), (1, 1), (2, 0), (3, 1))
     arrays = [[job.arrays[index if len(job.arrays) > 2 else same] for job in sums] for index, same in places]
     if in_place and (agree or all(len(job.arrays) > 2 for job in sums)):
         hessian, mean, *rest = (_mean(parts, positions, out=parts[0]) for parts in arrays)
     else:
         hessian, mean, *rest = (_mean(parts, positions) for parts in arrays)
-    cross, float_mean = rest[:2] or (hessian, mean)
-    float_hessian = None if not with_float else hessian if agree else rest[2]
+    cross, float_mean = rest or (hessian, mean)
     missing, missing_mean = _missing(sums, positions)
     if taken:
         _take_out(hessian, mean, mean, taken)
         if not agree:
             _take_out(cross, float_mean, mean, taken)
-            if float_hessian is not None:
-                _take_out(float_hessian, float_mean, float_mean, taken)
         if missing is not None and missing_mean is not None:
             missing -= taken * missing_mean[:, :, None] * mean[:, None, :]
-    about = hessian, mean, positions, cross, float_mean, float_hessian
-    return PairStats(*about, missing, missing_mean, taken=taken)
+    return PairStats(hessian, mean, positions, cross, float_mean, missing, missing_mean, taken=taken)
 
 
 def _missing(sums: Sequence[Sums], positions: int) -> tuple[Float64Array | None, Float64Array | None]:
-    """Means of what is missing in the residual, if it was seen at all positions."""
+    """Means of what the layer's outputs and the residual miss, if that was seen at all positions."""
     if not all(job.missing for job in sums):
         return None, None
     product, total = (_mean([job.missing[index] for job in sums], positions) for index in (0, 1))

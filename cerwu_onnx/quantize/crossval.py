@@ -194,25 +194,29 @@ def repaired(matrix: Float64Array, stats: PairStats, damping: float) -> Float64A
 
     Args:
         matrix: ``(G, M, N)`` float weights W.
-        stats: ``H~``, ``C`` and, if there is a residual, R.
+        stats: ``H~``, ``C`` and R, which has all of it where ``C`` is ``H~``.
         damping: relative to the mean diagonal of ``H~``.
     """
     return matrix + _ridge(stats.hessian, _missing(matrix, stats), damping)
 
 
 def _missing(matrix: Float64Array, stats: PairStats, mixed: Float64Array | None = None) -> Float64Array:
-    """``W (C - H~) + E[(s - s~) x~^T]``: the correlation of what ``W x~`` and the residual miss with ``x~``.
+    """``W (C - H~) + R``: the correlation of what ``W x~`` and the residual miss with ``x~``.
 
     Args:
         matrix: ``(G, M, N)`` W.
         stats: of its inputs.
         mixed: ``(K, M)``, if K sums over rows are wanted instead of all rows.
     """
-    missing = (matrix if mixed is None else mixed @ matrix) @ (stats.cross - stats.hessian)
-    if stats.missing is None:
-        return missing
-    residual = cut(stats.missing, stats.blocks)
-    return missing + (residual if mixed is None else mixed @ residual)
+
+    def mix(rows: Float64Array) -> Float64Array:
+        return rows if mixed is None else mixed @ rows
+
+    seen = None if stats.missing is None else mix(cut(stats.missing, stats.blocks))
+    if seen is not None and stats.cross is stats.hessian:
+        return seen
+    missing = mix(matrix) @ (stats.cross - stats.hessian)
+    return missing if seen is None else missing + seen
 
 
 def _ridge(hessian: Float64Array, target: Float64Array, damping: float) -> Float64Array:

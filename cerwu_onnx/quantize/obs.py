@@ -42,6 +42,10 @@ class Rate:
         return cost
 
 
+SOME = 1 << 14
+"""Groups of so many weights at a time stay in a processor's cache."""
+
+
 def decide(w: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64Array:
     """The symbol with the least ``weight * (w - q)^2 + rate.cost(q)`` among the candidates, elementwise.
 
@@ -78,6 +82,13 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
     Returns:
         Symbols ``(G, M, N)``, integer-valued float64.
     """
+    groups, rows, columns = w.shape
+    some = max(1, SOME // max(1, rows * columns))
+    parts = [slice(start, start + some) for start in range(0, groups, some)]
+    return np.concatenate([_obs(w[part], factor[part], weight[part], rate) for part in parts]) if parts else w.copy()
+
+
+def _obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64Array:
     columns = w.shape[2]
     weight = weight[:, :, None] if weight.ndim == 2 else weight
     rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): each column, over all rows, is contiguous

@@ -28,14 +28,14 @@ MEMORY = 8 << 20
 
 
 def model() -> onnx.ModelProto:
-    """Two layers, of which only the first is wide."""
+    """Two layers, of which only the first is wide, and neither has few rows."""
     nodes = [
         helper.make_node("Gemm", ["x", "a", "b"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("MatMul", ["r", "c"], ["y"]),
     ]
-    tensors = {"a": normal(COLUMNS, 24, seed=2), "b": normal(24, seed=3), "c": normal(24, 10, seed=4)}
-    return build(nodes, [value("x", ["N", COLUMNS])], [value("y", ["N", 10])], tensors)
+    tensors = {"a": normal(COLUMNS, 24, seed=2), "b": normal(24, seed=3), "c": normal(24, 12, seed=4)}
+    return build(nodes, [value("x", ["N", COLUMNS])], [value("y", ["N", 12])], tensors)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_statistics_in_blocks_are_those_on_the_diagonal(folds: int) -> None:
     parts = replace(graph, layers=tuple(replace(layer, blocks=3) for layer in graph.layers))
     found = []
     for each in (graph, parts):
-        steps = walk(each, open_source(DATA, model_inputs(each.model)), folds=folds, float_hessian=True)
+        steps = walk(each, open_source(DATA, model_inputs(each.model)), folds=folds)
         for step in steps:
             found.append([step.stats[layer.weight] for layer in step.layers])
             if step.layers and step.layers[0].weight == "a":  # from here on the models differ
@@ -96,7 +96,7 @@ def test_statistics_in_blocks_are_those_on_the_diagonal(folds: int) -> None:
     for (whole,), (cut_apart,) in zip(found[:2], found[3:5], strict=True):
         assert (whole.blocks, cut_apart.blocks) == (1, 3)
         for one, other in zip((whole, *whole.folds), (cut_apart, *cut_apart.folds), strict=True):
-            for name in ("hessian", "cross", "float_hessian"):
+            for name in ("hessian", "cross"):
                 full, blocks = getattr(one, name), getattr(other, name)
                 diagonal = [cut(full, 3)[i, i * blocks.shape[1] : (i + 1) * blocks.shape[1]] for i in range(3)]
                 np.testing.assert_allclose(blocks, diagonal, rtol=1e-6, atol=1e-6)
@@ -111,14 +111,15 @@ def test_tiles_make_no_difference(apart: bool, monkeypatch: pytest.MonkeyPatch) 
     found = []
     for tile in (100, 7):
         monkeypatch.setattr(sums_module, "TILE", tile)
-        sums = sums_module.Sums("x", MatMulPatch(-1, (2,)), "w", (2, 25), float_hessian=True)
+        sums = sums_module.Sums("x", MatMulPatch(-1, (2,)), "w", (2, 25))
         sums.add(x, other)
         found.append(sums.arrays)
-    assert len(found[0]) == (5 if apart else 2)
+    assert len(found[0]) == (4 if apart else 2)
     for one, tiled in zip(*found, strict=True):
         np.testing.assert_allclose(one, tiled, rtol=1e-5, atol=1e-4)
-    wide = x.astype(np.float64)
-    np.testing.assert_allclose(found[1][-1 if apart else 0], wide.swapaxes(1, 2) @ wide, rtol=1e-5, atol=1e-4)
+    floats, wide = x.astype(np.float64), other.astype(np.float64)
+    np.testing.assert_allclose(found[1][0], wide.swapaxes(1, 2) @ wide, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found[1][-2], floats.swapaxes(1, 2) @ wide, rtol=1e-5, atol=1e-4)
 
 
 def test_gradients_that_do_not_fit(path: Path, tmp_path: Path) -> None:
