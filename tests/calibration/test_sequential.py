@@ -26,7 +26,8 @@ from cerwu_onnx.errors import CalibrationError, ModelError, UsageError
 from cerwu_onnx.model.graph import Graph, analyse, get_tensor, load_model, with_tensors
 from cerwu_onnx.model.sites import with_hidden_states
 from cerwu_onnx.model.tensors import constant_tensors
-from cerwu_onnx.types import HiddenPatch, Layer, MatMulPatch, PairStats, Site
+from cerwu_onnx.quantize.crossval import repaired
+from cerwu_onnx.types import ConvPatch, HiddenPatch, Layer, MatMulPatch, PairStats, Residual, Site
 
 from ..models import build, constant, conv_net, normal, random_models, run, value
 
@@ -236,7 +237,9 @@ def test_what_the_residual_misses() -> None:
         stream, fresh = residuals[weight].stream, {name: committed[name] for name in known.split()}
         floats, quantized = (exposed(m, [stream, activation], feed) for m in (model, with_tensors(model, fresh)))
         (layer,) = (layer for layer in analyse(model).layers if layer.weight == weight)
-        wanted, x = (columns(layer.sites[0].patch, each[activation])[0].astype(np.float64) for each in (floats, quantized))
+        wanted, x = (
+            columns(layer.sites[0].patch, each[activation])[0].astype(np.float64) for each in (floats, quantized)
+        )
         missing = (floats[stream] - quantized[stream]).transpose(0, 2, 3, 1).reshape(len(x), -1).astype(np.float64)
         assert (stats[weight].cross is stats[weight].hessian) == (weight == "two")
         if weight == "two":
@@ -244,6 +247,31 @@ def test_what_the_residual_misses() -> None:
         close(stats[weight].missing[0], missing.T @ x / len(x))
         close(stats[weight].missing_mean[0], missing.mean(axis=0))
     assert stats["stem"].missing is None
+
+
+@pytest.mark.parametrize("size", [1.0, 1e22])
+@pytest.mark.parametrize("with_stream", [False, True])
+def test_what_few_rows_miss_is_what_products_of_inputs_say(size: float, with_stream: bool) -> None:
+    """Of two groups, a share of the means taken out; large values, whose squares are beyond single precision, too."""
+    conv = ConvPatch(2, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    weight, residual = normal(2, 3, 18, seed=1), Residual("s", ConvPatch(2, (1, 1), (1, 1), (1, 1), (0,) * 4))
+    x, noise, stream = size * normal(3, 4, 6, 6), normal(3, 4, 6, 6, seed=2), size * normal(3, 6, 6, 6, seed=3)
+    found = []
+    for matrix in (weight, None):
+        sums = Sums("x", conv, "w", (2, 18), residual=residual if with_stream else None, rows=3, weight=matrix)
+        sums.add(x, (x * (1 + noise / 8)).astype(np.float32), stream, 0.9 * stream if with_stream else stream)
+        found.append(pair_stats([[sums]], apart=False, taken=0.8))
+    ours, theirs = found
+    assert ours.cross is ours.hessian
+    assert (theirs.missing is None) == (not with_stream)
+    wide = weight.astype(np.float64)
+    close(repaired(wide, ours, 0.1), repaired(wide, theirs, 0.1), 1e-4)
+    means = [wide @ one.float_mean[:, :, None] for one in found]
+    means = [
+        mean[:, :, 0] + (0 if one.missing_mean is None else one.missing_mean)
+        for mean, one in zip(means, found, strict=True)
+    ]
+    close(*means, 1e-4)
 
 
 @pytest.mark.parametrize("shape", [["N", 1, 8, 8], [1, 4, 8, 8], ["N", 4, 1, 1]])
