@@ -177,7 +177,7 @@ class Sums:
             missing = _sum(missed)
             squares = [np.einsum("gnp,gnp->gn", array, array) for array in (*seen, *missing)]
         if not all(np.isfinite(found).all() for found in squares):  # no product is larger (Cauchy-Schwarz)
-            for array in seen:
+            for array in (*seen, *(array for array, weight in missed if weight is not None)):
                 self._check_finite(array)
             seen = [array.astype(np.float64) for array in seen]
             missing = _sum([(array.astype(np.float64), weight) for array, weight in missed])

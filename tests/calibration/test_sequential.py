@@ -274,6 +274,15 @@ def test_what_few_rows_miss_is_what_products_of_inputs_say(size: float, with_str
     close(*means, 1e-4)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_few_rows_see_what_only_the_float_model_has(bad: float) -> None:
+    sums = Sums("x", MatMulPatch(-1, ()), "w", (1, 6), rows=2, weight=normal(1, 2, 6))
+    x = normal(9, 6)
+    x[3, 4] = bad
+    with pytest.raises(CalibrationError, match="the input 'x' of layer 'w' holds"):
+        sums.add(x, normal(9, 6, seed=1))
+
+
 @pytest.mark.parametrize("shape", [["N", 1, 8, 8], [1, 4, 8, 8], ["N", 4, 1, 1]])
 def test_a_residual_of_another_shape_counts_for_nothing(shape: list[Any]) -> None:
     tensors = {"w": normal(4, 3, 1, 1), "v": normal(4, 4, 1, 1, seed=1)}
