@@ -12,6 +12,7 @@ from cerwu_onnx.entropy.step import LEAST_STEP
 from cerwu_onnx.quantize.blocks import cut, joined
 from cerwu_onnx.quantize.hessian import damped, factorise
 from cerwu_onnx.quantize.obs import Rate, decide, obs
+from cerwu_onnx.quantize.trellis import COUNTED
 from cerwu_onnx.types import Float64Array, LayerStats, MatrixLayout, QuantizedTensor
 
 MAX_SYMBOL = 2047
@@ -123,8 +124,10 @@ def code_lengths(symbols: Float64Array) -> Float64Array:
 
     Symbols that do not occur count as half an occurrence, so that they stay possible.
     """
-    reach = int(np.abs(symbols).max()) + 1
-    counts = np.bincount(symbols.astype(np.intp).ravel() + reach, minlength=2 * reach + 1)
+    reach = int(max(symbols.max(), -symbols.min())) + 1
+    flat, counts = symbols.reshape(-1), np.zeros(2 * reach + 1, np.intp)
+    for start in range(0, flat.size, COUNTED):
+        counts += np.bincount(flat[start : start + COUNTED].astype(np.intp) + reach, minlength=2 * reach + 1)
     smoothed = np.maximum(counts, 0.5)
     lengths: Float64Array = np.log2(smoothed.sum()) - np.log2(smoothed)
     return lengths

@@ -83,24 +83,27 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
         Symbols ``(G, M, N)``, integer-valued float64.
     """
     groups, rows, columns = w.shape
+    symbols = np.empty_like(w, order="C")
     some = max(1, SOME // max(1, rows * columns))
-    parts = [slice(start, start + some) for start in range(0, groups, some)]
-    return np.concatenate([_obs(w[part], factor[part], weight[part], rate) for part in parts]) if parts else w.copy()
+    for part in (slice(start, start + some) for start in range(0, groups, some)):
+        symbols[part] = _obs(w[part], factor[part], weight[part], rate)
+    return symbols
 
 
 def _obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64Array:
     columns = w.shape[2]
     weight = weight[:, :, None] if weight.ndim == 2 else weight
-    rest = w.transpose(0, 2, 1).copy(order="C")  # (G, N, M): each column, over all rows, is contiguous
-    symbols = np.empty_like(rest)
+    rest = w.transpose(0, 2, 1).copy(
+        order="C"
+    )  # (G, N, M): each column, over all rows, is contiguous; then its symbols
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
         errors = np.empty((w.shape[0], stop - start, w.shape[1]))
         for j in range(start, stop):
             q = decide(rest[:, j], weight[:, j], rate)
-            symbols[:, j] = q
             error = (rest[:, j] - q) / factor[:, j, j, None]
+            rest[:, j] = q
             rest[:, j + 1 : stop] -= factor[:, j, j + 1 : stop, None] * error[:, None, :]
             errors[:, j - start] = error
         rest[:, stop:] -= factor[:, start:stop, stop:].transpose(0, 2, 1) @ errors
-    return np.ascontiguousarray(symbols.transpose(0, 2, 1))
+    return rest.transpose(0, 2, 1)

@@ -114,12 +114,8 @@ def quantize(
     Returns:
         The weight on its grid, and the variance of white noise on it that would cost as much as its error.
     """
-    target, blocks = layout.to_matrix(tensor.astype(np.float64)), stats.blocks
-    given = dampings if stats.positions >= PLENTY * layout.cols else None
-    if stats.cross is not stats.hessian or stats.missing is not None:
-        parts = cut(target, blocks)
-        repair = given[1] if given else repair_damping(parts, stats.folds)
-        target = target if repair is None else joined(repaired(parts, stats, repair), blocks)
+    blocks, given = stats.blocks, dampings if stats.positions >= PLENTY * layout.cols else None
+    target = _aim(layout.to_matrix(tensor.astype(np.float64)), stats, given[1] if given else None)
     feedback, elsewhere = (given[0], np.inf) if given else feedback_damping(stats.folds)
     if improved is not None and feedback is not None:
         target = improved(target, feedback)
@@ -144,7 +140,8 @@ def quantize(
     likely = relative_costs(energy) if rows is None else rows.costs
     fits = columns is not None and cost.largest > 1
     decide = cost, fits, passes
-    layer = _Layer(target[:, :, order], factor, curvature, unseen, noise, costs, likely, between, *decide)
+    aim = target if order is natural else target[:, :, order]
+    layer = _Layer(aim, factor, curvature, unseen, noise, costs, likely, between, *decide)
     few = alone or (fits and target.shape[1] <= MOST_ROWS)
     exponents, saved = layer.exponents() if stepped and few else (None, 0.0)
     chosen, stored = layer, layout
@@ -180,6 +177,18 @@ def quantize(
         sensitivity = cost.noise / noise if noise > 0 else 0.0
         quantized, lost = changes.cheapest((quantized, lost), base, frame, passes, sensitivity, cost.price)
     return quantized, lost / noise if noise > 0 else 0.0
+
+
+def _aim(matrix: Float64Array, stats: PairStats, damping: float | None) -> Float64Array:
+    """The weight ``(G, M, N)`` that would make up for the errors of earlier layers; itself where none does better.
+
+    Without a damping, cross-validation chooses it.
+    """
+    if stats.cross is stats.hessian and stats.missing is None:
+        return matrix
+    parts = cut(matrix, stats.blocks)
+    repair = damping or repair_damping(parts, stats.folds)
+    return matrix if repair is None else joined(repaired(parts, stats, repair), stats.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +371,7 @@ def _uniform(
     values = np.clip(np.rint(w), -largest, largest)
     for _ in range(passes):
         values = obs(w, factor, curvature, Rate(price, methods.code_lengths(values)))
-        values = np.clip(values, -largest, largest)
+        values = np.clip(values, -largest, largest, out=values)
     return joined(values, blocks)
 
 

@@ -47,7 +47,7 @@ STRIP = 8
 """Columns after which costs are counted from the least again, so that float32 keeps its precision."""
 
 COUNTED = 1 << 20
-"""About so many indices are found at once to be counted."""
+"""About so many symbols are looked at at once to be counted."""
 
 Float32Array = npt.NDArray[np.float32]
 IntpArray = npt.NDArray[np.intp]
