@@ -86,7 +86,9 @@ def quantize(
 
 def distortion(error: Float64Array, hessian: Float64Array) -> float:
     """``sum_g tr(E H E^T)`` for an error ``(G, M, N)`` and a Hessian ``(G, N, N)``."""
-    return float(((error @ hessian) * error).sum())
+    product = error @ hessian
+    product *= error
+    return float(product.sum())
 
 
 def _symbols(

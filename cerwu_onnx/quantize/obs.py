@@ -93,9 +93,8 @@ def obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate 
 def _obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate | None) -> Float64Array:
     columns = w.shape[2]
     weight = weight[:, :, None] if weight.ndim == 2 else weight
-    rest = w.transpose(0, 2, 1).copy(
-        order="C"
-    )  # (G, N, M): each column, over all rows, is contiguous; then its symbols
+    # (G, N, M): each column, over all rows, is contiguous. Its symbols take its place.
+    rest = w.transpose(0, 2, 1).copy(order="C")
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
         errors = np.empty((w.shape[0], stop - start, w.shape[1]))
@@ -106,4 +105,5 @@ def _obs(w: Float64Array, factor: Float64Array, weight: Float64Array, rate: Rate
             rest[:, j + 1 : stop] -= factor[:, j, j + 1 : stop, None] * error[:, None, :]
             errors[:, j - start] = error
         rest[:, stop:] -= factor[:, start:stop, stop:].transpose(0, 2, 1) @ errors
-    return rest.transpose(0, 2, 1)
+    symbols: Float64Array = rest.transpose(0, 2, 1)
+    return symbols

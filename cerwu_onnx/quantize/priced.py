@@ -344,7 +344,9 @@ def _energies(target: Float64Array, hessian: Float64Array) -> Float64Array:
     """``(G, M)`` mean squares of the outputs of rows; H may be in blocks."""
     blocks = len(hessian) // len(target)
     parts = cut(target, blocks)
-    return summed(((parts @ hessian) * parts).sum(axis=-1), blocks)
+    product: Float64Array = parts @ hessian
+    product *= parts
+    return summed(product.sum(axis=-1), blocks)
 
 
 def worth(variance: float, weights: int, cost: Cost, bits: int) -> bool:
