@@ -99,7 +99,11 @@ class Judgement:
     @property
     def bound(self) -> float:
         """The share that is lost, with a margin for what the samples do not show."""
-        return self.lost * (1 + THIN / self.weight) + SURELY * self.error
+        return self.with_margin(SURELY)
+
+    def with_margin(self, surely: float) -> float:
+        """The same with so many standard errors."""
+        return self.lost * (1 + THIN / self.weight) + surely * self.error
 
     def at(self, price: float) -> float:
         """The share that is lost at another price."""
@@ -127,7 +131,7 @@ class Found:
         return None if one.same is None else max(1 - (1 - one.same) * (self.price / one.price) ** 0.5, 0.0)
 
 
-def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
+def search(judge: Callable[[float, bool], Judgement], limit: float, *, surely: float = SURELY) -> Found:
     """Find the largest price at which no more than ``limit`` is lost.
 
     What is lost grows about in proportion to the price, or to its root (:attr:`Judgement.power`): each judgement says
@@ -136,12 +140,14 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     Args:
         judge: a price, and whether the second half of the samples quantises -> what the other half says.
         limit: share of the score, or squared error over variance.
+        surely: so many standard errors of what is lost fit below the limit as well. For a delta none: it keeps most of
+            its base's errors, and its base has left a margin.
     """
     judged: list[Judgement] = []
     price = min(max(START * limit, LEAST), MOST)
     for turn in range(TURNS):
         judged.append(judge(price, turn % 2 == 1))
-        nearest = _price(judged, limit)
+        nearest = _price(judged, limit, surely)
         further = math.log2(nearest / price)
         price *= 2 ** max(-STRIDE, min(STRIDE, further))
         if turn and abs(further) <= NEAR:
@@ -154,20 +160,24 @@ def search(judge: Callable[[float, bool], Judgement], limit: float) -> Found:
     return Found(price, _lost(judged, price), last)
 
 
-def _price(judged: Sequence[Judgement], limit: float) -> float:
+def _price(judged: Sequence[Judgement], limit: float, surely: float) -> float:
     """Where the limit lies, by all judgements with their margins."""
     low, high = math.log2(LEAST), math.log2(MOST)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if _lost(judged, 2.0**middle, margin=True) <= limit else (low, middle)
+        low, high = (middle, high) if _lost(judged, 2.0**middle, surely) <= limit else (low, middle)
     return min(max(float(2.0**low), LEAST), MOST)
 
 
-def _lost(judged: Sequence[Judgement], price: float, *, margin: bool = False) -> float:
-    """What is expected to be lost at a price: the mean over judgements, those nearest to it first."""
+def _lost(judged: Sequence[Judgement], price: float, surely: float | None = None) -> float:
+    """What is expected to be lost at a price: the mean over judgements, those nearest to it first.
+
+    With margins of so many standard errors, or without any.
+    """
     told = [one for one in judged if math.isfinite(one.lost)] or judged
     weights = [1 / (APART + math.log2(one.price / price) ** 2) for one in told]
-    lost = [one.at(price) * (one.bound / one.lost if margin and one.lost else 1) for one in told]
+    margins = [1 if surely is None or not one.lost else one.with_margin(surely) / one.lost for one in told]
+    lost = [one.at(price) * margin for one, margin in zip(told, margins, strict=True)]
     return float(np.average(lost, weights=weights))
 
 

@@ -11,7 +11,7 @@ from itertools import accumulate, count
 from cerwu_onnx.calibration import Source, collect, identity_stats
 from cerwu_onnx.compression import memory_budget
 from cerwu_onnx.compression.delta_base import Base
-from cerwu_onnx.compression.fidelity import Found, Judgement, search
+from cerwu_onnx.compression.fidelity import SURELY, Found, Judgement, search
 from cerwu_onnx.compression.layer_job import LayerJob, quantize_layer, work
 from cerwu_onnx.compression.spilled_tensors import SpilledTensors
 from cerwu_onnx.compression.walk_quantizer import WalkQuantizer
@@ -139,7 +139,7 @@ class ModelQuantizer:
 
         with self.clock("search"):
             try:
-                found = search(judge, 1 - fidelity)
+                found = search(judge, 1 - fidelity, surely=SURELY if self._base is None else 0.0)
             except CalibrationError as error:
                 log.warning(
                     "nobody knows what the file loses on fresh data (%s): lambda %g is a guess, --lambda sets another",

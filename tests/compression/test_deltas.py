@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 import cerwu_onnx
 from cerwu_onnx import BaseError, Settings, Target, UsageError
+from cerwu_onnx.compression.fidelity import THIN
 from cerwu_onnx.container import format as f
 from cerwu_onnx.container import reader
 from cerwu_onnx.firmware.export import without_packed_sections
@@ -84,6 +85,21 @@ def test_the_same_model_costs_bytes(folder: Path) -> None:
     assert report.delta.full_bytes == pytest.approx((folder / "base.cwb").stat().st_size, rel=0.02)
     before, after = values(folder / "base.cwb"), values(folder / "same.cwb", folder / "base.cwb")
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_delta_leaves_no_margin_beside_that_of_its_base(folder: Path) -> None:
+    """A full file stays a standard error above what was asked for, a delta only what so few samples ask for."""
+    later = moved(network(), w=0.2, v=0.5)
+    delta, full = (
+        compress(folder, later, "margin", settings=Settings(), base=base) for base in (folder / "base.cwb", None)
+    )
+    assert delta.delta is not None
+    assert delta.fidelity is not None
+    assert full.fidelity is not None
+    assert delta.fidelity.error > 0
+    assert full.fidelity.kept > delta.fidelity.kept + 0.0005
+    thin = 0.01 / (1 + THIN / delta.fidelity.samples)
+    assert 1 - delta.fidelity.kept == pytest.approx(thin, rel=0.02)
 
 
 def test_a_moved_layer_costs_its_changes(folder: Path) -> None:
