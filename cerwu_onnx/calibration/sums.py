@@ -146,9 +146,9 @@ class Sums:
             if self.residual is not None and len(set(map(id, streams))) > 1:
                 missed += self._of_residual(self.residual, x, *streams)
             sources = [(self.patch, array) for array in seen] + [(part.patch, part.array) for part in missed]
+            weights = [part.weight for part in missed]
             for found in iter_together(sources, chunk, self.one_in, self.positions):
                 columns = [array.swapaxes(1, 2) for array in found]  # as memory has them
-                weights = [part.weight for part in missed]
                 self._add_columns(columns[: len(seen)], list(zip(columns[len(seen) :], weights, strict=True)))
         except ValueError as error:
             raise CalibrationError(f"layer {self.layer!r}: {error} (activation {self.activation!r})") from error

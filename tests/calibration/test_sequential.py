@@ -112,7 +112,8 @@ def check_brute_force(
         close(ours.hessian, y.swapaxes(1, 2) @ y / positions, tolerance)
         scale = np.sqrt(np.abs(ours.hessian).max()) * tolerance
         np.testing.assert_allclose(ours.mean, y.mean(axis=1), atol=scale)
-        if ours.missing is None:
+        if ours.missing is None or ours.cross is not ours.hessian:
+            assert layer.residual is not None or ours.missing is None
             close(ours.cross, x.swapaxes(1, 2) @ y / positions, tolerance)
             np.testing.assert_allclose(ours.float_mean, x.mean(axis=1), atol=scale)
         elif layer.residual is None:
@@ -246,7 +247,10 @@ def test_what_the_residual_misses() -> None:
             missing += (wanted - x) @ layer.layout.to_matrix(get_tensor(model, weight).astype(np.float64))[0].T
         close(stats[weight].missing[0], missing.T @ x / len(x))
         close(stats[weight].missing_mean[0], missing.mean(axis=0))
-    assert stats["stem"].missing is None
+    layouts = {layer.weight: layer.layout for layer in analyse(model).layers}
+    for name, found in stats.items():
+        few = name != "stem" and 2 * layouts[name].rows < layouts[name].cols  # the stem sees one model
+        assert name in residuals or (found.missing is not None) == few
 
 
 @pytest.mark.parametrize("size", [1.0, 1e22])
